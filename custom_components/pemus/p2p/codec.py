@@ -5,17 +5,16 @@ Unknown fields are ignored, so that a newer peer may say more; a missing or ill-
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
 import math
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import orjson
 
-_T = TypeVar("_T")
 _Decoder = Callable[[Any, str], Any]
 
 
@@ -28,7 +27,7 @@ def encode(value: object) -> bytes:
     return orjson.dumps(value)
 
 
-def decode(kind: type[_T], payload: bytes | str) -> _T:
+def decode[T](kind: type[T], payload: bytes | str) -> T:
     """Return the JSON text as an instance of `kind`.
 
     Raises:
@@ -42,9 +41,9 @@ def decode(kind: type[_T], payload: bytes | str) -> _T:
     return from_plain(kind, value)
 
 
-def from_plain(kind: type[_T], value: object) -> _T:
+def from_plain[T](kind: type[T], value: object) -> T:
     """Return parsed JSON as an instance of `kind`. Raises DecodeError."""
-    decoded: _T = _decoder(kind)(value, "")
+    decoded: T = _decoder(cast("Hashable", kind))(value, "")
     return decoded
 
 
@@ -53,7 +52,7 @@ def _fail(where: str, expected: str) -> DecodeError:
 
 
 @cache
-def _decoder(hint: Any) -> _Decoder:
+def _decoder(hint: Hashable) -> _Decoder:
     """Return the function that checks and converts a value for a type hint."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
