@@ -1,0 +1,57 @@
+"""What every test of the integration needs: a home of its own, and the real engine.
+
+The tests of the engine (tests/p2p) run in an environment without Home Assistant; nothing here may import it outright.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# Imported early: the test harness has a package of the same name, and the first one wins.
+import custom_components  # noqa: F401
+
+if TYPE_CHECKING:
+    from homeassistant.core import HomeAssistant
+
+    from custom_components.pemus.supervisor import Engine
+
+ENVIRONMENT = Path(__file__).parent.parent / ".venvs" / "engine"
+
+
+@pytest.fixture(autouse=True)
+def custom_integrations_found(enable_custom_integrations: None) -> None:
+    """Let Home Assistant find PeMuS."""
+
+
+@pytest.fixture
+def hass_config_dir(tmp_path: Path) -> str:
+    """Give each test a configuration folder of its own: the engine keeps its index and its caches there."""
+    folder = tmp_path / "config"
+    folder.mkdir()
+    return str(folder)
+
+
+@pytest.fixture
+def engine_environment(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have the engine run in the developers' environment, so that nothing is installed."""
+    assert ENVIRONMENT.is_dir(), "run script/setup first"
+    monkeypatch.setenv("PEMUS_ENGINE_ENVIRONMENT", str(ENVIRONMENT))
+    return ENVIRONMENT
+
+
+@pytest.fixture
+async def engine(
+    hass: HomeAssistant, engine_environment: Path
+) -> AsyncGenerator[Engine]:
+    """Start the real engine, supervised, where the integration looks for it."""
+    from custom_components.pemus.supervisor import DATA_ENGINE, Engine
+
+    supervised = Engine(hass)
+    hass.data[DATA_ENGINE] = supervised
+    await supervised.async_start()
+    yield supervised
+    await supervised.async_stop()
