@@ -1,0 +1,51 @@
+"""Buttons that have the library read the folders again."""
+
+from typing import override
+
+from homeassistant.components.button import ButtonEntity, ButtonEntityDescription
+from homeassistant.const import EntityCategory, Platform
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .coordinator import PemusConfigEntry
+from .entity import PemusEntity, ShareEntity, async_add_share_entities
+
+# A rescan that runs already is not started twice, so presses need no queue.
+PARALLEL_UPDATES = 0
+
+RESCAN = ButtonEntityDescription(
+    key="rescan", translation_key="rescan", entity_category=EntityCategory.CONFIG
+)
+
+
+async def async_setup_entry(
+    hass: HomeAssistant,
+    entry: PemusConfigEntry,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+) -> None:
+    """Add a button to the home and one to each share."""
+    async_add_entities([HomeRescanButton(entry.runtime_data, RESCAN)])
+    async_add_share_entities(
+        entry,
+        Platform.BUTTON,
+        async_add_entities,
+        lambda coordinator, share: [ShareRescanButton(coordinator, RESCAN, share)],
+    )
+
+
+class HomeRescanButton(PemusEntity, ButtonEntity):
+    """Reads all shares again."""
+
+    @override
+    async def async_press(self) -> None:
+        """Start, without waiting for the end."""
+        await self.coordinator.async_rescan()
+
+
+class ShareRescanButton(ShareEntity, ButtonEntity):
+    """Reads one share again."""
+
+    @override
+    async def async_press(self) -> None:
+        """Start, without waiting for the end."""
+        await self.coordinator.async_rescan(self.share_id)

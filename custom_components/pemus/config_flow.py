@@ -1,0 +1,250 @@
+"""Setting up the home, its options, and the folders it shares."""
+
+from typing import Any, override
+
+import voluptuous as vol
+
+from homeassistant.config_entries import (
+    SOURCE_USER,
+    ConfigEntry,
+    ConfigFlow,
+    ConfigFlowResult,
+    ConfigSubentry,
+    ConfigSubentryFlow,
+    FlowType,
+    OptionsFlow,
+    SubentryFlowContext,
+    SubentryFlowResult,
+)
+from homeassistant.const import CONF_NAME, CONF_PATH, UnitOfTime
+from homeassistant.core import callback
+from homeassistant.helpers.selector import (
+    NumberSelector,
+    NumberSelectorConfig,
+    NumberSelectorMode,
+    SelectSelector,
+    SelectSelectorConfig,
+    SelectSelectorMode,
+    TextSelector,
+)
+
+from .const import (
+    CONF_KINDS,
+    CONF_RESCAN_INTERVAL,
+    DEFAULT_RESCAN_INTERVAL,
+    DOMAIN,
+    SUBENTRY_SHARE,
+)
+from .p2p.models import Kind
+from .shares import FolderRefused, async_check_folder, share_subentries
+
+HOME_SCHEMA = vol.Schema({vol.Required(CONF_NAME): TextSelector()})
+
+OPTIONS_SCHEMA = vol.Schema(
+    {
+        vol.Required(CONF_RESCAN_INTERVAL, default=DEFAULT_RESCAN_INTERVAL): vol.All(
+            NumberSelector(
+                NumberSelectorConfig(
+                    min=5,
+                    max=1440,
+                    step=1,
+                    mode=NumberSelectorMode.BOX,
+                    unit_of_measurement=UnitOfTime.MINUTES,
+                )
+            ),
+            vol.Coerce(int),
+        )
+    }
+)
+
+
+class PemusConfigFlow(ConfigFlow, domain=DOMAIN):
+    """Give this home a name. There is one home per Home Assistant."""
+
+    @staticmethod
+    @callback
+    @override
+    def async_get_options_flow(config_entry: ConfigEntry) -> OptionsFlow:
+        """Return the flow that changes the options."""
+        return PemusOptionsFlow()
+
+    @classmethod
+    @callback
+    @override
+    def async_get_supported_subentry_types(
+        cls, config_entry: ConfigEntry
+    ) -> dict[str, type[ConfigSubentryFlow]]:
+        """Return the flow that shares a folder."""
+        return {SUBENTRY_SHARE: ShareFlow}
+
+    @override
+    async def async_step_user(
+        self, user_input: dict[str, Any] | None = None
+    ) -> ConfigFlowResult:
+        """Ask for the name of the home."""
+        # Not single_config_entry in the manifest: that would also abort the discovery of other homes.
+        await self.async_set_unique_id(DOMAIN)
+        self._abort_if_unique_id_configured()
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            if name := user_input[CONF_NAME].strip():
+                return self.async_create_entry(title=name, data={})
+            errors[CONF_NAME] = "no_name"
+        return self.async_show_form(
+            step_id="user",
+            data_schema=self.add_suggested_values_to_schema(
+                HOME_SCHEMA, user_input or {CONF_NAME: self.hass.config.location_name}
+            ),
+            errors=errors,
+        )
+
+    @override
+    async def async_on_create_entry(self, result: ConfigFlowResult) -> ConfigFlowResult:
+        """Go on with the first shared folder: a home without one has nothing to show."""
+        flow = await self.hass.config_entries.subentries.async_init(
+            (result["result"].entry_id, SUBENTRY_SHARE),
+            context=SubentryFlowContext(source=SOURCE_USER),
+        )
+        result["next_flow"] = (FlowType.CONFIG_SUBENTRIES_FLOW, flow["flow_id"])
+        return result
+
+    async def async_step_reconfigure(
+        self, user_input: dict[str, Any] | None = None
+    ) -> ConfigFlowResult:
+        """Rename the home."""
+        entry = self._get_reconfigure_entry()
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            if name := user_input[CONF_NAME].strip():
+                return self.async_update_and_abort(entry, title=name)
+            errors[CONF_NAME] = "no_name"
+        return self.async_show_form(
+            step_id="reconfigure",
+            data_schema=self.add_suggested_values_to_schema(
+                HOME_SCHEMA, user_input or {CONF_NAME: entry.title}
+            ),
+            errors=errors,
+        )
+
+
+class PemusOptionsFlow(OptionsFlow):
+    """Change how the library is kept up to date."""
+
+    async def async_step_init(
+        self, user_input: dict[str, Any] | None = None
+    ) -> ConfigFlowResult:
+        """Ask for the options."""
+        if user_input is not None:
+            return self.async_create_entry(data=user_input)
+        return self.async_show_form(
+            step_id="init",
+            data_schema=self.add_suggested_values_to_schema(
+                OPTIONS_SCHEMA, self.config_entry.options
+            ),
+        )
+
+
+class ShareFlow(ConfigSubentryFlow):
+    """Share a folder, or change what is shared."""
+
+    async def async_step_user(
+        self, user_input: dict[str, Any] | None = None
+    ) -> SubentryFlowResult:
+        """Share a folder."""
+        return await self._async_step("user", None, user_input)
+
+    async def async_step_reconfigure(
+        self, user_input: dict[str, Any] | None = None
+    ) -> SubentryFlowResult:
+        """Change a shared folder."""
+        return await self._async_step(
+            "reconfigure", self._get_reconfigure_subentry(), user_input
+        )
+
+    async def _async_step(
+        self,
+        step_id: str,
+        share: ConfigSubentry | None,
+        user_input: dict[str, Any] | None,
+    ) -> SubentryFlowResult:
+        """Ask for a folder until it may be shared. `share` is the one to change, if any."""
+        others = [
+            other
+            for other in share_subentries(self._get_entry())
+            if share is None or other.subentry_id != share.subentry_id
+        ]
+        errors: dict[str, str] = {}
+        in_the_way = ""
+        if user_input is not None:
+            path = user_input[CONF_PATH].strip()
+            kinds = [kind.value for kind in Kind if kind in user_input[CONF_KINDS]]
+            if not kinds:
+                errors[CONF_KINDS] = "no_kinds"
+            try:
+                real = await async_check_folder(self.hass, path, others)
+            except FolderRefused as refused:
+                errors[CONF_PATH] = refused.reason
+                in_the_way = refused.share
+            else:
+                name = user_input.get(CONF_NAME, "").strip() or real.name
+                if name.casefold() in {other.title.casefold() for other in others}:
+                    errors[CONF_NAME] = "name_taken"
+                if not errors:
+                    # The real path, so that a symbolic link that changes later does not share another folder.
+                    return self._async_save(
+                        share, name, {CONF_PATH: str(real), CONF_KINDS: kinds}
+                    )
+        return self.async_show_form(
+            step_id=step_id,
+            data_schema=self.add_suggested_values_to_schema(
+                self._schema(others), user_input or _shown(share)
+            ),
+            errors=errors,
+            description_placeholders={"share": in_the_way},
+        )
+
+    @callback
+    def _async_save(
+        self, share: ConfigSubentry | None, name: str, data: dict[str, Any]
+    ) -> SubentryFlowResult:
+        """Keep the share. The update listener of the entry tells the engine."""
+        unique_id = data[CONF_PATH]
+        if share is None:
+            return self.async_create_entry(title=name, data=data, unique_id=unique_id)
+        return self.async_update_and_abort(
+            self._get_entry(), share, title=name, data=data, unique_id=unique_id
+        )
+
+    def _schema(self, others: list[ConfigSubentry]) -> vol.Schema:
+        """Return the form, with Home Assistant's own media folders to pick from."""
+        shared = {other.data[CONF_PATH] for other in others}
+        folders = [
+            folder
+            for folder in self.hass.config.media_dirs.values()
+            if folder not in shared
+        ]
+        return vol.Schema(
+            {
+                vol.Required(CONF_PATH): SelectSelector(
+                    SelectSelectorConfig(
+                        options=folders,
+                        custom_value=True,
+                        mode=SelectSelectorMode.DROPDOWN,
+                    )
+                ),
+                vol.Optional(CONF_NAME): TextSelector(),
+                vol.Required(CONF_KINDS, default=list(Kind)): SelectSelector(
+                    SelectSelectorConfig(
+                        options=list(Kind),
+                        multiple=True,
+                        mode=SelectSelectorMode.LIST,
+                        translation_key=CONF_KINDS,
+                    )
+                ),
+            }
+        )
+
+
+def _shown(share: ConfigSubentry | None) -> dict[str, Any]:
+    """Return what the form shows at first."""
+    return {} if share is None else {**share.data, CONF_NAME: share.title}

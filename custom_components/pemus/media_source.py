@@ -1,0 +1,262 @@
+"""The library in the media browser: browse, search, and play.
+
+The identifier of a place is the engine's id of the node, verbatim; what a node is called and looks like is decided here.
+"""
+
+from pathlib import Path
+from typing import Final, NamedTuple, override
+
+from homeassistant.components.media_player import (
+    BrowseError,
+    MediaClass,
+    MediaType,
+    SearchMedia,
+    SearchMediaQuery,
+)
+from homeassistant.components.media_source import (
+    BrowseMediaSource,
+    MediaSource,
+    MediaSourceItem,
+    PlayMedia,
+    Unresolvable,
+)
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers.translation import async_get_translations
+
+from .client import EngineClient
+from .const import DOMAIN
+from .coordinator import async_get_coordinator
+from .errors import engine_errors
+from .p2p.models import Item, Kind, Node, NodeKind, SearchQuery
+from .stream import stream_path, thumbnail_path
+
+MAX_RESULTS: Final = 100
+"""Items of one search. More do not help anybody who looks through a list."""
+
+ITEM_PREFIX: Final = "item/"
+
+
+class Look(NamedTuple):
+    """How a kind of node is shown."""
+
+    media_class: MediaClass
+    content_type: str
+    children: MediaClass
+
+
+LOOKS: Final[dict[NodeKind, Look]] = {
+    NodeKind.ARTIST: Look(MediaClass.ARTIST, MediaType.ARTIST, MediaClass.ALBUM),
+    NodeKind.ALBUM: Look(MediaClass.ALBUM, MediaType.ALBUM, MediaClass.TRACK),
+    NodeKind.ARTISTS: Look(MediaClass.DIRECTORY, MediaType.ARTIST, MediaClass.ARTIST),
+    NodeKind.ALBUMS: Look(MediaClass.DIRECTORY, MediaType.ALBUM, MediaClass.ALBUM),
+}
+"""What is not a plain folder of one kind of media."""
+
+FOLDER_LOOKS: Final[dict[Kind | None, Look]] = {
+    Kind.VIDEO: Look(MediaClass.DIRECTORY, MediaType.VIDEO, MediaClass.VIDEO),
+    Kind.MUSIC: Look(MediaClass.DIRECTORY, MediaType.MUSIC, MediaClass.TRACK),
+    Kind.PHOTO: Look(MediaClass.DIRECTORY, MediaType.IMAGE, MediaClass.IMAGE),
+    None: Look(MediaClass.DIRECTORY, "", MediaClass.DIRECTORY),
+}
+
+ITEM_CLASSES: Final = {
+    Kind.VIDEO: MediaClass.VIDEO,
+    Kind.MUSIC: MediaClass.TRACK,
+    Kind.PHOTO: MediaClass.IMAGE,
+}
+
+SEARCHABLE: Final = {
+    NodeKind.ROOT,
+    NodeKind.SHARE,
+    NodeKind.VIDEOS,
+    NodeKind.MUSIC,
+    NodeKind.PHOTOS,
+}
+"""The places below which the engine can search."""
+
+SHOWN_AS: Final = {
+    MediaClass.VIDEO: MediaClass.VIDEO,
+    MediaClass.MOVIE: MediaClass.VIDEO,
+    MediaClass.TRACK: MediaClass.TRACK,
+    MediaClass.MUSIC: MediaClass.TRACK,
+    MediaClass.ALBUM: MediaClass.ALBUM,
+    MediaClass.ARTIST: MediaClass.ARTIST,
+    MediaClass.IMAGE: MediaClass.IMAGE,
+}
+"""As what those results are shown that somebody means who searches for a media class."""
+
+KINDS: Final = {
+    MediaClass.VIDEO: Kind.VIDEO,
+    MediaClass.TRACK: Kind.MUSIC,
+    MediaClass.ALBUM: Kind.MUSIC,
+    MediaClass.ARTIST: Kind.MUSIC,
+    MediaClass.IMAGE: Kind.PHOTO,
+}
+
+UNKNOWN: Final = {NodeKind.ARTIST, NodeKind.ALBUM, NodeKind.YEAR}
+"""Nodes that may collect what has no artist, album or year."""
+
+
+async def async_get_media_source(hass: HomeAssistant) -> MediaSource:
+    """Return the media source of this home."""
+    return PemusMediaSource(hass)
+
+
+class PemusMediaSource(MediaSource):
+    """What this home shares."""
+
+    name = "PeMuS"
+
+    def __init__(self, hass: HomeAssistant) -> None:
+        """Speak for the home that is set up at the time of each request."""
+        super().__init__(DOMAIN)
+        self.hass = hass
+
+    @override
+    async def async_browse_media(self, item: MediaSourceItem) -> BrowseMediaSource:
+        """Show a place and what lies in it."""
+        client = self._client(BrowseError)
+        with engine_errors(BrowseError):
+            listing = await client.browse(item.identifier)
+        titles = await self._titles()
+        place = _browse_node(listing.node, titles, above=None)
+        place.children = [
+            _browse_node(child, titles, above=listing.node.kind)
+            for child in listing.children
+        ]
+        # Home Assistant finds out itself, from the children that are really there.
+        place.children_media_class = None if listing.children else MediaClass.DIRECTORY
+        return place
+
+    @override
+    async def async_search_media(
+        self, item: MediaSourceItem, query: SearchMediaQuery
+    ) -> SearchMedia:
+        """Find artists, albums and items below a place."""
+        client = self._client(BrowseError)
+        text = query.search_query.strip()
+        wanted = {
+            SHOWN_AS[asked]
+            for asked in query.media_filter_classes or SHOWN_AS
+            if asked in SHOWN_AS
+        }
+        if not text or not wanted:
+            return SearchMedia(result=[])
+        kinds = {KINDS[shown] for shown in wanted}
+        with engine_errors(BrowseError):
+            found = await client.search(
+                SearchQuery(
+                    text=text,
+                    kinds=tuple(kind for kind in Kind if kind in kinds),
+                    below=item.identifier,
+                    limit=MAX_RESULTS,
+                )
+            )
+        titles = await self._titles()
+        results = [
+            *(_browse_node(node, titles, above=None) for node in found.nodes),
+            *(_browse_item(result) for result in found.items),
+        ]
+        return SearchMedia(
+            result=[result for result in results if result.media_class in wanted]
+        )
+
+    @override
+    async def async_resolve_media(self, item: MediaSourceItem) -> PlayMedia:
+        """Return where a player gets an item, and where it lies on this home's disks."""
+        client = self._client(Unresolvable)
+        if not item.identifier.startswith(ITEM_PREFIX):
+            raise Unresolvable(
+                translation_domain=DOMAIN, translation_key="not_playable"
+            )
+        item_id = item.identifier.removeprefix(ITEM_PREFIX)
+        with engine_errors(Unresolvable):
+            file = await client.file(item_id)
+        return PlayMedia(
+            stream_path(item_id, file.content_type),
+            file.content_type,
+            path=Path(file.path),
+        )
+
+    def _client(self, error: type[HomeAssistantError]) -> EngineClient:
+        """Return the way to the engine, or raise `error` while the home is not set up."""
+        if (coordinator := async_get_coordinator(self.hass)) is None:
+            raise error(translation_domain=DOMAIN, translation_key="not_loaded")
+        return coordinator.engine.client
+
+    async def _titles(self) -> dict[str, str]:
+        """Return what the places are called in the home's language."""
+        translations = await async_get_translations(
+            self.hass, self.hass.config.language, "common", {DOMAIN}
+        )
+        return {key.rpartition(".")[2]: title for key, title in translations.items()}
+
+
+def _browse_node(
+    node: Node, titles: dict[str, str], *, above: NodeKind | None
+) -> BrowseMediaSource:
+    """Return a node as the media browser wants it, without what lies in it."""
+    thumbnail = None if node.thumbnail is None else thumbnail_path(node.thumbnail)
+    title = _title(node, titles, above)
+    if node.kind is NodeKind.ITEM:
+        return BrowseMediaSource(
+            domain=DOMAIN,
+            identifier=node.id,
+            media_class=ITEM_CLASSES[node.media] if node.media else MediaClass.URL,
+            media_content_type=node.content_type or "",
+            title=title,
+            can_play=node.available,
+            can_expand=False,
+            thumbnail=thumbnail,
+        )
+    look = LOOKS.get(node.kind) or FOLDER_LOOKS[node.media]
+    searchable = node.kind in SEARCHABLE
+    return BrowseMediaSource(
+        domain=DOMAIN,
+        identifier=node.id,
+        media_class=look.media_class,
+        media_content_type=look.content_type,
+        title=title,
+        can_play=False,
+        can_expand=True,
+        can_search=searchable,
+        search_media_classes=_search_classes(node.media) if searchable else None,
+        children_media_class=look.children,
+        thumbnail=thumbnail,
+    )
+
+
+def _browse_item(item: Item) -> BrowseMediaSource:
+    """Return an item that was found as the media browser wants it."""
+    title = f"{item.title} – {item.artist}" if item.artist else item.title
+    return BrowseMediaSource(
+        domain=DOMAIN,
+        identifier=f"{ITEM_PREFIX}{item.id}",
+        media_class=ITEM_CLASSES[item.kind],
+        media_content_type=item.content_type,
+        title=title,
+        can_play=item.available,
+        can_expand=False,
+        thumbnail=thumbnail_path(item.id) if item.has_thumbnail else None,
+    )
+
+
+def _title(node: Node, titles: dict[str, str], above: NodeKind | None) -> str:
+    """Return what a node is called."""
+    if node.kind is NodeKind.ROOT:
+        return "PeMuS"
+    if node.kind is NodeKind.MONTH and node.title is not None:
+        return titles[f"month_{node.title}"]
+    if node.title is None:
+        if node.kind in UNKNOWN:
+            return titles[f"unknown_{node.kind}"]
+        return node.detail or titles[node.kind]
+    if node.kind is NodeKind.ALBUM and node.detail and above is not NodeKind.ARTIST:
+        return f"{node.title} – {node.detail}"
+    return node.title
+
+
+def _search_classes(media: Kind | None) -> list[MediaClass]:
+    """Return what a search below a place may be narrowed to."""
+    return [shown for shown, kind in KINDS.items() if media is None or kind is media]

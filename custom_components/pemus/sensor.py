@@ -1,0 +1,215 @@
+"""Numbers about the library and its shares, and what the engine is doing."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import override
+
+from homeassistant.components.sensor import (
+    SensorDeviceClass,
+    SensorEntity,
+    SensorEntityDescription,
+    SensorStateClass,
+)
+from homeassistant.const import (
+    PERCENTAGE,
+    EntityCategory,
+    Platform,
+    UnitOfInformation,
+)
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+from homeassistant.helpers.typing import StateType
+from homeassistant.util import dt as dt_util
+
+from .coordinator import PemusConfigEntry, PemusCoordinator
+from .entity import PemusEntity, ShareEntity, async_add_share_entities
+from .p2p.models import Counts, Kind, ScanState, ShareConfig, ShareStatus, Status
+from .supervisor import EngineState
+
+# The coordinator pushes; nothing is asked for.
+PARALLEL_UPDATES = 0
+
+LIMITED = "limited"
+"""The engine runs, but without its own environment: a state of its own to whoever looks at it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HomeSensorDescription(SensorEntityDescription):
+    """A sensor of the home."""
+
+    value: Callable[[Status], StateType]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareSensorDescription(SensorEntityDescription):
+    """A sensor of a shared folder."""
+
+    value: Callable[[ShareStatus], StateType | datetime]
+    kind: Kind | None = None
+    """Only for shares with this kind of media."""
+
+
+def _number_of(kind: Kind) -> Callable[[Counts], int]:
+    """Return how to read the number of items of a kind."""
+    return lambda counts: getattr(counts, kind)
+
+
+COUNTS: dict[str, Kind] = {
+    "videos": Kind.VIDEO,
+    "songs": Kind.MUSIC,
+    "photos": Kind.PHOTO,
+}
+
+HOME_SENSORS: tuple[HomeSensorDescription, ...] = (
+    *(
+        HomeSensorDescription(
+            key=key,
+            translation_key=key,
+            state_class=SensorStateClass.MEASUREMENT,
+            value=lambda status, number=_number_of(kind): number(status.counts),
+        )
+        for key, kind in COUNTS.items()
+    ),
+    HomeSensorDescription(
+        key="library_size",
+        translation_key="library_size",
+        device_class=SensorDeviceClass.DATA_SIZE,
+        state_class=SensorStateClass.MEASUREMENT,
+        native_unit_of_measurement=UnitOfInformation.BYTES,
+        suggested_unit_of_measurement=UnitOfInformation.GIGABYTES,
+        suggested_display_precision=1,
+        value=lambda status: status.counts.size,
+    ),
+    HomeSensorDescription(
+        key="scan_state",
+        translation_key="scan_state",
+        device_class=SensorDeviceClass.ENUM,
+        options=list(ScanState),
+        entity_category=EntityCategory.DIAGNOSTIC,
+        value=lambda status: status.scan_state,
+    ),
+    HomeSensorDescription(
+        key="scan_progress",
+        translation_key="scan_progress",
+        state_class=SensorStateClass.MEASUREMENT,
+        native_unit_of_measurement=PERCENTAGE,
+        suggested_display_precision=0,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        value=lambda status: status.progress,
+    ),
+    HomeSensorDescription(
+        key="engine_memory",
+        translation_key="engine_memory",
+        device_class=SensorDeviceClass.DATA_SIZE,
+        state_class=SensorStateClass.MEASUREMENT,
+        native_unit_of_measurement=UnitOfInformation.BYTES,
+        suggested_unit_of_measurement=UnitOfInformation.MEGABYTES,
+        suggested_display_precision=0,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        entity_registry_enabled_default=False,
+        value=lambda status: status.rss,
+    ),
+)
+
+ENGINE_STATE = SensorEntityDescription(
+    key="engine_state",
+    translation_key="engine_state",
+    device_class=SensorDeviceClass.ENUM,
+    options=[*EngineState, LIMITED],
+    entity_category=EntityCategory.DIAGNOSTIC,
+)
+
+SHARE_SENSORS: tuple[ShareSensorDescription, ...] = (
+    *(
+        ShareSensorDescription(
+            key=key,
+            translation_key=key,
+            state_class=SensorStateClass.MEASUREMENT,
+            kind=kind,
+            value=lambda share, number=_number_of(kind): number(share.counts),
+        )
+        for key, kind in COUNTS.items()
+    ),
+    ShareSensorDescription(
+        key="last_scan",
+        translation_key="last_scan",
+        device_class=SensorDeviceClass.TIMESTAMP,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        value=lambda share: (
+            None
+            if share.last_scan is None
+            else dt_util.utc_from_timestamp(share.last_scan)
+        ),
+    ),
+)
+
+
+async def async_setup_entry(
+    hass: HomeAssistant,
+    entry: PemusConfigEntry,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+) -> None:
+    """Add the sensors of the home and of its shares."""
+    coordinator = entry.runtime_data
+    async_add_entities(
+        [
+            *(HomeSensor(coordinator, description) for description in HOME_SENSORS),
+            EngineStateSensor(coordinator, ENGINE_STATE),
+        ]
+    )
+    async_add_share_entities(entry, Platform.SENSOR, async_add_entities, _share_sensors)
+
+
+def _share_sensors(
+    coordinator: PemusCoordinator, share: ShareConfig
+) -> Iterable[ShareSensor]:
+    """Make the sensors that suit the share."""
+    return (
+        ShareSensor(coordinator, description, share)
+        for description in SHARE_SENSORS
+        if description.kind is None or description.kind in share.kinds
+    )
+
+
+class HomeSensor(PemusEntity, SensorEntity):
+    """A number about the whole library."""
+
+    entity_description: HomeSensorDescription
+
+    @property
+    @override
+    def native_value(self) -> StateType:
+        """Return what the engine said last."""
+        return self.entity_description.value(self.coordinator.data)
+
+
+class EngineStateSensor(PemusEntity, SensorEntity):
+    """What the engine process is up to. It tells that also while the engine is down."""
+
+    @property
+    @override
+    def available(self) -> bool:
+        """Stay available: this sensor is there to tell why the others are not."""
+        return True
+
+    @property
+    @override
+    def native_value(self) -> StateType:
+        """Return the state of the process."""
+        engine = self.coordinator.engine
+        if engine.state is EngineState.RUNNING and engine.limited is not None:
+            return LIMITED
+        return engine.state
+
+
+class ShareSensor(ShareEntity, SensorEntity):
+    """A number about a shared folder."""
+
+    entity_description: ShareSensorDescription
+
+    @property
+    @override
+    def native_value(self) -> StateType | datetime:
+        """Return what the engine said last."""
+        return None if self.share is None else self.entity_description.value(self.share)

@@ -1,0 +1,131 @@
+"""The actions: read the folders again, and search."""
+
+from typing import Any, Final
+
+import voluptuous as vol
+
+from homeassistant.core import (
+    HomeAssistant,
+    ServiceCall,
+    ServiceResponse,
+    SupportsResponse,
+    callback,
+)
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.helpers import config_validation as cv, device_registry as dr
+from homeassistant.helpers.service import async_register_admin_service
+
+from .const import CONF_KINDS, DOMAIN
+from .coordinator import PemusCoordinator, async_get_coordinator
+from .errors import engine_errors
+from .p2p.models import Item, Kind, SearchQuery
+from .stream import subtitles_path, thumbnail_path
+
+SERVICE_RESCAN: Final = "rescan"
+SERVICE_SEARCH: Final = "search"
+
+ATTR_LIMIT: Final = "limit"
+ATTR_QUERY: Final = "query"
+ATTR_SHARE: Final = "share"
+
+DEFAULT_LIMIT: Final = 20
+MAX_LIMIT: Final = 500
+
+RESCAN_SCHEMA = vol.Schema({vol.Optional(ATTR_SHARE): cv.string})
+
+SEARCH_SCHEMA = vol.Schema(
+    {
+        vol.Required(ATTR_QUERY): vol.All(cv.string, vol.Strip, vol.Length(min=1)),
+        vol.Optional(CONF_KINDS, default=list(Kind)): vol.All(
+            cv.ensure_list, vol.Length(min=1), [vol.Coerce(Kind)]
+        ),
+        vol.Optional(ATTR_LIMIT, default=DEFAULT_LIMIT): vol.All(
+            vol.Coerce(int), vol.Range(min=1, max=MAX_LIMIT)
+        ),
+        vol.Optional(ATTR_SHARE): cv.string,
+    }
+)
+
+
+@callback
+def async_register(hass: HomeAssistant) -> None:
+    """Register the actions. Who changes something must be an administrator; everybody may search."""
+    async_register_admin_service(
+        hass, DOMAIN, SERVICE_RESCAN, _async_rescan, RESCAN_SCHEMA
+    )
+    hass.services.async_register(
+        DOMAIN,
+        SERVICE_SEARCH,
+        _async_search,
+        SEARCH_SCHEMA,
+        supports_response=SupportsResponse.ONLY,
+    )
+
+
+async def _async_rescan(call: ServiceCall) -> None:
+    """Have one share, or all of them, read again."""
+    coordinator = _coordinator(call.hass)
+    await coordinator.async_rescan(_share(coordinator, call.data.get(ATTR_SHARE)))
+
+
+async def _async_search(call: ServiceCall) -> ServiceResponse:
+    """Return the items that match, best first."""
+    coordinator = _coordinator(call.hass)
+    query = SearchQuery(
+        text=call.data[ATTR_QUERY],
+        kinds=tuple(dict.fromkeys(call.data[CONF_KINDS])),
+        below=_share(coordinator, call.data.get(ATTR_SHARE)) or "",
+        limit=call.data[ATTR_LIMIT],
+    )
+    with engine_errors(HomeAssistantError):
+        found = await coordinator.engine.client.search(query)
+    return {"items": [_result(item) for item in found.items]}
+
+
+def _coordinator(hass: HomeAssistant) -> PemusCoordinator:
+    """Return the coordinator of this home."""
+    if (coordinator := async_get_coordinator(hass)) is None:
+        raise ServiceValidationError(
+            translation_domain=DOMAIN, translation_key="not_loaded"
+        )
+    return coordinator
+
+
+def _share(coordinator: PemusCoordinator, wanted: str | None) -> str | None:
+    """Return the id of the share that a device or a name stands for, None for all of them."""
+    if wanted is None:
+        return None
+    device = dr.async_get(coordinator.hass).async_get(wanted)
+    known = set() if device is None else {key for _, key in device.identifiers}
+    if coordinator.config_entry.entry_id in known:
+        return None
+    for share in coordinator.config.shares:
+        if share.id in known or share.name.casefold() == wanted.strip().casefold():
+            return share.id
+    raise ServiceValidationError(
+        translation_domain=DOMAIN,
+        translation_key="no_such_share",
+        translation_placeholders={"share": wanted},
+    )
+
+
+def _result(item: Item) -> dict[str, Any]:
+    """Return what an automation needs to choose an item and to play it."""
+    return {
+        "media_content_id": f"media-source://{DOMAIN}/item/{item.id}",
+        "media_content_type": item.content_type,
+        "kind": item.kind.value,
+        "title": item.title,
+        "artist": item.artist,
+        "album": item.album,
+        "duration": item.duration,
+        "thumbnail": thumbnail_path(item.id) if item.has_thumbnail else None,
+        "subtitles": [
+            {
+                "name": subtitle.name,
+                "language": subtitle.language,
+                "url": subtitles_path(item.id, subtitle.index),
+            }
+            for subtitle in item.subtitles
+        ],
+    }

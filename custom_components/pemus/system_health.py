@@ -1,0 +1,33 @@
+"""How PeMuS is, on Home Assistant's page of system information."""
+
+from typing import Any
+
+from homeassistant.components.system_health import SystemHealthRegistration
+from homeassistant.core import HomeAssistant, callback
+
+from .supervisor import DATA_ENGINE, EngineState
+
+
+@callback
+def async_register(hass: HomeAssistant, register: SystemHealthRegistration) -> None:
+    """Register what to ask."""
+    register.async_register_info(async_info)
+
+
+async def async_info(hass: HomeAssistant) -> dict[str, Any]:
+    """Return the state of the engine, and how much it looks after."""
+    if (engine := hass.data.get(DATA_ENGINE)) is None:
+        return {"engine_state": EngineState.STOPPED}
+    info: dict[str, Any] = {
+        "engine_state": engine.state,
+        "limited": engine.limited is not None,
+    }
+    if (status := engine.status) is not None:
+        info |= {
+            "engine_version": status.version,
+            "shares": len(status.shares),
+            "videos": status.counts.video,
+            "songs": status.counts.music,
+            "photos": status.counts.photo,
+        }
+    return info
