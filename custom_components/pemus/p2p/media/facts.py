@@ -8,6 +8,9 @@ from typing import ClassVar
 from ..errors import EngineError
 from ..models import ErrorKey, Kind
 
+MAX_DURATION = 60 * 24 * 3600
+"""Seconds that are believed. Broken files claim centuries."""
+
 
 class MediaError(EngineError):
     """What was asked for cannot be made of this file. The message says why and is fit to be shown."""

@@ -1,0 +1,372 @@
+"""Reading media files from the engine: a queue, and one child process that does the work.
+
+The files are made by strangers and the libraries that read them are large. So they run in a process of their own
+(`worker`), and here stand the rules about it: how long a file may take, what happens when it ends the child, that
+somebody who waits for a picture comes before the background, and that nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+import contextlib
+from dataclasses import dataclass, field
+from itertools import count
+import json
+import logging
+from pathlib import Path
+import signal
+import sys
+from typing import Any
+
+from ..codec import DecodeError, from_plain
+from ..errors import Unavailable
+from ..models import Kind
+from .facts import MediaError, MediaFacts
+from .worker import LIBRARIES
+
+READ_TIMEOUT = 20
+"""Seconds that reading a file may take."""
+PICTURE_TIMEOUT = 30
+"""Seconds that making a picture or converting subtitles may take."""
+IDLE_TIMEOUT = 60
+"""Seconds without work after which the child is ended, to give its memory back."""
+JOBS_PER_CHILD = 2000
+"""A child is replaced after so many jobs, before what the libraries leak adds up."""
+ATTEMPTS = 2
+"""How often a file is tried that ends the child: the first time something else may have killed it."""
+PICTURE_SIZE = 512
+"""Pixels of the longer side of a picture."""
+READING_LEVEL = 1
+"""Raised when files should be read again because this package understands more of them."""
+
+_GRACE = 10
+"""Seconds beyond its time-out after which a child whose engine is gone ends itself."""
+_END_TIMEOUT = 5
+"""Seconds that a child may take to end. One that is stuck in a dead disk takes forever, even when it is killed."""
+_MAX_STUCK = 3
+_MAX_ANSWER = 1024 * 1024
+_STDERR_LINES = 20
+_PROGRAM = Path(__file__).with_name("worker_main.py")
+_READING_LIBRARIES = ("av", "mutagen", "PIL")
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class _Lost(Exception):
+    """The child ended, or had to be ended, without an answer. The message is about the file."""
+
+
+@dataclass(order=True, slots=True)
+class _Job:
+    """A request that waits or is being worked on. Those of the lowest rank come first, in their order."""
+
+    rank: int
+    number: int
+    request: dict[str, Any] = field(compare=False)
+    limit: int = field(compare=False)
+    answer: asyncio.Future[dict[str, Any]] = field(compare=False)
+
+
+class MediaReader:
+    """Reads media files, one at a time, in a child process that is started when there is something to do.
+
+    Paths must be absolute and without symbolic links; only regular files are read.
+    """
+
+    def __init__(self, *, python: str = sys.executable) -> None:
+        """Prepare a reader whose child runs under the interpreter `python`."""
+        self.capabilities: dict[str, str | None] = dict.fromkeys(LIBRARIES)
+        self._python = python
+        self._queue: asyncio.PriorityQueue[_Job] = asyncio.PriorityQueue()
+        self._numbers = count()
+        self._child: _Child | None = None
+        self._stuck: list[_Child] = []
+        self._runner: asyncio.Task[None] | None = None
+
+    @property
+    def level(self) -> str:
+        """How well files are read: what was read at another level is worth reading again."""
+        present = (name for name in _READING_LIBRARIES if self.capabilities[name])
+        return f"{READING_LEVEL}:{'+'.join(present)}"
+
+    async def start(self) -> None:
+        """Begin to work, and learn which libraries there are. If that fails, every file will have a fault."""
+        self._runner = asyncio.create_task(self._run(), name="media reader")
+        try:
+            answer = await self._ask({"job": "versions"}, READ_TIMEOUT, priority=True)
+            found = answer["versions"]
+            self.capabilities = {name: found[name] for name in LIBRARIES}
+        except (_Lost, KeyError) as err:
+            _LOGGER.error("Media files cannot be read: %s", err)
+
+    async def stop(self) -> None:
+        """End the child and all work. Who still waits for an answer gets `Unavailable`."""
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        runner.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await runner
+        while not self._queue.empty():
+            _fail(self._queue.get_nowait(), Unavailable("The reader is stopped."))
+
+    async def read(
+        self, path: str, kind: Kind, *, priority: bool = False
+    ) -> MediaFacts:
+        """Return what the file at `path` says about itself. Its name makes it a `kind`; its content has the last word.
+
+        Whatever is wrong with the file is told by `MediaFacts.fault`. With `priority` it comes before the background.
+
+        Raises:
+            Unavailable: the reader is stopped.
+
+        """
+        request = {"job": "read", "path": path, "kind": kind}
+        try:
+            answer = await self._ask(request, READ_TIMEOUT, priority=priority)
+            if "error" in answer:
+                return MediaFacts(fault=f"The file cannot be read: {answer['error']}.")
+            return from_plain(MediaFacts, answer.get("facts"))
+        except (_Lost, DecodeError) as err:
+            _LOGGER.warning("Reading %r failed: %s", path, err)
+            return MediaFacts(fault=str(err))
+
+    async def picture(
+        self,
+        path: str,
+        kind: Kind,
+        target: Path,
+        size: int = PICTURE_SIZE,
+        *,
+        priority: bool = False,
+    ) -> bool:
+        """Write the picture of a file as JPEG to `target`, no larger than `size` pixels on either side.
+
+        Returns whether there is one: the poster of a film, the cover of a song, or the photo itself.
+
+        Raises:
+            OSError: the target cannot be written.
+            Unavailable: the reader is stopped.
+
+        """
+        request = {"job": "picture", "path": path, "kind": kind, "size": size}
+        try:
+            answer = await self._make(request, target, priority=priority)
+        except _Lost as err:
+            _LOGGER.warning("Making a picture of %r failed: %s", path, err)
+            return False
+        return answer.get("made") is True
+
+    async def subtitles(self, path: str, target: Path) -> None:
+        """Write the subtitle file at `path` as WebVTT to `target`.
+
+        Raises:
+            MediaError: it cannot be converted.
+            OSError: the target cannot be written.
+            Unavailable: the reader is stopped.
+
+        """
+        request = {"job": "subtitles", "path": path}
+        try:
+            answer = await self._make(request, target, priority=True)
+        except _Lost as err:
+            raise MediaError(str(err)) from None
+        if answer.get("made") is not True:
+            raise MediaError(str(answer.get("error")))
+
+    async def _make(
+        self, request: dict[str, Any], target: Path, *, priority: bool
+    ) -> dict[str, Any]:
+        """Have a file written. Raises OSError and _Lost."""
+        partial = target.with_name(f".{target.name}.partial")
+        answer = await self._ask(
+            {**request, "target": str(target), "partial": str(partial)},
+            PICTURE_TIMEOUT,
+            priority=priority,
+        )
+        if isinstance(number := answer.get("errno"), int):
+            raise OSError(number, str(answer["error"]), str(target))
+        return answer
+
+    async def _ask(
+        self, request: dict[str, Any], limit: int, *, priority: bool
+    ) -> dict[str, Any]:
+        """Put a request in the queue and wait for its answer. Raises _Lost and Unavailable."""
+        if self._runner is None:
+            raise Unavailable("The reader is stopped.")
+        number = next(self._numbers)
+        job = _Job(
+            rank=0 if priority else 1,
+            number=number,
+            request={**request, "id": number, "limit": limit + _GRACE},
+            limit=limit,
+            answer=asyncio.get_running_loop().create_future(),
+        )
+        self._queue.put_nowait(job)
+        return await job.answer
+
+    async def _run(self) -> None:
+        """Work through the queue until cancelled."""
+        job = None
+        try:
+            while True:
+                job = await self._next_job()
+                # Who asked for it may have given up meanwhile.
+                if job.answer.done():
+                    continue
+                try:
+                    answer = await self._work(job)
+                except _Lost as err:
+                    _fail(job, err)
+                else:
+                    if not job.answer.done():
+                        job.answer.set_result(answer)
+        finally:
+            if job is not None:
+                _fail(job, Unavailable("The reader is stopped."))
+            await self._drop_child(kill=True)
+
+    async def _next_job(self) -> _Job:
+        """Wait for a job, without a child if that takes long."""
+        if self._child is not None:
+            try:
+                async with asyncio.timeout(IDLE_TIMEOUT):
+                    return await self._queue.get()
+            except TimeoutError:
+                await self._drop_child(kill=False)
+        return await self._queue.get()
+
+    async def _work(self, job: _Job) -> dict[str, Any]:
+        """Have the child do a job. Raises _Lost."""
+        if self._child is not None and self._child.jobs >= JOBS_PER_CHILD:
+            await self._drop_child(kill=False)
+        ending = ""
+        for _ in range(ATTEMPTS):
+            child = self._child = self._child or await self._start_child()
+            try:
+                async with asyncio.timeout(job.limit):
+                    answer = await child.ask(job.request)
+            except TimeoutError:
+                await self._give_up(job)
+                raise _Lost(
+                    f"Reading the file took longer than {job.limit} seconds."
+                ) from None
+            except (OSError, EOFError, ValueError):
+                await self._give_up(job)
+                ending = child.ending
+                _LOGGER.debug("The reader %s", ending)
+            except asyncio.CancelledError:
+                await self._give_up(job)
+                raise
+            else:
+                return answer
+        raise _Lost(f"Reading the file ended the reader, which {ending}.")
+
+    async def _start_child(self) -> _Child:
+        """Start a child, unless too many are already stuck. Raises _Lost."""
+        self._stuck = [each for each in self._stuck if each.runs]
+        if len(self._stuck) >= _MAX_STUCK:
+            raise _Lost("The disk does not answer.")
+        try:
+            return await _Child.start(self._python)
+        except OSError as err:
+            raise _Lost(f"The reader cannot be started: {err}") from None
+
+    async def _give_up(self, job: _Job) -> None:
+        """End the child in the middle of a job, with what it has written so far."""
+        await self._drop_child(kill=True)
+        if partial := job.request.get("partial"):
+            with contextlib.suppress(OSError):
+                Path(partial).unlink(missing_ok=True)
+
+    async def _drop_child(self, *, kill: bool) -> None:
+        child, self._child = self._child, None
+        if child is not None and not await child.end(kill=kill):
+            _LOGGER.error("The reader is stuck in a disk that does not answer")
+            self._stuck.append(child)
+
+
+class _Child:
+    """A running worker."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._said: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._listener = asyncio.create_task(self._listen(), name="media reader log")
+        self.jobs = 0
+
+    @classmethod
+    async def start(cls, python: str) -> _Child:
+        """Start a worker under an interpreter. Raises OSError."""
+        process = await asyncio.create_subprocess_exec(
+            *(python, "-I", "-X", "utf8", str(_PROGRAM)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=_MAX_ANSWER,
+            # Ctrl-C in a terminal is for the engine, which then ends its child.
+            start_new_session=True,
+        )
+        return cls(process)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process is still there."""
+        return self._process.returncode is None
+
+    @property
+    def ending(self) -> str:
+        """How the process ended, as the end of a sentence."""
+        code = self._process.returncode
+        if code is None:
+            return "did not end"
+        if code < 0:
+            with contextlib.suppress(ValueError):
+                return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with {code}" + (f" ({self._said[-1]})" if self._said else "")
+
+    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a request and return its answer. Raises OSError, EOFError or ValueError when the child fails."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        self.jobs += 1
+        stdin.write(json.dumps(request).encode() + b"\n")
+        await stdin.drain()
+        line = await stdout.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        answer = json.loads(line)
+        if not isinstance(answer, dict) or answer.get("id") != request["id"]:
+            raise ValueError("not an answer to the request")
+        return answer
+
+    async def end(self, *, kill: bool) -> bool:
+        """End the process, by force or once it sees that nothing more comes; return whether it is gone."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        for force in (True,) if kill else (False, True):
+            if force:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_END_TIMEOUT):
+                    await self._process.wait()
+                    await self._listener
+                    return True
+        self._listener.cancel()
+        return False
+
+    async def _listen(self) -> None:
+        """Keep the last lines that the libraries print, in case the child ends with them."""
+        stderr = self._process.stderr
+        assert stderr is not None
+        while block := await stderr.read(4096):
+            for line in block.decode(errors="replace").splitlines():
+                self._said.append(line[:500])
+                _LOGGER.debug("%s", line[:500])
+
+
+def _fail(job: _Job, error: Exception) -> None:
+    if not job.answer.done():
+        job.answer.set_exception(error)
