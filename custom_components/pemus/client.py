@@ -1,0 +1,229 @@
+"""Typed access to the engine's API.
+
+Home Assistant's shared HTTP session cannot speak to unix sockets, so the client has one of its own, made when it is
+first needed and closed by the supervisor.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+import re
+from typing import Final
+
+from aiohttp import (
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    ClientWebSocketResponse,
+    ClientWSTimeout,
+    UnixConnector,
+    WSMsgType,
+    hdrs,
+)
+from yarl import URL
+
+from .p2p.codec import DecodeError, decode, encode
+from .p2p.models import (
+    ApiError,
+    EngineConfig,
+    ErrorKey,
+    Event,
+    Hello,
+    Item,
+    ItemsChanged,
+    Listing,
+    LocalFile,
+    SearchQuery,
+    SearchResult,
+    Status,
+    StatusChanged,
+)
+
+CONNECT_TIMEOUT: Final = 5
+QUICK_TIMEOUT: Final = 25
+"""Seconds for an answer out of the index; a little more than the engine allows itself."""
+WORK_TIMEOUT: Final = 65
+"""Seconds for an answer that reads media files; likewise."""
+MAX_WORK: Final = 16
+"""Requests that read media files, at once. A folder full of pictures must not keep a stream's look-up waiting."""
+HEARTBEAT: Final = 10
+"""Seconds between pings on the event stream; half of it is the time for the answer."""
+MAX_EVENT: Final = 4 * 1024 * 1024
+"""Bytes of one event."""
+
+_BASE: Final = URL("http://engine/v1")
+_ITEM_ID: Final = re.compile(r"[a-z2-7]{26}")
+
+
+class EngineUnavailable(Exception):
+    """The engine does not answer, or what answers is not this engine. Asking again later may work."""
+
+
+class EngineError(Exception):
+    """The engine refused a request."""
+
+    def __init__(self, key: ErrorKey, message: str) -> None:
+        """Keep the reason: a key to tell refusals apart, and a message in plain English."""
+        super().__init__(message)
+        self.key = key
+        self.message = message
+
+
+class EngineClient:
+    """Asks the engine. Every method raises EngineError or EngineUnavailable, and nothing else."""
+
+    def __init__(self, socket: str) -> None:
+        """Prepare to ask the engine that listens at this path, now or later."""
+        self._socket = socket
+        self._session: ClientSession | None = None
+        self._work = asyncio.Semaphore(MAX_WORK)
+
+    async def close(self) -> None:
+        """Close all connections. The next request opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def status(self) -> Status:
+        """Return the engine's state."""
+        return await self._ask(Status, hdrs.METH_GET, _BASE / "status")
+
+    async def configure(self, config: EngineConfig) -> Status:
+        """Have the engine apply the differences between `config` and what it runs with."""
+        # New folders on a slow disk take their time.
+        return await self._ask(
+            Status, hdrs.METH_PUT, _BASE / "config", config, seconds=WORK_TIMEOUT
+        )
+
+    async def rescan(self, share: str | None = None) -> Status:
+        """Have a share scanned, or all of them."""
+        url = _BASE / "rescan"
+        if share is not None:
+            url = url.with_query(share=share)
+        return await self._ask(Status, hdrs.METH_POST, url)
+
+    async def item(self, item_id: str) -> Item:
+        """Return an item."""
+        return await self._ask(Item, hdrs.METH_GET, _item_url(item_id))
+
+    async def file(self, item_id: str) -> LocalFile:
+        """Return an item's file as it is on disk now."""
+        return await self._ask(LocalFile, hdrs.METH_GET, _item_url(item_id) / "file")
+
+    async def thumbnail(self, item_id: str) -> LocalFile:
+        """Return an item's picture, which may have to be made first."""
+        return await self._ask_work(_item_url(item_id) / "thumbnail")
+
+    async def subtitles(self, item_id: str, index: int) -> LocalFile:
+        """Return one of an item's subtitles as WebVTT, which may have to be made first."""
+        return await self._ask_work(_item_url(item_id) / "subtitles" / str(index))
+
+    async def browse(self, node: str) -> Listing:
+        """Return what lies in a node of the library."""
+        url = (_BASE / "browse").with_query(node=node)
+        return await self._ask(Listing, hdrs.METH_GET, url)
+
+    async def search(self, query: SearchQuery) -> SearchResult:
+        """Return what matches."""
+        return await self._ask(SearchResult, hdrs.METH_POST, _BASE / "search", query)
+
+    @asynccontextmanager
+    async def events(self) -> AsyncGenerator[AsyncIterator[Event]]:
+        """Connect to the event stream, whose first event is a Hello.
+
+        The iterator ends when the engine closes the stream, or does not answer pings any more.
+        """
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                socket = await self._open().ws_connect(
+                    _BASE / "events",
+                    heartbeat=HEARTBEAT,
+                    max_msg_size=MAX_EVENT,
+                    timeout=ClientWSTimeout(ws_close=1),
+                )
+        except (ClientError, OSError) as err:
+            raise EngineUnavailable(_reason(err)) from err
+        try:
+            yield _read_events(socket)
+        finally:
+            await socket.close()
+
+    def _open(self) -> ClientSession:
+        if self._session is None:
+            self._session = ClientSession(
+                connector=UnixConnector(self._socket, limit=0),
+                timeout=ClientTimeout(total=QUICK_TIMEOUT, connect=CONNECT_TIMEOUT),
+                raise_for_status=False,
+            )
+        return self._session
+
+    async def _ask_work(self, url: URL) -> LocalFile:
+        async with self._work:
+            return await self._ask(LocalFile, hdrs.METH_GET, url, seconds=WORK_TIMEOUT)
+
+    async def _ask[T](
+        self,
+        kind: type[T],
+        method: str,
+        url: URL,
+        body: EngineConfig | SearchQuery | None = None,
+        *,
+        seconds: float = QUICK_TIMEOUT,
+    ) -> T:
+        """Send a request and return its answer as an instance of `kind`."""
+        try:
+            async with self._open().request(
+                method,
+                url,
+                data=None if body is None else encode(body),
+                timeout=ClientTimeout(total=seconds, connect=CONNECT_TIMEOUT),
+            ) as response:
+                payload = await response.read()
+                refused = response.status >= 400
+        except (ClientError, OSError) as err:
+            raise EngineUnavailable(_reason(err)) from err
+        try:
+            if not refused:
+                return decode(kind, payload)
+            error = decode(ApiError, payload)
+        except DecodeError as err:
+            raise EngineUnavailable(f"what answers is not this engine: {err}") from err
+        raise EngineError(error.error, error.message)
+
+
+def _item_url(item_id: str) -> URL:
+    """Return the URL of an item. Its id may come from anywhere, and must not become another path."""
+    if not _ITEM_ID.fullmatch(item_id):
+        raise EngineError(ErrorKey.NOT_FOUND, "there is no such item")
+    return _BASE / "items" / item_id
+
+
+@dataclass(frozen=True, slots=True)
+class _AnyEvent:
+    type: str
+
+
+_EVENTS: Final[dict[str, type[Hello | StatusChanged | ItemsChanged]]] = {
+    "hello": Hello,
+    "status": StatusChanged,
+    "items": ItemsChanged,
+}
+
+
+async def _read_events(socket: ClientWebSocketResponse) -> AsyncIterator[Event]:
+    async for message in socket:
+        if message.type is not WSMsgType.TEXT:
+            continue
+        try:
+            # An event that this release does not know is none of its business.
+            if (kind := _EVENTS.get(decode(_AnyEvent, message.data).type)) is None:
+                continue
+            yield decode(kind, message.data)
+        except DecodeError as err:
+            raise EngineUnavailable(f"what answers is not this engine: {err}") from err
+
+
+def _reason(err: Exception) -> str:
+    # A time-out has no words of its own.
+    return str(err) or "it did not answer in time"

@@ -1,0 +1,153 @@
+"""What can be asked of the engine, and how its errors become answers.
+
+Every error is an ApiError in JSON. What nobody foresaw is logged with its traceback and answered without details.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+import logging
+
+from aiohttp import hdrs, web
+
+from ..codec import DecodeError, decode, encode
+from ..errors import BadRequest, Busy, EngineError
+from ..models import ApiError, EngineConfig, ErrorKey, SearchQuery
+from .backend import Backend
+
+MAX_BODY = 1024 * 1024
+"""Bytes of a request's body."""
+QUICK_TIMEOUT = 20
+"""Seconds for an answer out of the index or the file system, which may be a slow disk that has to wake up."""
+WORK_TIMEOUT = 60
+"""Seconds for an answer that reads a media file."""
+
+_STATUS = {
+    ErrorKey.BAD_REQUEST: 400,
+    ErrorKey.NOT_FOUND: 404,
+    ErrorKey.NO_PICTURE: 404,
+    ErrorKey.UNAVAILABLE: 503,
+    ErrorKey.BUSY: 503,
+    ErrorKey.INTERNAL: 500,
+}
+_LOGGER = logging.getLogger(__name__)
+
+type _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Routes:
+    """The handlers of all requests but the event stream."""
+
+    def __init__(self, backend: Backend) -> None:
+        """Answer on behalf of `backend`."""
+        self._backend = backend
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes to an application."""
+        quick, work = QUICK_TIMEOUT, WORK_TIMEOUT
+        for method, path, handler, seconds in (
+            (hdrs.METH_GET, "/v1/status", self._status, quick),
+            (hdrs.METH_PUT, "/v1/config", self._configure, work),
+            (hdrs.METH_POST, "/v1/rescan", self._rescan, quick),
+            (hdrs.METH_GET, "/v1/items/{item}", self._item, quick),
+            (hdrs.METH_GET, "/v1/items/{item}/file", self._file, quick),
+            (hdrs.METH_GET, "/v1/items/{item}/thumbnail", self._thumbnail, work),
+            (
+                hdrs.METH_GET,
+                "/v1/items/{item}/subtitles/{index}",
+                self._subtitles,
+                work,
+            ),
+            (hdrs.METH_GET, "/v1/browse", self._browse, quick),
+            (hdrs.METH_POST, "/v1/search", self._search, quick),
+        ):
+            app.router.add_route(method, path, _within(seconds, handler))
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        return answer(self._backend.status())
+
+    async def _configure(self, request: web.Request) -> web.Response:
+        await self._backend.configure(await _body(request, EngineConfig))
+        return answer(self._backend.status())
+
+    async def _rescan(self, request: web.Request) -> web.Response:
+        self._backend.rescan(request.query.get("share"))
+        return answer(self._backend.status(), status=202)
+
+    async def _item(self, request: web.Request) -> web.Response:
+        return answer(await self._backend.item(request.match_info["item"]))
+
+    async def _file(self, request: web.Request) -> web.Response:
+        return answer(await self._backend.file(request.match_info["item"]))
+
+    async def _thumbnail(self, request: web.Request) -> web.Response:
+        return answer(await self._backend.thumbnail(request.match_info["item"]))
+
+    async def _subtitles(self, request: web.Request) -> web.Response:
+        try:
+            # Longer numbers are refused by int() itself, with a ValueError.
+            index = int(request.match_info["index"])
+        except ValueError:
+            raise BadRequest("the subtitles' index is not a number") from None
+        return answer(await self._backend.subtitles(request.match_info["item"], index))
+
+    async def _browse(self, request: web.Request) -> web.Response:
+        return answer(await self._backend.browse(request.query.get("node", "")))
+
+    async def _search(self, request: web.Request) -> web.Response:
+        return answer(await self._backend.search(await _body(request, SearchQuery)))
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Turn every error into an ApiError."""
+    try:
+        return await handler(request)
+    except EngineError as err:
+        return _refusal(_STATUS[err.key], err.key, str(err))
+    except web.HTTPException as err:
+        # aiohttp's own: no such route, a method that it does not have, a body that is too large.
+        key = ErrorKey.NOT_FOUND if err.status == 404 else ErrorKey.BAD_REQUEST
+        return _refusal(
+            err.status, key, f"{request.method} {request.path}: {err.reason}"
+        )
+    except Exception:
+        _LOGGER.exception("%s %s failed", request.method, request.path)
+        return _refusal(500, ErrorKey.INTERNAL, "the engine failed; its log says why")
+
+
+def answer(value: object, *, status: int = 200) -> web.Response:
+    """Return a dataclass as the JSON body of an answer."""
+    return web.Response(
+        body=encode(value), status=status, content_type="application/json"
+    )
+
+
+def _refusal(status: int, key: ErrorKey, message: str) -> web.Response:
+    return answer(ApiError(error=key, message=message), status=status)
+
+
+def _within(seconds: float, handler: _Handler) -> _Handler:
+    """Bound the time that a handler may take."""
+
+    async def bounded(request: web.Request) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(seconds) as bound:
+                return await handler(request)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            _LOGGER.warning(
+                "%s %s took more than %s s", request.method, request.path, seconds
+            )
+            raise Busy(f"there was no answer within {seconds} s") from None
+
+    return bounded
+
+
+async def _body[T](request: web.Request, kind: type[T]) -> T:
+    try:
+        return decode(kind, await request.read())
+    except DecodeError as err:
+        raise BadRequest(str(err)) from None
