@@ -1,0 +1,106 @@
+"""What is known of the files that are being played, so that a range request need not ask the engine.
+
+A player that seeks sends hundreds of requests for one file. What the engine said of it is remembered, and whoever opens
+the file checks with fstat that it is still the same one; if it is not, the engine is asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from custom_components.pemus.p2p.models import LocalFile
+
+MAX_FACTS: Final = 4096
+
+
+class FileSource(Protocol):
+    """Knows the files: the engine's client, in the end. Raises EngineError and EngineUnavailable."""
+
+    async def file(self, item_id: str) -> LocalFile:
+        """Return the item's file as it is on disk now."""
+
+    async def thumbnail(self, item_id: str) -> LocalFile:
+        """Return the item's picture."""
+
+    async def subtitles(self, item_id: str, index: int) -> LocalFile:
+        """Return one of the item's subtitles as WebVTT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Names one file of an item: the item itself, its picture, or one of its subtitles."""
+
+    item: str
+    picture: bool = False
+    subtitles: int | None = None
+
+    async def ask(self, source: FileSource) -> LocalFile:
+        """Ask for the file."""
+        if self.picture:
+            return await source.thumbnail(self.item)
+        if self.subtitles is not None:
+            return await source.subtitles(self.item, self.subtitles)
+        return await source.file(self.item)
+
+
+class Facts:
+    """Remembers the files that were asked for last."""
+
+    def __init__(self, source: FileSource) -> None:
+        """Remember nothing yet."""
+        self._source = source
+        self._known: OrderedDict[Wanted, LocalFile] = OrderedDict()
+        self._asking: dict[Wanted, asyncio.Task[LocalFile]] = {}
+        self._tasks: set[asyncio.Task[LocalFile]] = set()
+
+    async def close(self) -> None:
+        """Give up every question that is under way."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def get(self, wanted: Wanted) -> LocalFile:
+        """Return the file, from memory if it is there. Raises what the source raises."""
+        if (file := self._known.get(wanted)) is not None:
+            self._known.move_to_end(wanted)
+            return file
+        # Requests that come together share one question. It goes on when the first of them is given up: the others
+        # wait for its answer.
+        if (task := self._asking.get(wanted)) is None:
+            task = asyncio.create_task(wanted.ask(self._source), name="pemus facts")
+            self._asking[wanted] = task
+            self._tasks.add(task)
+            task.add_done_callback(lambda done: self._asked(wanted, done))
+        return await asyncio.shield(task)
+
+    async def fresh(self, wanted: Wanted, stale: LocalFile) -> LocalFile:
+        """Return the file again, not as it was said to be in `stale`."""
+        if self._known.get(wanted) == stale:
+            del self._known[wanted]
+        return await self.get(wanted)
+
+    def forget(self, items: Iterable[str] | None) -> None:
+        """Forget what is known of these items, or of all of them."""
+        gone = None if items is None else set(items)
+        known: MutableMapping[Wanted, Any]
+        for known in (self._known, self._asking):
+            for wanted in list(known):
+                if gone is None or wanted.item in gone:
+                    del known[wanted]
+
+    def _asked(self, wanted: Wanted, task: asyncio.Task[LocalFile]) -> None:
+        self._tasks.discard(task)
+        # A question that was under way when its item changed is no longer in the list: its answer may be old.
+        current = self._asking.get(wanted) is task
+        if current:
+            del self._asking[wanted]
+        if task.cancelled() or task.exception() is not None or not current:
+            return
+        self._known[wanted] = task.result()
+        if len(self._known) > MAX_FACTS:
+            self._known.popitem(last=False)

@@ -1,0 +1,73 @@
+"""Addresses, media types and file names, made safe to stand in an address or a header."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from typing import Final
+from urllib.parse import quote
+
+STREAM_PATH: Final = "/api/pemus/stream"
+THUMBNAIL_PATH: Final = "/api/pemus/thumbnail"
+SUBTITLES_PATH: Final = "/api/pemus/subtitles"
+
+UNKNOWN_TYPE: Final = "application/octet-stream"
+
+_EXTENSION = re.compile(r"[a-z0-9]{1,8}")
+_CONTENT_TYPE = re.compile(
+    r"[a-z0-9]+/[a-z0-9][a-z0-9.+-]*(; ?charset=[a-z0-9-]+)?", re.IGNORECASE
+)
+_PASSIVE = re.compile(r"(audio|video)/.*|image/(?!svg)[a-z0-9.-]+|text/vtt\b.*")
+"""Types that no browser runs a script out of. SVG and everything in XML can carry one."""
+_UNSAFE_IN_FALLBACK = re.compile(r'[^ -~]|["\\%/]')
+_ATTRIBUTE_CHARS: Final = "!#$&+-.^_`|~"
+"""What may stand unencoded in an extended value besides letters and digits (RFC 8187 section 3.2.1)."""
+
+
+def stream_path(item_id: str, name: str, content_type: str = "") -> str:
+    """Return the address of an item's bytes, without a query string: Home Assistant signs no path that has one.
+
+    The extension is for players that look at it; it comes from the file's name, or else from its type.
+    """
+    return f"{STREAM_PATH}/{item_id}.{_extension(name, content_type)}"
+
+
+def thumbnail_path(item_id: str) -> str:
+    """Return the address of an item's picture."""
+    return f"{THUMBNAIL_PATH}/{item_id}"
+
+
+def subtitles_path(item_id: str, index: int) -> str:
+    """Return the address of one of an item's subtitles, as WebVTT."""
+    return f"{SUBTITLES_PATH}/{item_id}/{index}.vtt"
+
+
+def _extension(name: str, content_type: str) -> str:
+    for candidate in (
+        name.rpartition(".")[2] if "." in name else "",
+        mimetypes.guess_extension(content_type) or "",
+    ):
+        if _EXTENSION.fullmatch(extension := candidate.lower().lstrip(".")):
+            return extension
+    return "bin"
+
+
+def safe_content_type(content_type: str) -> str:
+    """Return the type as it may stand in a header."""
+    return content_type if _CONTENT_TYPE.fullmatch(content_type) else UNKNOWN_TYPE
+
+
+def is_passive(content_type: str) -> bool:
+    """Tell whether a browser that opens such a file runs nothing that is written in it."""
+    return _PASSIVE.fullmatch(content_type.lower()) is not None
+
+
+def content_disposition(name: str, *, attachment: bool) -> str:
+    """Return a Content-Disposition with the file's real name (RFC 6266), which may hold any character."""
+    kind = "attachment" if attachment else "inline"
+    fallback = _UNSAFE_IN_FALLBACK.sub("_", name)
+    disposition = f'{kind}; filename="{fallback}"'
+    if fallback != name:
+        encoded = quote(name.encode(errors="replace"), safe=_ATTRIBUTE_CHARS)
+        disposition += f"; filename*=UTF-8''{encoded}"
+    return disposition

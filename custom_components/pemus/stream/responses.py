@@ -1,0 +1,250 @@
+"""The answer to a request for a file, from the question to the engine to the last byte.
+
+As in aiohttp's own FileResponse everything happens in `prepare`, when the middlewares have added their headers. Until the
+first byte is sent, whatever goes wrong becomes a status; after it, the connection ends, so that the client sees a
+transfer that was cut rather than a file that is complete but wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from http import HTTPStatus
+import logging
+import socket
+import struct
+import time
+from typing import Final
+
+from aiohttp import hdrs
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web import BaseRequest, StreamResponse
+
+from custom_components.pemus.client import EngineError, EngineUnavailable
+from custom_components.pemus.p2p.models import ErrorKey
+
+from . import dlna
+from .disk import FileChanged, OpenFile
+from .facts import Facts, Wanted
+from .plan import Plan, make_plan
+from .ranges import Span
+from .senders import FIRST_WINDOW, ReadingSender, SendfileSender
+from .workers import DiskStalled, DiskWorkers
+
+ATTEMPTS: Final = 3
+"""How often a file that is not what was said of it is looked up again."""
+RETRY_AFTER: Final = 5
+"""Seconds after which a client may ask again."""
+
+_STATUS: Final = {
+    ErrorKey.BAD_REQUEST: HTTPStatus.NOT_FOUND,
+    ErrorKey.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ErrorKey.NO_PICTURE: HTTPStatus.NOT_FOUND,
+    ErrorKey.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    ErrorKey.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
+    ErrorKey.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+_READ_HEADERS: Final = (
+    hdrs.IF_MATCH,
+    hdrs.IF_NONE_MATCH,
+    hdrs.IF_MODIFIED_SINCE,
+    hdrs.IF_UNMODIFIED_SINCE,
+    hdrs.IF_RANGE,
+    hdrs.RANGE,
+    dlna.TRANSFER_MODE,
+    dlna.GET_CONTENT_FEATURES,
+    dlna.TIME_SEEK,
+    dlna.PLAY_SPEED,
+)
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER of zero seconds: what is still queued is dropped, and the client sees a reset."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class _Refusal(Exception):
+    """The file cannot be sent."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status.phrase)
+        self.status = status
+
+
+class MediaResponse(StreamResponse):
+    """Sends one file of an item, or the parts of it that were asked for."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        facts: Facts,
+        workers: DiskWorkers,
+        *,
+        headers: Mapping[str, str],
+        cache_control: str,
+        for_renderers: bool = False,
+    ) -> None:
+        """Prepare to answer. `headers` go out with every answer, whatever its status."""
+        super().__init__(headers=headers)
+        self._wanted = wanted
+        self._facts = facts
+        self._workers = workers
+        self._cache_control = cache_control
+        self._for_renderers = for_renderers
+
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
+        """Answer the request."""
+        if self.prepared:
+            return await super().prepare(request)
+        try:
+            plan, file = await self._open(request)
+            try:
+                return await self._answer(request, plan, file)
+            finally:
+                self._workers.submit(file.facts.device, file.close)
+        except _Refusal as refusal:
+            return await self._refuse(request, refusal.status)
+
+    async def _refuse(
+        self, request: BaseRequest, status: HTTPStatus
+    ) -> AbstractStreamWriter | None:
+        self.set_status(status)
+        self.content_length = 0
+        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+            self.headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER)
+        self.headers[hdrs.CACHE_CONTROL] = "no-store"
+        return await super().prepare(request)
+
+    async def _open(self, request: BaseRequest) -> tuple[Plan, OpenFile]:
+        """Find the file and open it, knowing then what to answer. Raises _Refusal."""
+        wanted_headers = {
+            name: ", ".join(request.headers.getall(name))
+            for name in _READ_HEADERS
+            if name in request.headers
+        }
+        try:
+            facts = await self._facts.get(self._wanted)
+            for _ in range(ATTEMPTS):
+                plan = make_plan(
+                    request.method,
+                    wanted_headers,
+                    facts,
+                    now=time.time(),
+                    cache_control=self._cache_control,
+                    for_renderers=self._for_renderers,
+                )
+                resident = None
+                if plan.first is not None and _is_plain(request):
+                    resident = _first_window(plan.first)
+                try:
+                    file = await self._workers.start(
+                        facts.device,
+                        partial(OpenFile.open, facts, resident),
+                        OpenFile.close,
+                    )
+                except FileChanged:
+                    facts = await self._facts.fresh(self._wanted, facts)
+                else:
+                    return plan, file
+        except EngineError as err:
+            raise _Refusal(_STATUS[err.key]) from err
+        except (EngineUnavailable, DiskStalled) as err:
+            raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE) from err
+        except PermissionError as err:
+            raise _Refusal(HTTPStatus.FORBIDDEN) from err
+        except OSError as err:
+            _LOGGER.debug("Cannot open a file to send it: %s", err)
+            raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE) from err
+        # It changes faster than it can be looked up, or is there for the engine only.
+        raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _answer(
+        self, request: BaseRequest, plan: Plan, file: OpenFile
+    ) -> AbstractStreamWriter | None:
+        """Send the answer. Raises _Refusal while it is not too late for another one."""
+        if (first := plan.first) is None:
+            return await self._send_head(request, plan)
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+
+        # A client that has closed its sending side may still be reading; aiohttp would hang up on it.
+        was_reading = transport.is_reading()
+        transport.pause_reading()
+        sender: SendfileSender | ReadingSender
+        if file.is_local and _is_plain(request):
+            sender = SendfileSender(
+                transport, file, self._workers, _first_window(first)
+            )
+        else:
+            sender = ReadingSender(self.write, file, self._workers)
+        try:
+            if isinstance(sender, ReadingSender):
+                try:
+                    await sender.ready(first)
+                except (DiskStalled, FileChanged, OSError) as err:
+                    raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE) from err
+            writer = await self._send_head(request, plan, transport)
+            try:
+                await self._send_body(plan, sender)
+            except (DiskStalled, FileChanged, OSError) as err:
+                if not isinstance(err, ConnectionError):
+                    _LOGGER.info("A transfer was cut: %s", err or "the file changed")
+                _cut(transport)
+                raise ConnectionResetError("the transfer was cut") from err
+            return writer
+        finally:
+            sender.close()
+            if was_reading and not transport.is_closing():
+                transport.resume_reading()
+
+    async def _send_head(
+        self,
+        request: BaseRequest,
+        plan: Plan,
+        transport: asyncio.Transport | None = None,
+    ) -> AbstractStreamWriter | None:
+        """Send status and headers; to a given transport so that they have left it when this returns."""
+        self.set_status(plan.status)
+        self.headers.update(plan.headers)
+        if transport is None:
+            return await super().prepare(request)
+        # What is sent past the transport must not overtake what it still holds.
+        transport.set_write_buffer_limits(high=0)
+        writer = await super().prepare(request)
+        assert writer is not None
+        await writer.drain()
+        transport.set_write_buffer_limits()
+        return writer
+
+    async def _send_body(
+        self, plan: Plan, sender: SendfileSender | ReadingSender
+    ) -> None:
+        for piece in plan.body:
+            if isinstance(piece, Span):
+                await sender.send(piece)
+            else:
+                await sender.write(piece)
+
+
+def _is_plain(request: BaseRequest) -> bool:
+    """Tell whether bytes that are written to the client's socket reach it as they are."""
+    transport = request.transport
+    return (
+        transport is not None
+        and transport.get_extra_info("sslcontext") is None
+        and transport.get_extra_info("socket") is not None
+    )
+
+
+def _first_window(span: Span) -> Span:
+    return Span(span.start, min(span.start + FIRST_WINDOW, span.stop))
+
+
+def _cut(transport: asyncio.Transport) -> None:
+    """Close a connection without sending what is still queued."""
+    if not transport.is_closing():
+        transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE
+        )
+        transport.abort()
