@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+from io import TextIOWrapper
 import logging
 import sys
 import time
@@ -71,6 +72,9 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     `level` is one of LEVELS and is meant for the engine's own loggers; libraries speak from "warning" on.
     """
     stream = stream or sys.stderr
+    if isinstance(stream, TextIOWrapper):
+        # Whatever the locale is: the supervisor reads UTF-8.
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(PlainFormatter() if stream.isatty() else JsonFormatter())
     # A log that cannot be written (Home Assistant died) must not lead to more log lines.

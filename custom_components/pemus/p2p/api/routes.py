@@ -149,5 +149,8 @@ def _within(seconds: float, handler: _Handler) -> _Handler:
 async def _body[T](request: web.Request, kind: type[T]) -> T:
     try:
         return decode(kind, await request.read())
+    except (OSError, web.RequestPayloadError):
+        # Nobody may be left to read this.
+        raise BadRequest("the request did not arrive whole") from None
     except DecodeError as err:
         raise BadRequest(str(err)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 import errno
+import logging
 import os
 from pathlib import Path
 import socket
@@ -39,8 +40,11 @@ class ApiServer:
         Routes(backend).add_to(app)
         app.router.add_get("/v1/events", self.events.handle)
         app.on_shutdown.append(self._send_listeners_away)
+        # What aiohttp has to say is that somebody sent garbage; what goes wrong in here is logged by the routes.
+        http_log = logging.getLogger(f"{__name__}.http")
+        http_log.setLevel(logging.CRITICAL)
         self._runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT
+            app, access_log=None, logger=http_log, shutdown_timeout=SHUTDOWN_TIMEOUT
         )
 
     async def start(self) -> None:

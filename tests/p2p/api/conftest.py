@@ -1,0 +1,155 @@
+"""A served API with a small backend behind it, and clients that speak to its socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+import tempfile
+
+import aiohttp
+import pytest
+
+from p2p.api import ApiServer
+from p2p.errors import NoPicture, NotFound, Unavailable
+from p2p.models import (
+    API_VERSION,
+    Counts,
+    EngineConfig,
+    Item,
+    Kind,
+    Listing,
+    LocalFile,
+    Node,
+    NodeKind,
+    ScanState,
+    SearchQuery,
+    SearchResult,
+    Status,
+)
+
+ITEM_ID = "a" * 26
+ITEM = Item(
+    id=ITEM_ID,
+    share="home",
+    kind=Kind.VIDEO,
+    name="Ärger #1 50%.mp4",
+    title="Ärger",
+    folder="",
+    content_type="video/mp4",
+    size=1,
+    modified=1.0,
+    added=1.0,
+    available=True,
+    etag='"1"',
+)
+FILE = LocalFile(
+    path="/films/a.mp4",
+    name="a.mp4",
+    content_type="video/mp4",
+    size=1,
+    mtime_ns=2,
+    inode=3,
+    device=4,
+    etag='"1"',
+)
+
+
+class SmallBackend:
+    """An engine of one item. What a request does can be replaced."""
+
+    def __init__(self) -> None:
+        self.config: EngineConfig | None = None
+        self.rescanned: list[str | None] = []
+        self.asked: list[tuple[object, ...]] = []
+        self.revision = 0
+        self.on_item: Callable[[], Awaitable[None]] | None = None
+
+    def status(self) -> Status:
+        return Status(
+            api_version=API_VERSION,
+            version="0",
+            pid=1,
+            started=0.0,
+            rss=0,
+            scan_state=ScanState.IDLE,
+            progress=None,
+            revision=self.revision,
+            counts=Counts(),
+            shares=(),
+            problems=(),
+            capabilities={"av": None},
+        )
+
+    async def configure(self, config: EngineConfig) -> None:
+        self.config = config
+
+    def rescan(self, share: str | None) -> None:
+        if share == "none":
+            raise NotFound("there is no such share")
+        self.rescanned.append(share)
+
+    async def item(self, item_id: str) -> Item:
+        if self.on_item is not None:
+            await self.on_item()
+        if item_id != ITEM_ID:
+            raise NotFound("there is no such item")
+        return ITEM
+
+    async def file(self, item_id: str) -> LocalFile:
+        raise Unavailable("the disk is unplugged")
+
+    async def thumbnail(self, item_id: str) -> LocalFile:
+        raise NoPicture("there is no picture")
+
+    async def subtitles(self, item_id: str, index: int) -> LocalFile:
+        self.asked.append((item_id, index))
+        return FILE
+
+    async def browse(self, node: str) -> Listing:
+        self.asked.append((node,))
+        root = Node(id=node, kind=NodeKind.ROOT)
+        return Listing(node=root, parents=(), children=(), revision=self.revision)
+
+    async def search(self, query: SearchQuery) -> SearchResult:
+        self.asked.append((query,))
+        return SearchResult(items=(ITEM,), nodes=())
+
+
+@pytest.fixture
+def backend() -> SmallBackend:
+    return SmallBackend()
+
+
+@pytest.fixture
+async def socket_path() -> AsyncGenerator[Path]:
+    # Not pytest's own folder: its path may be too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="pemus-") as folder:
+        yield Path(folder, "engine.sock")
+
+
+@pytest.fixture
+async def server(backend: SmallBackend, socket_path: Path) -> AsyncGenerator[ApiServer]:
+    served = ApiServer(backend, socket_path)
+    await served.start()
+    yield served
+    await served.stop()
+
+
+@pytest.fixture
+async def session(
+    server: ApiServer, socket_path: Path
+) -> AsyncGenerator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(
+        base_url="http://engine/v1/",
+        connector=aiohttp.UnixConnector(str(socket_path)),
+        timeout=aiohttp.ClientTimeout(total=10),
+    ) as client:
+        yield client
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
