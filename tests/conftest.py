@@ -16,6 +16,7 @@ import custom_components  # noqa: F401
 
 if TYPE_CHECKING:
     from homeassistant.core import HomeAssistant
+    from pytest_homeassistant_custom_component.common import MockConfigEntry
 
     from custom_components.pemus.supervisor import Engine
 
@@ -55,3 +56,17 @@ async def engine(
     await supervised.async_start()
     yield supervised
     await supervised.async_stop()
+
+
+@pytest.fixture
+async def entry(hass: HomeAssistant, engine_environment: Path) -> MockConfigEntry:
+    """Set up a home that shares nothing yet, with the real engine. Home Assistant's stop ends it."""
+    from homeassistant.setup import async_setup_component
+    from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+    home = MockConfigEntry(domain="pemus", unique_id="pemus", title="Casa")
+    home.add_to_hass(hass)
+    assert await async_setup_component(hass, "homeassistant", {})
+    assert await hass.config_entries.async_setup(home.entry_id)
+    await hass.async_block_till_done()
+    return home

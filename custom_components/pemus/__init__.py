@@ -4,8 +4,10 @@ The work is done by the engine, a process of its own (see `p2p`), which outlives
 that plays, or a friend's transfer, is not cut because somebody changed an option.
 """
 
+from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import Platform
-from homeassistant.core import HomeAssistant
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.exceptions import ConfigEntryNotReady
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.typing import ConfigType
 
@@ -13,6 +15,7 @@ from . import services, stream
 from .const import DOMAIN
 from .coordinator import PemusConfigEntry, PemusCoordinator
 from .entity import async_update_devices
+from .files import EngineFiles, async_follow
 from .supervisor import DATA_ENGINE, Engine
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
@@ -23,17 +26,26 @@ PLATFORMS = [Platform.BINARY_SENSOR, Platform.BUTTON, Platform.SENSOR]
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
     """Register the actions and the views, which stay whatever becomes of the entry."""
     services.async_register(hass)
-    stream.async_register(hass, FileSource(hass))
+    stream.async_register(hass, EngineFiles(hass))
     return True
 
 
 async def async_setup_entry(hass: HomeAssistant, entry: PemusConfigEntry) -> bool:
     """Start the engine unless it runs, tell it what to share, and show what it says."""
-    engine = hass.data.setdefault(DATA_ENGINE, Engine(hass))
+    if (engine := hass.data.get(DATA_ENGINE)) is None:
+        engine = hass.data[DATA_ENGINE] = Engine(hass)
+        async_follow(hass, engine)
     coordinator = PemusCoordinator(hass, entry, engine)
-    await coordinator.async_config_entry_first_refresh()
+    try:
+        await coordinator.async_config_entry_first_refresh()
+    except ConfigEntryNotReady:
+        _stop_if_disabled_next(hass, entry)
+        raise
     entry.runtime_data = coordinator
     async_update_devices(hass, entry)
+    entry.async_on_unload(
+        coordinator.async_add_config_listener(lambda: async_update_devices(hass, entry))
+    )
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     entry.async_on_unload(entry.add_update_listener(_async_entry_changed))
     return True
@@ -48,7 +60,7 @@ async def async_unload_entry(hass: HomeAssistant, entry: PemusConfigEntry) -> bo
     """Leave the engine running for the reload that mostly follows, and stop it if the user disabled the entry."""
     unloaded = await hass.config_entries.async_unload_platforms(entry, PLATFORMS)
     if unloaded and entry.disabled_by is not None:
-        await hass.data.pop(DATA_ENGINE).async_stop()
+        await _async_stop(hass)
     return unloaded
 
 
@@ -56,3 +68,27 @@ async def async_remove_entry(hass: HomeAssistant, entry: PemusConfigEntry) -> No
     """Stop the engine, and remove all that it kept: its environment, thumbnails and index."""
     engine = hass.data.pop(DATA_ENGINE, None) or Engine(hass)
     await engine.async_remove()
+
+
+async def _async_stop(hass: HomeAssistant) -> None:
+    """Stop the engine, if there is one."""
+    if (engine := hass.data.pop(DATA_ENGINE, None)) is not None:
+        await engine.async_stop()
+
+
+@callback
+def _stop_if_disabled_next(hass: HomeAssistant, entry: PemusConfigEntry) -> None:
+    """Stop the engine when an entry that waits for its next attempt is disabled: nobody unloads what never loaded.
+
+    It is not stopped right away, because it mends itself: it may be installing what it needs.
+    """
+
+    @callback
+    def on_state() -> None:
+        if entry.state is ConfigEntryState.SETUP_RETRY:
+            return
+        unsubscribe()
+        if entry.disabled_by is not None:
+            hass.async_create_task(_async_stop(hass))
+
+    unsubscribe = entry.async_on_state_change(on_state)

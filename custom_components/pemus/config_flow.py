@@ -2,8 +2,6 @@
 
 from typing import Any, override
 
-import voluptuous as vol
-
 from homeassistant.config_entries import (
     SOURCE_USER,
     ConfigEntry,
@@ -27,6 +25,7 @@ from homeassistant.helpers.selector import (
     SelectSelectorMode,
     TextSelector,
 )
+import voluptuous as vol
 
 from .const import (
     CONF_KINDS,

@@ -10,8 +10,9 @@ from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.update_coordinator import DataUpdateCoordinator, UpdateFailed
 
-from .client import EngineError, EngineUnavailable
+from .client import EngineError
 from .const import CONF_RESCAN_INTERVAL, DEFAULT_RESCAN_INTERVAL, DOMAIN
+from .errors import engine_errors
 from .p2p.models import EngineConfig, Event, Hello, Problem, Status, StatusChanged
 from .shares import share_config, share_subentries
 from .supervisor import Engine, EngineState
@@ -57,13 +58,9 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
     @override
     async def _async_setup(self) -> None:
         """Start the engine, unless it runs already."""
-        try:
+        with engine_errors(UpdateFailed):
             await self.engine.async_configure(self.config)
             await self.engine.async_start()
-        except (EngineError, EngineUnavailable, HomeAssistantError) as err:
-            raise UpdateFailed(
-                translation_domain=DOMAIN, translation_key="engine_unavailable"
-            ) from err
         self.config_entry.async_on_unload(self.engine.async_subscribe(self._on_event))
         self.config_entry.async_on_unload(self._forget_issues)
 
@@ -78,18 +75,26 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
     @callback
     def _on_event(self, event: Event | None) -> None:
         """Take in what the engine says, or that it came or went."""
-        if isinstance(event, Hello | StatusChanged):
-            self._show_issues(event.status)
-            self.async_set_updated_data(event.status)
-        elif event is None and not self.hass.is_stopping:
-            if self.engine.state is not EngineState.RUNNING:
-                self.async_set_update_error(
-                    UpdateFailed(
-                        translation_domain=DOMAIN, translation_key="engine_unavailable"
-                    )
+        if event is None:
+            self._on_state()
+        elif isinstance(event, Hello | StatusChanged) and self.engine.status:
+            # Not the event's: the hello comes from before the engine got its configuration.
+            self._show_issues(self.engine.status)
+            self.async_set_updated_data(self.engine.status)
+
+    @callback
+    def _on_state(self) -> None:
+        """Show that the engine came or went. That it goes with Home Assistant is nothing to report."""
+        if self.hass.is_stopping:
+            return
+        if self.engine.state is not EngineState.RUNNING:
+            self.async_set_update_error(
+                UpdateFailed(
+                    translation_domain=DOMAIN, translation_key="engine_unavailable"
                 )
-            # The sensor of the engine's state changes also while all others stay unavailable.
-            self.async_update_listeners()
+            )
+        # The sensor of the engine's state changes also while all others stay unavailable.
+        self.async_update_listeners()
 
     async def async_rescan(self, share: str | None = None) -> None:
         """Have one share, or all of them, read again. Returns when that has begun.
@@ -109,7 +114,10 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         self.config = config
         for listener in self._config_listeners:
             listener()
-        await self.engine.async_configure(config)
+        try:
+            await self.engine.async_configure(config)
+        except EngineError as err:
+            _LOGGER.error("The engine refused the configuration: %s", err)
 
     @callback
     def async_add_config_listener(self, listener: CALLBACK_TYPE) -> Callable[[], None]:

@@ -17,9 +17,7 @@ from .p2p.models import ShareConfig, ShareStatus
 from .shares import share_id, share_subentries
 
 MANUFACTURER = "PeMuS"
-MEDIA_BROWSER = (
-    "homeassistant://media-browser/browser/app%2Cmedia-source%3A%2F%2Fpemus"
-)
+MEDIA_BROWSER = "homeassistant://media-browser/browser/app%2Cmedia-source%3A%2F%2Fpemus"
 
 
 @callback

@@ -174,7 +174,7 @@ class PemusMediaSource(MediaSource):
         with engine_errors(Unresolvable):
             file = await client.file(item_id)
         return PlayMedia(
-            stream_path(item_id, file.content_type),
+            stream_path(item_id, file.name, file.content_type),
             file.content_type,
             path=Path(file.path),
         )

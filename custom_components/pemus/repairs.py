@@ -1,10 +1,9 @@
 """The repairs that PeMuS can try itself: having its engine installed and started again."""
 
-import voluptuous as vol
-
 from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
+import voluptuous as vol
 
 from .supervisor import DATA_ENGINE
 

@@ -11,12 +11,7 @@ from homeassistant.components.sensor import (
     SensorEntityDescription,
     SensorStateClass,
 )
-from homeassistant.const import (
-    PERCENTAGE,
-    EntityCategory,
-    Platform,
-    UnitOfInformation,
-)
+from homeassistant.const import PERCENTAGE, EntityCategory, Platform, UnitOfInformation
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
@@ -50,27 +45,45 @@ class ShareSensorDescription(SensorEntityDescription):
     """Only for shares with this kind of media."""
 
 
-def _number_of(kind: Kind) -> Callable[[Counts], int]:
-    """Return how to read the number of items of a kind."""
-    return lambda counts: getattr(counts, kind)
-
-
 COUNTS: dict[str, Kind] = {
     "videos": Kind.VIDEO,
     "songs": Kind.MUSIC,
     "photos": Kind.PHOTO,
 }
 
+
+def _home_count(key: str, kind: Kind) -> HomeSensorDescription:
+    """Describe how many items of a kind there are."""
+    return HomeSensorDescription(
+        key=key,
+        translation_key=key,
+        state_class=SensorStateClass.MEASUREMENT,
+        value=lambda status: _count(status.counts, kind),
+    )
+
+
+def _share_count(key: str, kind: Kind) -> ShareSensorDescription:
+    """Describe how many items of a kind a share has."""
+    return ShareSensorDescription(
+        key=key,
+        translation_key=key,
+        state_class=SensorStateClass.MEASUREMENT,
+        kind=kind,
+        value=lambda share: _count(share.counts, kind),
+    )
+
+
+def _count(counts: Counts, kind: Kind) -> int:
+    """Return the number of items of a kind."""
+    return {
+        Kind.VIDEO: counts.video,
+        Kind.MUSIC: counts.music,
+        Kind.PHOTO: counts.photo,
+    }[kind]
+
+
 HOME_SENSORS: tuple[HomeSensorDescription, ...] = (
-    *(
-        HomeSensorDescription(
-            key=key,
-            translation_key=key,
-            state_class=SensorStateClass.MEASUREMENT,
-            value=lambda status, number=_number_of(kind): number(status.counts),
-        )
-        for key, kind in COUNTS.items()
-    ),
+    *(_home_count(key, kind) for key, kind in COUNTS.items()),
     HomeSensorDescription(
         key="library_size",
         translation_key="library_size",
@@ -121,16 +134,7 @@ ENGINE_STATE = SensorEntityDescription(
 )
 
 SHARE_SENSORS: tuple[ShareSensorDescription, ...] = (
-    *(
-        ShareSensorDescription(
-            key=key,
-            translation_key=key,
-            state_class=SensorStateClass.MEASUREMENT,
-            kind=kind,
-            value=lambda share, number=_number_of(kind): number(share.counts),
-        )
-        for key, kind in COUNTS.items()
-    ),
+    *(_share_count(key, kind) for key, kind in COUNTS.items()),
     ShareSensorDescription(
         key="last_scan",
         translation_key="last_scan",

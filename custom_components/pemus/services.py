@@ -2,8 +2,6 @@
 
 from typing import Any, Final
 
-import voluptuous as vol
-
 from homeassistant.core import (
     HomeAssistant,
     ServiceCall,
@@ -14,6 +12,7 @@ from homeassistant.core import (
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import config_validation as cv, device_registry as dr
 from homeassistant.helpers.service import async_register_admin_service
+import voluptuous as vol
 
 from .const import CONF_KINDS, DOMAIN
 from .coordinator import PemusCoordinator, async_get_coordinator

@@ -19,7 +19,9 @@ from .p2p.models import Kind, ShareConfig
 FOLDER_TIMEOUT = 10
 """Seconds that a disk or a network share has to answer."""
 
-SYSTEM_FOLDERS = tuple(Path(name) for name in ("/boot", "/dev", "/etc", "/proc", "/sys"))
+SYSTEM_FOLDERS = tuple(
+    Path(name) for name in ("/boot", "/dev", "/etc", "/proc", "/sys")
+)
 """What holds the system's own files and nobody's media."""
 
 
@@ -104,7 +106,7 @@ def _inspect(path: str, config_dir: str) -> tuple[Path, Path]:
         real = Path(path).resolve(strict=True)
         with os.scandir(real) as entries:
             next(entries, None)
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError, ValueError:
         raise FolderRefused(Refusal.NOT_FOUND) from None
     except NotADirectoryError:
         raise FolderRefused(Refusal.NOT_A_FOLDER) from None

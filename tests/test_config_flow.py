@@ -1,0 +1,98 @@
+"""Giving the home its name."""
+
+from unittest.mock import ANY
+
+from homeassistant.config_entries import SOURCE_USER, ConfigEntryState, FlowType
+from homeassistant.const import CONF_NAME
+from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.pemus.const import DOMAIN
+
+
+async def test_a_home_gets_its_name_and_goes_on_with_its_first_folder(
+    hass: HomeAssistant, engine_environment: object
+) -> None:
+    result = await hass.config_entries.flow.async_init(
+        DOMAIN, context={"source": SOURCE_USER}
+    )
+    assert result["type"] is FlowResultType.FORM
+    assert result["step_id"] == "user"
+    assert not result["errors"]
+
+    result = await hass.config_entries.flow.async_configure(
+        result["flow_id"], {CONF_NAME: "  Casa  "}
+    )
+
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert result["title"] == "Casa"
+    assert result["data"] == {}
+    entry = result["result"]
+    assert entry.unique_id == DOMAIN
+    assert entry.state is ConfigEntryState.LOADED
+    assert result["next_flow"] == (FlowType.CONFIG_SUBENTRIES_FLOW, ANY)
+    (flow,) = hass.config_entries.subentries.async_progress()
+    assert flow["flow_id"] == result["next_flow"][1]
+    assert flow["step_id"] == "user"
+
+
+async def test_the_name_of_the_home_assistant_is_proposed(hass: HomeAssistant) -> None:
+    hass.config.location_name = "Haus am See"
+
+    result = await hass.config_entries.flow.async_init(
+        DOMAIN, context={"source": SOURCE_USER}
+    )
+
+    (name,) = result["data_schema"].schema
+    assert name.description == {"suggested_value": "Haus am See"}
+
+
+async def test_a_name_of_blanks_is_refused_and_can_be_corrected(
+    hass: HomeAssistant, engine_environment: object
+) -> None:
+    result = await hass.config_entries.flow.async_init(
+        DOMAIN, context={"source": SOURCE_USER}, data={CONF_NAME: "   "}
+    )
+    assert result["type"] is FlowResultType.FORM
+    assert result["errors"] == {CONF_NAME: "no_name"}
+
+    result = await hass.config_entries.flow.async_configure(
+        result["flow_id"], {CONF_NAME: "Casa"}
+    )
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+
+
+async def test_there_is_one_home_per_home_assistant(hass: HomeAssistant) -> None:
+    MockConfigEntry(domain=DOMAIN, unique_id=DOMAIN).add_to_hass(hass)
+
+    result = await hass.config_entries.flow.async_init(
+        DOMAIN, context={"source": SOURCE_USER}
+    )
+
+    assert result["type"] is FlowResultType.ABORT
+    assert result["reason"] == "already_configured"
+
+
+async def test_a_home_is_renamed(hass: HomeAssistant, entry: MockConfigEntry) -> None:
+    pid = entry.runtime_data.data.pid
+    result = await entry.start_reconfigure_flow(hass)
+    assert result["step_id"] == "reconfigure"
+    (name,) = result["data_schema"].schema
+    assert name.description == {"suggested_value": "Casa"}
+
+    result = await hass.config_entries.flow.async_configure(
+        result["flow_id"], {CONF_NAME: " "}
+    )
+    assert result["errors"] == {CONF_NAME: "no_name"}
+
+    result = await hass.config_entries.flow.async_configure(
+        result["flow_id"], {CONF_NAME: "Haus"}
+    )
+    await hass.async_block_till_done()
+
+    assert result["type"] is FlowResultType.ABORT
+    assert result["reason"] == "reconfigure_successful"
+    assert entry.title == "Haus"
+    assert entry.runtime_data.config.home_name == "Haus"
+    assert (await entry.runtime_data.engine.client.status()).pid == pid
