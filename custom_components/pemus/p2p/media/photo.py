@@ -39,6 +39,7 @@ _ORIENTATION, _CHANGED, _EXIF_IFD, _TAKEN, _SCANNED = (
 )
 _EARLIEST = 1826
 """The year of the first photograph."""
+_END_MISSING = "The end of the picture is missing."
 _END_OF_JPEG = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
 
@@ -64,7 +65,8 @@ def read_photo(file: BinaryIO, size: int, content: Content | None) -> MediaFacts
     except Exception:  # noqa: BLE001 - a decoder that is fed garbage may raise anything
         if sniffed and sniffed not in _CONTENT_TYPES.values():
             return MediaFacts(kind=Kind.PHOTO, content_type=sniffed)
-        fault = "The picture is damaged."
+        cut_short = _is_cut_short(file, size, sniffed)
+        fault = _END_MISSING if cut_short else "The picture is damaged."
         return MediaFacts(kind=Kind.PHOTO, content_type=sniffed, fault=fault)
     with image:
         content_type = _CONTENT_TYPES.get(image.format or "", sniffed)
@@ -81,7 +83,7 @@ def read_photo(file: BinaryIO, size: int, content: Content | None) -> MediaFacts
             orientation=orientation,
             taken=taken,
             has_picture=can_be_decoded(image),
-            fault="The end of the picture is missing." if cut_short else None,
+            fault=_END_MISSING if cut_short else None,
         )
 
 

@@ -79,7 +79,7 @@ def _frame_at(
     if seconds:
         container.seek(int((begin + seconds) * _MICROSECONDS))
     found = None
-    for count, frame in enumerate(frames(container, film), start=1):
+    for count, frame in enumerate(frames(container, film, VideoFrame), start=1):
         found = frame
         if (
             (frame.pts is not None and frame.time >= begin + seconds)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 import math
 from typing import BinaryIO
 
 import av
+from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
@@ -87,6 +87,8 @@ def probe(file: BinaryIO, size: int) -> Probe:
         if film is not None:
             width, height, undecodable = _dimensions(container, film)
             fault = fault or undecodable
+        elif sound is not None and _first_frame(container, sound, AudioFrame) is None:
+            fault = fault or "Its sound is damaged: nothing of it can be decoded."
         return Probe(
             kind=Kind.VIDEO if film else Kind.MUSIC,
             content=DEMUXERS[container.format.name.split(",")[0]],
@@ -134,23 +136,26 @@ def duration_of(container: InputContainer) -> float | None:
     return seconds if 0 < seconds <= MAX_DURATION else None
 
 
-def frames(container: InputContainer, film: VideoStream) -> Iterator[VideoFrame]:
-    """Decode frames from where the container stands, skipping packets that are damaged.
+def frames[F: VideoFrame | AudioFrame](
+    container: InputContainer, stream: Stream, frame_type: type[F]
+) -> Iterator[F]:
+    """Decode frames of a stream from where the container stands, skipping packets that are damaged.
 
     Decoding goes on in one thread, as this process is meant to be a small and quiet one.
     """
-    if not film.codec_context.is_open:
-        film.codec_context.thread_count = 1
+    if not stream.codec_context.is_open:
+        stream.codec_context.thread_count = 1
     without_frame = 0
-    for packet in container.demux(film):
+    for packet in container.demux(stream):
         without_frame += 1
         try:
             decoded = packet.decode()
         except av.InvalidDataError:
             decoded = []
         for frame in decoded:
-            without_frame = 0
-            yield frame
+            if isinstance(frame, frame_type):
+                without_frame = 0
+                yield frame
         if without_frame > PACKETS_TO_FIRST_FRAME:
             return
 
@@ -172,15 +177,19 @@ def _dimensions(
     container: InputContainer, film: VideoStream
 ) -> tuple[int | None, int | None, str | None]:
     """Return width, height and what is wrong with the picture. Only a frame tells how it is rotated."""
-    fault = None
+    frame = _first_frame(container, film, VideoFrame)
+    fault = None if frame else "Its picture is damaged: no frame can be decoded."
+    width, height = shown_size(film, frame) or (None, None)
+    return width, height, fault
+
+
+def _first_frame[F: VideoFrame | AudioFrame](
+    container: InputContainer, stream: Stream, frame_type: type[F]
+) -> F | None:
     try:
-        frame = next(islice(frames(container, film), 1), None)
+        return next(frames(container, stream, frame_type), None)
     except av.FFmpegError:
-        frame = None
-    if frame is None:
-        fault = "Its picture is damaged: no frame can be decoded."
-    size = shown_size(film, frame)
-    return (*size, fault) if size else (None, None, fault)
+        return None
 
 
 def _end_missing(container: InputContainer, size: int) -> str | None:

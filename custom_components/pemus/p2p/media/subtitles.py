@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 import re
 
 from .facts import MediaError
@@ -68,12 +67,12 @@ def convert(path: str) -> bytes:
     if len(content) > MAX_SIZE:
         raise MediaError("The subtitle file is too large.")
     text = decode(content)
-    if Path(path).suffix.lower() in (".ass", ".ssa") or "[Script Info]" in text[:1000]:
-        text = _subrip(text)
-    found = sorted(islice(cues(text), MAX_CUES), key=lambda each: each.start)
+    found = list(islice(cues(text), MAX_CUES))
+    if not found and "Dialogue:" in text:
+        found = list(islice(cues(_subrip(text)), MAX_CUES))
     if not found:
         raise MediaError("There are no subtitles in the file.")
-    return webvtt(found).encode()
+    return webvtt(sorted(found, key=lambda each: each.start)).encode()
 
 
 def decode(content: bytes) -> str:
@@ -178,16 +177,15 @@ def _subrip(text: str) -> str:
         raise MediaError(
             "Subtitles of this format need a library that is missing."
         ) from None
-    lines = text.split("\n")
-    # Half a line, as at the end of a file that is still being copied, would make the library refuse the whole file. So
-    # do broken styles, but those only make text italic.
-    spoken = [line[: 2 * MAX_LINE] for line in lines if _DIALOGUE.match(line.strip())]
-    styles = [line for line in lines if line.startswith("Style:")]
+    # Half a line, as at the end of a file that is still being copied, would make the library refuse the whole file.
+    kept = [
+        line[: 2 * MAX_LINE]
+        for line in text.split("\n")
+        if line.startswith("Style:") or _DIALOGUE.match(line)
+    ]
     version = "ass" if "[V4+ Styles]" in text else "ssa"
-    for kept in ([*styles, *spoken], spoken):
-        try:
-            parsed = pysubs2.SSAFile.from_string("\n".join(kept), format_=version)
-            return str(parsed.to_string("srt"))
-        except Exception:  # noqa: BLE001, S112 - a parser that is fed garbage may raise anything
-            continue
-    raise MediaError("The subtitle file is damaged.")
+    try:
+        parsed = pysubs2.SSAFile.from_string("\n".join(kept), format_=version)
+        return str(parsed.to_string("srt"))
+    except Exception as err:
+        raise MediaError("The subtitle file is damaged.") from err
