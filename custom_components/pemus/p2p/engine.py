@@ -14,7 +14,7 @@ import time
 from .api import ApiServer
 from .capabilities import installed
 from .library import Library
-from .media import MediaReader
+from .media.reader import MediaReader
 from .models import (
     API_VERSION,
     EngineConfig,
