@@ -62,13 +62,14 @@ def write(
     """Encode the sound, and the film if there is one, into a file."""
     options = {"fflags": "+bitexact", **dict(form.container_options)}
     with av.open(str(path), "w", format=form.container, options=options) as container:
-        video = _video_stream(container, form) if form.video else None
+        video = _video_stream(container, form.video, form) if form.video else None
         audio = _audio_stream(container, form)
         samples = _frames_of_sound(sound, audio)
         for number in range(round(seconds * FRAME_RATE) if video else 0):
             assert video is not None and film is not None
             at = number / FRAME_RATE
-            picture = av.VideoFrame.from_image(stamped(film, at, seconds))
+            pixels = np.asarray(stamped(film, at, seconds))
+            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             picture.pts, picture.time_base = number, Fraction(1, FRAME_RATE)
             container.mux(video.encode(picture.reformat(format="yuv420p")))
             if number % FRAME_RATE == 0:
@@ -79,12 +80,10 @@ def write(
                 container.mux(stream.encode(None))
 
 
-def _video_stream(container: OutputContainer, form: Format) -> VideoStream:
+def _video_stream(container: OutputContainer, codec: str, form: Format) -> VideoStream:
     stream = cast(
         VideoStream,
-        container.add_stream(
-            form.video, rate=FRAME_RATE, options=dict(form.video_options)
-        ),
+        container.add_stream(codec, rate=FRAME_RATE, options=dict(form.video_options)),
     )
     stream.width, stream.height = SIZE
     stream.pix_fmt = "yuv420p"

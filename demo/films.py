@@ -104,7 +104,7 @@ def _range(
     layer = hill((width, HEIGHT), tops, shade, foot=foot, snow=snow * HEIGHT)
     if trees:
         firs(layer, tops, shade, seed, 0.11)
-    top = max(0, layer.getbbox()[1]) if layer.getbbox() else 0
+    top = (layer.getbbox() or (0, 0, 0, 0))[1]
     return _Drift(layer.crop((0, top, width, HEIGHT)), top)
 
 

@@ -212,19 +212,19 @@ ALBUMS = (
                 "Första snön",
                 20,
                 Tune(31, key=53, beats_per_minute=60, partials=(1, 0.05, 0.1)),
-            ),  # fmt: skip
+            ),
             Song(
                 "Blue Hour",
                 18,
                 Tune(
                     32, key=50, minor=True, beats_per_minute=56, partials=(1, 0.05, 0.1)
                 ),
-            ),  # fmt: skip
+            ),
             Song(
                 "A Room Facing North",
                 20,
                 Tune(33, key=48, beats_per_minute=64, partials=(1, 0.05, 0.1)),
-            ),  # fmt: skip
+            ),
         ),
     ),
     Album(
@@ -246,19 +246,19 @@ ALBUMS = (
                     beats_per_minute=70,
                     partials=(1, 0.5, 0.3, 0.2, 0.1),
                 ),
-            ),  # fmt: skip
+            ),
             Song(
                 "Waltz of the Last Tram",
                 15,
                 Tune(
                     42, key=55, beats_per_minute=138, partials=(1, 0.5, 0.3, 0.2, 0.1)
                 ),
-            ),  # fmt: skip
+            ),
             Song(
                 "Dawn, Slowly",
                 18,
                 Tune(43, key=48, beats_per_minute=58, partials=(1, 0.5, 0.3, 0.2, 0.1)),
-            ),  # fmt: skip
+            ),
         ),
     ),
 )
@@ -340,7 +340,9 @@ def make(
             report(done, len(jobs))
     _place(root, EMPTY).touch()
     whole = next(root / video.path for video in VIDEOS if video.form is MP4_SLOW)
-    _place(root, TRUNCATED).write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 5])  # fmt: skip
+    _place(root, TRUNCATED).write_bytes(
+        whole.read_bytes()[: whole.stat().st_size * 2 // 5]
+    )
     _date_files(root)
 
 
@@ -367,7 +369,7 @@ def _make_video(root: Path, video: Video) -> None:
             f"{number}\n{_clock(start)} --> {_clock(start + 6)}\n{line}\n"
             for number, (start, line) in enumerate(
                 zip(range(3, 45, 10), lines, strict=False), 1
-            )  # fmt: skip
+            )
         )
         path.with_name(f"{path.stem}{mark}.srt").write_text(text, "utf-8")
 

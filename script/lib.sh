@@ -1,5 +1,6 @@
 # Shared by the scripts beside it: where things are kept, how they speak, and how the two Python interpreters are found.
 # Sourced, never run.
+# shellcheck shell=bash disable=SC2034
 
 set -euo pipefail
 
@@ -8,17 +9,18 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${PEMUS_DEV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pemus-dev}
 ENVS=$ROOT/.venvs
 UV_VERSION=0.13.9
-HA_PYTHON_VERSION=3.14
 ENGINE_PYTHON_VERSION=3.13
 
 # What the caller's shell says about other environments must not leak into ours.
 unset VIRTUAL_ENV PYTHONHOME PYTHONPATH UV_SYSTEM_PYTHON UV_PYTHON UV_PROJECT_ENVIRONMENT
 export UV_NO_PROGRESS=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
-say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+# Colours are for people, not for log files.
+if [[ -t 2 ]]; then BOLD=$'\033[1m' RED=$'\033[31m' PLAIN=$'\033[0m'; else BOLD='' RED='' PLAIN=''; fi
+say() { printf '%s==> %s%s\n' "$BOLD" "$*" "$PLAIN" >&2; }
 note() { printf '    %s\n' "$*" >&2; }
 die() {
-  printf '\033[31merror:\033[0m %s\n' "$1" >&2
+  printf '%serror:%s %s\n' "$RED" "$PLAIN" "$1" >&2
   shift
   for line in "$@"; do note "$line"; done
   exit 1
