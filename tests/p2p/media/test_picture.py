@@ -217,17 +217,28 @@ async def test_pictures_of_any_mode_become_rgb(
     assert left != right
 
 
-async def test_colours_of_another_profile_are_shown_right(
+async def test_colours_are_shown_as_the_profile_of_the_picture_means_them(
     shared_reader: MediaReader, tmp_path: Path
 ) -> None:
-    # A broken profile is ignored.
     path = tmp_path / "a.jpg"
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for profile in (srgb, b"rubbish", b"\0" * 200, os.urandom(100_000)):
+    swapped = srgb.replace(b"rXYZ", b"swap").replace(b"gXYZ", b"rXYZ")
+    swapped = swapped.replace(b"swap", b"gXYZ")
+    for profile, left in ((srgb, "green"), (swapped, "red")):
         make.halves((64, 64)).save(path, icc_profile=profile)
         picture = await picture_of(shared_reader, path, Kind.PHOTO)
         assert picture is not None
-        assert make.colour_at(picture, 0.1, 0.5) == "green"
+        assert make.colour_at(picture, 0.1, 0.5) == left
+
+
+@pytest.mark.parametrize("profile", [b"rubbish", b"\0" * 200, b"acsp" * 30_000])
+async def test_a_broken_profile_is_ignored(
+    shared_reader: MediaReader, tmp_path: Path, profile: bytes
+) -> None:
+    make.halves((64, 64)).save(tmp_path / "a.jpg", icc_profile=profile)
+    picture = await picture_of(shared_reader, tmp_path / "a.jpg", Kind.PHOTO)
+    assert picture is not None
+    assert make.colour_at(picture, 0.1, 0.5) == "green"
 
 
 async def test_of_an_animation_the_first_picture_is_shown(

@@ -117,15 +117,14 @@ def film_stream(container: InputContainer) -> VideoStream | None:
 
 
 def cover_stream(container: InputContainer) -> VideoStream | None:
-    """Return the stream that is the cover of the film or the song."""
-    return next(
-        (
-            each
-            for each in container.streams.video
-            if each.disposition & Disposition.attached_pic
-        ),
-        None,
-    )
+    """Return the stream that is the cover of the film or the song: the front one, if there are several."""
+    covers = [
+        each
+        for each in container.streams.video
+        if each.disposition & Disposition.attached_pic
+    ]
+    covers.sort(key=lambda each: each.metadata.get("comment") != "Cover (front)")
+    return covers[0] if covers else None
 
 
 def duration_of(container: InputContainer) -> float | None:
