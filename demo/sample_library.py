@@ -301,6 +301,12 @@ def identity() -> str:
     return digest.hexdigest()[:16]
 
 
+def default_cache() -> Path:
+    """Return the folder that the scripts keep their downloads in, too."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("PEMUS_DEV_CACHE") or Path(caches, "pemus-dev"))
+
+
 def ensure(
     cache: Path, report: Callable[[int, int], None] = lambda done, total: None
 ) -> Path:
@@ -438,7 +444,7 @@ def _show(done: int, total: int) -> None:
 def main() -> None:
     """Print the folder of the library, made first where it is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True, help="where it is kept")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="its place")
     parser.add_argument("--copy-to", type=Path, help="print a copy there instead")
     arguments = parser.parse_args()
     library = ensure(arguments.cache, _show)

@@ -7,6 +7,7 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Interpreters and downloads outlive a clone: a second clone on the same machine is set up in seconds.
 CACHE=${PEMUS_DEV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pemus-dev}
+export PEMUS_DEV_CACHE=$CACHE
 ENVS=$ROOT/.venvs
 UV_VERSION=0.13.9
 ENGINE_PYTHON_VERSION=3.13
