@@ -6,6 +6,8 @@ The tests of the engine (tests/p2p) run in an environment without Home Assistant
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
     from pytest_homeassistant_custom_component.common import MockConfigEntry
 
     from custom_components.pemus.supervisor import Engine
+
+if find_spec("pytest_socket"):
+    import pytest_socket
+
+    # The harness lets tests make unix sockets but connect to nothing except 127.0.0.1; the engine listens at one.
+    pytest_socket.socket_allow_hosts = partial(
+        pytest_socket.socket_allow_hosts, allow_unix_socket=True
+    )
 
 ENVIRONMENT = Path(__file__).parent.parent / ".venvs" / "engine"
 
@@ -74,3 +84,14 @@ async def entry(hass: HomeAssistant, engine_environment: Path) -> MockConfigEntr
     assert await hass.config_entries.async_setup(home.entry_id)
     await hass.async_block_till_done()
     return home
+
+
+@pytest.fixture
+async def media(hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path) -> Path:
+    """Share a folder of films, songs and photos, and wait until the library knows them."""
+    from .household import fill, share, until_scanned
+
+    folder = await hass.async_add_executor_job(fill, tmp_path / "Media")
+    share(hass, entry, folder, "Media")
+    await until_scanned(hass, entry)
+    return folder

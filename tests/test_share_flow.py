@@ -170,16 +170,10 @@ async def test_storage_that_does_not_answer_is_given_up(
 
     monkeypatch.setattr(shares.os, "scandir", hang)
     monkeypatch.setattr(shares, "FOLDER_TIMEOUT", 0.05)
-    # Not share(): it waits for Home Assistant's other work, and the hanging look is part of that.
     try:
-        assert await refused_at_once(share, folder) == "not_responding"
+        assert await refused(share, folder) == "not_responding"
     finally:
         switched_on.set()
-
-
-async def refused_at_once(share: Share, path: object) -> str:
-    """Return why a path is refused, without waiting for anything else."""
-    return await refused(share, path)
 
 
 async def test_each_file_belongs_to_one_share(share: Share, folder: Path) -> None:

@@ -1,0 +1,318 @@
+"""Setting up, reloading, disabling and removing the home, and what becomes of the engine."""
+
+import os
+from pathlib import Path
+import signal
+
+from homeassistant.config_entries import ConfigEntryDisabler, ConfigEntryState
+from homeassistant.const import STATE_UNAVAILABLE
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import device_registry as dr, entity_registry as er
+from homeassistant.setup import async_setup_component
+import pytest
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.pemus.client import EngineError
+from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.p2p.models import ErrorKey
+from custom_components.pemus.supervisor import DATA_ENGINE, EngineState
+
+from .household import eventually, share, until_scanned
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_a_reload_does_not_restart_the_engine(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    engine, pid = hass.data[DATA_ENGINE], entry.runtime_data.data.pid
+
+    assert await hass.config_entries.async_reload(entry.entry_id)
+
+    assert entry.state is ConfigEntryState.LOADED
+    assert hass.data[DATA_ENGINE] is engine
+    assert (await engine.client.status()).pid == pid
+    assert is_alive(pid)
+
+
+async def test_disabling_the_home_stops_the_engine_and_enabling_starts_it(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    pid = entry.runtime_data.data.pid
+
+    await hass.config_entries.async_set_disabled_by(
+        entry.entry_id, ConfigEntryDisabler.USER
+    )
+    assert DATA_ENGINE not in hass.data
+    assert not is_alive(pid)
+
+    await hass.config_entries.async_set_disabled_by(entry.entry_id, None)
+    assert entry.state is ConfigEntryState.LOADED
+    assert is_alive(entry.runtime_data.data.pid)
+
+
+async def test_removing_the_home_leaves_nothing_behind(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    pid = entry.runtime_data.data.pid
+    kept = [Path(hass.config.path(folder, DOMAIN)) for folder in (".storage", ".cache")]
+    assert all(folder.is_dir() for folder in kept)
+
+    await hass.config_entries.async_remove(entry.entry_id)
+
+    assert not is_alive(pid)
+    assert not any(folder.exists() for folder in kept)
+    assert DATA_ENGINE not in hass.data
+    assert not dr.async_get(hass).devices
+    assert not er.async_get(hass).entities
+
+
+async def test_a_disabled_home_can_be_removed(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    await hass.config_entries.async_set_disabled_by(
+        entry.entry_id, ConfigEntryDisabler.USER
+    )
+
+    await hass.config_entries.async_remove(entry.entry_id)
+
+    assert not Path(hass.config.path(".storage", DOMAIN)).exists()
+
+
+async def test_set_up_is_tried_again_while_the_engine_cannot_start(
+    hass: HomeAssistant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEMUS_ENGINE_ENVIRONMENT", str(tmp_path / "nothing"))
+    entry = MockConfigEntry(domain=DOMAIN, unique_id=DOMAIN)
+    entry.add_to_hass(hass)
+
+    assert not await hass.config_entries.async_setup(entry.entry_id)
+
+    assert entry.state is ConfigEntryState.SETUP_RETRY
+    assert entry.error_reason_translation_key == "engine_unavailable"
+    engine = hass.data[DATA_ENGINE]
+    assert engine.state is not EngineState.STOPPED
+
+    # Nobody unloads what never loaded, and yet nothing goes on running.
+    await hass.config_entries.async_set_disabled_by(
+        entry.entry_id, ConfigEntryDisabler.USER
+    )
+    await hass.async_block_till_done()
+    assert engine.state is EngineState.STOPPED
+    assert DATA_ENGINE not in hass.data
+
+
+async def test_an_engine_that_was_tried_again_belongs_to_the_home(
+    hass: HomeAssistant,
+    tmp_path: Path,
+    engine_environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link = tmp_path / "environment"
+    monkeypatch.setenv("PEMUS_ENGINE_ENVIRONMENT", str(link))
+    entry = MockConfigEntry(domain=DOMAIN, unique_id=DOMAIN)
+    entry.add_to_hass(hass)
+    assert not await hass.config_entries.async_setup(entry.entry_id)
+    engine = hass.data[DATA_ENGINE]
+
+    link.symlink_to(engine_environment)
+    await eventually(hass, lambda: engine.state is EngineState.RUNNING)
+    assert await hass.config_entries.async_reload(entry.entry_id)
+
+    assert entry.state is ConfigEntryState.LOADED
+    assert entry.runtime_data.engine is engine
+
+
+async def test_a_killed_engine_comes_back_and_its_entities_with_it(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    media: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    coordinator = entry.runtime_data
+    pid = coordinator.data.pid
+    went: list[str] = []
+    coordinator.async_add_listener(
+        lambda: went.append(hass.states.get("sensor.media_videos").state)
+    )
+    assert hass.states.get("sensor.casa_videos").state == "2"
+
+    os.kill(pid, signal.SIGKILL)
+    await eventually(hass, lambda: not coordinator.last_update_success)
+
+    assert hass.states.get("sensor.casa_videos").state == STATE_UNAVAILABLE
+    assert hass.states.get("sensor.media_videos").state == STATE_UNAVAILABLE
+    assert hass.states.get("binary_sensor.media_availability").state == (
+        STATE_UNAVAILABLE
+    )
+    assert hass.states.get("sensor.casa_engine").state == "restarting"
+
+    await eventually(hass, lambda: coordinator.last_update_success)
+    await until_scanned(hass, entry)
+    assert coordinator.data.pid != pid
+    assert hass.states.get("sensor.casa_videos").state == "2"
+    assert hass.states.get("sensor.media_videos").state == "2"
+    assert hass.states.get("sensor.casa_engine").state == "running"
+    assert caplog.text.count("Error requesting pemus data") == 1
+
+
+async def test_a_share_comes_and_goes_with_its_device_and_entities(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    tmp_path: Path,
+    device_registry: dr.DeviceRegistry,
+    entity_registry: er.EntityRegistry,
+) -> None:
+    coordinator = entry.runtime_data
+    pid = coordinator.data.pid
+    (tmp_path / "Films").mkdir()
+    subentry = share(hass, entry, tmp_path / "Films", "Films")
+    share_id = subentry.subentry_id.lower()
+    await until_scanned(hass, entry)
+
+    def of_share() -> list[er.RegistryEntry]:
+        return [
+            known
+            for known in er.async_entries_for_config_entry(
+                entity_registry, entry.entry_id
+            )
+            if known.config_subentry_id == subentry.subentry_id
+        ]
+
+    home = device_registry.async_get_device_by_identifier(
+        (DOMAIN, entry.entry_id), entry.entry_id
+    )
+    device = device_registry.async_get_device_by_identifier(
+        (DOMAIN, share_id), entry.entry_id
+    )
+    assert home.name == "Casa"
+    assert device.name == "Films"
+    assert device.via_device_id == home.id
+    assert {known.entity_id for known in of_share()} == {
+        "binary_sensor.films_availability",
+        "button.films_rescan",
+        "sensor.films_last_scan",
+        "sensor.films_photos",
+        "sensor.films_songs",
+        "sensor.films_videos",
+    }
+    assert hass.states.get("binary_sensor.films_availability").state == "on"
+
+    # It shares less, and has another name.
+    hass.config_entries.async_update_subentry(
+        entry,
+        subentry,
+        title="Cinema",
+        data={**subentry.data, "kinds": ["video"]},
+    )
+    await hass.async_block_till_done()
+    assert {known.unique_id for known in of_share()} == {
+        f"{share_id}_{key}" for key in ("availability", "rescan", "last_scan", "videos")
+    }
+    assert device_registry.async_get(device.id).name == "Cinema"
+
+    # It shares more again.
+    hass.config_entries.async_update_subentry(
+        entry, subentry, data={**subentry.data, "kinds": ["video", "photo"]}
+    )
+    await until_scanned(hass, entry)
+    assert f"{share_id}_photos" in {known.unique_id for known in of_share()}
+
+    hass.config_entries.async_remove_subentry(entry, subentry.subentry_id)
+    await hass.async_block_till_done()
+    assert not of_share()
+    assert device_registry.async_get(device.id) is None
+    assert device_registry.async_get(home.id) is not None
+    await eventually(hass, lambda: not coordinator.data.shares)
+    assert coordinator.data.pid == pid
+    assert entry.runtime_data is coordinator
+
+
+async def test_what_a_share_lost_while_the_home_was_disabled_is_removed(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    tmp_path: Path,
+    entity_registry: er.EntityRegistry,
+) -> None:
+    (tmp_path / "Films").mkdir()
+    subentry = share(hass, entry, tmp_path / "Films", "Films")
+    await until_scanned(hass, entry)
+    await hass.config_entries.async_set_disabled_by(
+        entry.entry_id, ConfigEntryDisabler.USER
+    )
+    hass.config_entries.async_update_subentry(
+        entry, subentry, data={**subentry.data, "kinds": ["video"]}
+    )
+    assert entity_registry.async_get("sensor.films_songs")
+
+    await hass.config_entries.async_set_disabled_by(entry.entry_id, None)
+
+    assert entity_registry.async_get("sensor.films_songs") is None
+    assert entity_registry.async_get("sensor.films_videos")
+
+
+async def test_renaming_the_home_renames_its_device(
+    hass: HomeAssistant, entry: MockConfigEntry, device_registry: dr.DeviceRegistry
+) -> None:
+    hass.config_entries.async_update_entry(entry, title="Haus")
+    await hass.async_block_till_done()
+
+    home = device_registry.async_get_device_by_identifier(
+        (DOMAIN, entry.entry_id), entry.entry_id
+    )
+    assert home.name == "Haus"
+
+
+async def test_a_change_that_is_none_does_not_reach_the_engine(
+    hass: HomeAssistant, entry: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[object] = []
+    monkeypatch.setattr(entry.runtime_data.engine, "async_configure", sent.append)
+
+    hass.config_entries.async_update_entry(entry, pref_disable_new_entities=True)
+    await hass.async_block_till_done()
+
+    assert not sent
+
+
+async def test_an_engine_that_refuses_a_configuration_is_reported(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def refuse(config: object) -> None:
+        raise EngineError(ErrorKey.BAD_REQUEST, "the home has no name")
+
+    monkeypatch.setattr(entry.runtime_data.engine, "async_configure", refuse)
+
+    hass.config_entries.async_update_entry(entry, title="")
+    await hass.async_block_till_done()
+
+    assert "refused the configuration: the home has no name" in caplog.text
+
+
+async def test_home_assistants_stop_is_no_fault_of_the_engine(
+    hass: HomeAssistant, entry: MockConfigEntry, caplog: pytest.LogCaptureFixture
+) -> None:
+    pid = entry.runtime_data.data.pid
+
+    await hass.async_stop(force=True)
+
+    assert not is_alive(pid)
+    assert "Error requesting" not in caplog.text
+
+
+async def test_there_is_nothing_to_configure_in_yaml(
+    hass: HomeAssistant, caplog: pytest.LogCaptureFixture
+) -> None:
+    await async_setup_component(hass, DOMAIN, {DOMAIN: {"folders": ["/media"]}})
+
+    assert "does not support YAML setup" in caplog.text

@@ -1,0 +1,150 @@
+"""Lasting problems become repair issues, and go when they do."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.setup import async_setup_component
+import pytest
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
+
+from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.p2p.models import Problem, ProblemKey, StatusChanged
+from custom_components.pemus.provision import Limit, LimitedReason
+from custom_components.pemus.supervisor import DATA_ENGINE
+
+from .household import eventually
+
+
+def push(entry: MockConfigEntry, *problems: Problem) -> None:
+    """Have the engine say that it has these problems."""
+    coordinator = entry.runtime_data
+    status = replace(coordinator.data, problems=problems)
+    coordinator.engine.status = status
+    coordinator._on_event(StatusChanged(status=status))
+
+
+INOTIFY = Problem(
+    key=ProblemKey.INOTIFY_LIMIT,
+    placeholders={"setting": "fs.inotify.max_user_watches", "limit": "8192"},
+)
+
+
+def gone(share: str, name: str) -> Problem:
+    """Return the problem of a share that is not there."""
+    return Problem(
+        key=ProblemKey.SHARE_UNAVAILABLE,
+        share=share,
+        placeholders={"name": name, "path": f"/media/{name}"},
+    )
+
+
+def issues(issue_registry: ir.IssueRegistry) -> set[str]:
+    """Return the ids of all issues."""
+    return {issue_id for _, issue_id in issue_registry.issues}
+
+
+async def test_an_unplugged_disk_is_an_issue_until_it_is_back(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    media: Path,
+    issue_registry: ir.IssueRegistry,
+) -> None:
+    (known,) = entry.runtime_data.data.shares
+    issue_id = f"share_unavailable_{known.id}"
+    unplugged = media.rename(media.with_name("unplugged"))
+    await entry.runtime_data.async_rescan()
+    await eventually(
+        hass, lambda: issue_registry.async_get_issue(DOMAIN, issue_id) is not None
+    )
+    issue = issue_registry.async_get_issue(DOMAIN, issue_id)
+    assert issue.translation_key == "share_unavailable"
+    assert issue.translation_placeholders == {"name": "Media", "path": str(media)}
+    assert issue.severity is ir.IssueSeverity.WARNING
+    assert not issue.is_fixable
+
+    unplugged.rename(media)
+    await entry.runtime_data.async_rescan()
+    await eventually(
+        hass, lambda: issue_registry.async_get_issue(DOMAIN, issue_id) is None
+    )
+
+
+async def test_each_share_has_its_own_issue(
+    hass: HomeAssistant, entry: MockConfigEntry, issue_registry: ir.IssueRegistry
+) -> None:
+    push(entry, INOTIFY, gone("one", "Films"), gone("two", "Songs"))
+    assert issues(issue_registry) == {
+        "inotify_limit",
+        "share_unavailable_one",
+        "share_unavailable_two",
+    }
+
+    push(entry, gone("two", "Music"))
+    assert issues(issue_registry) == {"share_unavailable_two"}
+    issue = issue_registry.async_get_issue(DOMAIN, "share_unavailable_two")
+    assert issue.translation_placeholders["name"] == "Music"
+
+    push(entry)
+    assert issues(issue_registry) == set()
+
+
+async def test_an_issue_that_was_ignored_stays_ignored(
+    hass: HomeAssistant, entry: MockConfigEntry, issue_registry: ir.IssueRegistry
+) -> None:
+    push(entry, INOTIFY)
+    issue_registry.async_ignore(DOMAIN, "inotify_limit", ignore=True)
+
+    push(entry, INOTIFY)
+
+    issue = issue_registry.async_get_issue(DOMAIN, "inotify_limit")
+    assert issue.dismissed_version is not None
+
+
+async def test_the_issues_go_with_the_home(
+    hass: HomeAssistant, entry: MockConfigEntry, issue_registry: ir.IssueRegistry
+) -> None:
+    push(entry, INOTIFY)
+
+    await hass.config_entries.async_unload(entry.entry_id)
+
+    assert issues(issue_registry) == set()
+
+
+@pytest.mark.parametrize("engine_is_there", [True, False])
+async def test_trying_again_mends_what_it_can(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    issue_registry: ir.IssueRegistry,
+    hass_client: ClientSessionGenerator,
+    engine_is_there: bool,
+) -> None:
+    assert await async_setup_component(hass, "repairs", {})
+    engine = hass.data[DATA_ENGINE]
+    engine._set_limited(LimitedReason(limit=Limit.OFFLINE, detail="no route"))
+    tries: list[None] = []
+
+    async def provision_again() -> None:
+        tries.append(None)
+
+    engine.async_provision_again = provision_again
+    if not engine_is_there:
+        hass.data.pop(DATA_ENGINE)
+    client = await hass_client()
+
+    response = await client.post(
+        "/api/repairs/issues/fix",
+        json={"handler": DOMAIN, "issue_id": "engine_limited"},
+    )
+    form = await response.json()
+    assert form["step_id"] == "confirm"
+    assert form["description_placeholders"]["detail"] == "no route"
+    assert not tries
+
+    response = await client.post(f"/api/repairs/issues/fix/{form['flow_id']}", json={})
+    assert (await response.json())["type"] == "create_entry"
+    assert len(tries) == engine_is_there
+    assert issues(issue_registry) == set()
+    hass.data[DATA_ENGINE] = engine

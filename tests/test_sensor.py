@@ -1,0 +1,144 @@
+"""What the sensors show."""
+
+from dataclasses import replace
+from pathlib import Path
+import shutil
+
+from homeassistant.const import EntityCategory
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import entity_registry as er
+import pytest
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+from syrupy.assertion import SnapshotAssertion
+from syrupy.filters import props
+
+from custom_components.pemus.p2p.models import ScanState, StatusChanged
+from custom_components.pemus.provision import Limit, LimitedReason
+from custom_components.pemus.supervisor import EngineState
+
+from .household import eventually
+
+
+def value(hass: HomeAssistant, entity_id: str) -> str:
+    """Return what an entity shows."""
+    return hass.states.get(entity_id).state
+
+
+async def test_every_entity_is_what_it_should_be(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    media: Path,
+    entity_registry: er.EntityRegistry,
+    snapshot: SnapshotAssertion,
+) -> None:
+    known = er.async_entries_for_config_entry(entity_registry, entry.entry_id)
+
+    assert {
+        entity.entity_id: {
+            "category": entity.entity_category,
+            "class": entity.original_device_class,
+            "capabilities": entity.capabilities,
+            "disabled": entity.disabled,
+            "key": entity.translation_key,
+            "name": entity.original_name,
+            "unit": entity.unit_of_measurement,
+            "options": entity.options,
+        }
+        for entity in sorted(known, key=lambda entity: entity.entity_id)
+    } == snapshot(exclude=props("conversation"))
+
+
+async def test_the_library_is_counted(
+    hass: HomeAssistant, entry: MockConfigEntry, media: Path
+) -> None:
+    size = sum(
+        file.stat().st_size
+        for file in media.rglob("*.*")
+        if file.suffix in {".mp4", ".flac", ".jpg"}
+    )
+
+    assert value(hass, "sensor.casa_videos") == "2"
+    assert value(hass, "sensor.casa_songs") == "3"
+    assert value(hass, "sensor.casa_photos") == "2"
+    assert float(value(hass, "sensor.casa_library_size")) == pytest.approx(size / 1e9)
+    assert value(hass, "sensor.casa_scan") == "idle"
+    assert value(hass, "sensor.casa_scan_progress") == "unknown"
+    assert value(hass, "sensor.casa_engine") == "running"
+    assert value(hass, "sensor.media_videos") == "2"
+    assert value(hass, "sensor.media_songs") == "3"
+    assert value(hass, "sensor.media_photos") == "2"
+    assert value(hass, "sensor.media_last_scan").startswith("20")
+    assert value(hass, "binary_sensor.media_availability") == "on"
+
+
+async def test_a_new_film_is_noticed(
+    hass: HomeAssistant, entry: MockConfigEntry, media: Path
+) -> None:
+    shutil.copy(media / "films" / "Ocean.mp4", media / "films" / "Lake.mp4")
+
+    await eventually(hass, lambda: value(hass, "sensor.casa_videos") == "3")
+
+
+async def test_a_share_whose_disk_is_gone_keeps_its_numbers(
+    hass: HomeAssistant, entry: MockConfigEntry, media: Path
+) -> None:
+    gone = media.rename(media.with_name("unplugged"))
+    await entry.runtime_data.async_rescan()
+    await eventually(
+        hass, lambda: value(hass, "binary_sensor.media_availability") == "off"
+    )
+    assert value(hass, "sensor.media_videos") == "2"
+
+    gone.rename(media)
+    await entry.runtime_data.async_rescan()
+    await eventually(
+        hass, lambda: value(hass, "binary_sensor.media_availability") == "on"
+    )
+    assert value(hass, "sensor.media_videos") == "2"
+
+
+async def test_a_scan_is_shown_while_it_runs(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    # A state that passes in a moment with few files, pushed as the engine does.
+    coordinator = entry.runtime_data
+    engine = coordinator.engine
+    engine.status = replace(
+        coordinator.data, scan_state=ScanState.READING, progress=41.7
+    )
+    coordinator._on_event(StatusChanged(status=engine.status))
+
+    assert value(hass, "sensor.casa_scan") == "reading"
+    assert value(hass, "sensor.casa_scan_progress") == "41.7"
+
+
+async def test_the_engines_state_is_always_shown(
+    hass: HomeAssistant, entry: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator = entry.runtime_data
+    engine = coordinator.engine
+
+    monkeypatch.setattr(
+        engine, "limited", LimitedReason(limit=Limit.OFFLINE, detail="")
+    )
+    coordinator._on_event(None)
+    assert value(hass, "sensor.casa_engine") == "limited"
+
+    for state in (EngineState.RESTARTING, EngineState.FAILED, EngineState.STARTING):
+        monkeypatch.setattr(engine, "state", state)
+        coordinator._on_event(None)
+        assert value(hass, "sensor.casa_engine") == state
+        assert value(hass, "sensor.casa_videos") == "unavailable"
+
+
+async def test_the_engines_memory_is_there_for_who_asks(
+    hass: HomeAssistant, entry: MockConfigEntry, entity_registry: er.EntityRegistry
+) -> None:
+    memory = entity_registry.async_get("sensor.casa_engine_memory")
+    assert memory.disabled_by is er.RegistryEntryDisabler.INTEGRATION
+    assert memory.entity_category is EntityCategory.DIAGNOSTIC
+
+    entity_registry.async_update_entity(memory.entity_id, disabled_by=None)
+    await hass.config_entries.async_reload(entry.entry_id)
+
+    assert 5 < float(value(hass, "sensor.casa_engine_memory")) < 500

@@ -1,0 +1,40 @@
+"""The lines on the page of system information."""
+
+from pathlib import Path
+
+from homeassistant.config_entries import ConfigEntryDisabler
+from homeassistant.core import HomeAssistant
+from homeassistant.setup import async_setup_component
+from pytest_homeassistant_custom_component.common import (
+    MockConfigEntry,
+    get_system_health_info,
+)
+
+from custom_components.pemus.const import DOMAIN
+
+
+async def test_the_state_of_the_engine_and_the_size_of_the_library_are_told(
+    hass: HomeAssistant, entry: MockConfigEntry, media: Path
+) -> None:
+    assert await async_setup_component(hass, "system_health", {})
+
+    assert await get_system_health_info(hass, DOMAIN) == {
+        "engine_state": "running",
+        "engine_version": entry.runtime_data.data.version,
+        "limited": False,
+        "shares": 1,
+        "videos": 2,
+        "songs": 3,
+        "photos": 2,
+    }
+
+
+async def test_a_home_that_is_disabled_has_no_engine(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    assert await async_setup_component(hass, "system_health", {})
+    await hass.config_entries.async_set_disabled_by(
+        entry.entry_id, ConfigEntryDisabler.USER
+    )
+
+    assert await get_system_health_info(hass, DOMAIN) == {"engine_state": "stopped"}

@@ -1,0 +1,220 @@
+"""Every word that a user may read is there, in every language, and every picture too."""
+
+import ast
+from collections.abc import Iterator
+import json
+from pathlib import Path
+import re
+import string
+from typing import Any
+
+from PIL import Image
+import pytest
+import yaml
+
+from custom_components.pemus import const, sensor
+from custom_components.pemus.p2p.models import Kind, NodeKind, ProblemKey, ScanState
+from custom_components.pemus.shares import Refusal
+from custom_components.pemus.supervisor import EngineState
+
+INTEGRATION = Path(const.__file__).parent
+EN, DE = (
+    json.loads((INTEGRATION / "translations" / f"{language}.json").read_text())
+    for language in ("en", "de")
+)
+ICONS = json.loads((INTEGRATION / "icons.json").read_text())
+SERVICES = yaml.safe_load((INTEGRATION / "services.yaml").read_text())
+SOURCES = list(INTEGRATION.glob("*.py"))
+
+
+def flat(texts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each text with its key."""
+    for key, value in texts.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def placeholders(text: str) -> set[str]:
+    """Return the placeholders of a text."""
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def arguments(name: str) -> set[str]:
+    """Return every constant that the integration's own modules pass as an argument of this name."""
+    found = set()
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == name:
+                found |= {
+                    part.value
+                    for part in ast.walk(node.value)
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                }
+    return found
+
+
+def test_every_language_has_the_same_texts_and_placeholders() -> None:
+    english, german = dict(flat(EN)), dict(flat(DE))
+
+    assert english.keys() == german.keys()
+    for key, text in english.items():
+        assert placeholders(text) == placeholders(german[key]), key
+
+
+@pytest.mark.parametrize("texts", [EN, DE])
+def test_no_text_is_empty_refers_to_another_or_holds_html(texts: dict) -> None:
+    for key, text in flat(texts):
+        assert text == text.strip() != "", key
+        assert "[%key" not in text, key
+        assert not re.search(r"<[a-z]+>|https?://", text), key
+        assert not re.search(r"'{\w+}'", text), key
+
+
+@pytest.mark.parametrize("file", ["en.json", "de.json"])
+def test_the_files_are_sorted(file: str) -> None:
+    def check(level: dict[str, Any]) -> None:
+        assert list(level) == sorted(level)
+        for value in level.values():
+            if isinstance(value, dict):
+                check(value)
+
+    check(json.loads((INTEGRATION / "translations" / file).read_text()))
+
+
+def test_every_exception_and_issue_has_its_text() -> None:
+    keys = arguments("translation_key")
+    entities = {key for platform in EN["entity"].values() for key in platform} | EN[
+        "selector"
+    ].keys()
+    raised = (
+        keys | {"not_found", "folder_unavailable", "engine_busy", "engine_error"}
+    ) - entities
+    assert EN["exceptions"].keys() == {key for key in raised if key not in EN["issues"]}
+    assert EN["issues"].keys() == {
+        *ProblemKey,
+        "engine_crash_loop",
+        "engine_limited",
+        "engine_mismatch",
+    }
+
+
+def test_every_problem_of_a_form_has_its_text() -> None:
+    assert EN["config_subentries"]["share"]["error"].keys() == {
+        *Refusal,
+        "name_taken",
+        "no_kinds",
+    }
+    assert EN["config"]["error"].keys() == {"no_name"}
+
+
+def test_every_field_of_a_form_is_named_and_explained() -> None:
+    for flow in (EN["config"], EN["options"], EN["config_subentries"]["share"]):
+        for step in flow["step"].values():
+            assert step["title"]
+            assert step["data"].keys() == step["data_description"].keys()
+
+
+def test_every_place_of_the_media_browser_has_its_title() -> None:
+    named = {
+        NodeKind.VIDEOS,
+        NodeKind.MUSIC,
+        NodeKind.PHOTOS,
+        NodeKind.RECENT,
+        NodeKind.FOLDERS,
+        NodeKind.ARTISTS,
+        NodeKind.ALBUMS,
+        NodeKind.SONGS,
+        NodeKind.YEARS,
+    }
+    assert EN["common"].keys() == {
+        *named,
+        *(f"month_{month}" for month in range(1, 13)),
+        *(f"unknown_{kind}" for kind in ("artist", "album", "year")),
+    }
+
+
+def test_every_entity_has_its_name_and_icon() -> None:
+    described = {
+        "sensor": {
+            description.translation_key
+            for description in (
+                *sensor.HOME_SENSORS,
+                *sensor.SHARE_SENSORS,
+                sensor.ENGINE_STATE,
+            )
+        },
+        "binary_sensor": {"availability"},
+        "button": {"rescan"},
+    }
+    for texts in (EN["entity"], ICONS["entity"]):
+        assert {platform: set(keys) for platform, keys in texts.items()} == described
+    for icon in dict(flat(ICONS)).values():
+        assert icon.startswith("mdi:")
+
+
+def test_every_state_has_its_name() -> None:
+    states = EN["entity"]["sensor"]
+    assert states["scan_state"]["state"].keys() == set(ScanState)
+    assert states["engine_state"]["state"].keys() == {*EngineState, sensor.LIMITED}
+    assert EN["selector"]["kinds"]["options"].keys() == set(Kind)
+
+
+def test_every_action_and_field_has_its_name_and_icon() -> None:
+    assert EN["services"].keys() == SERVICES.keys() == ICONS["services"].keys()
+    for name, action in SERVICES.items():
+        assert EN["services"][name]["fields"].keys() == action["fields"].keys()
+
+
+def test_the_system_information_has_its_labels() -> None:
+    assert EN["system_health"]["info"].keys() == {
+        "engine_state",
+        "engine_version",
+        "limited",
+        "photos",
+        "shares",
+        "songs",
+        "videos",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("icon.png", (256, 256)), ("icon@2x.png", (512, 512))]
+)
+def test_the_icon_has_the_size_that_home_assistant_asks_for(
+    name: str, size: tuple[int, int]
+) -> None:
+    with Image.open(INTEGRATION / "brand" / name) as icon:
+        assert icon.size == size
+        assert icon.getpixel((0, 0))[3] == 0
+
+
+def test_the_logos_are_as_high_as_home_assistant_asks_for() -> None:
+    for name in ("logo.png", "dark_logo.png"):
+        with Image.open(INTEGRATION / "brand" / name) as logo:
+            assert 128 <= min(logo.size) <= 256
+            assert logo.getpixel((0, 0))[3] == 0
+
+
+def test_the_manifest_and_hacs_agree_on_what_this_is() -> None:
+    manifest = json.loads((INTEGRATION / "manifest.json").read_text())
+    hacs = json.loads((INTEGRATION.parent.parent / "hacs.json").read_text())
+
+    assert list(manifest) == ["domain", "name", *sorted(list(manifest)[2:])]
+    assert manifest["domain"] == const.DOMAIN
+    assert manifest["name"] == hacs["name"]
+    assert manifest["requirements"] == []
+    # It would also abort the discovery of other homes.
+    assert "single_config_entry" not in manifest
+
+
+def test_the_quality_scale_gives_a_reason_for_what_is_exempt() -> None:
+    rules = yaml.safe_load((INTEGRATION / "quality_scale.yaml").read_text())["rules"]
+
+    for rule, state in rules.items():
+        if isinstance(state, dict):
+            assert state["status"] == "exempt", rule
+            assert state["comment"].strip(), rule
+        else:
+            assert state in {"done", "todo"}, rule
