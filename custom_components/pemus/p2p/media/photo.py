@@ -5,21 +5,23 @@ Importing this fails where Pillow is missing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 import os
 from typing import BinaryIO
 import warnings
 
-from PIL import Image
+from PIL import Image, features
 
 from ..models import Kind
 from .content import HEAD, Content
 from .facts import MediaFacts
+from .heif import HeifError, read_heif
 
 MAX_PIXELS = 512 * 1024 * 1024
 """Pixels of an image that is opened at all. JPEGs of this size can still be decoded at a smaller scale."""
-MAX_DECODED_PIXELS = 100_000_000
-"""Pixels that are held in memory, at four bytes each. A small file can unfold into far more."""
+MAX_DECODED_PIXELS = 50_000_000
+"""Pixels that are held in memory, at four bytes each and twice while they are scaled. A small file can unfold into more."""
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 """Only what people's photos are: some of Pillow's other formats start programs. The most common come first."""
@@ -33,6 +35,9 @@ _CONTENT_TYPES = {
     "TIFF": "image/tiff",
     "WEBP": "image/webp",
 }
+_UNDECODED = {"image/heic", "image/heif"} | (
+    set() if features.check("avif") else {"image/avif"}
+)
 _ORIENTATION, _CHANGED, _EXIF_IFD, _TAKEN, _SCANNED = (
     *(0x0112, 0x0132, 0x8769),
     *(0x9003, 0x9004),
@@ -63,8 +68,8 @@ def read_photo(file: BinaryIO, size: int, content: Content | None) -> MediaFacts
         fault = "The picture is too large to be opened."
         return MediaFacts(kind=Kind.PHOTO, content_type=sniffed, fault=fault)
     except Exception:  # noqa: BLE001 - a decoder that is fed garbage may raise anything
-        if sniffed and sniffed not in _CONTENT_TYPES.values():
-            return MediaFacts(kind=Kind.PHOTO, content_type=sniffed)
+        if sniffed in _UNDECODED:
+            return _read_heif(file, sniffed)
         cut_short = _is_cut_short(file, size, sniffed)
         fault = _END_MISSING if cut_short else "The picture is damaged."
         return MediaFacts(kind=Kind.PHOTO, content_type=sniffed, fault=fault)
@@ -87,6 +92,25 @@ def read_photo(file: BinaryIO, size: int, content: Content | None) -> MediaFacts
         )
 
 
+def _read_heif(file: BinaryIO, content_type: str) -> MediaFacts:
+    """Describe a photo that cannot be decoded here."""
+    facts = MediaFacts(kind=Kind.PHOTO, content_type=content_type)
+    try:
+        found = read_heif(file)
+    except (HeifError, OSError):
+        return replace(facts, fault="The picture is damaged.")
+    taken = None
+    if found.exif:
+        exif = Image.Exif()
+        try:
+            exif.load(b"Exif\0\0" + found.exif)
+        except Exception:  # noqa: BLE001, S110 - a parser that is fed garbage may raise anything
+            pass
+        else:
+            _, taken = _exif(exif)
+    return replace(facts, width=found.width, height=found.height, taken=taken)
+
+
 def can_be_decoded(image: Image.Image) -> bool:
     """Tell whether the pixels of an image that is not decoded yet fit in the memory meant for them."""
     return image.width * image.height <= (
@@ -94,10 +118,10 @@ def can_be_decoded(image: Image.Image) -> bool:
     )
 
 
-def _exif(image: Image.Image) -> tuple[int | None, str | None]:
+def _exif(image: Image.Image | Image.Exif) -> tuple[int | None, str | None]:
     """Return the orientation and the time of the photo."""
     try:
-        exif = image.getexif()
+        exif = image if isinstance(image, Image.Exif) else image.getexif()
         orientation = exif.get(_ORIENTATION)
         details = exif.get_ifd(_EXIF_IFD)
         dates = (details.get(_TAKEN), details.get(_SCANNED), exif.get(_CHANGED))

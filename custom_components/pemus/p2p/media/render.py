@@ -31,7 +31,7 @@ def render(image: Image.Image, size: int) -> Image.Image:
     if not can_be_decoded(image):
         raise MediaError("The picture is too large.")
     # JPEGs can be decoded at a half, a quarter or an eighth of their size, which takes far less time and memory.
-    image.draft(None, (2 * size, 2 * size))
+    image.draft(None, (size, size))
     if image.width * image.height > MAX_DECODED_PIXELS:
         raise MediaError("The picture is too large.")
     image.load()
