@@ -5,11 +5,11 @@ first needed and closed by the supervisor.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 import re
-from typing import Final
+from typing import Final, Self
 
 from aiohttp import (
     ClientError,
@@ -47,8 +47,8 @@ WORK_TIMEOUT: Final = 65
 """Seconds for an answer that reads media files; likewise."""
 MAX_WORK: Final = 16
 """Requests that read media files, at once. A folder full of pictures must not keep a stream's look-up waiting."""
-HEARTBEAT: Final = 10
-"""Seconds between pings on the event stream; half of it is the time for the answer."""
+SILENCE_TIMEOUT: Final = 15
+"""Seconds without an event or a ping, of which the engine sends one every 10 s, after which it does not live any more."""
 MAX_EVENT: Final = 4 * 1024 * 1024
 """Bytes of one event."""
 
@@ -68,6 +68,48 @@ class EngineError(Exception):
         super().__init__(message)
         self.key = key
         self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class _AnyEvent:
+    type: str
+
+
+_EVENTS: Final[dict[str, type[Hello | StatusChanged | ItemsChanged]]] = {
+    "hello": Hello,
+    "status": StatusChanged,
+    "items": ItemsChanged,
+}
+
+
+class EventStream:
+    """The engine's events as they come. Ends when the engine closes the stream."""
+
+    def __init__(self, socket: ClientWebSocketResponse) -> None:
+        """Take the events from an open WebSocket."""
+        self._socket = socket
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event. Raises EngineUnavailable for something that is none, and for silence."""
+        while True:
+            try:
+                message = await anext(self._socket)
+            except TimeoutError as err:
+                raise EngineUnavailable("it fell silent") from err
+            if message.type is not WSMsgType.TEXT:
+                continue
+            try:
+                # An event that this release does not know is none of its business.
+                if kind := _EVENTS.get(decode(_AnyEvent, message.data).type):
+                    return decode(kind, message.data)
+            except DecodeError as err:
+                raise EngineUnavailable(
+                    f"what answers is not this engine: {err}"
+                ) from err
 
 
 class EngineClient:
@@ -129,32 +171,26 @@ class EngineClient:
         return await self._ask(SearchResult, hdrs.METH_POST, _BASE / "search", query)
 
     @asynccontextmanager
-    async def events(self) -> AsyncGenerator[AsyncIterator[Event]]:
-        """Connect to the event stream, whose first event is a Hello.
-
-        The iterator ends when the engine closes the stream, or does not answer pings any more.
-        """
+    async def events(self) -> AsyncGenerator[EventStream]:
+        """Connect to the event stream, whose first event is a Hello."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 socket = await self._open().ws_connect(
                     _BASE / "events",
-                    heartbeat=HEARTBEAT,
                     max_msg_size=MAX_EVENT,
-                    timeout=ClientWSTimeout(ws_close=1),
+                    timeout=ClientWSTimeout(ws_receive=SILENCE_TIMEOUT, ws_close=1),
                 )
         except (ClientError, OSError) as err:
             raise EngineUnavailable(_reason(err)) from err
         try:
-            yield _read_events(socket)
+            yield EventStream(socket)
         finally:
             await socket.close()
 
     def _open(self) -> ClientSession:
         if self._session is None:
             self._session = ClientSession(
-                connector=UnixConnector(self._socket, limit=0),
-                timeout=ClientTimeout(total=QUICK_TIMEOUT, connect=CONNECT_TIMEOUT),
-                raise_for_status=False,
+                connector=UnixConnector(self._socket, limit=0)
             )
         return self._session
 
@@ -169,15 +205,17 @@ class EngineClient:
         url: URL,
         body: EngineConfig | SearchQuery | None = None,
         *,
-        seconds: float = QUICK_TIMEOUT,
+        seconds: float | None = None,
     ) -> T:
-        """Send a request and return its answer as an instance of `kind`."""
+        """Send a request and return its answer as an instance of `kind`, within `seconds` (QUICK_TIMEOUT)."""
         try:
             async with self._open().request(
                 method,
                 url,
                 data=None if body is None else encode(body),
-                timeout=ClientTimeout(total=seconds, connect=CONNECT_TIMEOUT),
+                timeout=ClientTimeout(
+                    total=seconds or QUICK_TIMEOUT, connect=CONNECT_TIMEOUT
+                ),
             ) as response:
                 payload = await response.read()
                 refused = response.status >= 400
@@ -197,31 +235,6 @@ def _item_url(item_id: str) -> URL:
     if not _ITEM_ID.fullmatch(item_id):
         raise EngineError(ErrorKey.NOT_FOUND, "there is no such item")
     return _BASE / "items" / item_id
-
-
-@dataclass(frozen=True, slots=True)
-class _AnyEvent:
-    type: str
-
-
-_EVENTS: Final[dict[str, type[Hello | StatusChanged | ItemsChanged]]] = {
-    "hello": Hello,
-    "status": StatusChanged,
-    "items": ItemsChanged,
-}
-
-
-async def _read_events(socket: ClientWebSocketResponse) -> AsyncIterator[Event]:
-    async for message in socket:
-        if message.type is not WSMsgType.TEXT:
-            continue
-        try:
-            # An event that this release does not know is none of its business.
-            if (kind := _EVENTS.get(decode(_AnyEvent, message.data).type)) is None:
-                continue
-            yield decode(kind, message.data)
-        except DecodeError as err:
-            raise EngineUnavailable(f"what answers is not this engine: {err}") from err
 
 
 def _reason(err: Exception) -> str:
