@@ -257,6 +257,19 @@ async def test_content_decides_and_not_the_name(
     ]
 
 
+async def test_a_tag_before_a_song_does_not_hide_what_it_is(
+    shared_reader: MediaReader, tmp_path: Path
+) -> None:
+    for suffix, content_type in ((".flac", "audio/flac"), (".aac", "audio/aac")):
+        path = make.song(tmp_path / f"a{suffix}")
+        tags = ID3()
+        tags.add(TIT2(encoding=3, text=["Title"]))
+        tags.save(tmp_path / "tag")
+        path.write_bytes((tmp_path / "tag").read_bytes() + path.read_bytes())
+        facts = await facts_of(shared_reader, path, Kind.MUSIC)
+        assert (facts.content_type, facts.fault) == (content_type, None)
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mp3", "a.jpg", "a.mkv"])
 @pytest.mark.parametrize(
     "content",

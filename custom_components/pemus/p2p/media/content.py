@@ -124,6 +124,15 @@ def sniff(head: bytes) -> Content | None:
     return _by_structure(head)
 
 
+def merged(sniffed: Content | None, demuxed: Content) -> Content:
+    """Return what a file is whose first bytes say `sniffed` and whose demuxer says `demuxed`.
+
+    The demuxer has seen more: an ID3 tag may stand before a FLAC file too. But two of them open several kinds of files,
+    which only the first bytes tell apart.
+    """
+    return sniffed if sniffed and demuxed in (_MP4, _MATROSKA) else demuxed
+
+
 def _by_brand(head: bytes) -> Content:
     """Tell the many files apart that are built like an mp4."""
     length = min(struct.unpack(">I", head[:4])[0], len(head))

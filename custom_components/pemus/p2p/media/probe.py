@@ -75,7 +75,7 @@ def probe(file: BinaryIO, size: int) -> Probe:
         film = film_stream(container)
         sound = _first_with_decoder(container.streams.audio)
         if film is None and sound is None:
-            raise MediaError("There is neither picture nor sound in it.")
+            raise MediaError("there is neither picture nor sound in it")
         duration = duration_of(container)
         metadata: dict[str, str] = {}
         # Ogg has its tags in the stream, the others in the container.

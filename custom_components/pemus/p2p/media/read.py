@@ -12,7 +12,7 @@ import re
 from typing import BinaryIO
 
 from ..models import Kind
-from .content import HEAD, Content, sniff
+from .content import HEAD, Content, merged, sniff
 from .covers import folder_cover
 from .facts import MediaFacts
 from .source import open_regular
@@ -82,7 +82,7 @@ def _read_stream(
     if HAVE_AV:
         probed, fault = _tried(lambda: probe.probe(file, size))
         if probed:
-            content = content or probed.content
+            content = merged(content, probed.content)
             facts = _of_probe(probed, content)
     kind = facts.kind or (content.likely(likely) if content else None)
     if HAVE_MUTAGEN and (kind or likely) is Kind.MUSIC:

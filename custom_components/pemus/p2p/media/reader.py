@@ -193,7 +193,7 @@ class MediaReader:
         self, request: dict[str, Any], limit: int, *, priority: bool
     ) -> dict[str, Any]:
         """Put a request in the queue and wait for its answer. Raises _Lost and Unavailable."""
-        if self._runner is None:
+        if self._runner is None or self._runner.done():
             raise Unavailable("The reader is stopped.")
         number = next(self._numbers)
         job = _Job(
