@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 import ctypes
 import errno
+import mmap
 import os
 import stat
 import sys
@@ -39,6 +40,8 @@ _GONE: Final = frozenset(
     }
 )
 """What opening fails with when there is no such file any more, or something else in its place."""
+_NO_SENDFILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
+"""What sendfile fails with where the file system or a sandbox does not let it."""
 
 LOCAL_FILE_SYSTEMS: frozenset[int] = frozenset(
     {
@@ -61,6 +64,27 @@ LOCAL_FILE_SYSTEMS: frozenset[int] = frozenset(
 """File systems (f_type of statfs(2)) that take a page from the cache without asking anybody."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
+_CACHESTAT: Final = 451
+"""Number of cachestat(2) on every architecture. Linux before 6.5 has none, and some sandboxes refuse it."""
+_STRETCH: Final = 128 * 1024
+_PAGE: Final = mmap.PAGESIZE
+
+
+class _Window(ctypes.Structure):
+    _fields_ = (("offset", ctypes.c_uint64), ("length", ctypes.c_uint64))
+
+
+class _Cached(ctypes.Structure):
+    _fields_ = (("pages", ctypes.c_uint64), ("others", ctypes.c_uint64 * 4))
+
+
+# Only ever used in the event loop, and made once: this is called for every few megabytes that are sent.
+_window: Final = _Window()
+_cached: Final = _Cached()
+_window_pointer: Final = ctypes.byref(_window)
+_cached_pointer: Final = ctypes.byref(_cached)
+_one_byte: Final = [bytearray(1)]
+
 _STATFS_SIZE: Final = 256
 """More than struct statfs has anywhere; f_type is its first word."""
 
@@ -101,7 +125,12 @@ class OpenFile:
             file.check()
             file.is_local = _is_local(fd)
             if resident is not None and file.is_local:
-                file.make_resident(resident)
+                try:
+                    file.make_resident(resident)
+                except OSError as err:
+                    if err.errno not in _NO_SENDFILE:
+                        raise
+                    file.is_local = False
         except BaseException:
             file.close()
             raise
@@ -116,6 +145,25 @@ class OpenFile:
             and self.facts.is_still(status)
         ):
             raise FileChanged
+
+    def is_resident(self, span: Span) -> bool:
+        """Tell whether these bytes are in the page cache. May be called in the event loop: it never waits for the disk.
+
+        A page counts as cached from the moment it is asked of the disk. One byte is therefore looked at in every
+        stretch of the length that disks read ahead; where it has not arrived yet, that is noticed.
+        """
+        _window.offset, _window.length = span.start, len(span)
+        if _libc.syscall(_CACHESTAT, self.fd, _window_pointer, _cached_pointer, 0):
+            return False
+        first, last = span.start // _PAGE, (span.stop - 1) // _PAGE
+        if _cached.pages <= last - first:
+            return False
+        try:
+            for offset in range(span.start, span.stop, _STRETCH):
+                os.preadv(self.fd, _one_byte, offset, os.RWF_NOWAIT)
+        except OSError:
+            return False
+        return True
 
     def make_resident(self, span: Span) -> None:
         """Wait until these bytes are in the page cache, and check the file."""

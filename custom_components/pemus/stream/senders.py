@@ -67,10 +67,16 @@ class SendfileSender:
             middle = (window.start + window.stop) // 2
             await self._sendfile(Span(window.start, middle))
             following = Span(window.stop, min(window.stop + WINDOW, span.stop))
-            self._upcoming = self._prepare(following)
+            if not self._file.is_resident(following):
+                self._upcoming = self._prepare(following)
             await self._sendfile(Span(middle, window.stop))
-            await self._upcoming
-            window, self._upcoming = following, None
+            if self._upcoming is not None:
+                await self._upcoming
+                self._upcoming = None
+            else:
+                # A client may take bytes as fast as they come; others have their turn nevertheless.
+                await asyncio.sleep(0)
+            window = following
 
     def close(self) -> None:
         """Close the duplicate."""
