@@ -301,7 +301,7 @@ class Engine:
                             async for event in events:
                                 if isinstance(event, Hello):
                                     patience.reschedule(None)
-                                    await self._greet(event.status)
+                                    event = await self._greet(event.status)
                                 elif isinstance(event, StatusChanged):
                                     self.status = event.status
                                 self._tell(event)
@@ -313,8 +313,11 @@ class Engine:
         except TimeoutError:
             raise _CrashedError(f"it does not answer: {reason}") from None
 
-    async def _greet(self, status: Status) -> None:
-        """Take up with an engine that just said hello: it must be of this release, and gets its configuration."""
+    async def _greet(self, status: Status) -> Hello:
+        """Take up with an engine that just said hello: it must be of this release, and gets its configuration.
+
+        Returns the hello that it would say now.
+        """
         if (status.api_version, status.version) != (API_VERSION, VERSION):
             raise _MismatchError(status.version)
         ir.async_delete_issue(self._hass, DOMAIN, ISSUE_MISMATCH)
@@ -327,6 +330,7 @@ class Engine:
                 _LOGGER.error("The engine did not take its configuration: %s", err)
         self.status = status
         self._set_state(EngineState.RUNNING)
+        return Hello(status=status)
 
     async def _settle(self) -> None:
         """Forget earlier crashes once this run has lasted."""
