@@ -82,6 +82,7 @@ _SIGNS: Final = (
     # What uv says, and what it means. The first that is found counts.
     ("no space left on device", Limit.DISK_FULL),
     ("offline mode", Limit.OFFLINE),
+    ("network was disabled", Limit.OFFLINE),
     ("network connectivity is disabled", Limit.OFFLINE),
     ("failed to download", Limit.OFFLINE),
     ("failed to fetch", Limit.OFFLINE),
