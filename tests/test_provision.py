@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 import os
 from pathlib import Path
 import subprocess
 import sys
+import threading
 import time
 
 from homeassistant.core import HomeAssistant
@@ -301,6 +303,27 @@ async def test_the_environment_before_is_kept_and_older_ones_are_not(
     name = provision._environment_name()
     provisioner._adopt(partial, name)
     assert entries(cache / "environments") == {name, "release-1"}
+
+
+async def test_a_stop_while_it_is_put_in_place_leaves_all_or_nothing(
+    provisioner: Provisioner, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = ready_environment(cache, ".partial-x", used=0)
+    name = provision._environment_name()
+    moving = threading.Event()
+
+    def sync_slowly() -> None:
+        moving.set()
+        time.sleep(0.3)
+
+    monkeypatch.setattr(os, "sync", sync_slowly)
+    with ThreadPoolExecutor() as threads:
+        adopting = threads.submit(provisioner._adopt, partial, name)
+        moving.wait()
+        # What the cancelled task does while its thread goes on.
+        threads.submit(provisioner._clean_up).result()
+        assert adopting.result().exists()
+    assert entries(cache / "environments" / name) == {"bin", provision._USED}
 
 
 async def test_choosing_an_environment_keeps_it_young(

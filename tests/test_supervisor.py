@@ -265,6 +265,25 @@ async def test_a_crash_loop_backs_off_raises_one_issue_and_heals(
     assert idle.state is EngineState.RUNNING
 
 
+async def test_a_mistake_of_the_supervisor_is_a_crash_like_others(
+    idle: Engine,
+    hasty: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    greet = Engine._greet
+
+    async def fail_once(self: Engine, status: Status) -> Hello:
+        monkeypatch.setattr(Engine, "_greet", greet)
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(Engine, "_greet", fail_once)
+    with pytest.raises(EngineUnavailable):
+        await idle.async_start()
+    await until(lambda: idle.state is EngineState.RUNNING)
+    assert "a mistake of ours" in caplog.text
+
+
 async def test_a_lone_crash_is_forgotten(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

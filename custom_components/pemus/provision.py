@@ -22,6 +22,7 @@ import secrets
 import shutil
 import signal
 import sysconfig
+import threading
 from typing import Final
 
 from homeassistant.core import HomeAssistant
@@ -128,6 +129,8 @@ class Provisioner:
         self._hass = hass
         self._cache = cache
         self._environments = cache / "environments"
+        # A thread cannot be cancelled: what it puts in place must not be cleaned up under its hands.
+        self._moving = threading.Lock()
 
     async def async_find(self) -> Path | None:
         """Return the interpreter of the ready environment for this release, None if there is none yet."""
@@ -189,7 +192,7 @@ class Provisioner:
             await self.async_check(python)
             python = await run_in_executor(self._adopt, partial, name)
         finally:
-            await run_in_executor(_remove, partial)
+            await run_in_executor(self._clean_up)
         _LOGGER.info("The environment of the PeMuS engine is ready")
         return python
 
@@ -226,18 +229,23 @@ class Provisioner:
     def _prepare(self) -> Path:
         """Remove what earlier runs left half-made, and return a place for a new one."""
         self._environments.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self._environments.glob(f"{_PARTIAL}*"):
-            _remove(left)
+        self._clean_up()
         return self._environments / f"{_PARTIAL}{secrets.token_hex(8)}"
+
+    def _clean_up(self) -> None:
+        with self._moving:
+            for left in self._environments.glob(f"{_PARTIAL}*"):
+                _remove(left)
 
     def _adopt(self, partial: Path, name: str) -> Path:
         """Put a complete environment in its place, and remove what is not needed any more."""
         environment = self._environments / name
-        (partial / _USED).touch()
-        # After a power cut the name must not be there with the files empty.
-        os.sync()
-        _remove(environment)
-        partial.rename(environment)
+        with self._moving:
+            (partial / _USED).touch()
+            # After a power cut the name must not be there with the files empty.
+            os.sync()
+            _remove(environment)
+            partial.rename(environment)
         others = [
             other for other in self._environments.iterdir() if other != environment
         ]

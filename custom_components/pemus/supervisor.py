@@ -230,6 +230,10 @@ class Engine:
                 except _MismatchError as err:
                     self._note_mismatch(str(err))
                     return
+                except Exception as err:
+                    # A mistake in here: the home should have its engine all the same.
+                    _LOGGER.exception("The PeMuS engine could not be looked after")
+                    self._note_crash(repr(err), log)
                 else:
                     # It was stopped to start in its own environment.
                     continue
