@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from contextlib import suppress
+import ctypes
 import itertools
 import json
 import os
@@ -31,9 +32,13 @@ START_TIMEOUT = 120
 """Seconds until Home Assistant answers; the first start on a slow machine compiles a lot of Python."""
 SETUP_TIMEOUT = 120
 """Seconds until PeMuS is loaded; it may have to make the engine's environment."""
+LIBRARY_TIMEOUT = 90
+"""Seconds until the sample library is read."""
+SCAN_STATE = "sensor.demo_home_scan"
 STOP_TIMEOUT = 30
 """Seconds that Home Assistant has for a clean stop, before it is killed."""
 POLL = 0.2
+_PR_SET_PDEATHSIG = 1
 RESTART_STATUS = 100
 """With this status Home Assistant ends when it wants to be started again."""
 
@@ -128,6 +133,7 @@ class Home:
                 env=os.environ | self._environ,
                 # A Ctrl-C in the terminal is for this process, which then stops Home Assistant.
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         try:
             async with asyncio.timeout(START_TIMEOUT):
@@ -207,6 +213,17 @@ class Home:
             "media_source/browse_media",
             media_content_id=f"media-source://pemus/{node}".rstrip("/"),
         )
+
+    async def wait_for_library(self) -> None:
+        """Wait until the engine has found and read all files. Raises HomeError."""
+        deadline = time.monotonic() + LIBRARY_TIMEOUT
+        while time.monotonic() < deadline:
+            state = (await self.get(f"/api/states/{SCAN_STATE}"))["state"]
+            listing = await self.browse()
+            if state == "idle" and listing["children"]:
+                return
+            await asyncio.sleep(POLL)
+        raise HomeError(f"the library is still {state}\n{self.last_lines()}")
 
     def last_lines(self, count: int = 20) -> str:
         """Return the end of what Home Assistant wrote."""
@@ -345,6 +362,12 @@ class Home:
         result = await self.post(f"{flows}/{flow}", answer)
         if result["type"] != "create_entry":
             raise HomeError(f"PeMuS refused {answer}: {result.get('errors') or result}")
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process should its parent be killed, so that an aborted test run leaves nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def free_port(first: int) -> int:

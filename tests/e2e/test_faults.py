@@ -1,0 +1,91 @@
+"""What a household does not notice: a dead engine; and what it must not find: processes that were left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+import signal
+import time
+
+from conftest import new_home
+import psutil
+import pytest
+import pytest_asyncio
+from screen import Screen
+
+from demo.home import Home
+
+ENGINE = str(Path("p2p", "__main__.py"))
+BACK_WITHIN = 5
+"""Seconds from the death of the engine to the next answer."""
+GONE_WITHIN = 10
+"""Seconds that an engine without a home may live."""
+
+
+def _family(home: Home) -> list[psutil.Process]:
+    """Return all processes that a home started."""
+    assert home.process is not None
+    return psutil.Process(home.process.pid).children(recursive=True)
+
+
+def _engine(home: Home) -> psutil.Process:
+    """Return the process of the engine."""
+    found = [process for process in _family(home) if ENGINE in str(process.cmdline())]
+    assert len(found) == 1, found
+    return found[0]
+
+
+async def _wait_until_gone(family: list[psutil.Process]) -> None:
+    deadline = time.monotonic() + GONE_WITHIN
+    while alive := [process for process in family if process.is_running()]:
+        assert time.monotonic() < deadline, alive
+        await asyncio.sleep(0.1)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def doomed(tmp_path: Path, library: Path) -> AsyncGenerator[Home]:
+    """Start a home of which nothing is expected afterwards."""
+    async with new_home(tmp_path) as started:
+        await started.share(library, "Sample library")
+        await started.wait_for_library()
+        yield started
+
+
+async def test_a_film_plays_on_while_the_engine_dies_and_comes_back(
+    screen: Screen, home: Home
+) -> None:
+    await screen.open_node("all/video/recent")
+    await screen.enter("Sunset at the pier")
+    before = await screen.wait_for_video("video.currentTime > 1")
+    engine = _engine(home)
+    engine.kill()
+    killed = time.monotonic()
+    # To a part that is not loaded yet: the range is sent without the engine.
+    await screen.video.evaluate("(video) => { video.currentTime = 30; }")
+    during = await screen.wait_for_video("!video.seeking && video.currentTime > 31")
+    assert during.frames > before.frames
+    assert during.line == pytest.approx(during.time / 40, abs=0.03)
+    while time.monotonic() < killed + BACK_WITHIN:
+        state = await home.get("/api/states/sensor.demo_home_engine")
+        if state["state"] == "running" and _engine(home).pid != engine.pid:
+            break
+        await asyncio.sleep(0.1)
+    assert _engine(home).pid != engine.pid
+    assert (await home.browse("all/video/recent"))["children"]
+    after = await screen.wait_for_video("video.currentTime > 34")
+    assert after.frames > during.frames
+
+
+async def test_a_home_that_stops_leaves_no_process(doomed: Home) -> None:
+    family = _family(doomed)
+    assert _engine(doomed) in family
+    await doomed.stop()
+    assert [process for process in family if process.is_running()] == []
+
+
+async def test_an_engine_ends_by_itself_when_its_home_is_killed(doomed: Home) -> None:
+    family = _family(doomed)
+    assert _engine(doomed) in family
+    await doomed.stop(signal.SIGKILL)
+    await _wait_until_gone(family)
