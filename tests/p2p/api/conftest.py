@@ -63,7 +63,7 @@ class SmallBackend:
         self.rescanned: list[str | None] = []
         self.asked: list[tuple[object, ...]] = []
         self.revision = 0
-        self.on_item: Callable[[], Awaitable[None]] | None = None
+        self.on_item: Callable[[], Awaitable[object]] | None = None
 
     def status(self) -> Status:
         return Status(

@@ -64,7 +64,7 @@ async def test_a_thousand_changes_a_second_become_a_few_with_the_newest_last(
     listener: aiohttp.ClientWebSocketResponse, server: ApiServer, backend: SmallBackend
 ) -> None:
     await hear(listener)
-    heard = []
+    heard: list[StatusChanged] = []
 
     async def listen() -> None:
         while not heard or heard[-1].status.revision < 1000:
@@ -159,6 +159,7 @@ async def test_a_listener_that_vanishes_is_forgotten(
         transport.abort()  # type: ignore[union-attr]
         await until(lambda: not server.events._listeners)
         server.events.status_changed()
+        await socket.close()
 
 
 async def test_a_listener_that_talks_too_much_is_sent_away(

@@ -189,7 +189,7 @@ async def test_an_answer_that_takes_too_long_is_given_up(
     from p2p.api import ApiServer
 
     monkeypatch.setattr(routes, "QUICK_TIMEOUT", 0.1)
-    backend.on_item = asyncio.Event().wait  # type: ignore[assignment]
+    backend.on_item = asyncio.Event().wait
     connector = session.connector
     assert isinstance(connector, aiohttp.UnixConnector)
     hurried = ApiServer(backend, Path(f"{connector.path}.2"))

@@ -104,7 +104,7 @@ async def test_stopping_does_not_wait_for_half_requests_and_slow_answers(
 ) -> None:
     server = ApiServer(backend, socket_path)
     await server.start()
-    backend.on_item = asyncio.Event().wait  # type: ignore[assignment]
+    backend.on_item = asyncio.Event().wait
     with (
         sockets.socket(sockets.AF_UNIX) as half,
         sockets.socket(sockets.AF_UNIX) as slow,
