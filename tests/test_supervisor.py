@@ -265,6 +265,18 @@ async def test_a_crash_loop_backs_off_raises_one_issue_and_heals(
     assert idle.state is EngineState.RUNNING
 
 
+async def test_an_engine_that_is_stopped_needs_no_repair(
+    hass: HomeAssistant, idle: Engine, hasty: None
+) -> None:
+    break_engine(hass)
+    with pytest.raises(EngineUnavailable):
+        await idle.async_start()
+    await until(lambda: issues(hass) == [supervisor.ISSUE_CRASH_LOOP])
+    await idle.async_stop()
+    assert issues(hass) == []
+    assert idle.state is EngineState.STOPPED
+
+
 async def test_a_mistake_of_the_supervisor_is_a_crash_like_others(
     idle: Engine,
     hasty: None,

@@ -148,14 +148,16 @@ class Engine:
             await self._hass.async_add_executor_job(
                 lambda: shutil.rmtree(self._run_folder, ignore_errors=True)
             )
+            # What is wrong with an engine that does not run is nothing to repair.
+            for issue in (ISSUE_CRASH_LOOP, ISSUE_LIMITED, ISSUE_MISMATCH):
+                ir.async_delete_issue(self._hass, DOMAIN, issue)
+            self.limited = None
             self._set_state(EngineState.STOPPED)
 
     async def async_remove(self) -> None:
         """Stop the engine and remove what it kept: environments, caches and the index."""
         await self.async_stop()
         self._config = None
-        for issue in (ISSUE_CRASH_LOOP, ISSUE_LIMITED, ISSUE_MISMATCH):
-            ir.async_delete_issue(self._hass, DOMAIN, issue)
 
         def remove() -> None:
             for folder in (self._cache, self._data):
@@ -194,12 +196,14 @@ class Engine:
             self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._run_folder.mkdir(mode=0o700)
 
+        self._python = await self._provisioner.async_find()
         try:
             await self._hass.async_add_executor_job(make_folders)
         except OSError as err:
             raise EngineUnavailable(f"its folders cannot be made: {err}") from err
-        self._python = await self._provisioner.async_find()
         self._first_attempt.clear()
+        self._crashes.clear()
+        self._failures = 0
         self._stop_listening = self._hass.bus.async_listen_once(
             EVENT_HOMEASSISTANT_STOP, self._async_home_stops
         )
