@@ -117,7 +117,10 @@ async def test_a_senseless_search_is_refused(
         await search(hass, **data)
 
 
-@pytest.mark.parametrize("query", ['"', "AND", "*", "a" * 900, "(", "\0", "💥 -x:y^"])
+@pytest.mark.parametrize(
+    "query",
+    ['"', "AND", "*", "(", "\0", "💥 -x:y^", pytest.param("a" * 900, id="endless")],
+)
 async def test_no_query_upsets_the_library(
     hass: HomeAssistant, entry: MockConfigEntry, media: Path, query: str
 ) -> None:
