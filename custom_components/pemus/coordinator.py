@@ -1,5 +1,6 @@
 """Keeps the entities up to date with what the engine pushes, and the engine with what the user configured."""
 
+import asyncio
 from collections.abc import Callable
 import logging
 from typing import override
@@ -53,6 +54,7 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         self.config = engine_config(entry)
         """What the engine was last told."""
         self._config_listeners: list[CALLBACK_TYPE] = []
+        self._configuring = asyncio.Lock()
         self._issues: dict[str, Problem] = {}
 
     @override
@@ -114,10 +116,12 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         self.config = config
         for listener in self._config_listeners:
             listener()
-        try:
-            await self.engine.async_configure(config)
-        except EngineError as err:
-            _LOGGER.error("The engine refused the configuration: %s", err)
+        # One after the other, and each time the newest: changes in quick succession must not overtake each other.
+        async with self._configuring:
+            try:
+                await self.engine.async_configure(self.config)
+            except EngineError as err:
+                _LOGGER.error("The engine refused the configuration: %s", err)
 
     @callback
     def async_add_config_listener(self, listener: CALLBACK_TYPE) -> Callable[[], None]:
