@@ -10,7 +10,9 @@ CACHE=${PEMUS_DEV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pemus-dev}
 export PEMUS_DEV_CACHE=$CACHE
 ENVS=$ROOT/.venvs
 UV_VERSION=0.13.9
-ENGINE_PYTHON_VERSION=3.13
+# Of these minor versions, and no older than these.
+HA_PYTHON_VERSION=3.14.2
+ENGINE_PYTHON_VERSION=3.13.0
 
 # What the caller's shell says about other environments must not leak into ours.
 unset VIRTUAL_ENV PYTHONHOME PYTHONPATH UV_SYSTEM_PYTHON UV_PYTHON UV_PROJECT_ENVIRONMENT
@@ -56,9 +58,29 @@ find_uv() {
   export UV
 }
 
-# is_python FILE VERSION: does FILE run, and is it that Python?
+# is_python FILE VERSION: does FILE run, and is it Python VERSION or a later patch of it?
 is_python() {
-  [[ -x $1 ]] && [[ $("$1" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) == "$2" ]]
+  [[ -x $1 ]] && "$1" -I -c 'import sys
+wanted = tuple(map(int, sys.argv[1].split(".")))
+sys.exit(sys.version_info[:2] != wanted[:2] or sys.version_info[:3] < wanted)' "$2" 2>/dev/null
+}
+
+# first_python VERSION FINDER...: prints the interpreter that was found the last time, or the first that a finder finds.
+first_python() {
+  local version=$1 known=$CACHE/found-python-$1 finder found
+  shift
+  if [[ -f $known ]] && is_python "$(<"$known")" "$version"; then
+    cat "$known"
+    return
+  fi
+  for finder in "$@"; do
+    if found=$("$finder" "$version"); then
+      mkdir -p "$CACHE"
+      printf '%s\n' "$found" | tee "$known"
+      return
+    fi
+  done
+  return 1
 }
 
 # Prints the path of an interpreter that uv knows or can download, or fails.
@@ -67,9 +89,9 @@ uv_python() {
   # An unselected pyenv shim answers to the name but does not run, and uv stops at it.
   local path_without_shims
   path_without_shims=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v '/\.pyenv/shims' | paste -sd:)
-  found=$(PATH=$path_without_shims "$UV" python find --no-project "$1" 2>/dev/null) || {
-    quietly timeout 300 "$UV" python install "$1" 2>/dev/null >/dev/null || return 1
-    found=$("$UV" python find --no-project --managed-python "$1" 2>/dev/null) || return 1
+  found=$(PATH=$path_without_shims "$UV" python find --no-project "~=$1" 2>/dev/null) || {
+    quietly timeout 300 "$UV" python install "${1%.*}" 2>/dev/null >/dev/null || return 1
+    found=$("$UV" python find --no-project --managed-python "~=$1" 2>/dev/null) || return 1
   }
   is_python "$found" "$1" && printf '%s\n' "$found"
 }
@@ -77,7 +99,7 @@ uv_python() {
 pyenv_python() {
   local found
   command -v pyenv >/dev/null || [[ -d $HOME/.pyenv ]] || return 1
-  for found in "$(pyenv root 2>/dev/null || printf '%s' "$HOME/.pyenv")"/versions/"$1".*/bin/python"$1"; do
+  for found in "$(pyenv root 2>/dev/null || printf '%s' "$HOME/.pyenv")"/versions/"${1%.*}".*/bin/python"${1%.*}"; do
     is_python "$found" "$1" && printf '%s\n' "$found" && return 0
   done
   return 1
@@ -87,7 +109,8 @@ pyenv_python() {
 # glibc lies beside the interpreter, which is told to use it.
 debian_python314() {
   local folder=$CACHE/python-3.14-debian work packages
-  if ! is_python "$folder/usr/bin/python3.14" 3.14; then
+  [[ $1 == 3.14.* ]] || return 1
+  if ! is_python "$folder/usr/bin/python3.14" "$1"; then
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
     [[ $(dpkg --print-architecture) == amd64 ]] || return 1
     note "uv has no Python 3.14 to offer here; unpacking Debian's packages into a private folder"
@@ -119,21 +142,21 @@ SOURCES
     mv "$work/out" "$folder"
     rm -rf "$work"
   fi
-  is_python "$folder/usr/bin/python3.14" 3.14 && printf '%s\n' "$folder/usr/bin/python3.14"
+  is_python "$folder/usr/bin/python3.14" "$1" && printf '%s\n' "$folder/usr/bin/python3.14"
 }
 
 # Sets HA_PYTHON: Home Assistant needs 3.14.2 or newer.
 find_ha_python() {
-  HA_PYTHON=${PEMUS_HA_PYTHON:-$(uv_python 3.14 || pyenv_python 3.14 || debian_python314)} ||
+  HA_PYTHON=${PEMUS_HA_PYTHON:-$(first_python $HA_PYTHON_VERSION uv_python pyenv_python debian_python314)} ||
     die "There is no Python 3.14 to be had" "Home Assistant needs it. uv could not download one, and there is neither a pyenv 3.14 nor a" \
-      "Debian mirror to take it from. Install Python 3.14.2 or newer and run again with PEMUS_HA_PYTHON=/path/to/python3.14."
+      "Debian mirror to take it from. Install Python $HA_PYTHON_VERSION or newer and run again with PEMUS_HA_PYTHON=/path/to/python3.14."
   export HA_PYTHON
 }
 
 # Sets ENGINE_PYTHON: libtorrent has wheels for 3.9-3.13 only, so the engine brings its own interpreter.
 find_engine_python() {
-  ENGINE_PYTHON=${PEMUS_ENGINE_PYTHON:-$(pyenv_python $ENGINE_PYTHON_VERSION || uv_python $ENGINE_PYTHON_VERSION)} ||
-    die "There is no Python $ENGINE_PYTHON_VERSION to be had" "The engine runs on Python 3.11 to 3.13 (libtorrent has no wheel for a newer one)." \
+  ENGINE_PYTHON=${PEMUS_ENGINE_PYTHON:-$(first_python $ENGINE_PYTHON_VERSION pyenv_python uv_python)} ||
+    die "There is no Python $ENGINE_PYTHON_VERSION to be had" "The engine needs it: libtorrent has no wheel for a newer one." \
       "Install one and run again with PEMUS_ENGINE_PYTHON=/path/to/python3.13."
   export PEMUS_ENGINE_PYTHON=$ENGINE_PYTHON
   export ENGINE_PYTHON
