@@ -254,6 +254,8 @@ def _title(node: Node, titles: dict[str, str], above: NodeKind | None) -> str:
         return node.detail or titles[node.kind]
     if node.kind is NodeKind.ALBUM and node.detail and above is not NodeKind.ARTIST:
         return f"{node.title} – {node.detail}"
+    if node.kind is NodeKind.PAGE and node.detail:
+        return f"{node.title} ({node.detail})"
     return node.title
 
 
