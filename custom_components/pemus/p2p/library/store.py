@@ -1,0 +1,222 @@
+"""The index's database: one SQLite file, which one thread at a time writes and any number read.
+
+What can go wrong with it is told apart here, once: it is full, busy, or broken. A broken one is set aside when it is
+opened; the folders are then scanned afresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+import logging
+from pathlib import Path
+import sqlite3
+import threading
+import time
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+
+from .migrations import migrate
+from .names import LAST, sort_key
+
+BUSY_TIMEOUT = 15
+"""Seconds to wait for somebody else who holds the database locked."""
+CHECKPOINT_PAGES = 4000
+"""Pages in the write-ahead log after which it is worked into the database."""
+
+_WRITER_CACHE_KIB = 24 * 1024
+_READER_CACHE_KIB = 4 * 1024
+_READERS = 4
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class StoreError(Exception):
+    """The database cannot be used at present."""
+
+
+class StoreFull(StoreError):
+    """There is no room left to write."""
+
+
+class StoreBroken(StoreError):
+    """The file is damaged; it has to be opened again, which sets it aside."""
+
+
+class Store:
+    """The database. All methods block: call them outside the event loop."""
+
+    def __init__(self, path: Path) -> None:
+        """Prepare a store in the file `path`, whose folder exists."""
+        self.path = path
+        self.broken = False
+        """Whether damage was seen since the database was opened."""
+        self._engine: Engine | None = None
+        self._writing = threading.Lock()
+        self._writer: Connection | None = None
+        self._folders = count(1)
+
+    def open(self) -> None:
+        """Open the database, make it or bring it up to date; set it aside and begin anew if it is damaged.
+
+        Raises:
+            TooNew: it was written by a newer release.
+            StoreError: it cannot be opened.
+
+        """
+        try:
+            with _told_apart():
+                self._open()
+        except StoreBroken as err:
+            self.close()
+            self._set_aside(err)
+            with _told_apart():
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the database. Work that goes on in other threads fails."""
+        with self._writing:
+            if self._writer is not None:
+                with suppress(DBAPIError, sqlite3.Error):
+                    self._writer.close()
+                self._writer = None
+            if self._engine is not None:
+                self._engine.dispose()
+                self._engine = None
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Begin a transaction for writing, and commit it unless an exception leaves the block. Raises StoreError."""
+        with self._writing, self._noticing(), _told_apart():
+            if self._writer is None:
+                raise StoreError("the index is closed")
+            connection = driver(self._writer)
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.rollback()
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Begin a transaction for reading: everything in it is of one moment. Raises StoreError."""
+        with self.watch() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                with suppress(sqlite3.Error):
+                    connection.rollback()
+
+    @contextmanager
+    def watch(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection for reading what is there at each moment, for as long as it takes. Raises StoreError."""
+        engine = self._engine
+        if engine is None:
+            raise StoreError("the index is closed")
+        with self._noticing(), _told_apart(), engine.connect() as pooled:
+            yield driver(pooled)
+
+    def new_folder_number(self) -> int:
+        """Return a number that no folder has had."""
+        return next(self._folders)
+
+    def _open(self) -> None:
+        # A log that was left behind means that the last process was killed: look closely.
+        left_behind = self.path.with_name(f"{self.path.name}-wal")
+        killed = left_behind.exists() and left_behind.stat().st_size > 0
+        engine = create_engine(
+            f"sqlite:///{self.path}",
+            isolation_level="AUTOCOMMIT",
+            poolclass=QueuePool,
+            pool_size=_READERS + 1,
+            max_overflow=_READERS,
+            connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+        )
+        event.listen(engine, "connect", _set_up)
+        self._engine = engine
+        self._writer = engine.connect()
+        connection = driver(self._writer)
+        connection.execute(f"PRAGMA cache_size = {-_WRITER_CACHE_KIB}")
+        if killed:
+            (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if state != "ok":
+                raise StoreBroken(state)
+        migrate(connection)
+        row = connection.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'folders'"
+        ).fetchone()
+        self._folders = count(row[0] + 1 if row else 1)
+        self.broken = False
+
+    def _set_aside(self, reason: StoreBroken) -> None:
+        aside = self.path.with_name(f"{self.path.name}.broken-{int(time.time())}")
+        _LOGGER.error(
+            "The index of the library is damaged (%s). It is made again; the old one is kept as %s",
+            reason,
+            aside,
+        )
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        # One is enough to find out what happened.
+        for older in self.path.parent.glob(f"{self.path.name}.broken-*"):
+            older.unlink(missing_ok=True)
+        self.path.rename(aside)
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreBroken:
+            self.broken = True
+            raise
+
+
+def driver(connection: Connection) -> sqlite3.Connection:
+    """Return SQLite's own connection: statements by the thousand are too slow through anything else."""
+    own = connection.connection.driver_connection
+    assert isinstance(own, sqlite3.Connection)
+    return own
+
+
+def _set_up(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    for setting in (
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+        f"cache_size = {-_READER_CACHE_KIB}",
+        "temp_store = MEMORY",
+        "secure_delete = OFF",
+    ):
+        connection.execute(f"PRAGMA {setting}")
+    connection.create_function("sort_key", 1, _sort_key, deterministic=True)
+
+
+def _sort_key(title: str | None) -> str:
+    return LAST if title is None else sort_key(title)
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """Turn the database's errors into ours."""
+    try:
+        yield
+    except (sqlite3.Error, DBAPIError) as err:
+        cause = err.orig if isinstance(err, DBAPIError) else err
+        code = getattr(cause, "sqlite_errorcode", None)
+        if code in _FULL:
+            raise StoreFull(str(cause)) from err
+        if code is not None and code & 0xFF in _BROKEN:
+            raise StoreBroken(str(cause)) from err
+        raise StoreError(str(cause)) from err

@@ -1,0 +1,139 @@
+"""What is counted beforehand, so that browsing a large library is quick: folders, months, artists and albums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import sqlite3
+
+from .migrations import MUSIC, PHOTO
+
+PICTURED = f"""
+    CASE WHEN picture IS NOT 0 AND coalesce(has_picture, coalesce(content_kind, kind) != {MUSIC}) THEN row END
+"""
+"""The row of an item that has a picture, or is likely to."""
+
+type _Kinds = dict[int, tuple[int, int, int | None]]
+"""Count, size and cover by kind."""
+
+
+def count_share(db: sqlite3.Connection, share: int) -> bool:
+    """Count what lies in each folder of a share, and in each month; return whether anything is not as it was."""
+    return _count_folders(db, share) | _count_months(db, share)
+
+
+def count_groups(db: sqlite3.Connection) -> bool:
+    """Count the artists and albums again whose songs changed; return whether there were any."""
+    changed = False
+    for table, key, title, artist in (
+        ("artists", "artist_key", "artist_name", ""),
+        ("albums", "album_key", "album_name", "max(album_by),"),
+    ):
+        if not db.execute(f"SELECT 1 FROM stale_{table} LIMIT 1").fetchone():
+            continue
+        changed = True
+        db.execute(f"DELETE FROM {table} WHERE key IN (SELECT key FROM stale_{table})")
+        db.execute(
+            f"""
+            INSERT INTO {table} (key, share, title, {"artist," if artist else ""} sort, count, cover)
+            SELECT {key}, share, max({title}), {artist} sort_key(max({title})), count(*), min({PICTURED})
+            FROM items WHERE {key} IN (SELECT key FROM stale_{table}) AND shown = {MUSIC}
+            GROUP BY {key}, share
+            """
+        )
+        db.execute(f"DELETE FROM stale_{table}")
+    return changed
+
+
+def remove_share(db: sqlite3.Connection, share: int) -> None:
+    """Remove what was counted of a share that is gone."""
+    db.execute(
+        "DELETE FROM folder_kinds WHERE folder IN (SELECT number FROM folders WHERE share = ?)",
+        (share,),
+    )
+    for table in ("months", "artists", "albums"):
+        db.execute(f"DELETE FROM {table} WHERE share = ?", (share,))
+
+
+def _count_folders(db: sqlite3.Connection, share: int) -> bool:
+    counted: dict[int, _Kinds] = {}
+    for folder, kind, count, size, cover in db.execute(
+        f"""
+        SELECT folder, shown, count(*), sum(size), min({PICTURED}) FROM items
+        WHERE folder IN (SELECT number FROM folders WHERE share = ?) AND shown IS NOT NULL
+        GROUP BY folder, shown
+        """,
+        (share,),
+    ):
+        counted.setdefault(folder, {})[kind] = (count, size, cover)
+    # A folder has a longer path than its parent, so each one is complete before it is added to its parent.
+    for folder, parent in db.execute(
+        "SELECT number, parent FROM folders WHERE share = ? ORDER BY length(path) DESC",
+        (share,),
+    ):
+        if parent is not None and folder in counted:
+            _add(counted.setdefault(parent, {}), counted[folder])
+    before: dict[int, _Kinds] = {}
+    for folder, kind, count, size, cover in db.execute(
+        "SELECT folder, kind, count, size, cover FROM folder_kinds"
+        " WHERE folder IN (SELECT number FROM folders WHERE share = ?)",
+        (share,),
+    ):
+        before.setdefault(folder, {})[kind] = (count, size, cover)
+    changed = [
+        folder
+        for folder in counted.keys() | before.keys()
+        if counted.get(folder) != before.get(folder)
+    ]
+    db.executemany(
+        "DELETE FROM folder_kinds WHERE folder = ?", ((folder,) for folder in changed)
+    )
+    db.executemany(
+        "INSERT INTO folder_kinds (folder, kind, count, size, cover) VALUES (?, ?, ?, ?, ?)",
+        (
+            (folder, kind, *values)
+            for folder in changed
+            for kind, values in counted.get(folder, {}).items()
+        ),
+    )
+    return bool(changed)
+
+
+def _add(total: _Kinds, part: _Kinds) -> None:
+    for kind, (count, size, cover) in part.items():
+        more, larger, own = total.get(kind, (0, 0, None))
+        total[kind] = (
+            more + count,
+            larger + size,
+            own if own is not None else cover,
+        )
+
+
+def _count_months(db: sqlite3.Connection, share: int) -> bool:
+    now = set(
+        db.execute(
+            f"SELECT month, count(*), max(row) FROM items WHERE shown = {PHOTO} AND month IS NOT NULL AND share = ? GROUP BY month",
+            (share,),
+        )
+    )
+    before = set(
+        db.execute("SELECT month, count, cover FROM months WHERE share = ?", (share,))
+    )
+    _replace(db, share, {month for month, *_ in now ^ before}, now)
+    return now != before
+
+
+def _replace(
+    db: sqlite3.Connection,
+    share: int,
+    months: Iterable[int],
+    rows: set[tuple[int, int, int]],
+) -> None:
+    changed = set(months)
+    db.executemany(
+        "DELETE FROM months WHERE share = ? AND month = ?",
+        ((share, month) for month in changed),
+    )
+    db.executemany(
+        "INSERT INTO months (share, month, count, cover) VALUES (?, ?, ?, ?)",
+        ((share, *row) for row in rows if row[0] in changed),
+    )
