@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -35,36 +36,46 @@ PEMUS, LOCAL, NGINX = "pemus", "home_assistant_local", "nginx"
 
 
 def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
-def pinned(core: int) -> Callable[[], None] | None:
+def spawn(arguments: list[str], core: int, **options: Any) -> subprocess.Popen[str]:
+    """Start a process on one core, so that server and clients do not fight for the same one."""
+    process = subprocess.Popen(arguments, text=True, **options)
     cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        return None
-    return lambda: os.sched_setaffinity(0, {cores[core % len(cores)]})
+    os.sched_setaffinity(process.pid, {cores[core % len(cores)]})
+    return process
 
 
 class HomeAssistant:
     """The server process, its addresses and its clock."""
 
     def __init__(self, folder: Path, files: list[Path]) -> None:
+        """Start it and wait until it serves."""
         config = folder / "config"
         config.mkdir()
         self.port = free_port()
         self._log = (folder / "home-assistant.log").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "stream_server.py"), str(config), str(self.port), *map(str, files)],
+        self.process = spawn(
+            [
+                sys.executable,
+                str(HERE / "stream_server.py"),
+                str(config),
+                str(self.port),
+                *map(str, files),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            text=True,
-            preexec_fn=pinned(0),
+            core=0,
         )
         self.paths = self._read()
-        time.sleep(5)  # What Home Assistant does after its start is not what is measured.
+        time.sleep(
+            5
+        )  # What Home Assistant does after its start is not what is measured.
 
     def _read(self) -> Any:
         assert self.process.stdout is not None
@@ -86,10 +97,18 @@ class HomeAssistant:
 
     def cpu(self) -> float:
         """Return the seconds of processor time that were used up to now."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{self.process.pid}/stat")
+            .read_text()
+            .rpartition(")")[2]
+            .split()
+        )
         return (int(fields[11]) + int(fields[12])) / TICKS
 
-    def target(self, server: str, name: str, clients: int = 1, size: int = FILE_SIZE) -> dict[str, Any]:
+    def target(
+        self, server: str, name: str, clients: int = 1, size: int = FILE_SIZE
+    ) -> dict[str, Any]:
+        """Say to the clients where a file is."""
         return {
             "host": "127.0.0.1",
             "port": self.port,
@@ -99,6 +118,7 @@ class HomeAssistant:
         }
 
     def close(self) -> None:
+        """Stop it."""
         self.process.terminate()
         try:
             self.process.wait(30)
@@ -114,7 +134,10 @@ class Nginx:
     """nginx as it comes, with sendfile."""
 
     def __init__(self, folder: Path, media: Path) -> None:
-        if (program := shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")) is None:
+        """Start it."""
+        if (
+            program := shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        ) is None:
             raise SystemExit(
                 "nginx is missing, and the bars compare with it. On Debian or Ubuntu: apt install nginx-light"
             )
@@ -129,34 +152,50 @@ class Nginx:
             f"  uwsgi_temp_path {folder}; scgi_temp_path {folder};\n"
             f"  server {{ listen 127.0.0.1:{self.port}; root {media}; }} }}\n"
         )
-        self._process = subprocess.Popen(
-            [program, "-c", str(config), "-p", str(folder)], stderr=subprocess.DEVNULL, preexec_fn=pinned(0)
+        self._process = spawn(
+            [program, "-c", str(config), "-p", str(folder)],
+            stderr=subprocess.DEVNULL,
+            core=0,
         )
         time.sleep(0.5)
 
     def target(self, name: str, clients: int = 1) -> dict[str, Any]:
-        return {"host": "127.0.0.1", "port": self.port, "path": f"/{name}", "size": FILE_SIZE, "clients": clients}
+        """Say to the clients where a file is."""
+        return {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "path": f"/{name}",
+            "size": FILE_SIZE,
+            "clients": clients,
+        }
 
     def close(self) -> None:
+        """Stop it."""
         self._process.terminate()
         self._process.wait(10)
 
 
 def load(kind: str, target: dict[str, Any], seconds: float = 0) -> dict[str, Any]:
     """Run clients in a process of their own and return what they say."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / "stream_load.py"), kind, str(seconds), json.dumps(target)],
+    clients = spawn(
+        [
+            sys.executable,
+            str(HERE / "stream_load.py"),
+            kind,
+            str(seconds),
+            json.dumps(target),
+        ],
+        core=1,
         stdout=subprocess.PIPE,
-        check=True,
-        preexec_fn=pinned(1),
     )
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(clients.communicate()[0])
     if answer["errors"] and kind != "stalled":
         raise SystemExit(f"the clients failed: {answer['errors'][:3]}")
     return answer
 
 
 def say(text: str) -> None:
+    """Tell what is being done."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -177,7 +216,11 @@ def rounds(
 
 
 def figures(results: dict[str, list[float]], digits: int) -> dict[str, float]:
-    return {name: round(statistics.median(values), digits) for name, values in results.items()}
+    """Return the median of each server's rounds."""
+    return {
+        name: round(statistics.median(values), digits)
+        for name, values in results.items()
+    }
 
 
 def ratio(results: dict[str, list[float]], other: str) -> float:
@@ -189,7 +232,10 @@ def ratio(results: dict[str, list[float]], other: str) -> float:
 class Benchmark:
     """All measurements, and what came out."""
 
-    def __init__(self, home: HomeAssistant, nginx: Nginx, name: str, runs: int, seconds: float) -> None:
+    def __init__(
+        self, home: HomeAssistant, nginx: Nginx, name: str, runs: int, seconds: float
+    ) -> None:
+        """Prepare to measure."""
         self.home = home
         self.nginx = nginx
         self.name = name
@@ -199,11 +245,13 @@ class Benchmark:
         self.ratios: dict[str, float] = {}
 
     def target(self, server: str, clients: int = 1) -> dict[str, Any]:
+        """Say to the clients where a server has the film."""
         if server == NGINX:
             return self.nginx.target(self.name, clients)
         return self.home.target(server, self.name, clients)
 
     def whole_file(self) -> None:
+        """Measure the speed and the processor time of whole files, one client at a time."""
         say("whole file")
         cpu: dict[str, list[float]] = {PEMUS: [], LOCAL: []}
 
@@ -212,39 +260,52 @@ class Benchmark:
             rates = [load("whole", self.target(server))["results"][0] for _ in range(3)]
             if server in cpu:
                 cpu[server].append((self.home.cpu() - before) / (3 * FILE_SIZE / 1e9))
-            return statistics.median(rates) / 1e6
+            return float(statistics.median(rates)) / 1e6
 
-        results = rounds(self.runs, {s: lambda s=s: take(s) for s in (PEMUS, LOCAL, NGINX)})  # type: ignore[misc]
+        results = rounds(
+            self.runs, {s: partial(take, s) for s in (PEMUS, LOCAL, NGINX)}
+        )
         cpu = {server: values[1:] for server, values in cpu.items()}
         self.result["whole_file_mb_s"] = figures(results, 1)
-        self.ratios["whole_file_mb_s.pemus/home_assistant_local"] = ratio(results, LOCAL)
+        self.ratios["whole_file_mb_s.pemus/home_assistant_local"] = ratio(
+            results, LOCAL
+        )
         self.ratios["whole_file_mb_s.pemus/nginx"] = ratio(results, NGINX)
         self.result["cpu_s_per_gb"] = figures(cpu, 4)
         self.ratios["cpu_s_per_gb.pemus/home_assistant_local"] = ratio(cpu, LOCAL)
 
     def ranges(self) -> None:
+        """Measure requests for 1 MiB, eight clients at a time."""
         say("ranges of 1 MiB")
 
         def take(server: str) -> float:
             answer = load("ranges", self.target(server, 8), self.seconds)
             return float(sum(answer["results"]) / answer["seconds"])
 
-        results = rounds(self.runs, {s: lambda s=s: take(s) for s in (PEMUS, LOCAL, NGINX)})  # type: ignore[misc]
+        results = rounds(
+            self.runs, {s: partial(take, s) for s in (PEMUS, LOCAL, NGINX)}
+        )
         self.result["range_1mib_req_s"] = figures(results, 1)
-        self.ratios["range_1mib_req_s.pemus/home_assistant_local"] = ratio(results, LOCAL)
+        self.ratios["range_1mib_req_s.pemus/home_assistant_local"] = ratio(
+            results, LOCAL
+        )
 
     def first_byte(self) -> None:
+        """Measure how soon the first byte comes."""
         say("first byte")
 
         def take(server: str) -> float:
             answer = load("first_byte", self.target(server), self.seconds)
-            return statistics.median(answer["results"]) * 1000
+            return float(statistics.median(answer["results"])) * 1000
 
-        results = rounds(self.runs, {s: lambda s=s: take(s) for s in (PEMUS, LOCAL)})  # type: ignore[misc]
+        results = rounds(self.runs, {s: partial(take, s) for s in (PEMUS, LOCAL)})
         self.result["first_byte_ms_p50"] = figures(results, 3)
-        self.ratios["first_byte_ms_p50.pemus/home_assistant_local"] = ratio(results, LOCAL)
+        self.ratios["first_byte_ms_p50.pemus/home_assistant_local"] = ratio(
+            results, LOCAL
+        )
 
     def lag(self) -> None:
+        """Measure how late the event loop is while twenty clients are served."""
         say("lag of the event loop")
         seconds = self.seconds * 2
 
@@ -263,10 +324,14 @@ class Benchmark:
             warm=False,
         )
         self.result["loop_lag_ms_p99"] = figures(results, 2)
-        pairs = zip(results["full_speed_20"], results["home_assistant_local_full_speed_20"], strict=True)
-        self.ratios["loop_lag_ms_p99.full_speed_20/home_assistant_local_full_speed_20"] = round(
-            statistics.median(mine / theirs for mine, theirs in pairs), 3
+        pairs = zip(
+            results["full_speed_20"],
+            results["home_assistant_local_full_speed_20"],
+            strict=True,
         )
+        self.ratios[
+            "loop_lag_ms_p99.full_speed_20/home_assistant_local_full_speed_20"
+        ] = round(statistics.median(mine / theirs for mine, theirs in pairs), 3)
 
     def stalled_disk(self, disk: subprocess.Popen[str], name: str) -> None:
         """Have twenty clients ask for a file on a disk that hangs, while a film plays from another."""
@@ -277,11 +342,16 @@ class Benchmark:
 
         def during() -> None:
             clients = [
-                subprocess.Popen(
-                    [sys.executable, str(HERE / "stream_load.py"), kind, str(seconds), json.dumps(to)],
+                spawn(
+                    [
+                        sys.executable,
+                        str(HERE / "stream_load.py"),
+                        kind,
+                        str(seconds),
+                        json.dumps(to),
+                    ],
                     stdout=subprocess.PIPE,
-                    text=True,
-                    preexec_fn=pinned(1),
+                    core=1,
                 )
                 for kind, to in (
                     ("stalled", target),
@@ -291,30 +361,49 @@ class Benchmark:
             time.sleep(1)
             print("stall", file=disk.stdin, flush=True)
             answers = [json.loads(client.communicate()[0]) for client in clients]
-            if answers[1]["errors"] or answers[1]["results"][0] < 0.9 * seconds * 25e6 / 8:
-                raise SystemExit(f"the film on the healthy disk did not play on: {answers[1]}")
+            if (
+                answers[1]["errors"]
+                or answers[1]["results"][0] < 0.9 * seconds * 25e6 / 8
+            ):
+                raise SystemExit(
+                    f"the film on the healthy disk did not play on: {answers[1]}"
+                )
             if not sum(answers[0]["results"]):
                 raise SystemExit("the disk did not hang")
 
         lag = [self.home.lag(during)["p99"]]
-        self.result["loop_lag_ms_p99"]["stalled_disk"] = round(statistics.median(lag), 2)
+        self.result["loop_lag_ms_p99"]["stalled_disk"] = round(
+            statistics.median(lag), 2
+        )
 
 
 def bars(result: dict[str, Any], ratios: dict[str, float]) -> dict[str, bool]:
     """Return each bar of the range view, and whether it holds."""
     lag = result["loop_lag_ms_p99"]
     return {
-        "whole file >= 0.9 of Home Assistant": ratios["whole_file_mb_s.pemus/home_assistant_local"] >= 0.9,
+        "whole file >= 0.9 of Home Assistant": ratios[
+            "whole_file_mb_s.pemus/home_assistant_local"
+        ]
+        >= 0.9,
         "whole file >= 0.75 of nginx": ratios["whole_file_mb_s.pemus/nginx"] >= 0.75,
-        "ranges >= 0.9 of Home Assistant": ratios["range_1mib_req_s.pemus/home_assistant_local"] >= 0.9,
-        "processor <= 1.15 of Home Assistant": ratios["cpu_s_per_gb.pemus/home_assistant_local"] <= 1.15,
+        "ranges >= 0.9 of Home Assistant": ratios[
+            "range_1mib_req_s.pemus/home_assistant_local"
+        ]
+        >= 0.9,
+        "processor <= 1.15 of Home Assistant": ratios[
+            "cpu_s_per_gb.pemus/home_assistant_local"
+        ]
+        <= 1.15,
         "20 films: lag <= idle + 10 ms": lag["films_20"] <= lag["idle"] + 10,
         "full speed: lag <= 1.2 of Home Assistant": ratios[
             "loop_lag_ms_p99.full_speed_20/home_assistant_local_full_speed_20"
         ]
         <= 1.2,
         "stalled disk: lag <= 50 ms": lag["stalled_disk"] <= 50,
-        "first byte <= 1.5 of Home Assistant": ratios["first_byte_ms_p50.pemus/home_assistant_local"] <= 1.5,
+        "first byte <= 1.5 of Home Assistant": ratios[
+            "first_byte_ms_p50.pemus/home_assistant_local"
+        ]
+        <= 1.5,
     }
 
 
@@ -327,10 +416,20 @@ def make_film(path: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure everything, and tell whether the bars hold."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--runs", type=int, default=5, help="rounds of each measurement (at least 5 for the bars)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=5,
+        help="rounds of each measurement (at least 5 for the bars)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="length of one measurement"
+    )
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory(prefix="pemus-bench-") as temporary:
@@ -342,7 +441,10 @@ def main() -> int:
         mount = folder / "stalled"
         mount.mkdir()
         disk = subprocess.Popen(
-            [sys.executable, str(STALLED_DISK), str(mount)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, str(STALLED_DISK), str(mount)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert disk.stdout is not None
         try:
@@ -351,7 +453,9 @@ def main() -> int:
             try:
                 nginx = Nginx(folder, media)
                 try:
-                    bench = Benchmark(home, nginx, film.name, options.runs, options.seconds)
+                    bench = Benchmark(
+                        home, nginx, film.name, options.runs, options.seconds
+                    )
                     bench.whole_file()
                     bench.ranges()
                     bench.first_byte()

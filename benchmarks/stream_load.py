@@ -26,14 +26,19 @@ class Client:
     """One connection that is kept alive."""
 
     def __init__(self, target: dict[str, Any]) -> None:
+        """Connect."""
         self.target = target
-        self.socket = socket.create_connection((target["host"], target["port"]), timeout=60)
+        self.socket = socket.create_connection(
+            (target["host"], target["port"]), timeout=60
+        )
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray(BUFFER)
 
     def ask(self, extra: str = "") -> int:
         """Send a request, take the head of the answer, and return how many bytes of body follow."""
-        self.socket.sendall(f"GET {self.target['path']} HTTP/1.1\r\nHost: bench\r\n{extra}\r\n".encode())
+        self.socket.sendall(
+            f"GET {self.target['path']} HTTP/1.1\r\nHost: bench\r\n{extra}\r\n".encode()
+        )
         head = b""
         while b"\r\n\r\n" not in head:
             # Looked at before it is taken: what follows the head must stay for `drop`.
@@ -54,12 +59,15 @@ class Client:
     def drop(self, count: int) -> None:
         """Take `count` bytes of body."""
         while count:
-            taken = self.socket.recv_into(self._buffer, min(count, BUFFER), socket.MSG_TRUNC)
+            taken = self.socket.recv_into(
+                self._buffer, min(count, BUFFER), socket.MSG_TRUNC
+            )
             if not taken:
                 raise ConnectionError("the body is short")
             count -= taken
 
     def close(self) -> None:
+        """Hang up."""
         self.socket.close()
 
 
@@ -152,11 +160,13 @@ def stalled(target: dict[str, Any], until: float) -> list[float]:
 
 
 KINDS: dict[str, Callable[[dict[str, Any], float], list[float]]] = {
-    function.__name__: function for function in (whole, endless, film, ranges, first_byte, stalled)
+    function.__name__: function
+    for function in (whole, endless, film, ranges, first_byte, stalled)
 }
 
 
 def main() -> None:
+    """Run the clients and print what came out."""
     kind, seconds, target = sys.argv[1], float(sys.argv[2]), json.loads(sys.argv[3])
     results: list[float] = []
     errors: list[str] = []
@@ -174,7 +184,15 @@ def main() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    print(json.dumps({"results": results, "seconds": time.perf_counter() - begin, "errors": errors}))
+    print(
+        json.dumps(
+            {
+                "results": results,
+                "seconds": time.perf_counter() - begin,
+                "errors": errors,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

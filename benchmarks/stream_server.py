@@ -18,8 +18,11 @@ from homeassistant import bootstrap, runner
 from homeassistant.components.http.auth import async_sign_path
 from homeassistant.core import HomeAssistant
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent))
+# Only now can they be found.
+from custom_components.pemus import stream
+from custom_components.pemus.p2p.models import LocalFile
+
 TICK = 0.01
 
 
@@ -27,29 +30,41 @@ class FolderSource:
     """Knows the files of a folder; the id of each is made from its place in the list."""
 
     def __init__(self, files: list[Path]) -> None:
-        from custom_components.pemus.p2p.models import LocalFile
+        """Give each file an id."""
+        self.paths = {
+            f"{'a' * 25}{'abcdefgh'[i]}": path for i, path in enumerate(files)
+        }
 
-        self._describe = LocalFile.of
-        self.paths = {f"{'a' * 25}{'abcdefgh'[i]}": path for i, path in enumerate(files)}
-
-    async def file(self, item_id: str):  # type: ignore[no-untyped-def]
+    async def file(self, item_id: str) -> LocalFile:
+        """Look at the file now."""
         path = self.paths[item_id]
         status = await asyncio.to_thread(path.stat)
-        return self._describe(str(path), path.name, "video/mp4", status)
+        return LocalFile.of(str(path), path.name, "video/mp4", status)
+
+    async def thumbnail(self, item_id: str) -> LocalFile:
+        """Look at the same file: there are no pictures here."""
+        return await self.file(item_id)
+
+    async def subtitles(self, item_id: str, index: int) -> LocalFile:
+        """Look at the same file: there are no subtitles here."""
+        return await self.file(item_id)
 
 
 class LagMeter:
     """Sleeps for ten milliseconds again and again, and notes how much later it wakes up."""
 
     def __init__(self) -> None:
+        """Measure nothing yet."""
         self._late: list[float] = []
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """Begin."""
         self._late = []
         self._task = asyncio.create_task(self._tick())
 
     def stop(self) -> dict[str, float]:
+        """End, and return what was seen, in milliseconds."""
         assert self._task is not None
         self._task.cancel()
         late = sorted(self._late)
@@ -69,8 +84,11 @@ class LagMeter:
 
 
 async def serve(config: Path, port: int, files: list[Path]) -> int:
+    """Run until it is told to stop."""
     folders = sorted({str(path.parent) for path in files})
-    media_dirs = "\n".join(f"    m{index}: {folder}" for index, folder in enumerate(folders))
+    media_dirs = "\n".join(
+        f"    m{index}: {folder}" for index, folder in enumerate(folders)
+    )
     (config / "configuration.yaml").write_text(
         f"homeassistant:\n  media_dirs:\n{media_dirs}\nhttp:\n  server_host: 127.0.0.1\n  server_port: {port}\n"
         "media_source:\n"
@@ -85,11 +103,12 @@ async def serve(config: Path, port: int, files: list[Path]) -> int:
     return await hass.async_run()
 
 
-def publish(hass: HomeAssistant, files: list[Path], folders: list[str]) -> dict[str, dict[str, str]]:
-    from custom_components.pemus import stream
-
+def publish(
+    hass: HomeAssistant, files: list[Path], folders: list[str]
+) -> dict[str, dict[str, str]]:
+    """Serve the files, and return their signed addresses."""
     source = FolderSource(files)
-    stream.async_register(hass, source)  # type: ignore[arg-type]
+    stream.async_register(hass, source)
 
     def sign(path: str) -> str:
         return async_sign_path(hass, path, timedelta(days=1), use_content_user=True)
@@ -107,6 +126,7 @@ def publish(hass: HomeAssistant, files: list[Path], folders: list[str]) -> dict[
 
 
 def listen_to_commands() -> None:
+    """Do what standard input says, and end with it."""
     meter = LagMeter()
 
     def command() -> None:
@@ -122,10 +142,13 @@ def listen_to_commands() -> None:
 
 
 def main() -> None:
+    """Serve what the command line names."""
     config, port, *files = sys.argv[1:]
     loop = runner.create_event_loop()
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(serve(Path(config), int(port), [Path(file) for file in files]))
+    loop.run_until_complete(
+        serve(Path(config), int(port), [Path(file) for file in files])
+    )
 
 
 if __name__ == "__main__":

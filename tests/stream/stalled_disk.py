@@ -24,8 +24,25 @@ SIZE = 64 * 1024 * 1024
 PAGE = 4096
 MTIME = 1_700_000_000
 
-LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE, FLUSH = 1, 2, 3, 14, 15, 17, 18, 25
-INIT, OPENDIR, READDIR, RELEASEDIR, INTERRUPT, DESTROY, BATCH_FORGET = 26, 27, 28, 29, 36, 38, 42
+LOOKUP, FORGET, GETATTR, OPEN, READ, STATFS, RELEASE, FLUSH = (
+    1,
+    2,
+    3,
+    14,
+    15,
+    17,
+    18,
+    25,
+)
+INIT, OPENDIR, READDIR, RELEASEDIR, INTERRUPT, DESTROY, BATCH_FORGET = (
+    26,
+    27,
+    28,
+    29,
+    36,
+    38,
+    42,
+)
 UNANSWERED = {FORGET, INTERRUPT, BATCH_FORGET}
 ROOT, FILE = 1, 2
 MNT_DETACH = 2
@@ -35,14 +52,20 @@ def content(offset: int, size: int) -> bytes:
     """Return bytes of the file: every page repeats its own number."""
     size = max(0, min(size, SIZE - offset))
     first, last = offset // PAGE, (offset + size + PAGE - 1) // PAGE
-    pages = b"".join(page.to_bytes(8, "big") * (PAGE // 8) for page in range(first, last))
+    pages = b"".join(
+        page.to_bytes(8, "big") * (PAGE // 8) for page in range(first, last)
+    )
     return pages[offset - first * PAGE :][:size]
 
 
 def attributes(node: int) -> bytes:
-    mode, size = (stat.S_IFDIR | 0o755, 0) if node == ROOT else (stat.S_IFREG | 0o644, SIZE)
+    mode, size = (
+        (stat.S_IFDIR | 0o755, 0) if node == ROOT else (stat.S_IFREG | 0o644, SIZE)
+    )
     times = (MTIME, MTIME, MTIME, 0, 0, 0)
-    return struct.pack("<QQQQQQIIIIIIIIII", node, size, size // 512, *times, mode, 1, 0, 0, 0, PAGE, 0)
+    return struct.pack(
+        "<QQQQQQIIIIIIIIII", node, size, size // 512, *times, mode, 1, 0, 0, 0, PAGE, 0
+    )
 
 
 class Disk:
@@ -72,12 +95,16 @@ class Disk:
         if opcode in UNANSWERED:
             return
         body, error = self.reply(opcode, node, request[40:])
-        os.write(self.device, struct.pack("<IiQ", 16 + len(body), -error, unique) + body)
+        os.write(
+            self.device, struct.pack("<IiQ", 16 + len(body), -error, unique) + body
+        )
 
     def reply(self, opcode: int, node: int, argument: bytes) -> tuple[bytes, int]:
         match opcode:
             case _ if opcode == INIT:
-                return struct.pack("<IIIIHHIIHHI28x", 7, 31, 131072, 0, 16, 12, 131072, 1, 0, 0, 0), 0
+                return struct.pack(
+                    "<IIIIHHIIHHI28x", 7, 31, 131072, 0, 16, 12, 131072, 1, 0, 0, 0
+                ), 0
             case _ if opcode == LOOKUP:
                 if argument.rstrip(b"\0") != NAME:
                     return b"", errno.ENOENT
@@ -90,7 +117,9 @@ class Disk:
                 offset, size = struct.unpack_from("<QI", argument, 8)
                 return content(offset, size), 0
             case _ if opcode == STATFS:
-                return struct.pack("<QQQQQIIII24x", 1, 0, 0, 1, 0, PAGE, 255, PAGE, 0), 0
+                return struct.pack(
+                    "<QQQQQIIII24x", 1, 0, 0, 1, 0, PAGE, 255, PAGE, 0
+                ), 0
             case _ if opcode in {RELEASE, RELEASEDIR, FLUSH, READDIR, DESTROY}:
                 return b"", 0
         return b"", errno.ENOSYS

@@ -137,7 +137,7 @@ class MediaResponse(StreamResponse):
                 if plan.first is not None and _is_plain(request):
                     resident = _first_window(plan.first)
                 try:
-                    file = await self._workers.start(
+                    file = await self._workers.run(
                         facts.device,
                         partial(OpenFile.open, facts, resident),
                         OpenFile.close,

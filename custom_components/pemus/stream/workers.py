@@ -65,7 +65,7 @@ class _Job[T]:
 
 
 class _Lane:
-    """The threads of one file system. All but `_work` runs in the event loop."""
+    """The threads of one file system. All but what begins with `_work` runs in the event loop."""
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class _Lane:
         self._queue: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._active = 0
         self._hanging = 0
+        self._stopped = False
 
     def start[T](
         self, function: Callable[[], T], discard: Callable[[T], object] | None
@@ -97,10 +98,14 @@ class _Lane:
 
     def submit(self, function: Callable[[], object]) -> None:
         """Run without anybody waiting, even if it takes until the disk is back: this is how files are closed."""
-        self._put(_Job(function, self._loop.create_future(), None))
+        if self._stopped:
+            _run_alone(function)
+        else:
+            self._put(_Job(function, self._loop.create_future(), None))
 
     def stop(self) -> None:
         """Have every thread go when it has nothing left to do."""
+        self._stopped = True
         for _ in self.threads:
             self._queue.put(None)
 
@@ -117,21 +122,26 @@ class _Lane:
         self._queue.put(job)
 
     def _work(self) -> None:
-        while True:
-            try:
-                job = self._queue.get(timeout=IDLE_SECONDS)
-            except queue.Empty:
-                tell: Callable[[], object] = self._retire
-            else:
-                if job is None:
-                    return
-                result, error = job.run()
-                tell = partial(self._finish, job, result, error)
-            try:
-                self._loop.call_soon_threadsafe(tell)
-            except RuntimeError:
-                return  # The loop is closed; nobody is left to tell.
-            del job, tell
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """Do one job, and return whether there may be another. Nothing of a job is held while waiting for the next."""
+        try:
+            job = self._queue.get(timeout=IDLE_SECONDS)
+        except queue.Empty:
+            return self._tell(self._retire)
+        if job is None:
+            return False
+        result, error = job.run()
+        return self._tell(partial(self._finish, job, result, error))
+
+    def _tell(self, callback: Callable[[], object]) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            return False  # The loop is closed; nobody is left to tell.
+        return True
 
     def _finish[T](
         self, job: _Job[T], result: T | None, error: Exception | None
@@ -196,10 +206,26 @@ class DiskWorkers:
         """
         return self._lane(device).start(function, discard)
 
+    async def run[T](
+        self,
+        device: int,
+        function: Callable[[], T],
+        discard: Callable[[T], object],
+    ) -> T:
+        """Wait for a call. Its result is either returned or given to `discard`, whatever happens meanwhile."""
+        future = self.start(device, function, discard)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # The result may have come in the very moment in which the caller was cancelled.
+            if not future.cancelled() and future.exception() is None:
+                self.submit(device, partial(discard, future.result()))
+            raise
+
     def submit(self, device: int, function: Callable[[], object]) -> None:
         """Start a call that nobody waits for, however long it takes."""
         if self._closed:
-            threading.Thread(target=function, daemon=True).start()
+            _run_alone(function)
         else:
             self._lane(device).submit(function)
 
@@ -223,3 +249,7 @@ class DiskWorkers:
                 asyncio.get_running_loop(), device, self._timeout, self._lanes.pop
             )
         return lane
+
+
+def _run_alone(function: Callable[[], object]) -> None:
+    threading.Thread(target=function, name="pemus disk", daemon=True).start()

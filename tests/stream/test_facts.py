@@ -1,0 +1,185 @@
+"""What is remembered of files, for how long, and how often the engine is asked."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from custom_components.pemus.p2p.models import LocalFile
+from custom_components.pemus.stream.facts import MAX_FACTS, Facts, Wanted
+
+
+def described(name: str) -> LocalFile:
+    return LocalFile(
+        path=f"/{name}",
+        name=name,
+        content_type="video/mp4",
+        size=1,
+        mtime_ns=1,
+        inode=1,
+        device=1,
+        etag='"1"',
+    )
+
+
+class Engine:
+    """Answers when it is let, and counts the questions."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.let = asyncio.Event()
+        self.let.set()
+        self.version = 0
+        self.error: Exception | None = None
+
+    async def _answer(self, name: str) -> LocalFile:
+        self.asked.append(name)
+        answer = described(f"{name}-{self.version}")
+        await self.let.wait()
+        if self.error is not None:
+            raise self.error
+        return answer
+
+    async def file(self, item_id: str) -> LocalFile:
+        return await self._answer(item_id)
+
+    async def thumbnail(self, item_id: str) -> LocalFile:
+        return await self._answer(f"{item_id}/picture")
+
+    async def subtitles(self, item_id: str, index: int) -> LocalFile:
+        return await self._answer(f"{item_id}/{index}")
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture
+def facts(engine: Engine) -> Facts:
+    return Facts(engine)
+
+
+async def test_a_file_is_asked_for_once(engine: Engine, facts: Facts) -> None:
+    assert [await facts.get(Wanted("a")) for _ in range(3)] == [described("a-0")] * 3
+    assert engine.asked == ["a"]
+
+
+async def test_the_files_of_an_item_are_kept_apart(
+    engine: Engine, facts: Facts
+) -> None:
+    for wanted in (
+        Wanted("a"),
+        Wanted("a", picture=True),
+        Wanted("a", subtitles=0),
+        Wanted("a", subtitles=1),
+        Wanted("b"),
+    ):
+        await facts.get(wanted)
+    assert engine.asked == ["a", "a/picture", "a/0", "a/1", "b"]
+
+
+async def test_requests_that_come_together_share_one_question(
+    engine: Engine, facts: Facts
+) -> None:
+    assert (
+        len(set(await asyncio.gather(*(facts.get(Wanted("a")) for _ in range(50)))))
+        == 1
+    )
+    assert engine.asked == ["a"]
+
+
+async def test_a_question_goes_on_when_the_first_who_asked_gives_up(
+    engine: Engine, facts: Facts
+) -> None:
+    engine.let.clear()
+    first, second = (asyncio.create_task(facts.get(Wanted("a"))) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    engine.let.set()
+    assert await second == described("a-0")
+    assert engine.asked == ["a"]
+
+
+async def test_an_error_reaches_everybody_and_is_not_remembered(
+    engine: Engine, facts: Facts
+) -> None:
+    engine.error = RuntimeError("no")
+    answers = await asyncio.gather(
+        *(facts.get(Wanted("a")) for _ in range(3)), return_exceptions=True
+    )
+    assert [str(answer) for answer in answers] == ["no"] * 3
+    engine.error = None
+    assert await facts.get(Wanted("a")) == described("a-0")
+
+
+async def test_an_item_that_changed_is_forgotten_with_all_its_files(
+    engine: Engine, facts: Facts
+) -> None:
+    for wanted in (Wanted("a"), Wanted("a", picture=True), Wanted("b")):
+        await facts.get(wanted)
+    engine.version = 1
+    facts.forget(["a", "unknown"])
+    assert await facts.get(Wanted("a")) == described("a-1")
+    assert await facts.get(Wanted("a", picture=True)) == described("a/picture-1")
+    assert await facts.get(Wanted("b")) == described("b-0")
+
+
+async def test_everything_is_forgotten_when_too_much_changed_to_name(
+    engine: Engine, facts: Facts
+) -> None:
+    await facts.get(Wanted("a"))
+    facts.forget(None)
+    await facts.get(Wanted("a"))
+    assert engine.asked == ["a", "a"]
+
+
+async def test_an_answer_that_was_under_way_when_the_item_changed_is_not_remembered(
+    engine: Engine, facts: Facts
+) -> None:
+    engine.let.clear()
+    early = asyncio.create_task(facts.get(Wanted("a")))
+    await asyncio.sleep(0.01)
+    engine.version = 1
+    facts.forget(["a"])
+    late = asyncio.create_task(facts.get(Wanted("a")))
+    await asyncio.sleep(0.01)
+    engine.let.set()
+    assert await early == described("a-0")
+    assert await late == described("a-1")
+    assert await facts.get(Wanted("a")) == described("a-1")
+
+
+async def test_what_is_known_to_be_stale_is_asked_for_again_but_only_once(
+    engine: Engine, facts: Facts
+) -> None:
+    stale = await facts.get(Wanted("a"))
+    engine.version = 1
+    answers = [await facts.fresh(Wanted("a"), stale) for _ in range(5)]
+    assert answers == [described("a-1")] * 5
+    assert engine.asked == ["a", "a"]
+
+
+async def test_only_so_much_is_remembered_and_what_was_used_last_stays(
+    engine: Engine, facts: Facts
+) -> None:
+    await facts.get(Wanted("first"))
+    for index in range(MAX_FACTS - 1):
+        await facts.get(Wanted(str(index)))
+    await facts.get(Wanted("first"))
+    await facts.get(Wanted("one more"))
+    engine.asked.clear()
+    await facts.get(Wanted("first"))
+    assert engine.asked == []
+    await facts.get(Wanted("0"))
+    assert engine.asked == ["0"]
+
+
+async def test_closing_gives_up_what_is_asked(engine: Engine, facts: Facts) -> None:
+    engine.let.clear()
+    waiting = asyncio.create_task(facts.get(Wanted("a")))
+    await asyncio.sleep(0.01)
+    await facts.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
