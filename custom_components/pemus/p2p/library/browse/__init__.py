@@ -1,0 +1,56 @@
+"""The library as a tree: what lies where, out of the index. One module for each kind of place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+import sqlite3
+
+from ...models import Listing, ShareConfig
+from . import paging
+from .address import BadNode, parse
+from .place import Place
+from .scope import View
+from .top import Root
+
+__all__ = ["BadNode", "listing"]
+
+
+def listing(
+    db: sqlite3.Connection,
+    node_id: str,
+    shares: Sequence[ShareConfig],
+    available: Collection[str],
+) -> Listing:
+    """Return a node with what lies in it.
+
+    `shares` are the configured ones in the order to show, `available` the ids of those that can be reached now. All of
+    it is read in one transaction, which is the caller's.
+
+    Raises:
+        BadNode: that is no node id.
+        NotFound: there is no such node, or no longer.
+
+    """
+    address = parse(node_id)
+    place: Place = Root(View.of(db, shares, available))
+    parents = []
+    for segment in address.segments:
+        parents.append(place.node())
+        place = place.below(segment)
+        parents += place.between()
+    node, contents = place.node(), place.contents()
+    if address.page is None:
+        children = paging.children(node, contents)
+    else:
+        parents.append(node)
+        around, node, children = paging.turned_to(node, contents, address.page)
+        parents += around
+    (revision,) = db.execute(
+        "SELECT value FROM state WHERE key = 'revision'"
+    ).fetchone()
+    return Listing(
+        node=node,
+        parents=tuple(parents),
+        children=tuple(children),
+        revision=revision,
+    )

@@ -1,0 +1,129 @@
+"""What a request may see: the database at one moment, and the shares that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+import sqlite3
+
+from ...models import Kind, ShareConfig
+from ..items import Shares
+from ..migrations import NUMBERS
+
+ALL = "all"
+"""The scope of all shares together."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a request sees."""
+
+    db: sqlite3.Connection
+    configured: tuple[ShareConfig, ...]
+    shares: Shares
+
+    @classmethod
+    def of(
+        cls,
+        db: sqlite3.Connection,
+        configured: Sequence[ShareConfig],
+        available: Collection[str],
+    ) -> View:
+        """Return what can be seen of these shares."""
+        return cls(db, tuple(configured), Shares.of(db, configured, available))
+
+    def scope(self, name: str) -> Scope | None:
+        """Return the scope that a node id begins with, if there is one of that name."""
+        if name == ALL:
+            return Scope(self, ALL, self.configured)
+        found = tuple(share for share in self.configured if share.id == name)
+        return Scope(self, name, found) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One share, or all of them."""
+
+    view: View
+    name: str
+    configured: tuple[ShareConfig, ...]
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds that some share of the scope has."""
+        return tuple(
+            kind
+            for kind in Kind
+            if any(kind in share.kinds for share in self.configured)
+        )
+
+    def of(self, kind: Kind) -> KindScope:
+        """Return the scope narrowed to the shares that have a kind."""
+        ids = {share.id for share in self.configured if kind in share.kinds}
+        shares = self.view.shares
+        return KindScope(
+            self.view,
+            self.name,
+            kind,
+            tuple(number for number, name in shares.ids.items() if name in ids),
+            is_available=any(share in shares.available for share in ids),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KindScope:
+    """One kind of media in a scope."""
+
+    view: View
+    scope: str
+    kind: Kind
+    shares: tuple[int, ...]
+    """Numbers in the index of the shares that have this kind. A share that was just added may have none yet."""
+    is_available: bool
+    """Whether any of these shares can be reached now."""
+
+    @property
+    def id(self) -> str:
+        """The id of the kind's node."""
+        return f"{self.scope}/{self.kind}"
+
+    @property
+    def number(self) -> int:
+        """The kind's number in the index."""
+        return NUMBERS[self.kind]
+
+    @property
+    def numbers(self) -> str:
+        """The shares as SQL has them after IN."""
+        return f"({','.join(map(str, self.shares))})"
+
+    @property
+    def within(self) -> str:
+        """A condition on `share`. The plus keeps SQLite from looking for shares instead of reading an index in order."""
+        return f"+share IN {self.numbers}"
+
+    @property
+    def also_within(self) -> str:
+        """The condition with an AND before it where the index knows other shares; else nothing, which is quicker."""
+        shares = self.view.shares
+        whole = self.scope == ALL or len(shares.ids) == 1
+        return "" if whole and not shares.others else f" AND {self.within}"
+
+    @property
+    def count(self) -> int:
+        """How many items of the kind there are."""
+        count: int
+        (count,) = self.view.db.execute(
+            f"""
+            SELECT coalesce(sum(count), 0) FROM folders JOIN folder_kinds ON folder = number AND kind = ?
+            WHERE share IN {self.numbers} AND path = ''
+            """,
+            (self.number,),
+        ).fetchone()
+        return count
+
+    @property
+    def reachable(self) -> str:
+        """An expression that is 1 where the share in `share` can be reached."""
+        numbers = filter(self.view.shares.is_available, self.shares)
+        return f"(share IN ({','.join(map(str, numbers))}))"
