@@ -24,6 +24,8 @@ from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey, LocalFile
 from custom_components.pemus.stream.workers import DiskWorkers
 
+from . import stalled_disk
+
 FILM = "f" * 26
 SONG = "g" * 26
 PATIENCE = 20
@@ -275,7 +277,7 @@ class StalledDisk:
         assert self._process.stdout is not None
         name = self._process.stdout.readline().strip()
         assert name, (
-            "the file system could not be mounted; the tests need root and /dev/fuse"
+            "the file system could not be mounted: it takes /dev/fuse, and root or fusermount3"
         )
         self.path = mount / name
 
@@ -285,8 +287,10 @@ class StalledDisk:
         assert self._process.stdout.readline().strip() == "ok"
 
     def end(self) -> None:
+        """Let the disk die, as often as one likes: what hangs on it gets an error."""
         self._process.kill()
         self._process.wait(10)
+        stalled_disk.unmount(str(self.path.parent))
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()

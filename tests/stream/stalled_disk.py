@@ -1,6 +1,6 @@
 """A file system with one file, which stops answering when it is told to: what a dead network share looks like.
 
-It speaks the kernel's FUSE protocol itself, so it needs no library, but it needs root. Usage: `stalled_disk.py FOLDER`.
+It speaks the kernel's FUSE protocol itself, so it needs no library; mounting takes root, or else fusermount3. Usage: `stalled_disk.py FOLDER`.
 It prints the file's name when it is mounted, then obeys lines on standard input, confirming each with `ok`: `stall` (no
 request is answered), `stall-from N` (nothing is read from offset N on), `go` (all is answered, also what was held back).
 It unmounts and ends when standard input is closed.
@@ -15,8 +15,10 @@ import errno
 import os
 import select
 import signal
+import socket
 import stat
 import struct
+import subprocess
 import sys
 
 NAME = b"stalled.mp4"
@@ -138,13 +140,45 @@ class Disk:
         print("ok", flush=True)
 
 
-def main() -> None:
-    folder = os.fsencode(sys.argv[1])
-    libc = ctypes.CDLL(None, use_errno=True)
+def mount(folder: str) -> int:
+    """Mount, and return the descriptor on which the kernel asks."""
+    if os.geteuid() != 0:
+        return mount_as_user(folder)
     device = os.open("/dev/fuse", os.O_RDWR)
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
-    if libc.mount(b"stalled", folder, b"fuse.stalled", 1 | 2 | 4, options):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"stalled", os.fsencode(folder), b"fuse.stalled", 1 | 2 | 4, options):
         raise SystemExit(f"cannot mount: {os.strerror(ctypes.get_errno())}")
+    return device
+
+
+def mount_as_user(folder: str) -> int:
+    """Have fusermount3 mount, which hands over the descriptor through a socket."""
+    here, there = socket.socketpair()
+    with here, there:
+        subprocess.run(
+            ["fusermount3", "-o", "fsname=stalled,subtype=stalled", "--", folder],
+            env=os.environ | {"_FUSE_COMMFD": str(there.fileno())},
+            pass_fds=[there.fileno()],
+            check=True,
+        )
+        _, descriptors, _, _ = socket.recv_fds(here, 1, 1)
+    return descriptors[0]
+
+
+def unmount(folder: str) -> None:
+    """Unmount at once, whoever still uses it."""
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).umount2(os.fsencode(folder), MNT_DETACH)
+    else:
+        subprocess.run(
+            ["fusermount3", "-u", "-z", folder], capture_output=True, check=False
+        )
+
+
+def main() -> None:
+    folder = sys.argv[1]
+    device = mount(folder)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     disk = Disk(device)
     print(os.fsdecode(NAME), flush=True)
@@ -161,7 +195,7 @@ def main() -> None:
                         disk.obey(command)
     finally:
         # What still hangs on the file system gets an error when the device is closed.
-        libc.umount2(folder, MNT_DETACH)
+        unmount(folder)
         os.close(device)
 
 

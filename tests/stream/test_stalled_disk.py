@@ -27,6 +27,10 @@ from .conftest import (
     serve,
 )
 
+pytestmark = pytest.mark.filterwarnings(
+    "error::pytest.PytestUnhandledThreadExceptionWarning"
+)
+
 PATIENCE = 0.5
 """Seconds that the disk is waited for in these tests."""
 MAX_LAG_P99 = 0.05
@@ -101,6 +105,14 @@ async def prompt() -> AsyncGenerator[None]:
     assert lags[-1] < MAX_LAG
 
 
+def disk_threads() -> list[threading.Thread]:
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("pemus disk")
+    ]
+
+
 async def test_as_long_as_it_answers_every_byte_comes(
     home: Site, stalled: StalledDisk
 ) -> None:
@@ -160,12 +172,7 @@ async def test_meanwhile_another_file_plays_and_the_home_is_prompt(
             await asyncio.sleep(0.02)
         for answer in await asyncio.gather(*stuck):
             assert answer.status == 503
-    hanging = [
-        thread
-        for thread in threading.enumerate()
-        if thread.name.startswith("pemus disk")
-    ]
-    assert len(hanging) <= 2 * THREADS_PER_LANE, (
+    assert len(disk_threads()) <= 2 * THREADS_PER_LANE, (
         "30 requests hang in 4 threads; the other disk has its own"
     )
 
@@ -217,6 +224,9 @@ async def test_home_assistant_stops_while_it_hangs(
     await hass.async_stop(force=True)
     assert time.monotonic() - begin < 5
     stalled.tell("go")
+    assert await all_closed()
+    await asyncio.sleep(0.1)
+    assert not disk_threads(), "what was left behind ends when the disk is back"
 
 
 async def test_a_disk_that_dies_for_good_is_503(

@@ -14,7 +14,7 @@ in the worker.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import ctypes
 import errno
 import mmap
@@ -200,7 +200,10 @@ class OpenFile:
             if self._users or self.fd < 0:
                 return
             fd, self.fd = self.fd, -1
-        os.close(fd)
+        with suppress(
+            OSError
+        ):  # A dead share says so once more; nothing was written that could be lost.
+            os.close(fd)
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
