@@ -81,19 +81,17 @@ def _bind(path: Path) -> socket.socket:
             f"the socket's path is {length} bytes long, at most {MAX_PATH} are possible: {path}"
         )
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The mode is right from the first moment; nothing else makes files meanwhile, for there are no threads yet.
-    mask = os.umask(0o177)
     try:
         _remove_stale(path)
         bound.bind(os.fspath(path))
+        # In time: nobody can connect before it listens.
+        path.chmod(0o600)
     except OSError as err:
         bound.close()
         raise SocketError(f"cannot listen at {path}: {err.strerror or err}") from err
     except SocketError:
         bound.close()
         raise
-    finally:
-        os.umask(mask)
     return bound
 
 
