@@ -31,7 +31,7 @@ class Folders(Place):
         found = dict(
             view.db.execute(
                 "SELECT share, number FROM folders WHERE path = ''"
-                f" AND share IN {scope.numbers}"
+                f" AND share IN {scope.listed}"
             ).fetchall()
         )
         return [

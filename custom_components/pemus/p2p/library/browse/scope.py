@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 import sqlite3
 
+from ...errors import NotFound
 from ...models import Kind, ShareConfig
 from ..items import Shares
 from ..migrations import NUMBERS
@@ -32,12 +33,19 @@ class View:
         """Return what can be seen of these shares."""
         return cls(db, tuple(configured), Shares.of(db, configured, available))
 
-    def scope(self, name: str) -> Scope | None:
-        """Return the scope that a node id begins with, if there is one of that name."""
-        if name == ALL:
-            return Scope(self, ALL, self.configured)
-        found = tuple(share for share in self.configured if share.id == name)
-        return Scope(self, name, found) if found else None
+    def around(self, segments: Sequence[str]) -> tuple[Scope, tuple[Kind, ...]]:
+        """Return the scope in which a place lies, and the kinds of media that can lie there. Raises NotFound."""
+        head, _, kind = segments[0].partition("/") if segments else (ALL, "", "")
+        kind = kind or next(iter(segments[1:]), "")
+        if head == ALL:
+            scope = Scope(self, ALL, self.configured)
+        else:
+            only = tuple(share for share in self.configured if share.id == head)
+            scope = Scope(self, head, only)
+        kinds = tuple(each for each in scope.kinds if kind in ("", each))
+        if not scope.configured or not kinds:
+            raise NotFound("there is no such place in the library")
+        return scope, kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +65,28 @@ class Scope:
             if any(kind in share.kinds for share in self.configured)
         )
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the scope's shares in the index. A share that was just added may have none yet."""
+        ids = {share.id for share in self.configured}
+        known = self.view.shares.ids
+        return tuple(number for number, name in known.items() if name in ids)
+
     def of(self, kind: Kind) -> KindScope:
         """Return the scope narrowed to the shares that have a kind."""
-        ids = {share.id for share in self.configured if kind in share.kinds}
-        shares = self.view.shares
+        narrowed = Scope(
+            self.view,
+            self.name,
+            tuple(share for share in self.configured if kind in share.kinds),
+        )
         return KindScope(
             self.view,
             self.name,
             kind,
-            tuple(number for number, name in shares.ids.items() if name in ids),
-            is_available=any(share in shares.available for share in ids),
+            narrowed.numbers,
+            is_available=any(
+                share.id in self.view.shares.available for share in narrowed.configured
+            ),
         )
 
 
@@ -93,14 +113,14 @@ class KindScope:
         return NUMBERS[self.kind]
 
     @property
-    def numbers(self) -> str:
+    def listed(self) -> str:
         """The shares as SQL has them after IN."""
         return f"({','.join(map(str, self.shares))})"
 
     @property
     def within(self) -> str:
         """A condition on `share`. The plus keeps SQLite from looking for shares instead of reading an index in order."""
-        return f"+share IN {self.numbers}"
+        return f"+share IN {self.listed}"
 
     @property
     def also_within(self) -> str:
@@ -116,7 +136,7 @@ class KindScope:
         (count,) = self.view.db.execute(
             f"""
             SELECT coalesce(sum(count), 0) FROM folders JOIN folder_kinds ON folder = number AND kind = ?
-            WHERE share IN {self.numbers} AND path = ''
+            WHERE share IN {self.listed} AND path = ''
             """,
             (self.number,),
         ).fetchone()
