@@ -20,16 +20,18 @@ from .ids import new_nonces
 from .migrations import FACTS, MUSIC, PHOTO, VIDEO
 from .names import sort_key, stem_of
 from .sidecars import Sidecar, matches, signature
+from .store import raise_revision
 
 type Row = tuple[int, bytes]
 """Row number and nonce: what an item's id is made of."""
 
-SHOWN = """
-    shown = CASE WHEN gone IS NULL
+SHOWN_AS = """
+    CASE WHEN gone IS NULL
         AND (SELECT kinds FROM shares WHERE shares.number = items.share) >> coalesce(content_kind, kind) & 1
         THEN coalesce(content_kind, kind) END
 """
-"""The assignment that decides whether and as what an item is listed."""
+"""Whether and as what an item is listed."""
+SHOWN = f"shown = {SHOWN_AS}"
 
 _INSERT = """
     INSERT INTO items (row, folder, name, size, mtime_ns, inode, kind, shown, share, nonce, added, name_sort)
@@ -358,7 +360,8 @@ def change(db: sqlite3.Connection, row: int, file: File) -> Row | None:
     """Write that the file of an item has other content now; return the item if it exists."""
     found: Row | None = db.execute(
         f"""
-        UPDATE items SET size = ?, mtime_ns = ?, inode = ?, kind = ?, gone = NULL, has_picture = NULL, picture = NULL,
+        UPDATE items SET size = ?, mtime_ns = ?, inode = ?, kind = ?, gone = NULL, level = NULL, has_picture = NULL,
+            picture = NULL,
             todo = iif(row <= (SELECT worded FROM shares WHERE shares.number = items.share), {FACTS}, NULL),
             {_as_shown("NULL")}
         WHERE row = ? RETURNING row, nonce
@@ -375,11 +378,6 @@ def forget(db: sqlite3.Connection, items: list[Row]) -> None:
     db.executemany("DELETE FROM subtitles WHERE item = ?", rows)
     db.executemany("DELETE FROM items WHERE row = ?", rows)
     lower_marks(db)
-
-
-def raise_revision(db: sqlite3.Connection) -> None:
-    """Note that the library changed."""
-    db.execute("UPDATE state SET value = value + 1 WHERE key = 'revision'")
 
 
 def _as_shown(gone: str) -> str:

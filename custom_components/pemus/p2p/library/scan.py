@@ -22,11 +22,12 @@ from ..media.types import EXTENSIONS, SUBTITLE_EXTENSIONS
 from ..models import Kind
 from . import paths
 from .arrivals import Arrivals, File
-from .ledger import Folder, Ledger, Row, forget, raise_revision
-from .migrations import NUMBERS
+from .files import fit
+from .ledger import Folder, Ledger, Row, forget
+from .migrations import FACTS, NUMBERS
 from .names import LITTER
 from .sidecars import Sidecar, signature
-from .store import Store
+from .store import Store, raise_revision
 
 SETTLE = 2.0
 """Seconds that a new or changed file must have been left alone before it is taken: it may still be copied."""
@@ -200,6 +201,12 @@ class Scan:
         with self._store.write() as db:
             ledger.reconcile(db)
             if deep:
+                # What could not be read when it was its turn may be readable now.
+                db.execute(
+                    f"UPDATE items SET todo = {FACTS} WHERE share = ? AND level IS NULL AND todo IS NULL AND gone IS NULL"
+                    " AND row <= (SELECT worded FROM shares WHERE number = items.share)",
+                    (self._ground.number,),
+                )
                 if self._whole:
                     self._outcome.purged = purge(db, self._ground.number, ledger.now)
                 db.execute(
@@ -254,7 +261,7 @@ class Scan:
                 self._fault(place.path, err)
             return []
         below = self._known_folders(place)
-        identity = (_fit(status.st_dev), _fit(status.st_ino))
+        identity = (fit(status.st_dev), fit(status.st_ino))
         moved = (place.device, place.inode) != identity
         if (
             listing.empty
@@ -317,7 +324,7 @@ class Scan:
         status = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(status.st_mode) and self._is_usable(place, entry.name):
             listing.sidecars.append(
-                Sidecar(entry.name, status.st_size, _fit(status.st_mtime_ns))
+                Sidecar(entry.name, status.st_size, fit(status.st_mtime_ns))
             )
 
     def _known_folders(self, place: _Place) -> list[_Place]:
@@ -416,7 +423,7 @@ class Scan:
         """Note a file that is new, changed or back again; return False if it has to settle first."""
         name, size, mtime_ns, inode, kind = facts
         if inode > _MAX_INTEGER or mtime_ns > _MAX_INTEGER:
-            inode, mtime_ns = _fit(inode), _fit(mtime_ns)
+            inode, mtime_ns = fit(inode), fit(mtime_ns)
             facts = (name, size, mtime_ns, inode, kind)
         if before is not None and before[1] == facts:
             if before[2]:
@@ -530,11 +537,6 @@ def purge(db: sqlite3.Connection, share: int, before: float) -> list[Row]:
     if gone:
         raise_revision(db)
     return gone
-
-
-def _fit(number: int) -> int:
-    """Return a number of the file system as one that the database holds: the same for the same, that is all it must be."""
-    return number if number <= _MAX_INTEGER else number - 2**64
 
 
 def _described(listing: _Listing) -> bytes | None:

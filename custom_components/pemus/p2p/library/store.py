@@ -56,6 +56,8 @@ class Store:
         self.path = path
         self.broken = False
         """Whether damage was seen since the database was opened."""
+        self.full = False
+        """Whether the last attempt to write failed for want of room."""
         self._engine: Engine | None = None
         self._writing = threading.Lock()
         self._writer: Connection | None = None
@@ -70,16 +72,23 @@ class Store:
 
         """
         try:
-            with _told_apart():
-                self._open()
-        except StoreBroken as err:
-            self.close()
-            self._set_aside(err)
-            with _told_apart():
-                self._open()
+            try:
+                with _told_apart():
+                    self._open()
+            except StoreBroken as err:
+                self.close()
+                self._set_aside(str(err))
+                with _told_apart():
+                    self._open()
         except BaseException:
             self.close()
             raise
+
+    def replace(self) -> None:
+        """Set the database aside, which was found to be damaged, and begin anew. Raises StoreError."""
+        self.close()
+        self._set_aside("it was found when it was used")
+        self.open()
 
     def close(self) -> None:
         """Close the database. Work that goes on in other threads fails."""
@@ -103,6 +112,7 @@ class Store:
             try:
                 yield connection
                 connection.execute("COMMIT")
+                self.full = False
             except BaseException:
                 with suppress(sqlite3.Error):
                     connection.rollback()
@@ -160,7 +170,7 @@ class Store:
         self._folders = count(row[0] + 1 if row else 1)
         self.broken = False
 
-    def _set_aside(self, reason: StoreBroken) -> None:
+    def _set_aside(self, reason: str) -> None:
         aside = self.path.with_name(f"{self.path.name}.broken-{int(time.time())}")
         _LOGGER.error(
             "The index of the library is damaged (%s). It is made again; the old one is kept as %s",
@@ -181,6 +191,14 @@ class Store:
         except StoreBroken:
             self.broken = True
             raise
+        except StoreFull:
+            self.full = True
+            raise
+
+
+def raise_revision(db: sqlite3.Connection) -> None:
+    """Note that the library changed."""
+    db.execute("UPDATE state SET value = value + 1 WHERE key = 'revision'")
 
 
 def driver(connection: Connection) -> sqlite3.Connection:

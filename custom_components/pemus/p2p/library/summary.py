@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import sqlite3
 
 from .migrations import MUSIC, PHOTO
+from .store import Store, raise_revision
 
 PICTURED = f"""
     CASE WHEN picture IS NOT 0 AND coalesce(has_picture, coalesce(content_kind, kind) != {MUSIC}) THEN row END
@@ -14,6 +15,13 @@ PICTURED = f"""
 
 type _Kinds = dict[int, tuple[int, int, int | None]]
 """Count, size and cover by kind."""
+
+
+def refresh(store: Store, share: int) -> None:
+    """Count everything again that a share has a part in, and raise the library's revision if anything is different."""
+    with store.write() as db:
+        if count_share(db, share) | count_groups(db):
+            raise_revision(db)
 
 
 def count_share(db: sqlite3.Connection, share: int) -> bool:
@@ -45,13 +53,15 @@ def count_groups(db: sqlite3.Connection) -> bool:
 
 
 def remove_share(db: sqlite3.Connection, share: int) -> None:
-    """Remove what was counted of a share that is gone."""
+    """Remove a share that has no items any more."""
     db.execute(
         "DELETE FROM folder_kinds WHERE folder IN (SELECT number FROM folders WHERE share = ?)",
         (share,),
     )
     for table in ("months", "artists", "albums"):
         db.execute(f"DELETE FROM {table} WHERE share = ?", (share,))
+    db.execute("DELETE FROM folders WHERE share = ?", (share,))
+    db.execute("DELETE FROM shares WHERE number = ?", (share,))
 
 
 def _count_folders(db: sqlite3.Connection, share: int) -> bool:

@@ -1,0 +1,113 @@
+"""Finds the file of an item on disk, now, and without leaving its share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import os
+import sqlite3
+from typing import ClassVar
+
+from ..models import Kind, entity_tag
+from . import paths
+from .ids import item_id, parse_item_id
+from .migrations import KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """An item with all that is needed to reach its file."""
+
+    COLUMNS: ClassVar[str] = """
+        items.row, items.nonce, items.share, folders.path, items.name, items.size, items.mtime_ns, items.inode,
+        coalesce(items.content_kind, items.kind)
+        FROM items JOIN folders ON folders.number = items.folder
+    """
+
+    root: str
+    """Real path of the share's root."""
+    row: int
+    nonce: bytes
+    share: int
+    folder: str
+    name: str
+    size: int
+    mtime_ns: int
+    inode: int
+    kind: Kind
+
+    @classmethod
+    def of(
+        cls,
+        root: str,
+        row: int,
+        nonce: bytes,
+        share: int,
+        folder: str,
+        name: str,
+        size: int,
+        mtime_ns: int,
+        inode: int,
+        kind: int,
+    ) -> Located:
+        """Make one out of a row of COLUMNS."""
+        return cls(
+            root, row, nonce, share, folder, name, size, mtime_ns, inode, KINDS[kind]
+        )
+
+    @property
+    def id(self) -> str:
+        """The item's id."""
+        return item_id(self.row, self.nonce)
+
+    @property
+    def path(self) -> str:
+        """The path of its file."""
+        return paths.join(self.root, self.folder, self.name)
+
+    @property
+    def etag(self) -> str:
+        """The entity tag of the version that the index knows."""
+        return entity_tag(self.size, self.mtime_ns, self.inode % 2**64)
+
+
+def locate(db: sqlite3.Connection, item: str, roots: dict[int, str]) -> Located | None:
+    """Return the item of that id if it is listed and its share is among `roots`."""
+    parsed = parse_item_id(item)
+    if parsed is None:
+        return None
+    found = db.execute(
+        f"SELECT {Located.COLUMNS} WHERE items.row = ? AND items.nonce = ? AND items.shown IS NOT NULL",
+        parsed,
+    ).fetchone()
+    if found is None or found[2] not in roots:
+        return None
+    return Located.of(roots[found[2]], *found)
+
+
+def stat(item: Located) -> os.stat_result:
+    """Return the facts of an item's file as it is now. Raises OSError."""
+    return stat_beside(item, item.name)
+
+
+def stat_beside(item: Located, name: str) -> os.stat_result:
+    """Return the facts of a file in the same folder as an item's. Raises OSError."""
+    with paths.opened_root(item.root) as root:
+        return paths.stat_file(root, item.folder, name)
+
+
+def is_as_known(item: Located) -> bool:
+    """Tell whether an item's file is there, and is what the index says."""
+    try:
+        found = stat(item)
+    except OSError:
+        return False
+    return (
+        found.st_size == item.size
+        and fit(found.st_mtime_ns) == item.mtime_ns
+        and fit(found.st_ino) == item.inode
+    )
+
+
+def fit(number: int) -> int:
+    """Return a number of the file system as one that the database holds: the same for the same, that is all it must be."""
+    return number if number < 2**63 else number - 2**64

@@ -1,0 +1,682 @@
+"""The library as the rest of the engine sees it: shares at work, and the answers to questions about them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import errno
+import logging
+import os
+from pathlib import Path
+import sqlite3
+from typing import Any
+
+from ..errors import EngineError, NoPicture, NotFound, Unavailable
+from ..media.reader import MediaReader
+from ..models import (
+    Counts,
+    EngineConfig,
+    Item,
+    Listing,
+    LocalFile,
+    Problem,
+    ProblemKey,
+    ScanState,
+    SearchQuery,
+    SearchResult,
+    ShareConfig,
+    ShareStatus,
+    entity_tag,
+)
+from . import browse, items, paths
+from .arrivals import File
+from .files import Located, fit, is_as_known, locate, stat, stat_beside
+from .findable import renew_words
+from .ids import item_id, parse_item_id
+from .ledger import SHOWN, SHOWN_AS, Row, change, forget
+from .migrations import KINDS, NUMBERS, PICTURE
+from .names import stem_of
+from .pictures import PictureCache
+from .reading import DISK_TIMEOUT, Reading, read_again
+from .search import search
+from .shelf import Shelf
+from .store import Store, StoreError, raise_revision
+from .summary import count_groups, refresh, remove_share
+from .threads import in_daemon
+from .watch import limit_value
+
+DATABASE = "library.db"
+NOTIFY_INTERVAL = 0.25
+"""Seconds between two news about the state."""
+MAX_NAMED_ITEMS = 500
+"""Changed items that are named one by one."""
+
+_READERS = 4
+_FORGET_BATCH = 5000
+_NO_ITEM = "there is no such item"
+_LOGGER = logging.getLogger(__name__)
+
+
+class Library:
+    """All shares with their items."""
+
+    def __init__(
+        self,
+        *,
+        data: Path,
+        cache: Path,
+        media: MediaReader,
+        on_change: Callable[[], None],
+        on_items: Callable[[tuple[str, ...] | None], None],
+    ) -> None:
+        """Prepare a library with its index in `data` and its pictures in `cache`; both folders exist.
+
+        `media` is started before the library, and stopped after it. `on_change` is called in the event loop when
+        anything of the state changed, and `on_items` with the ids of items that changed or went away, None for many.
+        """
+        self._store = Store(data / DATABASE)
+        self._cache = cache
+        self._pictures = PictureCache(cache)
+        self._media = media
+        self._on_change = on_change
+        self._on_items = on_items
+        self._config = EngineConfig(home_name="")
+        self._shelves: dict[str, Shelf] = {}
+        self._reading = Reading(
+            self._store,
+            media,
+            self._pictures,
+            shares=self._roots,
+            on_change=self._changed,
+            on_items=self._items_changed,
+        )
+        self._applying = asyncio.Lock()
+        self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="library")
+        self._notifier: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        self._named: set[str] | None = set()
+        self._making: dict[Path, asyncio.Task[None]] = {}
+        self._cache_full = False
+        self._revision = 0
+
+    # State, for Status.
+
+    @property
+    def scan_state(self) -> ScanState:
+        """What the library is doing."""
+        if any(shelf.scanning for shelf in self._shelves.values()):
+            return ScanState.SCANNING
+        return ScanState.READING if self._reading.active else ScanState.IDLE
+
+    @property
+    def progress(self) -> float | None:
+        """Share of it that is done, 0 to 100; None if that is not known."""
+        if scanning := [each for each in self._shelves.values() if each.scanning]:
+            done = sum(shelf.seen for shelf in scanning)
+            total = sum(_total(shelf.counts) for shelf in scanning)
+            if any(shelf.last_scan is None for shelf in scanning):
+                return None
+        elif self._reading.active:
+            done, total = self._reading.done, self._reading.total
+        else:
+            return None
+        return min(100.0, 100 * done / total) if total else None
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change."""
+        return self._revision
+
+    @property
+    def counts(self) -> Counts:
+        """How many items there are."""
+        each = [shelf.counts for shelf in self._shelves.values()]
+        return Counts(
+            video=sum(counts.video for counts in each),
+            music=sum(counts.music for counts in each),
+            photo=sum(counts.photo for counts in each),
+            size=sum(counts.size for counts in each),
+        )
+
+    @property
+    def shares(self) -> tuple[ShareStatus, ...]:
+        """The state of each share, in the order of the configuration."""
+        return tuple(
+            ShareStatus(
+                id=shelf.config.id,
+                available=shelf.available,
+                scanning=shelf.scanning,
+                counts=shelf.counts,
+                last_scan=shelf.last_scan,
+            )
+            for shelf in self._in_order()
+        )
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Lasting faults."""
+        found = [
+            Problem(
+                key=shelf.problem,
+                share=shelf.config.id,
+                placeholders={"name": shelf.config.name, "path": shelf.config.path},
+            )
+            for shelf in self._in_order()
+            if shelf.problem is not None
+        ]
+        if limits := {shelf.limited_by for shelf in self._in_order()} - {None}:
+            setting = str(min(map(str, limits)))
+            found.append(
+                Problem(
+                    key=ProblemKey.INOTIFY_LIMIT,
+                    placeholders={"setting": setting, "limit": limit_value(setting)},
+                )
+            )
+        for full, path in (
+            (self._store.full, self._store.path.parent),
+            (self._reading.full or self._cache_full, self._cache),
+        ):
+            if full:
+                found.append(
+                    Problem(key=ProblemKey.DISK_FULL, placeholders={"path": str(path)})
+                )
+        return tuple(found)
+
+    # Life.
+
+    async def start(self) -> None:
+        """Open the index and begin to work; shares come with `apply`.
+
+        Raises:
+            TooNew: the index was written by a newer release of PeMuS.
+            StoreError: the index cannot be opened.
+
+        """
+        await self._in_pool(self._store.open)
+        await self._in_pool(self._prepare)
+        self._notifier = asyncio.create_task(self._notify(), name="library news")
+        self._sweeper = asyncio.create_task(self._sweep(), name="library sweep")
+        self._reading.start()
+
+    async def stop(self) -> None:
+        """End all work and close the index."""
+        for task in (self._notifier, self._sweeper, *self._making.values()):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, EngineError, OSError):
+                    await task
+        self._notifier = self._sweeper = None
+        await self._reading.stop()
+        await asyncio.gather(*(shelf.stop() for shelf in self._shelves.values()))
+        self._shelves.clear()
+        with contextlib.suppress(RuntimeError):
+            await self._in_pool(self._store.close)
+        self._pool.shutdown(wait=False)
+
+    async def apply(self, config: EngineConfig) -> None:
+        """Work with this configuration from now on; what is the same in it goes on undisturbed."""
+        async with self._applying:
+            before, self._config = self._config, config
+            wanted = {share.id: share for share in config.shares}
+            gone = await self._in_pool(self._foreign, wanted)
+            stopped = [
+                shelf
+                for share, shelf in self._shelves.items()
+                if share not in wanted or _differs(shelf.config, wanted[share])
+            ]
+            await asyncio.gather(*(shelf.stop() for shelf in stopped))
+            for shelf in stopped:
+                del self._shelves[shelf.config.id]
+            for number in gone:
+                await self._in_pool(self._remove, number)
+            for share in config.shares:
+                if (kept := self._shelves.get(share.id)) is not None:
+                    kept.config = share
+                    kept.rescan_interval = config.rescan_interval
+                else:
+                    await self._add(share)
+            if before != config:
+                await self._in_pool(self._raise_revision)
+            self._changed()
+
+    def rescan(self, share: str | None = None) -> None:
+        """Scan a share, or all, as soon as possible. Raises NotFound."""
+        if share is not None and share not in self._shelves:
+            raise NotFound("there is no such share")
+        for name, shelf in self._shelves.items():
+            if share in (None, name):
+                shelf.rescan()
+
+    # Questions.
+
+    async def item(self, item_id: str) -> Item:
+        """Return an item. Raises NotFound."""
+        return await self._ask(
+            lambda db: items.item(db, item_id, self._config.shares, self._available())
+        )
+
+    async def browse(self, node: str) -> Listing:
+        """Return what lies in a node. Raises BadRequest and NotFound."""
+        return await self._ask(
+            lambda db: browse.listing(db, node, self._config.shares, self._available())
+        )
+
+    async def search(self, query: SearchQuery) -> SearchResult:
+        """Return what matches. Raises BadRequest and NotFound."""
+        return await self._ask(
+            lambda db: search(db, query, self._config.shares, self._available())
+        )
+
+    async def file(self, item_id: str) -> LocalFile:
+        """Return the file of an item as it is on disk now; if it changed, the index follows.
+
+        Raises:
+            NotFound: there is no such item, or its file is gone.
+            Unavailable: its share is not there at present, or does not answer.
+
+        """
+        located, item = await self._locate(item_id)
+        found = await self._stat(located, lambda: stat(located))
+        if (found.st_size, fit(found.st_mtime_ns), fit(found.st_ino)) != (
+            located.size,
+            located.mtime_ns,
+            located.inode,
+        ):
+            await self._in_pool(self._write_changed, located, found)
+            self._items_changed([(located.row, located.nonce)])
+            self._changed()
+        return LocalFile.of(located.path, located.name, item.content_type, found)
+
+    async def thumbnail(self, item_id: str) -> LocalFile:
+        """Return the picture of an item, made first if need be.
+
+        Raises:
+            NotFound: there is no such item.
+            NoPicture: there is none of it.
+            Unavailable: it cannot be made at present.
+
+        """
+        located, item = await self._locate(item_id)
+        if (made := await self._cached_picture(located)) is not None:
+            return made
+        if (await self.file(item_id)).etag != located.etag:
+            located, item = await self._locate(item_id)
+        target = self._pictures.picture(located.id, located.etag)
+        if item.has_thumbnail:
+            await self._once(target, lambda: self._make_picture(located, target))
+            if (made := await self._cached_picture(located)) is not None:
+                return made
+        raise NoPicture("there is no picture of this file")
+
+    async def subtitles(self, item_id: str, index: int) -> LocalFile:
+        """Return a subtitle file of an item as WebVTT, converted first if need be.
+
+        Raises:
+            NotFound: there is none, or it cannot be converted.
+            Unavailable: its share is not there at present.
+
+        """
+        located, item = await self._locate(item_id)
+        chosen = next((each for each in item.subtitles if each.index == index), None)
+        if chosen is None:
+            raise NotFound("there are no such subtitles")
+        found = await self._stat(located, lambda: stat_beside(located, chosen.name))
+        target = self._pictures.subtitle(
+            located.id, chosen.name, found.st_size, found.st_mtime_ns
+        )
+        name = f"{stem_of(chosen.name)}.vtt"
+        if (made := await self._cached(target, name, "text/vtt")) is not None:
+            return made
+        source = paths.join(located.root, located.folder, chosen.name)
+        await self._once(target, lambda: self._convert(source, target))
+        if (made := await self._cached(target, name, "text/vtt")) is not None:
+            return made
+        raise Unavailable("the subtitles are gone again")
+
+    # Help for the questions.
+
+    async def _ask[T](self, question: Callable[[sqlite3.Connection], T]) -> T:
+        def answer() -> T:
+            with self._store.read() as db:
+                return question(db)
+
+        try:
+            return await self._in_pool(answer)
+        except StoreError as err:
+            self._changed()
+            raise Unavailable(f"the index cannot be read: {err}") from err
+
+    async def _in_pool[**P, T](
+        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call what blocks for a short time at most: the database, the cache."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+
+    async def _locate(self, item_id: str) -> tuple[Located, Item]:
+        """Find an item and where its file is. Raises NotFound and Unavailable."""
+        shelves = {shelf.number: shelf for shelf in self._shelves.values()}
+
+        roots = {number: shelf.root for number, shelf in shelves.items()}
+
+        def find(db: sqlite3.Connection) -> tuple[Located | None, Item]:
+            item = items.item(db, item_id, self._config.shares, self._available())
+            return locate(db, item_id, roots), item
+
+        located, item = await self._ask(find)
+        if located is None:
+            raise NotFound(_NO_ITEM)
+        if not shelves[located.share].available:
+            raise Unavailable("the shared folder is not available at present")
+        return located, item
+
+    async def _stat(
+        self, located: Located, look: Callable[[], os.stat_result]
+    ) -> os.stat_result:
+        """Look at a file. Raises NotFound and Unavailable."""
+        try:
+            async with asyncio.timeout(DISK_TIMEOUT):
+                return await in_daemon(look)
+        except TimeoutError:
+            raise Unavailable("the disk does not answer") from None
+        except OSError as err:
+            for shelf in self._shelves.values():
+                if shelf.number == located.share:
+                    shelf.look_at(located.folder)
+            if paths.is_absence(err):
+                raise NotFound("the file is no longer there") from err
+            raise Unavailable(f"the file cannot be reached: {err.strerror}") from err
+
+    async def _cached(
+        self, target: Path, name: str, content_type: str
+    ) -> LocalFile | None:
+        try:
+            found = await self._in_pool(target.stat)
+        except OSError:
+            return None
+        return LocalFile.of(str(target), name, content_type, found)
+
+    async def _cached_picture(self, located: Located) -> LocalFile | None:
+        target = self._pictures.picture(located.id, located.etag)
+        return await self._cached(target, f"{stem_of(located.name)}.jpg", "image/jpeg")
+
+    async def _once(
+        self, target: Path, make: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Have a file of the cache made, by one of those who ask for it at the same time. Raises Unavailable."""
+        task = self._making.get(target)
+        if task is None:
+            task = self._making[target] = asyncio.create_task(make())
+            task.add_done_callback(lambda done: self._made(target, done))
+        try:
+            await asyncio.shield(task)
+        except OSError as err:
+            self._cache_full = err.errno in (errno.ENOSPC, errno.EDQUOT)
+            self._changed()
+            raise Unavailable(f"the cache cannot be written: {err.strerror}") from err
+
+    def _made(self, target: Path, task: asyncio.Task[None]) -> None:
+        self._making.pop(target, None)
+        # Nobody may wait for it any more.
+        if not task.cancelled():
+            task.exception()
+
+    async def _make_picture(self, located: Located, target: Path) -> None:
+        await self._in_pool(self._pictures.prepare, target)
+        made = await self._media.picture(
+            located.path, located.kind, target, priority=True
+        )
+        self._cache_full = False
+        if made:
+            await self._in_pool(self._pictures.added, target)
+        if made or await in_daemon(is_as_known, located):
+            await self._in_pool(self._write_picture, located, int(made))
+
+    async def _convert(self, source: str, target: Path) -> None:
+        await self._in_pool(self._pictures.prepare, target)
+        await self._media.subtitles(source, target)
+        self._cache_full = False
+
+    # What is written.
+
+    def _write_changed(self, located: Located, found: os.stat_result) -> None:
+        with self._store.write() as db:
+            (folder, kind) = db.execute(
+                "SELECT folder, kind FROM items WHERE row = ?", (located.row,)
+            ).fetchone()
+            file = File(
+                folder,
+                located.name,
+                found.st_size,
+                fit(found.st_mtime_ns),
+                fit(found.st_ino),
+                kind,
+            )
+            change(db, located.row, file)
+            renew_words(db, [located.row])
+            raise_revision(db)
+
+    def _write_picture(self, located: Located, made: int) -> None:
+        with self._store.write() as db:
+            db.execute(
+                f"UPDATE items SET picture = ?, todo = nullif(todo, {PICTURE}) WHERE row = ? AND mtime_ns = ?",
+                (made, located.row, located.mtime_ns),
+            )
+
+    def _prepare(self) -> None:
+        read_again(self._store, self._media.level)
+        self._read_state()
+
+    def _raise_revision(self) -> None:
+        with self._store.write() as db:
+            raise_revision(db)
+
+    def _foreign(self, wanted: Collection[str]) -> list[int]:
+        """Return the numbers of shares that are no longer configured."""
+        with self._store.read() as db:
+            return [
+                number
+                for number, share in db.execute("SELECT number, id FROM shares")
+                if share not in wanted
+            ]
+
+    def _remove(self, number: int) -> None:
+        """Remove a share with all its items."""
+        while True:
+            with self._store.write() as db:
+                found = db.execute(
+                    "SELECT row, nonce FROM items WHERE folder IN (SELECT number FROM folders WHERE share = ?) LIMIT ?",
+                    (number, _FORGET_BATCH),
+                ).fetchall()
+                forget(db, found)
+                if not found:
+                    count_groups(db)
+                    remove_share(db, number)
+                    raise_revision(db)
+                    return
+            self._pictures.remove(item_id(*each) for each in found)
+
+    async def _add(self, share: ShareConfig) -> None:
+        """Put a share to work."""
+        number, scanned = await self._in_pool(self._register, share)
+        shelf = Shelf(
+            share,
+            number,
+            self._store,
+            rescan_interval=self._config.rescan_interval,
+            on_change=self._shelf_changed,
+            on_items=self._items_changed,
+            on_purge=self._purged,
+        )
+        shelf.last_scan = scanned
+        self._shelves[share.id] = shelf
+        shelf.start()
+
+    def _register(self, share: ShareConfig) -> tuple[int, float | None]:
+        """Note a share in the index; return its number there, and when it was last scanned."""
+        kinds = sum(1 << NUMBERS[kind] for kind in set(share.kinds))
+        with self._store.write() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO shares (id, path, kinds) VALUES (?, ?, ?)",
+                (share.id, share.path, kinds),
+            )
+            number, path, before, scanned = db.execute(
+                "SELECT number, path, kinds, scanned FROM shares WHERE id = ?",
+                (share.id,),
+            ).fetchone()
+            db.execute(
+                "UPDATE shares SET path = ?, kinds = ? WHERE number = ?",
+                (share.path, kinds, number),
+            )
+            if path != share.path:
+                # The user says where the files are now: also an empty folder is believed.
+                db.execute(
+                    "UPDATE folders SET device = NULL, inode = NULL WHERE share = ?",
+                    (number,),
+                )
+        if kinds != before:
+            while self._show_again(number):
+                pass
+        refresh(self._store, number)
+        return number, scanned
+
+    def _show_again(self, number: int) -> bool:
+        """Let some items follow the kinds of their share; return whether there were any."""
+        with self._store.write() as db:
+            rows = [
+                row
+                for (row,) in db.execute(
+                    f"SELECT row FROM items WHERE share = ? AND shown IS NOT {SHOWN_AS} LIMIT ?",
+                    (number, _FORGET_BATCH),
+                )
+            ]
+            db.executemany(
+                f"UPDATE items SET {SHOWN} WHERE row = ?", ((row,) for row in rows)
+            )
+            renew_words(db, rows)
+        return bool(rows)
+
+    # News.
+
+    def _changed(self) -> None:
+        self._news.set()
+
+    def _shelf_changed(self) -> None:
+        self._reading.wake()
+        self._changed()
+
+    def _items_changed(self, rows: list[Row]) -> None:
+        if self._named is not None:
+            self._named.update(item_id(*each) for each in rows)
+            if len(self._named) > MAX_NAMED_ITEMS:
+                self._named = None
+        self._news.set()
+
+    def _purged(self, rows: list[Row]) -> None:
+        ids = [item_id(*each) for each in rows]
+        self._pool.submit(self._pictures.remove, ids)
+
+    async def _notify(self) -> None:
+        """Tell the news, a few times a second at most."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._store.broken:
+                await self._mend()
+            with contextlib.suppress(StoreError):
+                await self._in_pool(self._read_state)
+            named, self._named = self._named, set()
+            if named is None or named:
+                self._on_items(None if named is None else tuple(sorted(named)))
+            self._on_change()
+            await asyncio.sleep(NOTIFY_INTERVAL)
+
+    def _read_state(self) -> None:
+        """Read revision and counts."""
+        numbers: dict[int, dict[str, int]] = {}
+        with self._store.read() as db:
+            (self._revision,) = db.execute(
+                "SELECT value FROM state WHERE key = 'revision'"
+            ).fetchone()
+            for share, kind, count, size in db.execute(
+                """
+                SELECT folders.share, kind, count, size
+                FROM folders JOIN folder_kinds ON folder_kinds.folder = folders.number WHERE folders.path = ''
+                """
+            ):
+                counted = numbers.setdefault(share, {"size": 0})
+                counted[KINDS[kind].value] = count
+                counted["size"] += size
+        for shelf in list(self._shelves.values()):
+            shelf.counts = Counts(**numbers.get(shelf.number, {}))
+
+    async def _mend(self) -> None:
+        """Begin anew with an empty index after the present one was found to be damaged."""
+        async with self._applying:
+            await self._reading.stop()
+            await asyncio.gather(*(shelf.stop() for shelf in self._shelves.values()))
+            self._shelves.clear()
+            try:
+                await self._in_pool(self._store.replace)
+                self._reading.start()
+                for share in self._config.shares:
+                    await self._add(share)
+            except (StoreError, OSError):
+                _LOGGER.exception("The index cannot be made again")
+                return
+            self._named = None
+
+    async def _sweep(self) -> None:
+        """Remove from the cache what nobody needs any more."""
+        try:
+            await in_daemon(self._pictures.sweep, self._current)
+        except (StoreError, OSError) as err:
+            _LOGGER.warning("The cache cannot be tidied up: %s", err)
+
+    def _current(self, ids: list[str]) -> dict[str, str]:
+        """Return the entity tags of the items of these ids that there are."""
+        tags: dict[str, str] = {}
+        with self._store.read() as db:
+            for name in ids:
+                row, nonce = parse_item_id(name) or (0, b"")
+                found = db.execute(
+                    "SELECT size, mtime_ns, inode FROM items WHERE row = ? AND nonce = ?",
+                    (row, nonce),
+                ).fetchone()
+                if found is not None:
+                    size, mtime_ns, inode = found
+                    tags[name] = entity_tag(size, mtime_ns, inode % 2**64)
+        return tags
+
+    # Small things.
+
+    def _in_order(self) -> list[Shelf]:
+        return [
+            self._shelves[share.id]
+            for share in self._config.shares
+            if share.id in self._shelves
+        ]
+
+    def _available(self) -> frozenset[str]:
+        return frozenset(
+            name for name, shelf in self._shelves.items() if shelf.available
+        )
+
+    def _roots(self) -> dict[int, str]:
+        return {
+            shelf.number: shelf.root
+            for shelf in self._shelves.values()
+            if shelf.available
+        }
+
+
+def _differs(before: ShareConfig, now: ShareConfig) -> bool:
+    """Tell whether a share has to be scanned afresh."""
+    return (before.path, set(before.kinds)) != (now.path, set(now.kinds))
+
+
+def _total(counts: Counts) -> int:
+    return counts.video + counts.music + counts.photo

@@ -1,0 +1,340 @@
+"""One share at work: decides when it is scanned, watches its folders, and knows whether its root is there.
+
+Each share has its own thread while it is scanned, so that one on a disk that hangs holds up no other. Such a thread
+cannot be ended; it is left behind, and ends with the process if not before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+import contextlib
+import logging
+import os
+import threading
+import time
+
+from ..models import Counts, ProblemKey, ShareConfig
+from . import paths
+from .arrivals import Arrivals
+from .ledger import Row
+from .scan import Ground, Outcome, RootUnavailable, Scan
+from .store import Store, StoreError
+from .summary import refresh
+from .threads import in_daemon
+from .watch import Watcher
+
+PROBE_INTERVAL = 10
+"""Seconds between two looks at the root, which show that a disk was unplugged or came back."""
+PROBE_TIMEOUT = 20
+"""Seconds after which a root that does not answer counts as unavailable."""
+RETRY = 60
+"""Seconds until the next try when the index could not be written or folders not be watched."""
+STOP_TIMEOUT = 5
+"""Seconds that a scan may take to end when it is told to."""
+
+_SUMMARY_INTERVAL = 5
+_LOGGER = logging.getLogger(__name__)
+
+type _Identity = tuple[str, int, int] | None
+"""Real path, device and inode of a root; None if it is not there."""
+
+
+class Shelf:
+    """A share with its items. All methods are called in the event loop."""
+
+    def __init__(
+        self,
+        config: ShareConfig,
+        number: int,
+        store: Store,
+        *,
+        rescan_interval: int,
+        on_change: Callable[[], None],
+        on_items: Callable[[list[Row]], None],
+        on_purge: Callable[[list[Row]], None],
+    ) -> None:
+        """Prepare a share that the index knows as `number`.
+
+        `on_change` is called whenever something of its state changed, `on_items` with items that changed or went away,
+        and `on_purge` with those that were forgotten.
+        """
+        self.config = config
+        self.number = number
+        self.rescan_interval = rescan_interval
+        self.available = False
+        self.scanning = False
+        """Whether the whole share is being scanned."""
+        self.seen = 0
+        """How many items this scan met so far."""
+        self.counts = Counts()
+        self.last_scan: float | None = None
+        self.problem: ProblemKey | None = None
+        self.limited_by: str | None = None
+        """The system's setting that keeps the folders from being watched."""
+        self._store = store
+        self._on_change = on_change
+        self._on_items = on_items
+        self._on_purge = on_purge
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._stop = threading.Event()
+        self._faults: set[str] = set()
+        self._arrivals = Arrivals()
+        self._watcher: Watcher | None = None
+        self._full = True
+        self._due: dict[str, float] = {}
+        self._next_full = 0.0
+        self._next_watch = 0.0
+        self.root = config.path
+        """The real path of the root, as far as it is known."""
+        self._identity: _Identity = None
+        self._silent = False
+        self._folders_changed = True
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._task = asyncio.create_task(self._run(), name=f"share {self.config.name}")
+
+    async def stop(self) -> None:
+        """End all work."""
+        self._stop.set()
+        self._unwatch()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    def rescan(self) -> None:
+        """Scan the whole share as soon as possible."""
+        self._full = True
+        self._wake.set()
+
+    def look_at(self, folder: str) -> None:
+        """Scan a folder as soon as possible."""
+        self._due[folder] = 0.0
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._step()
+            except StoreError as err:
+                _LOGGER.error("Scanning %s failed: %s", self.config.path, err)
+                await self._retry()
+            except Exception:
+                _LOGGER.exception("Scanning %s failed", self.config.path)
+                await self._retry()
+
+    async def _retry(self) -> None:
+        self._full = True
+        self._on_change()
+        await asyncio.sleep(RETRY)
+
+    async def _step(self) -> None:
+        now = time.time()
+        if self._full or now >= self._next_full:
+            await self._scan_everything()
+        elif self.available and (
+            due := [folder for folder, when in self._due.items() if when <= now]
+        ):
+            await self._scan_folders(due)
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause(now)):
+                    await self._wake.wait()
+                    self._wake.clear()
+                    return
+            await self._probe()
+        if self.available and self._folders_changed and time.time() > self._next_watch:
+            await self._rewatch()
+
+    def _pause(self, now: float) -> float:
+        times = [self._next_full - now, PROBE_INTERVAL]
+        if self.available:
+            times += [when - now for when in self._due.values()]
+            if self._folders_changed:
+                times.append(self._next_watch - now)
+        return max(0.01, min(times))
+
+    async def _probe(self) -> None:
+        """See whether the root is still the same; if not, the disk was unplugged or came back."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                identity = await in_daemon(_identity, self.config.path)
+        except TimeoutError:
+            self._silent = True
+            self._set_available(False, "it does not answer")
+            return
+        if identity != self._identity or self._silent:
+            self._silent = False
+            self._full = True
+            # The folders that are watched are those of the disk that was there before.
+            self._unwatch()
+
+    async def _scan_everything(self) -> None:
+        self._full = False
+        self._due.clear()
+        self._next_full = time.time() + self.rescan_interval
+        self._identity = await in_daemon(_identity, self.config.path)
+        if self._identity is not None:
+            self.root = self._identity[0]
+        self.scanning = True
+        self.seen = 0
+        self._on_change()
+        try:
+            outcome = await self._in_thread(Scan.everything)
+        finally:
+            self.scanning = False
+            self._on_change()
+        if outcome is not None:
+            self.last_scan = time.time()
+            # What could not be watched may be by now.
+            self._folders_changed |= self._watcher is None
+
+    async def _scan_folders(self, folders: list[str]) -> None:
+        for folder in folders:
+            del self._due[folder]
+        outcome = await self._in_thread(lambda scan: scan.folders(folders))
+        if outcome is not None and outcome.differs:
+            self._on_change()
+
+    async def _in_thread(self, work: Callable[[Scan], Outcome]) -> Outcome | None:
+        """Run a scan; return what came of it, None if the root is not there. Raises StoreError."""
+        stop = self._stop = threading.Event()
+        running = asyncio.ensure_future(in_daemon(self._scan, work, stop))
+        try:
+            outcome = await asyncio.shield(running)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait([running], timeout=STOP_TIMEOUT)
+            if running.done():
+                running.exception()
+            raise
+        except RootUnavailable as err:
+            self._set_available(False, str(err))
+            return None
+        self._set_available(True)
+        for folder, when in outcome.unsettled.items():
+            self._due[folder] = max(when, self._due.get(folder, 0.0))
+        self._folders_changed |= outcome.folders_changed
+        if outcome.purged:
+            self._on_purge(outcome.purged)
+        return outcome
+
+    def _scan(self, work: Callable[[Scan], Outcome], stop: threading.Event) -> Outcome:
+        """Scan and count, in the scan's thread."""
+        counted = time.monotonic()
+
+        def progress(seen: int) -> None:
+            nonlocal counted
+            self.seen = seen
+            if time.monotonic() > counted + _SUMMARY_INTERVAL:
+                refresh(self._store, self.number)
+                counted = time.monotonic()
+            self._in_loop(self._on_change)
+
+        scan = Scan(
+            self._store,
+            Ground(number=self.number, path=self.config.path, kinds=self.config.kinds),
+            faults=self._faults,
+            arrivals=self._arrivals,
+            stop=stop,
+            progress=progress,
+            touched=lambda rows: self._in_loop(lambda: self._on_items(rows)),
+        )
+        try:
+            return work(scan)
+        finally:
+            # Also what was found before it ended early is to be seen.
+            with contextlib.suppress(StoreError):
+                refresh(self._store, self.number)
+
+    def _in_loop(self, callback: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
+
+    def _set_available(self, available: bool, reason: str = "") -> None:
+        problem = None if available else ProblemKey.SHARE_UNAVAILABLE
+        if (self.available, self.problem) == (available, problem):
+            return
+        if available:
+            _LOGGER.info("The share %s is there", self.config.path)
+        else:
+            _LOGGER.warning(
+                "The share %s is not available: %s", self.config.path, reason
+            )
+            self._unwatch()
+        self.available = available
+        self.problem = problem
+        self._on_change()
+
+    async def _rewatch(self) -> None:
+        """Watch the folders that there are now."""
+        self._next_watch = time.time() + RETRY
+        self._folders_changed = False
+        folders = await in_daemon(self._known_folders)
+        before = self._watcher.folders if self._watcher else frozenset()
+        if self._watcher is not None and folders == before:
+            return
+        old, current = self._watcher, None
+
+        def ready() -> None:
+            if self._watcher is current:
+                self.limited_by = None
+                # What happened there until now was not seen.
+                for folder in folders - before:
+                    self._due.setdefault(folder, 0.0)
+                self._next_watch = 0.0
+                self._wake.set()
+            if old is not None:
+                old.stop()
+
+        def changed(touched: set[str]) -> None:
+            for folder in touched:
+                self.look_at(folder)
+
+        def failed(setting: str | None) -> None:
+            if self._watcher is current:
+                self._watcher = None
+                self.limited_by = setting
+                self._folders_changed = setting is None
+                self._on_change()
+
+        current = self._watcher = Watcher(
+            self.root,
+            folders,
+            ready=lambda: self._in_loop(ready),
+            changed=lambda touched: self._in_loop(lambda: changed(touched)),
+            failed=lambda setting: self._in_loop(lambda: failed(setting)),
+        )
+        current.start()
+
+    def _known_folders(self) -> frozenset[str]:
+        with self._store.read() as db:
+            return frozenset(
+                path
+                for (path,) in db.execute(
+                    "SELECT path FROM folders WHERE share = ? AND NOT gone",
+                    (self.number,),
+                )
+            )
+
+    def _unwatch(self) -> None:
+        watcher, self._watcher = self._watcher, None
+        self._folders_changed = True
+        self._next_watch = 0.0
+        if watcher is not None:
+            watcher.stop()
+
+
+def _identity(root: str) -> _Identity:
+    try:
+        real = os.path.realpath(root)
+        with paths.opened_root(root) as descriptor:
+            status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return real, status.st_dev, status.st_ino

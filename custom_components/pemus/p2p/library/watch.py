@@ -1,0 +1,146 @@
+"""Notices changes in a share's folders while they happen, as far as the system tells of them.
+
+Each folder is watched by itself. Letting the library watch a tree would follow symbolic links out of the share, and
+would spend the system's limited number of watches on hidden folders. Where watching is impossible, the periodic scan
+finds what changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+import contextlib
+import logging
+import os
+from pathlib import Path
+import threading
+
+from ..media.types import EXTENSIONS, SUBTITLE_EXTENSIONS
+from .names import is_left_out
+
+DEBOUNCE = 1000
+"""Milliseconds for which changes are collected at most."""
+STEP = 200
+"""Milliseconds without a change after which those so far are handed on."""
+READY = 300
+"""Milliseconds after which a quiet watcher says that it works."""
+
+_FOLLOWED = EXTENSIONS.keys() | SUBTITLE_EXTENSIONS
+_SETTINGS = ("max_user_watches", "max_user_instances")
+_LOGGER = logging.getLogger(__name__)
+
+
+class Watcher:
+    """Watches folders in a thread of its own. The callbacks are called in that thread."""
+
+    def __init__(
+        self,
+        root: str,
+        folders: Collection[str],
+        *,
+        ready: Callable[[], None],
+        changed: Callable[[set[str]], None],
+        failed: Callable[[str | None], None],
+    ) -> None:
+        """Watch `folders`, paths below the root of a share.
+
+        `ready` is called once all are watched, `changed` with folders to scan again, and `failed` at most once, after
+        which nothing more comes: with the name of the system's setting that is too low, or None for other reasons.
+        """
+        self.folders = frozenset(folders)
+        self._root = root
+        self._ready = ready
+        self._changed = changed
+        self._failed = failed
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon; nothing is called any more."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        try:
+            self._watch()
+        except ImportError:
+            self._fail(None, "the library watchfiles is missing")
+        except Exception as err:  # noqa: BLE001 - the library raises whatever the system says
+            self._fail(limit_of(str(err)), str(err))
+
+    def _watch(self) -> None:
+        from watchfiles import Change, watch
+
+        paths = [self._path(folder) for folder in sorted(self.folders)]
+        ready = False
+        for changes in watch(
+            *[path for path in paths if Path(path).is_dir()],
+            watch_filter=None,
+            debounce=DEBOUNCE,
+            step=STEP,
+            stop_event=self._stop,
+            rust_timeout=READY,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            force_polling=False,
+            recursive=False,
+            ignore_permission_denied=True,
+        ):
+            if self._stop.is_set():
+                return
+            if not ready:
+                ready = True
+                self._ready()
+            folders = {
+                folder
+                for change, path in changes
+                if (folder := self._touched(path, change == Change.deleted)) is not None
+            }
+            if folders:
+                self._changed(folders)
+
+    def _path(self, folder: str) -> str:
+        return f"{self._root}/{folder}" if folder else self._root
+
+    def _touched(self, path: str, deleted: bool) -> str | None:
+        """Return the folder that a change is about, None if the change does not matter."""
+        if path == self._root:
+            return ""
+        if not path.startswith(self._root.rstrip("/") + "/"):
+            return None
+        below = path[len(self._root.rstrip("/")) + 1 :]
+        folder, _, name = below.rpartition("/")
+        if is_left_out(name):
+            return None
+        if name.rpartition(".")[2].lower() in _FOLLOWED:
+            return folder
+        # Of all other names, only those of folders matter.
+        is_folder = below in self.folders if deleted else os.path.isdir(path)  # noqa: PTH112 - a link is no folder here
+        return folder if is_folder else None
+
+    def _fail(self, setting: str | None, reason: str) -> None:
+        if not self._stop.is_set():
+            _LOGGER.warning(
+                "Changes in %s are not noticed at once: %s", self._root, reason
+            )
+            self._failed(setting)
+
+
+def limit_of(reason: str) -> str | None:
+    """Return the name of the setting that is too low, if that is why folders cannot be watched."""
+    lowered = reason.lower()
+    if "os file watch limit" in lowered or "no space left" in lowered:
+        return f"fs.inotify.{_SETTINGS[0]}"
+    if "too many open files" in lowered:
+        return f"fs.inotify.{_SETTINGS[1]}"
+    return None
+
+
+def limit_value(setting: str) -> str:
+    """Return the present value of a setting; "" if the system does not tell."""
+    with contextlib.suppress(OSError):
+        path = Path("/proc/sys", *setting.split("."))
+        return path.read_text(encoding="ascii").strip()
+    return ""
