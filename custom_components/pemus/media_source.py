@@ -118,7 +118,7 @@ class PemusMediaSource(MediaSource):
         """Show a place and what lies in it."""
         client = self._client(BrowseError)
         with engine_errors(BrowseError):
-            listing = await client.browse(item.identifier)
+            listing = await client.browse(_node_id(item))
         titles = await self._titles()
         place = _browse_node(listing.node, titles, above=None)
         place.children = [
@@ -149,7 +149,7 @@ class PemusMediaSource(MediaSource):
                 SearchQuery(
                     text=text,
                     kinds=tuple(kind for kind in Kind if kind in kinds),
-                    below=item.identifier,
+                    below=_node_id(item),
                     limit=MAX_RESULTS,
                 )
             )
@@ -166,11 +166,12 @@ class PemusMediaSource(MediaSource):
     async def async_resolve_media(self, item: MediaSourceItem) -> PlayMedia:
         """Return where a player gets an item, and where it lies on this home's disks."""
         client = self._client(Unresolvable)
-        if not item.identifier.startswith(ITEM_PREFIX):
+        node_id = _node_id(item)
+        if not node_id.startswith(ITEM_PREFIX):
             raise Unresolvable(
                 translation_domain=DOMAIN, translation_key="not_playable"
             )
-        item_id = item.identifier.removeprefix(ITEM_PREFIX)
+        item_id = node_id.removeprefix(ITEM_PREFIX)
         with engine_errors(Unresolvable):
             file = await client.file(item_id)
         return PlayMedia(
@@ -191,6 +192,11 @@ class PemusMediaSource(MediaSource):
             self.hass, self.hass.config.language, "common", {DOMAIN}
         )
         return {key.rpartition(".")[2]: title for key, title in translations.items()}
+
+
+def _node_id(item: MediaSourceItem) -> str:
+    """Return the id of the node that is asked for. For the root, Home Assistant has None, whatever its types say."""
+    return item.identifier or ""
 
 
 def _browse_node(
