@@ -199,11 +199,6 @@ def _node_id(item: MediaSourceItem) -> str:
     return item.identifier or ""
 
 
-def _node_id(item: MediaSourceItem) -> str:
-    """Return the engine's id of the place that is meant. At the root Home Assistant hands over None, whatever it declares."""
-    return item.identifier or ""
-
-
 def _browse_node(
     node: Node, titles: dict[str, str], *, above: NodeKind | None
 ) -> BrowseMediaSource:
