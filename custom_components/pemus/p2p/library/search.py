@@ -93,8 +93,9 @@ def _rows_of(
     everything = _rows(view.db, widest + within, query.limit)
     if not everything:
         return []
-    found = _titled(view, f"title : ^ {' + '.join(words)} *{within}", query)
-    for step in (f"title : ({whole})", *nearer):
+    begins = f"title : ^ {' + '.join(words)}"
+    found = _titled(view, begins + within, query)
+    for step in (f"title : ({whole})", f"{begins} *", *nearer):
         if len(found) >= len(everything):
             break
         found |= dict.fromkeys(_rows(view.db, step + within, query.limit))

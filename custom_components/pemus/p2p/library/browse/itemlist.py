@@ -96,20 +96,25 @@ class ItemList(Series):
         return self._keys.get(place)
 
     def _reach(self, place: int) -> list[_Key]:
-        """Return what stands at a place that was not reached yet; mostly with the next one, where another page begins."""
+        """Return what stands at a place that was not remembered; mostly with the next one, where another page begins.
+
+        Nothing is returned behind the end, nor where the way to it has made the place known.
+        """
         if self._count is not None and place >= self._count - 1:
             return self._before(None) if place < self._count else []
         if place + 1 in self._keys:
             return self._before(self._keys[place + 1])
-        at = bisect_right(self._places, place) - 1
-        if at < 0 and place == 0:
+        if place == 0:
             return self._select("", (), 0, 2)
-        milestone = (place - 1) // STRIDE * STRIDE
-        if at < 0 or self._places[at] < milestone:
-            if self._key_at(milestone) is None:
+        if self._key_at(0) is None:
+            return []
+        near = self._places[bisect_right(self._places, place) - 1]
+        while place - near > STRIDE:
+            near = (near // STRIDE + 1) * STRIDE
+            if self._key_at(near) is None:
                 return []
-            at = bisect_right(self._places, place) - 1
-        near = self._places[at]
+        if place in self._keys:
+            return []
         return self._following(self._keys[near], place - near - 1, 2)
 
     def _following(self, key: _Key, skip: int, limit: int) -> list[_Key]:

@@ -71,7 +71,7 @@ class Songs(Place):
             self._scope,
             Source(
                 index="items_songs",
-                where=f"shown = 1 AND {self._scope.within}",
+                where=f"shown = 1 AND title_sort IS NOT NULL AND {self._scope.within}",
                 parameters=(),
                 order=("title_sort", "share"),
             ),

@@ -114,8 +114,8 @@ class KindScope:
 
     @property
     def listed(self) -> str:
-        """The shares as SQL has them after IN."""
-        return f"({','.join(map(str, self.shares))})"
+        """The shares as SQL has them after IN, where nothing at all would forbid the use of an index. None has the number 0."""
+        return f"({','.join(map(str, self.shares or (0,)))})"
 
     @property
     def within(self) -> str:
