@@ -15,7 +15,12 @@ import pytest
 
 from custom_components.pemus import provision
 from custom_components.pemus.const import DOMAIN
-from custom_components.pemus.p2p.models import SearchQuery
+from custom_components.pemus.p2p.models import (
+    EngineConfig,
+    Kind,
+    SearchQuery,
+    ShareConfig,
+)
 from custom_components.pemus.provision import (
     Limit,
     LimitedReason,
@@ -127,8 +132,11 @@ async def test_a_home_gets_the_environment_and_the_engine_moves_in(
 
 
 async def test_offline_the_engine_runs_with_what_the_home_has(
-    hass: HomeAssistant, cache: Path, interpreter: Path, offline: None
+    hass: HomeAssistant, cache: Path, interpreter: Path, offline: None, tmp_path: Path
 ) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    (films / "Ärger.mp4").write_bytes(b"not really a film")
     engine = Engine(hass)
     await engine.async_start()
     try:
@@ -138,8 +146,16 @@ async def test_offline_the_engine_runs_with_what_the_home_has(
         assert engine.limited.placeholders["detail"]
         assert entries(cache / "environments") == set()
         assert engine.state is EngineState.RUNNING
-        assert (await engine.client.browse("")).node.id == ""
-        assert (await engine.client.search(SearchQuery(text="x"))).items == ()
+        share = ShareConfig(
+            id="films", path=str(films), name="Films", kinds=(Kind.VIDEO,)
+        )
+        await engine.async_configure(EngineConfig(home_name="Casa", shares=(share,)))
+        await until(lambda: engine.status and engine.status.counts.video)
+        assert [node.id for node in (await engine.client.browse("")).children] == [
+            "all/video"
+        ]
+        found = await engine.client.search(SearchQuery(text="ärger"))
+        assert [item.name for item in found.items] == ["Ärger.mp4"]
     finally:
         await engine.async_stop()
 

@@ -21,7 +21,7 @@ from . import ask, log
 from .api import SocketError
 from .capabilities import loadable
 from .engine import Engine, FolderInUseError
-from .errors import EngineError
+from .library.store import StoreError
 from .models import EngineConfig, Kind, ShareConfig
 from .version import VERSION
 
@@ -136,7 +136,7 @@ def _run(options: argparse.Namespace) -> int:
         )
         config = _config(options.share) if options.share else None
         asyncio.run(_serve(engine, config, watch_stdin=options.watch_stdin))
-    except (OSError, SocketError, FolderInUseError, EngineError) as err:
+    except (OSError, SocketError, FolderInUseError, StoreError) as err:
         _LOGGER.error("The engine cannot start: %s", err)
         return 1
     return 0
