@@ -43,8 +43,9 @@ from .provision import (
     clean_environ,
 )
 
-READY_TIMEOUT: Final = 20
-"""Seconds from the start of the process to its hello."""
+READY_TIMEOUT: Final = 45
+"""Seconds from the start of the process to its hello. It takes one, but its media reader alone may have 20 to load from
+a cold, slow disk."""
 RECONNECT_TIMEOUT: Final = 10
 """Seconds that a running engine may be out of reach before it is replaced."""
 CONNECT_RETRY: Final = 0.1
