@@ -118,9 +118,9 @@ class Artist(Place):
         ]
         loose = Source(
             index="items_by_artist",
-            where=f"artist_key = ? AND album_key = ? AND shown = 1{scope.also_within}",
+            where=f"artist_key = ? AND album_key = ? AND shown = 1 AND {scope.within}",
             parameters=(self._key, NO_KEY),
-            order=("title_sort",),
+            order=("title_sort", "share"),
         )
         return Joined(
             Listed(keys, lambda part: album_nodes(scope, part)), _songs(scope, loose)
@@ -146,9 +146,9 @@ class Album(Place):
             self._scope,
             Source(
                 index="items_by_album",
-                where=f"album_key = ? AND shown = 1{self._scope.also_within}",
+                where=f"album_key = ? AND shown = 1 AND {self._scope.within}",
                 parameters=(self._key,),
-                order=("album_position", "title_sort"),
+                order=("album_position", "title_sort", "share"),
             ),
         )
 

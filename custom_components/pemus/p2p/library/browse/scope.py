@@ -123,13 +123,6 @@ class KindScope:
         return f"+share IN {self.listed}"
 
     @property
-    def also_within(self) -> str:
-        """The condition with an AND before it where the index knows other shares; else nothing, which is quicker."""
-        shares = self.view.shares
-        whole = self.scope == ALL or len(shares.ids) == 1
-        return "" if whole and not shares.others else f" AND {self.within}"
-
-    @property
     def count(self) -> int:
         """How many items of the kind there are."""
         count: int
