@@ -92,8 +92,10 @@ STEPS: Final = (
     CREATE INDEX items_recent ON items (added, share) WHERE shown = 0;
     CREATE INDEX items_songs ON items (title_sort, share) WHERE shown = 1 AND title_sort IS NOT NULL;
     CREATE INDEX items_months ON items (month, moment, share) WHERE shown = 2 AND month IS NOT NULL;
-    CREATE INDEX items_by_artist ON items (artist_key, album_key, title_sort) WHERE artist_key IS NOT NULL;
-    CREATE INDEX items_by_album ON items (album_key, album_position, title_sort) WHERE album_key IS NOT NULL;
+    CREATE INDEX items_by_artist ON items (artist_key, album_key, title_sort, share)
+        WHERE shown = 1 AND artist_key IS NOT NULL;
+    CREATE INDEX items_by_album ON items (album_key, album_position, title_sort, share)
+        WHERE shown = 1 AND album_key IS NOT NULL;
     CREATE INDEX items_ungrouped ON items (folder)
         WHERE shown = 1 AND artist_key IS NULL AND level IS NOT NULL;
 
