@@ -1,5 +1,8 @@
 """The library as the rest of the engine sees it: shares at work, and the answers to questions about them."""
 
+# ruff: noqa: S608
+# Statements are put together of constants and numbers of this package; names and other values are always bound.
+
 from __future__ import annotations
 
 import asyncio

@@ -4,6 +4,9 @@ A scan compares folder by folder, so it needs little memory however large the sh
 because a network disk that hangs would hang it too, and ends soon after it is told to.
 """
 
+# ruff: noqa: S608
+# Statements are put together of constants and numbers of this package; names and other values are always bound.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -117,8 +120,8 @@ class Scan:
         store: Store,
         ground: Ground,
         *,
-        faults: set[str],
-        arrivals: Arrivals,
+        faults: set[str] | None = None,
+        arrivals: Arrivals | None = None,
         stop: threading.Event | None = None,
         progress: Callable[[int], None] = lambda seen: None,
         touched: Callable[[list[Row]], None] = lambda items: None,
@@ -131,8 +134,8 @@ class Scan:
         """
         self._store = store
         self._ground = ground
-        self._faults = faults
-        self._arrivals = arrivals
+        self._faults = set() if faults is None else faults
+        self._arrivals = Arrivals() if arrivals is None else arrivals
         self._stop = stop or threading.Event()
         self._progress = progress
         self._touched = touched
@@ -150,6 +153,7 @@ class Scan:
         self._ledger: Ledger
         self._db: sqlite3.Connection
         self._root: int
+        self._root_device: int | None
 
     def everything(self) -> Outcome:
         """Scan the whole share, and forget what stayed missing since the scan before.
@@ -182,9 +186,11 @@ class Scan:
 
     def _begin(self) -> None:
         number = self._ground.number
-        scanned, known = self._db.execute(
+        scanned, known, self._root_device = self._db.execute(
             "SELECT scanned, EXISTS (SELECT 1 FROM items JOIN folders ON folders.number = items.folder"
-            " WHERE folders.share = shares.number) FROM shares WHERE number = ?",
+            " WHERE folders.share = shares.number),"
+            " (SELECT device FROM folders WHERE folders.share = shares.number AND path = '')"
+            " FROM shares WHERE number = ?",
             (number,),
         ).fetchone()
         self._ledger = Ledger(
@@ -262,14 +268,7 @@ class Scan:
             return []
         below = self._known_folders(place)
         identity = (fit(status.st_dev), fit(status.st_ino))
-        moved = (place.device, place.inode) != identity
-        if (
-            listing.empty
-            and moved
-            and place.device is not None
-            and (self._known_files(place) or not all(each.gone for each in below))
-        ):
-            # A folder that was emptied is still the same one. This is where a disk was mounted.
+        if listing.empty and self._is_unplugged(place, identity, below):
             if not place.path:
                 raise RootUnavailable(
                     "the folder is empty, and not the one it was: its disk is not mounted"
@@ -279,7 +278,7 @@ class Scan:
         self._faults.discard(place.path)
         if not place.known and not place.path:
             self._ledger.folders.append(Folder(place.number, None, "", "", *identity))
-        elif moved or place.gone:
+        elif (place.device, place.inode) != identity or place.gone:
             self._ledger.identities.append((*identity, place.number))
         self._outcome.items += len(listing.files)
         differs = self._compare(place, listing)
@@ -287,6 +286,20 @@ class Scan:
         if now != place.sidecars or (now and differs):
             self._ledger.sidecars[place.number] = listing.sidecars
         return self._next(place, listing.folders, below, deep=deep)
+
+    def _is_unplugged(
+        self, place: _Place, identity: tuple[int, int], below: list[_Place]
+    ) -> bool:
+        """Tell whether an empty folder is where a disk was mounted, and not one that was emptied.
+
+        The root must be the very folder it was. One below it counts as a mount point if it was on another disk than
+        the root: people do replace folders by empty ones of the same name.
+        """
+        if place.device is None or (place.device, place.inode) == identity:
+            return False
+        if place.path and place.device in (self._root_device, identity[0]):
+            return False
+        return bool(self._known_files(place)) or not all(each.gone for each in below)
 
     def _list(self, place: _Place, entries: Iterable[os.DirEntry[str]]) -> _Listing:
         """Read what is in a folder. Links and special files count as absent."""
@@ -381,11 +394,10 @@ class Scan:
         missing = {name for name, *_ in known} - listing.unreadable
         settled = True
         now = time.time()
+        other = [facts for facts in listing.files if facts in found]
         if not rows:
-            new, other = self._plainly_new(place, listing.files, now)
+            new, other = self._plainly_new(place, other, now)
             self._ledger.new += new
-        else:
-            other = [facts for facts in listing.files if facts in found]
         for facts in other:
             missing.discard(facts[0])
             settled &= self._note(place, facts, rows.get(facts[0]), now)
