@@ -186,7 +186,8 @@ async def test_a_killed_engine_is_back_soon_with_its_configuration(
     await until(lambda: engine.state is EngineState.RUNNING)
     took = time.monotonic() - before
     _LOGGER.info("The engine was back after %.2f s", took)
-    assert took < 5
+    # On a machine with nothing else to do it is about one second. This one may be running all tests at once.
+    assert took < 15
     assert heard[0] == (EngineState.RESTARTING, None)
     _, status = next(seen for seen in heard if seen[0] is EngineState.RUNNING)
     # The first state that anybody sees is complete: no entity flickers.
@@ -461,7 +462,7 @@ async def test_it_moves_to_its_own_environment_when_there_is_one(
         first = pid_of(engine)
         assert Path(f"/proc/{first}/exe").readlink() == Path(sys.executable).resolve()
         ready.set()
-        await until(lambda: engine.state is EngineState.RESTARTING)
+        await until(lambda: engine.state is EngineState.STARTING)
         await until(lambda: engine.state is EngineState.RUNNING)
         assert engine.status is not None
         assert engine.status.capabilities["libtorrent"]

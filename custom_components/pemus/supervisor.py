@@ -81,6 +81,7 @@ class EngineState(StrEnum):
 
     STOPPED = "stopped"
     STARTING = "starting"
+    """For the first time, or anew in a better environment."""
     RUNNING = "running"
     RESTARTING = "restarting"
     """It ended and is about to be started again."""
@@ -112,6 +113,7 @@ class Engine:
         self._listeners: set[Callable[[Event | None], None]] = set()
         self._python: Path | None = None
         self._better_python = asyncio.Event()
+        self._greeted = asyncio.Event()
         self._first_attempt = asyncio.Event()
         self._supervision: asyncio.Task[None] | None = None
         self._provisioning: asyncio.Task[None] | None = None
@@ -254,6 +256,7 @@ class Engine:
         Raises _CrashedError, _MismatchError.
         """
         self._better_python.clear()
+        self._greeted.clear()
         process = await self._spawn()
         assert process.stderr is not None
         reading = asyncio.create_task(log.follow(process.stderr))
@@ -274,7 +277,10 @@ class Engine:
                 await _cancel(task)
             self.status = None
             if self.state is not EngineState.FAILED:
-                self._set_state(EngineState.RESTARTING)
+                planned = self._better_python.is_set()
+                self._set_state(
+                    EngineState.STARTING if planned else EngineState.RESTARTING
+                )
             await _end(process)
             await asyncio.wait((reading,), timeout=DRAIN_TIMEOUT)
             await _cancel(reading)
@@ -339,10 +345,12 @@ class Engine:
                 _LOGGER.error("The engine did not take its configuration: %s", err)
         self.status = status
         self._set_state(EngineState.RUNNING)
+        self._greeted.set()
         return Hello(status=status)
 
     async def _settle(self) -> None:
         """Forget earlier crashes once this run has lasted."""
+        await self._greeted.wait()
         await asyncio.sleep(HEALTHY_AFTER)
         self._failures = 0
         self._crashes.clear()

@@ -8,7 +8,7 @@ import json
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 import pytest
 
 from p2p import models
@@ -87,7 +87,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("kind", MESSAGES)
 @given(data=st.data())
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_message_arrives_as_it_was_sent(
     kind: type[Any], data: st.DataObject
 ) -> None:
@@ -97,7 +97,7 @@ def test_every_message_arrives_as_it_was_sent(
 
 @pytest.mark.parametrize("kind", MESSAGES)
 @given(value=PLAIN)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_anything_else_is_refused_and_nothing_worse(
     kind: type[Any], value: object
 ) -> None:

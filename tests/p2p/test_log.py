@@ -10,7 +10,7 @@ import logging
 import sys
 import warnings
 
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 import pytest
 
 from p2p import log
@@ -88,6 +88,7 @@ def test_odd_characters_stay_inside_one_line(text: str) -> None:
     assert message == text.replace("\udcff", "\\udcff")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200), st.integers(min_value=1, max_value=200))
 def test_any_text_of_any_length_fits(text: str, times: int) -> None:
     message = formatted("%s", args=(text * times,))["message"]
