@@ -89,7 +89,10 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         """Show that the engine came or went. That it goes with Home Assistant is nothing to report."""
         if self.hass.is_stopping:
             return
-        if self.engine.state is not EngineState.RUNNING:
+        if self.engine.state is EngineState.STARTING:
+            # That was planned, and is no error to be logged.
+            self.last_update_success = False
+        elif self.engine.state is not EngineState.RUNNING:
             self.async_set_update_error(
                 UpdateFailed(
                     translation_domain=DOMAIN, translation_key="engine_unavailable"
