@@ -151,6 +151,12 @@ def test_names_that_begin_with_the_text_are_first(home: Shelved) -> None:
     assert "Contraband" not in found
 
 
+def test_a_home_that_shares_nothing_is_searched_in_vain(home: Shelved) -> None:
+    assert titles(home.search("lake")) == []
+    with pytest.raises(NotFound):
+        home.search("lake", below="all/video")
+
+
 def test_the_limit_is_kept_and_checked(home: Shelved) -> None:
     share = home.share("Films")
     for number in range(MAX_LIMIT + 20):

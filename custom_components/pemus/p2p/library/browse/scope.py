@@ -43,7 +43,8 @@ class View:
             only = tuple(share for share in self.configured if share.id == head)
             scope = Scope(self, head, only)
         kinds = tuple(each for each in scope.kinds if kind in ("", each))
-        if not scope.configured or not kinds:
+        # The root is always there, if empty.
+        if segments and not (scope.configured and kinds):
             raise NotFound("there is no such place in the library")
         return scope, kinds
 
