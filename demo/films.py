@@ -50,10 +50,10 @@ def stamped(film: Film, t: float, duration: float) -> Image.Image:
     """Return a moment of the film with its clock and the line of time."""
     picture = film.frame(t, duration)
     draw = ImageDraw.Draw(picture, "RGBA")
-    draw.rounded_rectangle((16, HEIGHT - 48, 122, HEIGHT - 20), 14, fill=(0, 0, 0, 110))
+    draw.rounded_rectangle((16, 16, 122, 44), 14, fill=(0, 0, 0, 110))
     minutes, seconds = divmod(t, 60)
     draw.text(
-        (69, HEIGHT - 34),
+        (69, 30),
         f"{int(minutes):02}:{seconds:05.2f}",
         font=_CLOCK,
         fill=(255, 255, 255, 235),

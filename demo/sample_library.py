@@ -408,7 +408,6 @@ def _cover(album: Album) -> bytes:
     """Return the album's cover: a landscape with the names upon it, as JPEG."""
     picture = album.cover.paint((640, 640))
     draw = ImageDraw.Draw(picture, "RGBA")
-    draw.rectangle((0, 0, 640, 640), outline=(255, 255, 255, 40), width=14)
     for text, size, y in (
         (album.title, 54, 84),
         (album.artist.upper(), 22, 138),

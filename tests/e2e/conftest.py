@@ -6,21 +6,20 @@ Run by script/test, without the plugin of Home Assistant's test harness and with
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 import os
 from pathlib import Path
 import shutil
 import sys
 
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, BrowserContext, async_playwright
 import pytest
 import pytest_asyncio
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from screen import Screen  # noqa: E402
+from screen import Screen, signed_in  # noqa: E402
 
 from demo import sample_library  # noqa: E402
 from demo.home import Home, free_port  # noqa: E402
@@ -89,18 +88,17 @@ async def browser() -> AsyncGenerator[Browser]:
         await started.close()
 
 
-@asynccontextmanager
-async def open_screen(browser: Browser, home: Home) -> AsyncIterator[Screen]:
-    """Sign a fresh browser profile in."""
-    context = await browser.new_context(viewport={"width": 1280, "height": 800})
-    try:
-        yield await Screen.open(context, home)
-    finally:
-        await context.close()
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def profile(browser: Browser, home: Home) -> AsyncGenerator[BrowserContext]:
+    """Keep one browser profile, so that the frontend is loaded and compiled once."""
+    context = await signed_in(browser, home)
+    yield context
+    await context.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def screen(browser: Browser, home: Home) -> AsyncGenerator[Screen]:
+async def screen(profile: BrowserContext, home: Home) -> AsyncGenerator[Screen]:
     """Return a signed-in screen of the session's home."""
-    async with open_screen(browser, home) as opened:
-        yield opened
+    page = await profile.new_page()
+    yield Screen(page, home)
+    await page.close()

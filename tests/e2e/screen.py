@@ -8,25 +8,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 import json
 from pathlib import Path
-from typing import Self
+import re
 from urllib.parse import quote
 
-from playwright.async_api import BrowserContext, Locator, Page, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
 from demo.films import HEIGHT, PROGRESS_LINE
 from demo.home import Home
 
 SHOTS = Path(__file__).parents[2] / "artifacts" / "screenshots"
-LOAD_TIMEOUT = 45_000
+LOAD_TIMEOUT = 30_000
 """Milliseconds until a page of the frontend is there; the first one compiles a lot of JavaScript."""
 PLAY_TIMEOUT = 20_000
 
 _REMEMBER_PLAYERS = """
 window.players = [];
-const play = HTMLMediaElement.prototype.play;
-HTMLMediaElement.prototype.play = function () {
-    if (!window.players.includes(this)) window.players.push(this);
-    return play.call(this);
+window.Audio = class extends Audio {
+    constructor(...options) {
+        super(...options);
+        window.players.push(this);
+    }
 };
 """
 """Songs play in elements that are part of no document."""
@@ -67,6 +68,15 @@ async (elements) => {
 """
 
 
+async def signed_in(browser: Browser, home: Home) -> BrowserContext:
+    """Return a fresh browser profile that is signed in at a home."""
+    context = await browser.new_context(viewport={"width": 1280, "height": 800})
+    tokens = json.dumps(json.dumps(home.tokens))
+    await context.add_init_script(f"localStorage.setItem('hassTokens', {tokens});")
+    await context.add_init_script(_REMEMBER_PLAYERS)
+    return context
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """What a video element shows."""
@@ -91,14 +101,6 @@ class Screen:
         self.photo = page.locator("hui-dialog-web-browser-play-media img")
         self.bar = page.locator("ha-bar-media-player")
 
-    @classmethod
-    async def open(cls, context: BrowserContext, home: Home) -> Self:
-        """Sign in."""
-        tokens = json.dumps(json.dumps(home.tokens))
-        await context.add_init_script(f"localStorage.setItem('hassTokens', {tokens});")
-        await context.add_init_script(_REMEMBER_PLAYERS)
-        return cls(await context.new_page(), home)
-
     async def go(self, path: str) -> None:
         """Open a page of the frontend."""
         await self.page.goto(f"{self.home.url}{path}")
@@ -116,8 +118,8 @@ class Screen:
 
     def entry(self, title: str) -> Locator:
         """The entry of this title."""
-        named = self.browse.locator(".title").get_by_text(title, exact=True)
-        return self.entries.filter(has=named)
+        exactly = re.compile(rf"^\s*{re.escape(title)}\s*$")
+        return self.entries.filter(has=self.page.locator(".title", has_text=exactly))
 
     async def enter(self, title: str) -> None:
         """Open an entry of the open place, or play it."""

@@ -10,6 +10,9 @@ from screen import Screen
 
 from demo.sample_library import ALBUMS, LIGHTHOUSE, PHOTOS, VIDEOS, Photo, Video
 
+LAG = 2
+"""Seconds that the picture may be behind the clock: a busy machine without a graphics card leaves pictures out."""
+
 
 async def test_the_library_is_found_by_clicking_through_the_media_browser(
     screen: Screen,
@@ -82,18 +85,18 @@ async def test_a_film_plays_and_seeks(screen: Screen, video: Video) -> None:
     later = await screen.wait_for_video(f"video.currentTime > {early.time} + 1")
     assert later.frames > early.frames + 5
     assert later.sum != early.sum
-    assert later.line == pytest.approx(later.time / video.seconds, abs=0.03)
+    assert later.line * video.seconds == pytest.approx(later.time, abs=LAG)
     aim = video.seconds * 0.75
     await screen.video.evaluate("(video, time) => { video.currentTime = time; }", aim)
     sought = await screen.wait_for_video(
         f"!video.seeking && video.currentTime > {aim} + 0.5"
     )
     assert sought.frames > later.frames
-    assert sought.line == pytest.approx(sought.time / video.seconds, abs=0.03)
+    assert sought.line * video.seconds == pytest.approx(sought.time, abs=LAG)
     # And backwards, to what may have been thrown away already.
     await screen.video.evaluate("(video) => { video.currentTime = 2; }")
     back = await screen.wait_for_video("!video.seeking && video.currentTime < 8")
-    assert back.line == pytest.approx(back.time / video.seconds, abs=0.03)
+    assert back.line * video.seconds == pytest.approx(back.time, abs=LAG)
     if video.path == LIGHTHOUSE:
         await screen.shoot("video")
 
