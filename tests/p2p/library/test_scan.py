@@ -216,7 +216,7 @@ def test_renaming_a_folder_keeps_the_ids_of_all_that_is_in_it(share: Share) -> N
     (share.root / "old").rename(share.root / "new")
     share.scan()
     after = share.ids()
-    assert {path.replace("new", "old"): id for path, id in after.items()} == before
+    assert {path.replace("new", "old"): each for path, each in after.items()} == before
     assert share.counts() == {PHOTO: (300, 790)}
 
 

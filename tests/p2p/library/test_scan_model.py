@@ -183,7 +183,7 @@ class FilesOfAShare(RuleBasedStateMachine):
 
     def _kept_in_place(self) -> set[str]:
         """Return the ids that stay where they were at the last scan."""
-        return {id for path, id in self.known.items() if path in self.files}
+        return {each for path, each in self.known.items() if path in self.files}
 
 
 FilesOfAShare.TestCase.settings = settings(

@@ -223,9 +223,13 @@ def test_reading_sees_one_moment(share: Share) -> None:
 
 
 def test_a_transaction_that_fails_leaves_no_trace(share: Share) -> None:
-    with pytest.raises(RuntimeError), share.store.write() as db:
-        db.execute("DELETE FROM shares")
-        raise RuntimeError
+    def fail() -> None:
+        with share.store.write() as db:
+            db.execute("DELETE FROM shares")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with share.store.read() as db:
         assert db.execute("SELECT count(*) FROM shares").fetchone() == (1,)
 

@@ -5,9 +5,6 @@ do: those of one folder with the same album title belong together, also when som
 track numbers occur twice with different artists are there several albums of one title in one folder.
 """
 
-# ruff: noqa: S608
-# Statements are put together of constants and numbers of this package; names and other values are always bound.
-
 from __future__ import annotations
 
 from collections import Counter

@@ -84,13 +84,8 @@ def locate(db: sqlite3.Connection, item: str, roots: dict[int, str]) -> Located 
     return Located.of(roots[found[2]], *found)
 
 
-def stat(item: Located) -> os.stat_result:
-    """Return the facts of an item's file as it is now. Raises OSError."""
-    return stat_beside(item, item.name)
-
-
 def stat_beside(item: Located, name: str) -> os.stat_result:
-    """Return the facts of a file in the same folder as an item's. Raises OSError."""
+    """Return the facts of an item's file, or of one in the same folder, as it is now. Raises OSError."""
     with paths.opened_root(item.root) as root:
         return paths.stat_file(root, item.folder, name)
 
@@ -98,7 +93,7 @@ def stat_beside(item: Located, name: str) -> os.stat_result:
 def is_as_known(item: Located) -> bool:
     """Tell whether an item's file is there, and is what the index says."""
     try:
-        found = stat(item)
+        found = stat_beside(item, item.name)
     except OSError:
         return False
     return (

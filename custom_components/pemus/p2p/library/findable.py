@@ -3,9 +3,6 @@
 A scan writes names, sizes and times only, in order to be quick. What is done here follows it.
 """
 
-# ruff: noqa: S608
-# Statements are put together of constants and numbers of this package; names and other values are always bound.
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence

@@ -5,9 +5,6 @@ Differences are collected and written in batches, each in one transaction: a sca
 a later complete scan misses it too, so whatever turned up elsewhere meanwhile can be told to be the same file.
 """
 
-# ruff: noqa: S608
-# Statements are put together of constants and numbers of this package; names and other values are always bound.
-
 from __future__ import annotations
 
 from collections.abc import Iterator

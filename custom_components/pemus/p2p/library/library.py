@@ -1,8 +1,5 @@
 """The library as the rest of the engine sees it: shares at work, and the answers to questions about them."""
 
-# ruff: noqa: S608
-# Statements are put together of constants and numbers of this package; names and other values are always bound.
-
 from __future__ import annotations
 
 import asyncio
@@ -35,7 +32,7 @@ from ..models import (
 )
 from . import browse, items, paths
 from .arrivals import File
-from .files import Located, fit, is_as_known, locate, stat, stat_beside
+from .files import Located, fit, is_as_known, locate, stat_beside
 from .findable import renew_words
 from .ids import item_id, parse_item_id
 from .ledger import SHOWN, SHOWN_AS, Row, change, forget
@@ -45,7 +42,7 @@ from .pictures import PictureCache
 from .reading import DISK_TIMEOUT, Reading, read_again
 from .search import search
 from .shelf import Shelf
-from .store import Store, StoreError, raise_revision
+from .store import Store, StoreBroken, StoreError, raise_revision
 from .summary import count_groups, refresh, remove_share
 from .threads import in_daemon
 from .watch import limit_value
@@ -199,7 +196,11 @@ class Library:
 
         """
         await self._in_pool(self._store.open)
-        await self._in_pool(self._prepare)
+        try:
+            await self._in_pool(self._prepare)
+        except StoreBroken:
+            await self._in_pool(self._store.replace)
+            await self._in_pool(self._prepare)
         self._notifier = asyncio.create_task(self._notify(), name="library news")
         self._sweeper = asyncio.create_task(self._sweep(), name="library sweep")
         self._reading.start()
@@ -282,7 +283,7 @@ class Library:
 
         """
         located, item = await self._locate(item_id)
-        found = await self._stat(located, lambda: stat(located))
+        found = await self._stat(located, located.name)
         if (found.st_size, fit(found.st_mtime_ns), fit(found.st_ino)) != (
             located.size,
             located.mtime_ns,
@@ -303,6 +304,7 @@ class Library:
 
         """
         located, item = await self._locate(item_id)
+        # What was made before needs no file.
         if (made := await self._cached_picture(located)) is not None:
             return made
         if (await self.file(item_id)).etag != located.etag:
@@ -326,7 +328,7 @@ class Library:
         chosen = next((each for each in item.subtitles if each.index == index), None)
         if chosen is None:
             raise NotFound("there are no such subtitles")
-        found = await self._stat(located, lambda: stat_beside(located, chosen.name))
+        found = await self._stat(located, chosen.name)
         target = self._pictures.subtitle(
             located.id, chosen.name, found.st_size, found.st_mtime_ns
         )
@@ -372,23 +374,24 @@ class Library:
         located, item = await self._ask(find)
         if located is None:
             raise NotFound(_NO_ITEM)
-        if not shelves[located.share].available:
-            raise Unavailable("the shared folder is not available at present")
         return located, item
 
-    async def _stat(
-        self, located: Located, look: Callable[[], os.stat_result]
-    ) -> os.stat_result:
-        """Look at a file. Raises NotFound and Unavailable."""
+    async def _stat(self, located: Located, name: str) -> os.stat_result:
+        """Look at an item's file, or at one beside it. Raises NotFound and Unavailable."""
+        shelf = next(
+            (each for each in self._in_order() if each.number == located.share), None
+        )
+        if shelf is None:
+            raise NotFound(_NO_ITEM)
+        if not shelf.available:
+            raise Unavailable("the shared folder is not available at present")
         try:
             async with asyncio.timeout(DISK_TIMEOUT):
-                return await in_daemon(look)
+                return await in_daemon(stat_beside, located, name)
         except TimeoutError:
             raise Unavailable("the disk does not answer") from None
         except OSError as err:
-            for shelf in self._shelves.values():
-                if shelf.number == located.share:
-                    shelf.look_at(located.folder)
+            shelf.look_at(located.folder)
             if paths.is_absence(err):
                 raise NotFound("the file is no longer there") from err
             raise Unavailable(f"the file cannot be reached: {err.strerror}") from err
@@ -410,9 +413,15 @@ class Library:
         self, target: Path, make: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
         """Have a file of the cache made, by one of those who ask for it at the same time. Raises Unavailable."""
+
+        async def unless_made() -> None:
+            if not await self._in_pool(target.exists):
+                await self._in_pool(self._pictures.prepare, target)
+                await make()
+
         task = self._making.get(target)
         if task is None:
-            task = self._making[target] = asyncio.create_task(make())
+            task = self._making[target] = asyncio.create_task(unless_made())
             task.add_done_callback(lambda done: self._made(target, done))
         try:
             await asyncio.shield(task)
@@ -428,7 +437,6 @@ class Library:
             task.exception()
 
     async def _make_picture(self, located: Located, target: Path) -> None:
-        await self._in_pool(self._pictures.prepare, target)
         made = await self._media.picture(
             located.path, located.kind, target, priority=True
         )
@@ -439,7 +447,6 @@ class Library:
             await self._in_pool(self._write_picture, located, int(made))
 
     async def _convert(self, source: str, target: Path) -> None:
-        await self._in_pool(self._pictures.prepare, target)
         await self._media.subtitles(source, target)
         self._cache_full = False
 

@@ -83,8 +83,3 @@ def phrases(text: str, limit: int) -> list[str]:
     """Return what somebody looks for as phrases for the search index, quoted, at most `limit` of them."""
     found: Iterable[str] = (match[0] for match in _WORD.finditer(text))
     return [f'"{" ".join(spaced(word).split())}"' for word in list(found)[:limit]]
-
-
-def presentable(text: str) -> str:
-    """Return a name that can be shown and sent: bytes that are no UTF-8 become question marks."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -4,9 +4,6 @@ What is to do stands in the index, so it goes on after a restart where it ended.
 this: the reader takes such requests first.
 """
 
-# ruff: noqa: S608
-# Statements are put together of constants and numbers of this package; names and other values are always bound.
-
 from __future__ import annotations
 
 import asyncio

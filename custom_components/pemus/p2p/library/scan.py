@@ -4,9 +4,6 @@ A scan compares folder by folder, so it needs little memory however large the sh
 because a network disk that hangs would hang it too, and ends soon after it is told to.
 """
 
-# ruff: noqa: S608
-# Statements are put together of constants and numbers of this package; names and other values are always bound.
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable

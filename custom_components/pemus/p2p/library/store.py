@@ -136,7 +136,12 @@ class Store:
         if engine is None:
             raise StoreError("the index is closed")
         with self._noticing(), _told_apart(), engine.connect() as pooled:
-            yield driver(pooled)
+            try:
+                yield driver(pooled)
+            finally:
+                # The pool is gone if the store was closed meanwhile, and would not close this one.
+                if self._engine is not engine:
+                    pooled.invalidate()
 
     def new_folder_number(self) -> int:
         """Return a number that no folder has had."""

@@ -1,8 +1,5 @@
 """What is counted beforehand, so that browsing a large library is quick: folders, months, artists and albums."""
 
-# ruff: noqa: S608
-# Statements are put together of constants and numbers of this package; names and other values are always bound.
-
 from __future__ import annotations
 
 from collections.abc import Iterable

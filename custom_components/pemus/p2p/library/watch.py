@@ -76,7 +76,7 @@ class Watcher:
         paths = [self._path(folder) for folder in sorted(self.folders)]
         ready = False
         for changes in watch(
-            *[path for path in paths if Path(path).is_dir()],
+            *[path for path in paths if os.access(path, os.R_OK)],
             watch_filter=None,
             debounce=DEBOUNCE,
             step=STEP,
@@ -86,7 +86,8 @@ class Watcher:
             raise_interrupt=False,
             force_polling=False,
             recursive=False,
-            ignore_permission_denied=True,
+            # It would also ignore that the limit is reached. What may not be read was left out above.
+            ignore_permission_denied=False,
         ):
             if self._stop.is_set():
                 return

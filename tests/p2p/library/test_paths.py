@@ -1,0 +1,117 @@
+"""No path leads out of a share."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+import threading
+
+import pytest
+
+from p2p.library import paths
+
+
+def test_a_file_is_found_below_the_root(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c.mp4").write_bytes(b"123")
+    (tmp_path / "d.mp4").write_bytes(b"12")
+    with paths.opened_root(str(tmp_path)) as root:
+        assert paths.stat_file(root, "a/b", "c.mp4").st_size == 3
+        assert paths.stat_file(root, "", "d.mp4").st_size == 2
+
+
+def test_the_root_itself_may_be_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.mp4").touch()
+    (tmp_path / "link").symlink_to("real")
+    with paths.opened_root(str(tmp_path / "link")) as root:
+        assert paths.stat_file(root, "", "a.mp4")
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_no_component_may_be_a_link(tmp_path: Path, position: int) -> None:
+    outside = tmp_path / "outside"
+    (outside / "b").mkdir(parents=True)
+    (outside / "b" / "c.mp4").touch()
+    (outside / "c.mp4").touch()
+    share = tmp_path / "share"
+    (share / "a" / "b").mkdir(parents=True)
+    (share / "a" / "b" / "c.mp4").touch()
+    target = [share / "a", share / "a" / "b", share / "a" / "b" / "c.mp4"][position]
+    leads = [outside, outside / "b", outside / "c.mp4"][position]
+    target.rename(tmp_path / "aside")
+    target.symlink_to(leads)
+    with (
+        paths.opened_root(str(share)) as root,
+        pytest.raises(OSError) as caught,
+    ):
+        paths.stat_file(root, "a/b", "c.mp4")
+    assert paths.is_absence(caught.value)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "folder", "pipe", "link"])
+def test_only_regular_files_are_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    with paths.opened_root(str(tmp_path)) as root, pytest.raises(paths.NotRegular):
+        paths.stat_file(root, "", name)
+
+
+def test_a_folder_that_is_swapped_all_the_time_never_leads_outside(
+    tmp_path: Path,
+) -> None:
+    share, outside = tmp_path / "share", tmp_path / "outside"
+    for base, content in ((share / "a", b"inside"), (outside, b"the secret")):
+        base.mkdir(parents=True)
+        (base / "f.mp4").write_bytes(content)
+    (share / "link").symlink_to(outside)
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            os.rename(share / "a", share / "real")
+            os.rename(share / "link", share / "a")
+            os.rename(share / "a", share / "link")
+            os.rename(share / "real", share / "a")
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    found = refused = 0
+    try:
+        with paths.opened_root(str(share)) as root:
+            for _ in range(3000):
+                try:
+                    assert paths.stat_file(root, "a", "f.mp4").st_size == 6
+                    found += 1
+                except OSError as err:
+                    assert paths.is_absence(err)
+                    refused += 1
+    finally:
+        stop.set()
+        swapper.join()
+    assert found and refused
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    before = len(os.listdir("/proc/self/fd"))
+    with paths.opened_root(str(tmp_path)) as root:
+        for _ in range(50):
+            for folder in ("a/b", "a/b/missing/c", "a/missing"):
+                with pytest.raises(OSError):
+                    paths.stat_file(root, folder, "x.mp4")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_cannot_be_seen_is_not_absent() -> None:
+    assert paths.is_absence(OSError(errno.ENOENT, ""))
+    assert not paths.is_absence(OSError(errno.EIO, ""))
+    assert not paths.is_absence(PermissionError(errno.EACCES, ""))
+
+
+def test_parts_are_joined_below_any_root() -> None:
+    assert paths.join("/", "a", "b") == "/a/b"
+    assert paths.join("/media/", "", "b") == "/media/b"
+    assert paths.join("/media", "") == "/media"
