@@ -8,7 +8,6 @@ import random
 import struct
 
 import av
-import numpy as np
 from PIL import ExifTags, Image
 
 _SYLLABLES = ["ba", "be", "da", "do", "el", "fa", "ga", "ha", "in", "jo", "ka", "la", "lu", "ma", "mi", "na", "no", "or", "pa", "ra", "ri", "sa", "so", "ta", "te", "un", "va", "wi", "ya", "zu"]  # fmt: skip
@@ -117,7 +116,7 @@ def _film() -> bytes:
         stream = container.add_stream("libx264", rate=2)
         stream.width, stream.height, stream.pix_fmt = 64, 36, "yuv420p"
         for shade in (40, 120, 200):
-            pixels = np.full((36, 64, 3), shade, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+            picture = Image.new("RGB", (64, 36), (shade, shade, shade))
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode(None))
     return out.getvalue()
