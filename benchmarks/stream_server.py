@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 import json
-import logging
 import os
 from pathlib import Path
 import sys
 
 from homeassistant import bootstrap, runner
 from homeassistant.components.http.auth import async_sign_path
+from homeassistant.components.http.config import async_get_and_load_store
 from homeassistant.core import HomeAssistant
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -97,7 +97,10 @@ async def serve(config: Path, port: int, files: list[Path]) -> int:
         runner.RuntimeConfig(config_dir=str(config), skip_pip=True, verbose=False)
     )
     assert hass is not None
-    logging.getLogger("homeassistant.components.http").setLevel(logging.ERROR)
+    # A new port is on trial until somebody confirms it: after five minutes Home Assistant would restart without it.
+    store = await async_get_and_load_store(hass)
+    if store.pending is not None:
+        await store.async_promote_pending()
     print(json.dumps(publish(hass, files, folders)), flush=True)
     listen_to_commands()
     return await hass.async_run()

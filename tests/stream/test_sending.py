@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 import contextlib
 import os
 from pathlib import Path
+import resource
 import socket
 import ssl
 import subprocess
@@ -350,6 +351,32 @@ async def test_a_bad_sector_before_the_first_byte_is_503_and_after_it_ends_the_c
     answer = await any_site.ask(any_site.path())
     assert answer.status == 200
     assert not answer.complete
+
+
+async def test_too_many_open_files_are_503_and_pass(
+    site: Site, film: Path, content: bytes
+) -> None:
+    path = site.path()
+    async with site.connection() as connection:
+        assert (await connection.ask(path, {"Range": "bytes=0-0"})).status == 206
+        used = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        filler = []
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, limits[1]))
+            with contextlib.suppress(OSError):
+                while True:
+                    filler.append(os.open("/dev/null", os.O_RDONLY))
+            for free in range(4):
+                answer = await connection.ask(path, {"Range": "bytes=0-9"})
+                assert answer.status in {206, 503}
+                assert (answer.status == 206) or free < 3
+                os.close(filler.pop())
+        finally:
+            for descriptor in filler:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert (await connection.ask(path)).body == content
 
 
 async def test_the_last_byte_is_followed_by_the_next_request_and_nothing_else(

@@ -168,16 +168,19 @@ class MediaResponse(StreamResponse):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
 
+        sender: SendfileSender | ReadingSender
+        try:
+            if file.is_local and _is_plain(request):
+                resident = _first_window(first)
+                sender = SendfileSender(transport, file, self._workers, resident)
+            else:
+                sender = ReadingSender(self.write, file, self._workers)
+        except OSError as err:
+            raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE) from err
+
         # A client that has closed its sending side may still be reading; aiohttp would hang up on it.
         was_reading = transport.is_reading()
         transport.pause_reading()
-        sender: SendfileSender | ReadingSender
-        if file.is_local and _is_plain(request):
-            sender = SendfileSender(
-                transport, file, self._workers, _first_window(first)
-            )
-        else:
-            sender = ReadingSender(self.write, file, self._workers)
         try:
             if isinstance(sender, ReadingSender):
                 try:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 import os
-from typing import Final
+from typing import ClassVar, Final
 
 from .disk import FileChanged, OpenFile
 from .ranges import Span
@@ -20,6 +20,10 @@ from .workers import DiskWorkers
 FIRST_WINDOW: Final = 1024 * 1024
 """Bytes that are made resident before the first one is sent: few, so that a film starts soon."""
 WINDOW: Final = 4 * 1024 * 1024
+TURN: Final = 2 * 1024 * 1024
+"""Bytes that all clients together may take before the event loop turns to other things."""
+MIN_BURST: Final = 128 * 1024
+"""Bytes that each client may take then, however many there are."""
 CHUNK: Final = 256 * 1024
 """Bytes that are read at once where sendfile is not possible."""
 
@@ -31,6 +35,9 @@ class SendfileSender:
     belongs to a transport. `loop.sendfile` is no way out, it calls fstat on every file it is given.
     """
 
+    _count: ClassVar[int] = 0
+    """How many there are now."""
+
     def __init__(
         self,
         transport: asyncio.Transport,
@@ -38,9 +45,13 @@ class SendfileSender:
         workers: DiskWorkers,
         resident: Span,
     ) -> None:
-        """Prepare to send a file of which the bytes `resident` are known to be in memory already."""
+        """Prepare to send a file of which the bytes `resident` are known to be in memory already.
+
+        Raises OSError when this process has too many files open.
+        """
         self._loop = asyncio.get_running_loop()
         self._socket = os.dup(transport.get_extra_info("socket").fileno())
+        SendfileSender._count += 1
         self._file = file
         self._workers = workers
         self._resident: Span | None = resident
@@ -80,6 +91,7 @@ class SendfileSender:
 
     def close(self) -> None:
         """Close the duplicate."""
+        SendfileSender._count -= 1
         if self._upcoming is not None:
             self._upcoming.cancel()
         os.close(self._socket)
@@ -101,30 +113,34 @@ class SendfileSender:
     async def _push(self, attempt: Callable[[int, int], int], span: Span) -> None:
         """Call `attempt` whenever the socket takes bytes, until it has taken all of them."""
         start = span.start
-        while start < span.stop:
-            try:
-                count = attempt(start, span.stop)
-            except BlockingIOError:
-                count = 0
-            else:
-                if not count:
-                    raise FileChanged
-            start += count
-            if start < span.stop:
-                await self._writable()
-
-    async def _writable(self) -> None:
         future: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_writer(self._socket, _wake, future)
-        try:
-            await future
-        finally:
-            self._loop.remove_writer(self._socket)
 
+        def pump() -> None:
+            nonlocal start
+            if future.done():
+                return
+            burst = max(TURN // SendfileSender._count, MIN_BURST)
+            try:
+                count = attempt(start, min(start + burst, span.stop))
+            except BlockingIOError:
+                return
+            except OSError as err:
+                future.set_exception(err)
+                return
+            start += count
+            if not count:
+                future.set_exception(FileChanged())
+            elif start == span.stop:
+                future.set_result(None)
 
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        pump()
+        if not future.done():
+            self._loop.add_writer(self._socket, pump)
+            try:
+                await future
+            finally:
+                self._loop.remove_writer(self._socket)
+        future.result()
 
 
 class ReadingSender:
