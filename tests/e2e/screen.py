@@ -20,6 +20,8 @@ SHOTS = Path(__file__).parents[2] / "artifacts" / "screenshots"
 LOAD_TIMEOUT = 30_000
 """Milliseconds until a page of the frontend is there; the first one compiles a lot of JavaScript."""
 PLAY_TIMEOUT = 20_000
+PATIENCE = 15_000
+"""Milliseconds for anything else."""
 
 _REMEMBER_PLAYERS = """
 window.players = [];
@@ -74,6 +76,7 @@ async def signed_in(browser: Browser, home: Home) -> BrowserContext:
     tokens = json.dumps(json.dumps(home.tokens))
     await context.add_init_script(f"localStorage.setItem('hassTokens', {tokens});")
     await context.add_init_script(_REMEMBER_PLAYERS)
+    context.set_default_timeout(PATIENCE)
     return context
 
 
