@@ -78,6 +78,7 @@ async def test_pemus_is_set_up_and_shares_folders_by_clicking(
     assert await screen.titles() == titles
     await screen.shoot("setup-4-library")
     await screen.enter("Films")
+    await screen.enter("Videos")
     await screen.enter("Recently added")
     await screen.enter("Sunset at the pier")
     await screen.wait_for_video("video.currentTime > 0.5")
