@@ -29,6 +29,7 @@ import tree  # noqa: E402
 from demo.home import SCAN_STATE, Home, free_port  # noqa: E402
 
 ENGINE = "p2p/__main__.py"
+COUNTS = [f"sensor.demo_home_{kind}" for kind in ("videos", "songs", "photos")]
 REQUESTS = 200
 """In each round, of either kind."""
 PLACES = 600
@@ -42,15 +43,22 @@ def _p95(values: list[float]) -> float:
     return statistics.quantiles(values, n=20)[-1] * 1000
 
 
-async def _wait_until_read(home: Home) -> float:
-    """Return how long it took until the engine was idle, in seconds."""
+async def _wait_until_read(home: Home, files: int) -> float:
+    """Return how long it took until the engine had found and read all files, in seconds."""
     start = time.monotonic()
+    scan, found = "", 0
     while time.monotonic() < start + READ_TIMEOUT:
-        scan = await home.get(f"/api/states/{SCAN_STATE}")
-        if scan["state"] == "idle" and (await home.browse())["children"]:
+        scan = (await home.get(f"/api/states/{SCAN_STATE}"))["state"]
+        found = 0
+        for sensor in COUNTS:
+            count = (await home.get(f"/api/states/{sensor}"))["state"]
+            found += int(count) if count.isdecimal() else 0
+        if scan == "idle" and found == files:
             return time.monotonic() - start
         await asyncio.sleep(1)
-    raise SystemExit(f"the library is still {scan['state']} after {READ_TIMEOUT} s")
+    raise SystemExit(
+        f"the library is still {scan} after {READ_TIMEOUT} s, with {found} of {files} items"
+    )
 
 
 async def _places(home: Home, chance: random.Random) -> list[str]:
@@ -105,7 +113,7 @@ async def _measure(folder: Path, files: int, rounds: int) -> dict[str, Any]:
     async with home:
         await home.share(share, "Large library")
         print("    reading them", file=sys.stderr)
-        read = await _wait_until_read(home)
+        read = await _wait_until_read(home, files)
         chance = random.Random(1)
         places = await _places(home, chance)
 
