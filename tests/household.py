@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+import os
 from pathlib import Path
+import time
 from types import MappingProxyType
 
 from homeassistant.config_entries import ConfigSubentry
@@ -43,7 +45,15 @@ def fill(folder: Path) -> Path:
         tagged.save()
     photo(folder / "photos" / "beach.jpg", taken="2023:07:14 18:03:22")
     photo(folder / "photos" / "snow.jpg", taken="2024:01:02 09:00:00")
+    age(folder)
     return folder
+
+
+def age(folder: Path) -> None:
+    """Make all files of a folder an hour old: what was written just now is left to settle first."""
+    past = time.time() - 3600
+    for file in folder.rglob("*.*"):
+        os.utime(file, (past, past))
 
 
 def share(

@@ -5,8 +5,8 @@ from pathlib import Path
 import signal
 
 from homeassistant.config_entries import ConfigEntryDisabler, ConfigEntryState
-from homeassistant.const import STATE_UNAVAILABLE
-from homeassistant.core import HomeAssistant
+from homeassistant.const import EVENT_STATE_CHANGED, STATE_UNAVAILABLE
+from homeassistant.core import Event, EventStateChangedData, HomeAssistant, callback
 from homeassistant.helpers import device_registry as dr, entity_registry as er
 from homeassistant.setup import async_setup_component
 import pytest
@@ -109,6 +109,22 @@ async def test_set_up_is_tried_again_while_the_engine_cannot_start(
     assert DATA_ENGINE not in hass.data
 
 
+async def test_a_home_that_never_was_set_up_can_be_removed(
+    hass: HomeAssistant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEMUS_ENGINE_ENVIRONMENT", str(tmp_path / "nothing"))
+    entry = MockConfigEntry(domain=DOMAIN, unique_id=DOMAIN)
+    entry.add_to_hass(hass)
+    assert not await hass.config_entries.async_setup(entry.entry_id)
+    engine = hass.data[DATA_ENGINE]
+
+    await hass.config_entries.async_remove(entry.entry_id)
+
+    assert engine.state is EngineState.STOPPED
+    assert DATA_ENGINE not in hass.data
+    assert not Path(hass.config.path(".storage", DOMAIN)).exists()
+
+
 async def test_an_engine_that_was_tried_again_belongs_to_the_home(
     hass: HomeAssistant,
     tmp_path: Path,
@@ -138,11 +154,15 @@ async def test_a_killed_engine_comes_back_and_its_entities_with_it(
 ) -> None:
     coordinator = entry.runtime_data
     pid = coordinator.data.pid
-    went: list[str] = []
-    coordinator.async_add_listener(
-        lambda: went.append(hass.states.get("sensor.media_videos").state)
-    )
     assert hass.states.get("sensor.casa_videos").state == "2"
+    shown: dict[str, list[str]] = {}
+
+    @callback
+    def note(event: Event[EventStateChangedData]) -> None:
+        state = event.data["new_state"]
+        shown.setdefault(state.entity_id, []).append(state.state)
+
+    hass.bus.async_listen(EVENT_STATE_CHANGED, note)
 
     os.kill(pid, signal.SIGKILL)
     await eventually(hass, lambda: not coordinator.last_update_success)
@@ -160,6 +180,10 @@ async def test_a_killed_engine_comes_back_and_its_entities_with_it(
     assert hass.states.get("sensor.casa_videos").state == "2"
     assert hass.states.get("sensor.media_videos").state == "2"
     assert hass.states.get("sensor.casa_engine").state == "running"
+    # On the way, nothing was told that is not so.
+    assert set(shown["sensor.casa_videos"]) == {STATE_UNAVAILABLE, "2"}
+    assert set(shown["sensor.media_videos"]) == {STATE_UNAVAILABLE, "2"}
+    assert "off" not in shown["binary_sensor.media_availability"]
     assert caplog.text.count("Error requesting pemus data") == 1
 
 

@@ -28,7 +28,7 @@ from pytest_homeassistant_custom_component.typing import (
     WebSocketGenerator,
 )
 
-from .household import eventually, fill, share, until_scanned
+from .household import age, eventually, fill, share, until_scanned
 
 ROOT = "media-source://pemus"
 
@@ -169,6 +169,7 @@ async def test_what_has_no_artist_or_album_is_collected(
 
     (tmp_path / "Demos").mkdir()
     await hass.async_add_executor_job(song, tmp_path / "Demos" / "untitled.flac")
+    age(tmp_path / "Demos")
     share(hass, entry, tmp_path / "Demos", "Demos", ("music",))
     await until_scanned(hass, entry)
 
@@ -214,6 +215,7 @@ async def test_long_lists_come_in_pages(
     folder.mkdir()
     for number in range(450):
         (folder / f"{number:03}.jpg").touch()
+    age(folder)
     share(hass, entry, folder, "Many", ("photo",))
     await until_scanned(hass, entry)
 
@@ -236,10 +238,10 @@ async def test_a_search_finds_artists_albums_and_items(
 ) -> None:
     assert await find(hass, "ada") == [
         "Ada Moll",
-        "Daylight – Ada Moll",
         "Dawn – Ada Moll",
         "Noon – Ada Moll",
     ]
+    assert await find(hass, "daylight", MediaClass.ALBUM) == ["Daylight – Ada Moll"]
     assert sorted(await find(hass, "mountain")) == [
         "Mountain",
         "Mountain song – Trio Dur",
@@ -248,22 +250,20 @@ async def test_a_search_finds_artists_albums_and_items(
     assert await find(hass, "   ") == []
 
 
-@pytest.mark.parametrize(
-    ("wanted", "found"),
-    [
-        ([MediaClass.VIDEO], ["Mountain"]),
-        ([MediaClass.MOVIE], ["Mountain"]),
-        ([MediaClass.MUSIC], ["Mountain song – Trio Dur"]),
-        ([MediaClass.TRACK, MediaClass.ALBUM], ["Mountain song – Trio Dur"]),
+async def test_a_search_is_narrowed_to_media_classes(
+    hass: HomeAssistant, media: Path
+) -> None:
+    film, song = "Mountain", "Mountain song – Trio Dur"
+    for wanted, found in (
+        ([MediaClass.VIDEO], [film]),
+        ([MediaClass.MOVIE], [film]),
+        ([MediaClass.MUSIC], [song]),
+        ([MediaClass.TRACK, MediaClass.ALBUM], [song]),
         ([MediaClass.ALBUM, MediaClass.ARTIST], []),
         ([MediaClass.IMAGE], []),
         ([MediaClass.PODCAST], []),
-    ],
-)
-async def test_a_search_is_narrowed_to_media_classes(
-    hass: HomeAssistant, media: Path, wanted: list[MediaClass], found: list[str]
-) -> None:
-    assert await find(hass, "mountain", *wanted) == found
+    ):
+        assert await find(hass, "mountain", *wanted) == found, wanted
 
 
 async def test_a_search_stays_below_its_place(hass: HomeAssistant, media: Path) -> None:
@@ -320,6 +320,37 @@ async def test_posters_are_fetched_with_the_users_token(
     assert response.status in {401, 403, 404}
 
 
+async def test_subtitles_are_served_as_webvtt(
+    hass: HomeAssistant, media: Path, hass_client: ClientSessionGenerator
+) -> None:
+    (ocean,) = (await browse(hass, "Videos", "Folders", "films")).children[1:]
+    item_id = ocean.media_content_id.rpartition("/")[2]
+
+    response = await (await hass_client()).get(f"/api/pemus/subtitles/{item_id}/0.vtt")
+
+    assert response.status == 200
+    assert response.content_type == "text/vtt"
+    assert "The sea." in await response.text()
+
+
+async def test_nothing_is_served_once_the_home_is_disabled(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    media: Path,
+    hass_client: ClientSessionGenerator,
+) -> None:
+    (film, *_) = (await browse(hass, "Videos", "Recently added")).children
+    url = (await play(hass, film.media_content_id)).url
+    client = await hass_client()
+    assert (await client.get(url)).status == 200
+
+    await hass.config_entries.async_set_disabled_by(
+        entry.entry_id, ConfigEntryDisabler.USER
+    )
+
+    assert (await client.get(url)).status in {404, 503}
+
+
 async def test_a_browser_asks_over_the_websocket(
     hass: HomeAssistant, media: Path, hass_ws_client: WebSocketGenerator
 ) -> None:
@@ -353,27 +384,23 @@ async def test_a_browser_asks_over_the_websocket(
     }
 
 
-@pytest.mark.parametrize(
-    "identifier",
-    [
-        "item/aaaaaaaaaaaaaaaaaaaaaaaaaa",
-        "item/",
-        "item/../../status",
-        "item/AAAAAAAAAAAAAAAAAAAAAAAAAA",
-        "all/video",
-        "nonsense",
-        "../../etc/passwd",
-        "item/%2e%2e",
-        "item/" + "a" * 5000,
-    ],
-)
 async def test_what_is_no_item_is_not_played(
-    hass: HomeAssistant, entry: MockConfigEntry, identifier: str
+    hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    with pytest.raises(Unresolvable) as caught:
-        await play(hass, f"{ROOT}/{identifier}")
-
-    assert caught.value.translation_key in {"not_found", "not_playable"}
+    for identifier, reason in (
+        ("item/aaaaaaaaaaaaaaaaaaaaaaaaaa", "not_found"),
+        ("item/AAAAAAAAAAAAAAAAAAAAAAAAAA", "not_found"),
+        ("item/", "not_found"),
+        ("item/../../status", "not_found"),
+        ("item/%2e%2e", "not_found"),
+        ("item/" + "a" * 5000, "not_found"),
+        ("all/video", "not_playable"),
+        ("nonsense", "not_playable"),
+        ("../../etc/passwd", "not_playable"),
+    ):
+        with pytest.raises(Unresolvable) as caught:
+            await play(hass, f"{ROOT}/{identifier}")
+        assert caught.value.translation_key == reason, identifier
 
 
 async def test_the_root_itself_is_not_played(
@@ -385,9 +412,10 @@ async def test_the_root_itself_is_not_played(
     assert caught.value.translation_key == "not_playable"
 
 
-@pytest.mark.parametrize(
-    "identifier",
-    [
+async def test_what_is_no_place_is_not_browsed(
+    hass: HomeAssistant, media: Path
+) -> None:
+    for identifier in (
         "nowhere",
         "all",
         "all/books",
@@ -398,13 +426,10 @@ async def test_the_root_itself_is_not_played(
         "all/video?node=",
         "Ä/ö",
         "a" * 5000,
-    ],
-)
-async def test_what_is_no_place_is_not_browsed(
-    hass: HomeAssistant, media: Path, identifier: str
-) -> None:
-    with pytest.raises(BrowseError):
-        await async_browse_media(hass, f"{ROOT}/{identifier}")
+    ):
+        with pytest.raises(BrowseError) as caught:
+            await async_browse_media(hass, f"{ROOT}/{identifier}")
+        assert caught.value.translation_key in {"not_found", "engine_error"}
 
 
 async def test_items_of_an_unplugged_disk_are_shown_but_not_played(

@@ -119,9 +119,9 @@ async def refused(share: Share, path: object) -> str:
     return str(result["errors"][CONF_PATH])
 
 
-@pytest.mark.parametrize("path", ["", "  ", "media", "./media", "~/media", "C:\\Films"])
-async def test_a_path_must_be_absolute(share: Share, path: str) -> None:
-    assert await refused(share, path) == "not_absolute"
+async def test_a_path_must_be_absolute(share: Share) -> None:
+    for path in ("", "  ", "media", "./media", "~/media", "C:\\Films"):
+        assert await refused(share, path) == "not_absolute"
 
 
 async def test_a_folder_must_exist(share: Share, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The lines on the page of system information."""
 
+import os
 from pathlib import Path
+import signal
 
 from homeassistant.config_entries import ConfigEntryDisabler
 from homeassistant.core import HomeAssistant
@@ -11,6 +13,8 @@ from pytest_homeassistant_custom_component.common import (
 )
 
 from custom_components.pemus.const import DOMAIN
+
+from .household import eventually
 
 
 async def test_the_state_of_the_engine_and_the_size_of_the_library_are_told(
@@ -27,6 +31,21 @@ async def test_the_state_of_the_engine_and_the_size_of_the_library_are_told(
         "songs": 3,
         "photos": 2,
     }
+
+
+async def test_an_engine_that_is_down_tells_only_that(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    assert await async_setup_component(hass, "system_health", {})
+    coordinator = entry.runtime_data
+    os.kill(coordinator.data.pid, signal.SIGKILL)
+    await eventually(hass, lambda: not coordinator.last_update_success)
+
+    assert await get_system_health_info(hass, DOMAIN) == {
+        "engine_state": "restarting",
+        "limited": False,
+    }
+    await eventually(hass, lambda: coordinator.last_update_success)
 
 
 async def test_a_home_that_is_disabled_has_no_engine(

@@ -71,9 +71,8 @@ async def async_remove_entry(hass: HomeAssistant, entry: PemusConfigEntry) -> No
 
 
 async def _async_stop(hass: HomeAssistant) -> None:
-    """Stop the engine, if there is one."""
-    if (engine := hass.data.pop(DATA_ENGINE, None)) is not None:
-        await engine.async_stop()
+    """Stop the engine; the next set-up makes another one."""
+    await hass.data.pop(DATA_ENGINE).async_stop()
 
 
 @callback

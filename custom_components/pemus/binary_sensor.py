@@ -13,6 +13,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import PemusConfigEntry
 from .entity import ShareEntity, async_add_share_entities
+from .p2p.models import ProblemKey
 
 # The coordinator pushes; nothing is asked for.
 PARALLEL_UPDATES = 0
@@ -45,5 +46,18 @@ class ShareSensor(ShareEntity, BinarySensorEntity):
     @property
     @override
     def is_on(self) -> bool | None:
-        """Return what the engine said last."""
-        return None if self.share is None else self.share.available
+        """Return what the engine said last, None while it has not looked yet.
+
+        A share begins as not available. It is off only when the engine says so by a problem: nobody wants to hear at
+        every start that their storage is gone.
+        """
+        if self.share is None:
+            return None
+        if self.share.available:
+            return True
+        missing = any(
+            problem.key is ProblemKey.SHARE_UNAVAILABLE
+            and problem.share == self.share_id
+            for problem in self.coordinator.data.problems
+        )
+        return False if missing else None
