@@ -20,6 +20,7 @@ MIB = 1024 * 1024
 BUFFER = 4 * MIB
 FILM_BYTES_S = 25_000_000 / 8
 WINDOW_S = 0.05
+RETRY_S = 1.0
 
 
 class Client:
@@ -157,7 +158,7 @@ def stalled(target: dict[str, Any], until: float) -> list[float]:
                 client.close()
         except OSError:
             failures += 1
-            time.sleep(0.05)
+            time.sleep(RETRY_S)
     return [failures]
 
 
