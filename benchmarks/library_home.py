@@ -34,6 +34,8 @@ REQUESTS = 200
 """In each round, of either kind."""
 PLACES = 600
 """So many places are known before they are asked for in random order."""
+IDLE_SECONDS = 10
+"""The engine is idle for a moment between finding files and reading them."""
 READ_TIMEOUT = 1800
 """Seconds to read 100,000 files."""
 MIB = 1024 * 1024
@@ -47,14 +49,20 @@ async def _wait_until_read(home: Home, files: int) -> float:
     """Return how long it took until the engine had found and read all files, in seconds."""
     start = time.monotonic()
     scan, found = "", 0
+    idle_since: float | None = None
     while time.monotonic() < start + READ_TIMEOUT:
         scan = (await home.get(f"/api/states/{SCAN_STATE}"))["state"]
         found = 0
         for sensor in COUNTS:
             count = (await home.get(f"/api/states/{sensor}"))["state"]
             found += int(count) if count.isdecimal() else 0
-        if scan == "idle" and found == files:
-            return time.monotonic() - start
+        now = time.monotonic()
+        if scan != "idle" or found != files:
+            idle_since = None
+        elif idle_since is None:
+            idle_since = now
+        elif now - idle_since > IDLE_SECONDS:
+            return idle_since - start
         await asyncio.sleep(1)
     raise SystemExit(
         f"the library is still {scan} after {READ_TIMEOUT} s, with {found} of {files} items"
