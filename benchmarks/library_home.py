@@ -19,8 +19,6 @@ import tempfile
 import time
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
-
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
@@ -28,7 +26,6 @@ import tree  # noqa: E402
 
 from demo.home import SCAN_STATE, Home, free_port  # noqa: E402
 
-ENGINE = "p2p/__main__.py"
 COUNTS = [f"sensor.demo_home_{kind}" for kind in ("videos", "songs", "photos")]
 REQUESTS = 200
 """In each round, of either kind."""
@@ -98,18 +95,15 @@ async def _round(ask: Callable[[str], Awaitable[Any]], what: list[str]) -> list[
 
 def _engine_rss(home: Home) -> dict[str, float]:
     """Return the resident memory of the engine, and of it with its children, in MiB."""
-    assert home.process is not None
-    for process in psutil.Process(home.process.pid).children(recursive=True):
-        if ENGINE in " ".join(process.cmdline()):
-            own = process.memory_info().rss
-            children = sum(
-                child.memory_info().rss for child in process.children(recursive=True)
-            )
-            return {
-                "engine_rss_mb": own / MIB,
-                "engine_with_children_rss_mb": (own + children) / MIB,
-            }
-    raise SystemExit("there is no engine")
+    engine = home.engine()
+    if engine is None:
+        raise SystemExit("there is no engine")
+    own = engine.memory_info().rss
+    children = sum(child.memory_info().rss for child in engine.children(recursive=True))
+    return {
+        "engine_rss_mb": own / MIB,
+        "engine_with_children_rss_mb": (own + children) / MIB,
+    }
 
 
 async def _measure(folder: Path, files: int, rounds: int) -> dict[str, Any]:

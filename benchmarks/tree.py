@@ -117,6 +117,7 @@ def _film() -> bytes:
         stream.width, stream.height, stream.pix_fmt = 64, 36, "yuv420p"
         for shade in (40, 120, 200):
             picture = Image.new("RGB", (64, 36), (shade, shade, shade))
-            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            frame = av.VideoFrame.from_image(picture)  # type: ignore[no-untyped-call]
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return out.getvalue()

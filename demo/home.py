@@ -20,8 +20,10 @@ import time
 from typing import Any, Self
 
 import aiohttp
+import psutil  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parent.parent
+ENGINE = str(Path("pemus", "p2p", "__main__.py"))
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8123
 USER = "demo"
@@ -32,9 +34,13 @@ START_TIMEOUT = 120
 """Seconds until Home Assistant answers; the first start on a slow machine compiles a lot of Python."""
 SETUP_TIMEOUT = 120
 """Seconds until PeMuS is loaded; it may have to make the engine's environment."""
+ENVIRONMENT_TIMEOUT = 120
+"""Seconds to make the engine's environment: some 60 MB to download."""
 LIBRARY_TIMEOUT = 90
 """Seconds until the sample library is read."""
 SCAN_STATE = "sensor.demo_home_scan"
+PATIENCE = 20
+"""Seconds that script/run waits for the library."""
 STOP_TIMEOUT = 30
 """Seconds that Home Assistant has for a clean stop, before it is killed."""
 POLL = 0.2
@@ -214,13 +220,40 @@ class Home:
             media_content_id=f"media-source://pemus/{node}".rstrip("/"),
         )
 
-    async def wait_for_library(self) -> None:
+    def engine(self) -> psutil.Process | None:
+        """Return the process of the engine, None if it does not run."""
+        for process in self.family():
+            with suppress(psutil.Error):
+                if any(part.endswith(ENGINE) for part in process.cmdline()):
+                    return process
+        return None
+
+    def family(self) -> list[psutil.Process]:
+        """Return all processes that Home Assistant started, and theirs."""
+        if self.process is None:
+            return []
+        with suppress(psutil.Error):
+            return list(psutil.Process(self.process.pid).children(recursive=True))
+        return []
+
+    async def wait_for_environment(self) -> bool:
+        """Wait until the engine runs in the environment that PeMuS makes for it; tell whether it does."""
+        own = str(self.folder / ".cache" / "pemus")
+        deadline = time.monotonic() + ENVIRONMENT_TIMEOUT
+        while time.monotonic() < deadline:
+            with suppress(psutil.Error):
+                engine = self.engine()
+                if engine is not None and engine.cmdline()[0].startswith(own):
+                    return True
+            await asyncio.sleep(POLL)
+        return False
+
+    async def wait_for_library(self, timeout: float = LIBRARY_TIMEOUT) -> None:
         """Wait until the engine has found and read all files. Raises HomeError."""
-        deadline = time.monotonic() + LIBRARY_TIMEOUT
+        deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             state = (await self.get(f"/api/states/{SCAN_STATE}"))["state"]
-            listing = await self.browse()
-            if state == "idle" and listing["children"]:
+            if state == "idle" and (await self.browse())["children"]:
                 return
             await asyncio.sleep(POLL)
         raise HomeError(f"the library is still {state}\n{self.last_lines()}")
@@ -407,6 +440,14 @@ async def _keep_running(home: Home, share: Path, name: str) -> None:
         await home.start()
         _say("Setting up PeMuS")
         await home.share(share, name)
+        if not await home.wait_for_environment():
+            _say(
+                "The engine has no environment of its own yet: Settings, Repairs say why"
+            )
+        _say("Reading the library")
+        with suppress(HomeError):
+            # A large one is read while it is looked at.
+            await home.wait_for_library(PATIENCE)
         sys.stdout.write(
             f"\n  Home Assistant   {home.url}/media-browser\n"
             f"  Login            {USER} / {PASSWORD}\n"

@@ -16,24 +16,17 @@ from screen import Screen
 
 from demo.home import Home
 
-ENGINE = str(Path("p2p", "__main__.py"))
 BACK_WITHIN = 5
 """Seconds from the death of the engine to the next answer."""
 GONE_WITHIN = 10
 """Seconds that an engine without a home may live."""
 
 
-def _family(home: Home) -> list[psutil.Process]:
-    """Return all processes that a home started."""
-    assert home.process is not None
-    return psutil.Process(home.process.pid).children(recursive=True)
-
-
 def _engine(home: Home) -> psutil.Process:
     """Return the process of the engine."""
-    found = [process for process in _family(home) if ENGINE in str(process.cmdline())]
-    assert len(found) == 1, found
-    return found[0]
+    found = home.engine()
+    assert found is not None, home.last_lines()
+    return found
 
 
 async def _wait_until_gone(family: list[psutil.Process]) -> None:
@@ -68,7 +61,8 @@ async def test_a_film_plays_on_while_the_engine_dies_and_comes_back(
     assert during.line * 40 == pytest.approx(during.time, abs=2)
     while time.monotonic() < killed + BACK_WITHIN:
         state = await home.get("/api/states/sensor.demo_home_engine")
-        if state["state"] == "running" and _engine(home).pid != engine.pid:
+        back = home.engine()
+        if state["state"] == "running" and back and back.pid != engine.pid:
             break
         await asyncio.sleep(0.1)
     assert _engine(home).pid != engine.pid
@@ -78,14 +72,14 @@ async def test_a_film_plays_on_while_the_engine_dies_and_comes_back(
 
 
 async def test_a_home_that_stops_leaves_no_process(doomed: Home) -> None:
-    family = _family(doomed)
+    family = doomed.family()
     assert _engine(doomed) in family
     await doomed.stop()
     assert [process for process in family if process.is_running()] == []
 
 
 async def test_an_engine_ends_by_itself_when_its_home_is_killed(doomed: Home) -> None:
-    family = _family(doomed)
+    family = doomed.family()
     assert _engine(doomed) in family
     await doomed.stop(signal.SIGKILL)
     await _wait_until_gone(family)
