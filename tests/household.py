@@ -18,6 +18,8 @@ from tests.p2p.media.make import film, photo, song
 
 PATIENCE = 20
 """Seconds. Only a test that fails waits that long."""
+PAUSE = 0.5
+"""Seconds without news, after which nothing more is expected."""
 
 
 def fill(folder: Path) -> Path:
@@ -85,14 +87,19 @@ async def eventually(hass: HomeAssistant, condition: Callable[[], bool]) -> None
 async def until_scanned(hass: HomeAssistant, entry: MockConfigEntry) -> None:
     """Wait until the library knows all that there is to know of every share."""
     coordinator = entry.runtime_data
+    seen, since = -1, 0.0
 
-    def scanned() -> bool:
+    def quiet() -> bool:
+        nonlocal seen, since
         status = coordinator.data
-        return (
+        if status.revision != seen or not (
             coordinator.last_update_success
             and status.scan_state is ScanState.IDLE
             and len(status.shares) == len(coordinator.config.shares)
             and all(known.last_scan and not known.scanning for known in status.shares)
-        )
+        ):
+            seen, since = status.revision, time.monotonic()
+        # Between looking through the folders and reading the files there is a pause.
+        return time.monotonic() > since + PAUSE
 
-    await eventually(hass, scanned)
+    await eventually(hass, quiet)
