@@ -7,15 +7,7 @@ from pathlib import Path
 import aiohttp
 
 from .codec import DecodeError, decode, encode
-from .models import (
-    ApiError,
-    Item,
-    Listing,
-    Node,
-    SearchQuery,
-    SearchResult,
-    Status,
-)
+from .models import ApiError, Item, Listing, Node, SearchQuery, SearchResult, Status
 
 TIMEOUT = aiohttp.ClientTimeout(total=60)
 
