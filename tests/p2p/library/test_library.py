@@ -249,6 +249,8 @@ async def test_everything_is_the_same_after_a_restart(running: Running) -> None:
     before = await running.items()
     revision = running.library.revision
     await running.restart()
+    await running.until(lambda: running.library.shares[0].available)
+    assert await running.items() == before
     await running.idle(3)
     assert await running.items() == before
     assert running.library.revision >= revision
@@ -593,24 +595,24 @@ async def test_a_share_on_a_disk_that_hangs_holds_up_nothing_else(
 ) -> None:
     """The disk hangs in `scandir`, which nothing can interrupt."""
     hung = threading.Event()
+    bad_root = tmp_path / "hung"
     real = os.scandir
 
     def scandir(what: Any) -> Any:
-        if isinstance(what, int) and os.readlink(f"/proc/self/fd/{what}").endswith(
-            "/hung"
+        if (
+            isinstance(what, int)
+            and Path(f"/proc/self/fd/{what}").readlink() == bad_root
         ):
             hung.wait(PATIENCE)
         return real(what)
 
-    (tmp_path / "hung").mkdir()
+    bad_root.mkdir()
     running.put("a.jpg")
     monkeypatch.setattr(os, "scandir", scandir)
     monkeypatch.setattr(shelf, "STOP_TIMEOUT", 0.2)
     try:
         one = running.config.shares[0]
-        bad = ShareConfig(
-            id="bad", path=str(tmp_path / "hung"), name="Bad", kinds=one.kinds
-        )
+        bad = ShareConfig(id="bad", path=str(bad_root), name="Bad", kinds=one.kinds)
         await running.library.start()
         await running.library.apply(EngineConfig(home_name="Home", shares=(bad, one)))
         await running.until(lambda: running.total == 1)

@@ -6,14 +6,7 @@ from hypothesis import given, strategies as st
 import pytest
 
 from p2p.library.ids import NONCE_SIZE, item_id, new_nonces, parse_item_id
-from p2p.library.names import (
-    LAST,
-    group_key,
-    is_left_out,
-    sort_key,
-    spaced,
-    stem_of,
-)
+from p2p.library.names import LAST, group_key, is_left_out, sort_key, spaced, stem_of
 
 
 @pytest.mark.parametrize(
@@ -28,7 +21,8 @@ from p2p.library.names import (
     ],
 )
 def test_names_are_sorted_as_people_expect(ordered: list[str]) -> None:
-    assert sorted(reversed(ordered), key=sort_key) == ordered
+    shuffled = ordered[1:] + ordered[:1]
+    assert sorted(shuffled, key=sort_key) == ordered
 
 
 def test_case_accents_and_unicode_forms_make_no_difference() -> None:
@@ -68,7 +62,8 @@ def test_keys_of_groups_are_the_same_for_spellings_of_one_name() -> None:
     )
     assert group_key("a", "b") != group_key("ab", "")
     assert group_key("a").isalnum()
-    assert group_key("a") == "4ba4ea58b3c4a2e0a3b6" or len(group_key("a")) == 20
+    # Part of node ids, which people keep: it never changes.
+    assert group_key("Queen", "Greatest Hits") == "966a9ff3510213a5b0e9"
 
 
 def test_scripts_without_spaces_get_some() -> None:

@@ -88,7 +88,7 @@ class Library:
             self._store,
             media,
             self._pictures,
-            shares=self._roots,
+            shares=self._readable,
             on_change=self._changed,
             on_items=self._items_changed,
         )
@@ -613,8 +613,9 @@ class Library:
             ).fetchone()
             for share, kind, count, size in db.execute(
                 """
-                SELECT folders.share, kind, count, size
-                FROM folders JOIN folder_kinds ON folder_kinds.folder = folders.number WHERE folders.path = ''
+                SELECT shares.number, kind, count, size
+                FROM shares JOIN folders ON folders.share = shares.number AND folders.path = ''
+                JOIN folder_kinds ON folder_kinds.folder = folders.number
                 """
             ):
                 counted = numbers.setdefault(share, {"size": 0})
@@ -675,11 +676,11 @@ class Library:
             name for name, shelf in self._shelves.items() if shelf.available
         )
 
-    def _roots(self) -> dict[int, str]:
+    def _readable(self) -> dict[int, str]:
         return {
             shelf.number: shelf.root
             for shelf in self._shelves.values()
-            if shelf.available
+            if shelf.readable
         }
 
 

@@ -31,7 +31,7 @@ from .store import Store, raise_revision
 
 SETTLE = 2.0
 """Seconds that a new or changed file must have been left alone before it is taken: it may still be copied."""
-BATCH = 20_000
+BATCH = 10_000
 """Differences that are written in one transaction at most, and ..."""
 BATCH_SECONDS = 2.0
 """... how long they wait at most, so that a slow disk's files show up one by one."""

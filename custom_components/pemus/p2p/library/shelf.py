@@ -18,6 +18,7 @@ from ..models import Counts, ProblemKey, ShareConfig
 from . import paths
 from .arrivals import Arrivals
 from .ledger import Row
+from .names import is_left_out
 from .scan import Ground, Outcome, RootUnavailable, Scan
 from .store import Store, StoreError
 from .summary import refresh
@@ -32,12 +33,16 @@ RETRY = 60
 """Seconds until the next try when the index could not be written or folders not be watched."""
 STOP_TIMEOUT = 5
 """Seconds that a scan may take to end when it is told to."""
+WATCH_TIMEOUT = 10
+"""Seconds that a scan waits for the watcher, which may have to look at many folders."""
+SCAN_ALONE = 30
+"""Seconds for which a scan of the whole share is left alone before the files it found so far are read beside it."""
 
 _SUMMARY_INTERVAL = 5
 _LOGGER = logging.getLogger(__name__)
 
-type _Identity = tuple[str, int, int] | None
-"""Real path, device and inode of a root; None if it is not there."""
+type _Identity = tuple[str, int, int, bool] | None
+"""Real path, device and inode of a root, and whether there is anything in it; None if it is not there."""
 
 
 class Shelf:
@@ -83,6 +88,7 @@ class Shelf:
         self._faults: set[str] = set()
         self._arrivals = Arrivals()
         self._watcher: Watcher | None = None
+        self._watching = asyncio.Event()
         self._full = True
         self._due: dict[str, float] = {}
         self._next_full = 0.0
@@ -91,7 +97,15 @@ class Shelf:
         """The real path of the root, as far as it is known."""
         self._identity: _Identity = None
         self._silent = False
+        self._scan_begun = 0.0
         self._folders_changed = True
+
+    @property
+    def readable(self) -> bool:
+        """Whether it is time to read files of this share."""
+        return self.available and (
+            not self.scanning or time.monotonic() > self._scan_begun + SCAN_ALONE
+        )
 
     def start(self) -> None:
         """Begin to work."""
@@ -176,11 +190,18 @@ class Shelf:
 
     async def _scan_everything(self) -> None:
         self._full = False
-        self._due.clear()
         self._next_full = time.time() + self.rescan_interval
         self._identity = await in_daemon(_identity, self.config.path)
         if self._identity is not None:
-            self.root = self._identity[0]
+            self.root, _, _, is_filled = self._identity
+            if is_filled:
+                # Files can be sent and browsed while they are compared with the index. Whether an empty root is one
+                # that was unplugged, the scan will tell.
+                self._set_available(True)
+            if self._watcher is None:
+                await self._watch_before_scan()
+        self._due.clear()
+        self._scan_begun = time.monotonic()
         self.scanning = True
         self.seen = 0
         self._on_change()
@@ -194,6 +215,14 @@ class Shelf:
             # What could not be watched may be by now.
             self._folders_changed |= self._watcher is None
 
+    async def _watch_before_scan(self) -> None:
+        """Watch the folders that are known from before, so that they need not be scanned once more afterwards."""
+        await self._rewatch()
+        if self._watcher is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_TIMEOUT):
+                    await self._watching.wait()
+
     async def _scan_folders(self, folders: list[str]) -> None:
         for folder in folders:
             del self._due[folder]
@@ -205,15 +234,16 @@ class Shelf:
         """Run a scan; return what came of it, None if the root is not there. Raises StoreError."""
         stop = self._stop = threading.Event()
         running = asyncio.ensure_future(in_daemon(self._scan, work, stop))
+        # Nobody asks one that is left behind how it ended.
+        running.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             outcome = await asyncio.shield(running)
         except asyncio.CancelledError:
             stop.set()
             await asyncio.wait([running], timeout=STOP_TIMEOUT)
-            if running.done():
-                running.exception()
             raise
         except RootUnavailable as err:
+            self._unwatch()
             self._set_available(False, str(err))
             return None
         self._set_available(True)
@@ -246,11 +276,15 @@ class Shelf:
             touched=lambda rows: self._in_loop(lambda: self._on_items(rows)),
         )
         try:
-            return work(scan)
-        finally:
+            outcome = work(scan)
+        except BaseException:
             # Also what was found before it ended early is to be seen.
             with contextlib.suppress(StoreError):
                 refresh(self._store, self.number)
+            raise
+        if outcome.differs:
+            refresh(self._store, self.number)
+        return outcome
 
     def _in_loop(self, callback: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):
@@ -273,16 +307,20 @@ class Shelf:
 
     async def _rewatch(self) -> None:
         """Watch the folders that there are now."""
+        folders = await in_daemon(self._known_folders)
+        if not folders:
+            return
         self._next_watch = time.time() + RETRY
         self._folders_changed = False
-        folders = await in_daemon(self._known_folders)
         before = self._watcher.folders if self._watcher else frozenset()
         if self._watcher is not None and folders == before:
             return
         old, current = self._watcher, None
+        self._watching.clear()
 
         def ready() -> None:
             if self._watcher is current:
+                self._watching.set()
                 self.limited_by = None
                 # What happened there until now was not seen.
                 for folder in folders - before:
@@ -298,6 +336,7 @@ class Shelf:
 
         def failed(setting: str | None) -> None:
             if self._watcher is current:
+                self._watching.set()
                 self._watcher = None
                 self.limited_by = setting
                 self._folders_changed = setting is None
@@ -335,6 +374,8 @@ def _identity(root: str) -> _Identity:
         real = os.path.realpath(root)
         with paths.opened_root(root) as descriptor:
             status = os.fstat(descriptor)
+            with os.scandir(descriptor) as entries:
+                is_filled = any(not is_left_out(entry.name) for entry in entries)
     except OSError:
         return None
-    return real, status.st_dev, status.st_ino
+    return real, status.st_dev, status.st_ino, is_filled
