@@ -15,7 +15,7 @@ import threading
 import time
 
 from ..models import Counts, ProblemKey, ShareConfig
-from . import paths
+from . import paths, watch
 from .arrivals import Arrivals
 from .ledger import Row
 from .names import is_left_out
@@ -23,7 +23,6 @@ from .scan import Ground, Outcome, RootUnavailable, Scan
 from .store import Store, StoreError
 from .summary import refresh
 from .threads import in_daemon
-from .watch import Watcher
 
 PROBE_INTERVAL = 10
 """Seconds between two looks at the root, which show that a disk was unplugged or came back."""
@@ -87,8 +86,9 @@ class Shelf:
         self._stop = threading.Event()
         self._faults: set[str] = set()
         self._arrivals = Arrivals()
-        self._watcher: Watcher | None = None
+        self._watcher: watch.Watcher | None = None
         self._watching = asyncio.Event()
+        self._unwatched_because = ""
         self._full = True
         self._due: dict[str, float] = {}
         self._next_full = 0.0
@@ -308,7 +308,7 @@ class Shelf:
     async def _rewatch(self) -> None:
         """Watch the folders that there are now."""
         folders = await in_daemon(self._known_folders)
-        if not folders:
+        if not folders or not watch.IS_POSSIBLE:
             return
         self._next_watch = time.time() + RETRY
         self._folders_changed = False
@@ -321,6 +321,7 @@ class Shelf:
         def ready() -> None:
             if self._watcher is current:
                 self._watching.set()
+                self._unwatched_because = ""
                 self.limited_by = None
                 # What happened there until now was not seen.
                 for folder in folders - before:
@@ -334,20 +335,29 @@ class Shelf:
             for folder in touched:
                 self.look_at(folder)
 
-        def failed(setting: str | None) -> None:
+        def failed(reason: str, setting: str | None) -> None:
             if self._watcher is current:
+                if reason != self._unwatched_because:
+                    _LOGGER.warning(
+                        "Changes in %s are not noticed at once: %s",
+                        self.config.path,
+                        reason,
+                    )
+                self._unwatched_because = reason
                 self._watching.set()
                 self._watcher = None
                 self.limited_by = setting
                 self._folders_changed = setting is None
                 self._on_change()
 
-        current = self._watcher = Watcher(
+        current = self._watcher = watch.Watcher(
             self.root,
             folders,
             ready=lambda: self._in_loop(ready),
             changed=lambda touched: self._in_loop(lambda: changed(touched)),
-            failed=lambda setting: self._in_loop(lambda: failed(setting)),
+            failed=lambda reason, setting: self._in_loop(
+                lambda: failed(reason, setting)
+            ),
         )
         current.start()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 import contextlib
-import logging
+from importlib.util import find_spec
 import os
 from pathlib import Path
 import threading
@@ -24,9 +24,11 @@ STEP = 200
 READY = 300
 """Milliseconds after which a quiet watcher says that it works."""
 
+IS_POSSIBLE = find_spec("watchfiles") is not None
+"""Whether the library that does it is there. Without it, changes are found by the periodic scans."""
+
 _FOLLOWED = EXTENSIONS.keys() | SUBTITLE_EXTENSIONS
 _SETTINGS = ("max_user_watches", "max_user_instances")
-_LOGGER = logging.getLogger(__name__)
 
 
 class Watcher:
@@ -39,12 +41,12 @@ class Watcher:
         *,
         ready: Callable[[], None],
         changed: Callable[[set[str]], None],
-        failed: Callable[[str | None], None],
+        failed: Callable[[str, str | None], None],
     ) -> None:
         """Watch `folders`, paths below the root of a share.
 
         `ready` is called once all are watched, `changed` with folders to scan again, and `failed` at most once, after
-        which nothing more comes: with the name of the system's setting that is too low, or None for other reasons.
+        which nothing more comes: with the reason, and the name of the system's setting that is too low if that is why.
         """
         self.folders = frozenset(folders)
         self._root = root
@@ -65,10 +67,9 @@ class Watcher:
     def _run(self) -> None:
         try:
             self._watch()
-        except ImportError:
-            self._fail(None, "the library watchfiles is missing")
         except Exception as err:  # noqa: BLE001 - the library raises whatever the system says
-            self._fail(limit_of(str(err)), str(err))
+            if not self._stop.is_set():
+                self._failed(str(err), limit_of(str(err)))
 
     def _watch(self) -> None:
         from watchfiles import Change, watch
@@ -120,13 +121,6 @@ class Watcher:
         # Of all other names, only those of folders matter.
         is_folder = below in self.folders if deleted else os.path.isdir(path)  # noqa: PTH112 - a link is no folder here
         return folder if is_folder else None
-
-    def _fail(self, setting: str | None, reason: str) -> None:
-        if not self._stop.is_set():
-            _LOGGER.warning(
-                "Changes in %s are not noticed at once: %s", self._root, reason
-            )
-            self._failed(setting)
 
 
 def limit_of(reason: str) -> str | None:
