@@ -244,6 +244,9 @@ class Library:
                     await self._add(share)
             if before != config:
                 await self._in_pool(self._raise_revision)
+            # Whoever asks next is told what the index knows, not that there is nothing yet.
+            with contextlib.suppress(StoreError):
+                await self._in_pool(self._read_state)
             self._changed()
 
     def rescan(self, share: str | None = None) -> None:
