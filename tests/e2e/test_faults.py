@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
+import os
 from pathlib import Path
 import signal
 import time
@@ -14,10 +16,10 @@ import pytest
 import pytest_asyncio
 from screen import Screen
 
-from demo.home import Home
+from demo.home import Home, HomeError
 
 BACK_WITHIN = 5
-"""Seconds from the death of the engine to the next answer."""
+"""Seconds from the death of the engine to the next answer, on a machine that does nothing else."""
 GONE_WITHIN = 10
 """Seconds that an engine without a home may live."""
 
@@ -27,6 +29,23 @@ def _engine(home: Home) -> psutil.Process:
     found = home.engine()
     assert found is not None, home.last_lines()
     return found
+
+
+async def _wait_for_listing(home: Home, dead: int) -> float:
+    """Wait until another engine than the dead one answers; return when it did."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(HomeError):
+            listing = await home.browse("all/video/recent")
+            if _engine(home).pid != dead and listing["children"]:
+                return time.monotonic()
+        await asyncio.sleep(0.1)
+    raise AssertionError(home.last_lines())
+
+
+def _load() -> float:
+    """Return how many times slower than alone a process is now, because of all that others compute."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 async def _wait_until_gone(family: list[psutil.Process]) -> None:
@@ -54,19 +73,14 @@ async def test_a_film_plays_on_while_the_engine_dies_and_comes_back(
     engine = _engine(home)
     engine.kill()
     killed = time.monotonic()
+    listed = asyncio.create_task(_wait_for_listing(home, engine.pid))
     # To a part that is not loaded yet: the range is sent without the engine.
     await screen.video.evaluate("(video) => { video.currentTime = 30; }")
     during = await screen.wait_for_video("!video.seeking && video.currentTime > 31")
     assert during.frames > before.frames
     assert during.line * 40 == pytest.approx(during.time, abs=2)
-    while time.monotonic() < killed + BACK_WITHIN:
-        state = await home.get("/api/states/sensor.demo_home_engine")
-        back = home.engine()
-        if state["state"] == "running" and back and back.pid != engine.pid:
-            break
-        await asyncio.sleep(0.1)
-    assert _engine(home).pid != engine.pid
-    assert (await home.browse("all/video/recent"))["children"]
+    took = await listed - killed
+    assert took < BACK_WITHIN * _load()
     after = await screen.wait_for_video("video.currentTime > 34")
     assert after.frames > during.frames
 
