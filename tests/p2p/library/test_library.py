@@ -100,6 +100,19 @@ class Running:
             lambda: self.library.scan_state is ScanState.IDLE and self._nothing_to_do()
         )
 
+    @property
+    def told(self) -> set[str]:
+        """All items that were named as changed."""
+        return {each for named in self.named if named for each in named}
+
+    async def quiet(self) -> int:
+        """Wait until nothing changes any more; return the revision."""
+        revision = -1
+        while revision != self.library.revision:
+            revision = self.library.revision
+            await asyncio.sleep(1)
+        return revision
+
     def _nothing_to_do(self) -> bool:
         with self.library._store.read() as db:
             return (
@@ -256,6 +269,68 @@ async def test_everything_is_the_same_after_a_restart(running: Running) -> None:
     assert running.library.revision >= revision
 
 
+async def test_files_are_read_again_when_more_can_be_read(running: Running) -> None:
+    media_files(running.root)
+    known = running.media.capabilities
+    running.media.capabilities = known | {"mutagen": None}
+    await running.start()
+    await running.idle(3)
+    before = await running.items()
+    running.media.capabilities = known
+    running.named.clear()
+    await running.restart()
+    await running.idle(3)
+    read = {each.id for each in before.values()}
+    await running.until(lambda: read <= running.told)
+    assert await running.items() == before
+
+
+async def test_a_disk_that_goes_while_it_is_read_makes_no_file_faulty(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "PROBE_INTERVAL", 0.2)
+    media_files(running.root)
+    real = running.media.read
+
+    async def unplugging(*args: Any, **kwargs: Any) -> Any:
+        if running.root.exists():
+            running.root.rename(running.folder / "unplugged")
+        return await real(*args, **kwargs)
+
+    running.media.read = unplugging  # type: ignore[method-assign]
+    await running.start()
+    await running.until(lambda: not running.root.exists())
+    await running.until(lambda: not running.library.shares[0].available)
+    assert {each.fault for each in (await running.items()).values()} == {None}
+    running.media.read = real  # type: ignore[method-assign]
+    (running.folder / "unplugged").rename(running.root)
+    await running.idle(3)
+    items = await running.items()
+    assert {each.fault for each in items.values()} == {None}
+    assert items["Films/Film.mp4"].width == 320
+
+
+async def test_new_files_are_found_while_many_others_wait_to_be_read(
+    running: Running,
+) -> None:
+    for number in range(20):
+        running.put(f"{number}.jpg")
+    blocked = asyncio.Event()
+    real = running.media.read
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        await asyncio.wait_for(blocked.wait(), 3)
+        return await real(*args, **kwargs)
+
+    running.media.read = slow  # type: ignore[method-assign]
+    await running.start()
+    await running.until(lambda: running.total == 20)
+    assert (await running.library.search(SearchQuery(text="13"))).items
+    await running.until(lambda: running.library.scan_state is ScanState.READING)
+    blocked.set()
+    await running.idle(20)
+
+
 # Changes while it runs.
 
 
@@ -295,8 +370,8 @@ async def test_renames_and_removals_are_seen(running: Running) -> None:
     await running.until(lambda: running.total == 1)
     (after,) = (await running.items()).values()
     assert (after.folder, after.id) == ("c", before["a/one.jpg"].id)
-    told = {each for named in running.named if named for each in named}
-    assert told >= {before["a/one.jpg"].id, before["b/two.jpg"].id}
+    changed = {before["a/one.jpg"].id, before["b/two.jpg"].id}
+    await running.until(lambda: changed <= running.told)
     with pytest.raises(NotFound):
         await running.library.file(before["b/two.jpg"].id)
 
@@ -312,7 +387,7 @@ async def test_subtitles_that_come_later_are_seen(running: Running) -> None:
     async with asyncio.timeout(PATIENCE):
         while not (await running.library.item(film.id)).subtitles:
             await asyncio.sleep(0.1)
-    assert film.id in {each for named in running.named if named for each in named}
+    await running.until(lambda: film.id in running.told)
 
 
 async def test_news_are_told_a_few_times_a_second_at_most(running: Running) -> None:
@@ -549,7 +624,7 @@ async def test_a_configuration_is_applied_by_its_differences(
     assert running.library.shares[0].last_scan == scanned
     assert (await running.items())["a.jpg"] == before["a.jpg"]
     assert [each.id for each in running.library.shares] == ["one", "two"]
-    revision = running.library.revision
+    revision = await running.quiet()
     await running.library.apply(
         EngineConfig(home_name="Other", shares=(renamed, two), rescan_interval=60)
     )

@@ -46,14 +46,11 @@ def renew_words(db: sqlite3.Connection, rows: Sequence[int]) -> None:
 
 def make_findable(store: Store, share: int) -> bool:
     """Make some new items of a share findable, after which they wait to be read; return whether there were any."""
+    with store.read() as db:
+        if not _new(db, share)[1]:
+            return False
     with store.write() as db:
-        (mark,) = db.execute(
-            "SELECT worded FROM shares WHERE number = ?", (share,)
-        ).fetchone()
-        rows = db.execute(
-            "SELECT row, kind, name_sort, mtime_ns FROM items WHERE row > ? AND share = ? ORDER BY row LIMIT ?",
-            (mark, share, BATCH),
-        ).fetchall()
+        mark, rows = _new(db, share)
         if not rows:
             return False
         bounds = (mark, rows[-1][0], share)
@@ -64,6 +61,22 @@ def make_findable(store: Store, share: int) -> bool:
         )
         db.execute("UPDATE shares SET worded = ? WHERE number = ?", bounds[1:])
     return True
+
+
+def _new(
+    db: sqlite3.Connection, share: int
+) -> tuple[int, list[tuple[int, int, str, int]]]:
+    """Return the mark of a share, and what is to be sorted of the next items behind it."""
+    found = db.execute(
+        "SELECT worded FROM shares WHERE number = ?", (share,)
+    ).fetchone()
+    if found is None:
+        return 0, []
+    rows = db.execute(
+        "SELECT row, kind, name_sort, mtime_ns FROM items WHERE row > ? AND share = ? ORDER BY row LIMIT ?",
+        (found[0], share, BATCH),
+    ).fetchall()
+    return found[0], rows
 
 
 def _sorted(

@@ -221,7 +221,15 @@ class Library:
         self._pool.shutdown(wait=False)
 
     async def apply(self, config: EngineConfig) -> None:
-        """Work with this configuration from now on; what is the same in it goes on undisturbed."""
+        """Work with this configuration from now on; what is the same in it goes on undisturbed. Raises Unavailable."""
+        try:
+            await self._apply(config)
+        except StoreError as err:
+            raise Unavailable(f"the index cannot be written: {err}") from err
+        finally:
+            self._changed()
+
+    async def _apply(self, config: EngineConfig) -> None:
         async with self._applying:
             before, self._config = self._config, config
             wanted = {share.id: share for share in config.shares}
@@ -457,16 +465,19 @@ class Library:
 
     def _write_changed(self, located: Located, found: os.stat_result) -> None:
         with self._store.write() as db:
-            (folder, kind) = db.execute(
-                "SELECT folder, kind FROM items WHERE row = ?", (located.row,)
+            known = db.execute(
+                "SELECT folder, kind FROM items WHERE row = ? AND nonce = ?",
+                (located.row, located.nonce),
             ).fetchone()
+            if known is None:
+                return
             file = File(
-                folder,
+                known[0],
                 located.name,
                 found.st_size,
                 fit(found.st_mtime_ns),
                 fit(found.st_ino),
-                kind,
+                known[1],
             )
             change(db, located.row, file)
             renew_words(db, [located.row])

@@ -122,27 +122,40 @@ class Reading:
         self._wake.set()
 
     async def _work(self) -> None:
-        """Do all that is to do."""
-        for share in list(self._shares()):
-            while await in_daemon(make_findable, self._store, share):
-                self._begin()
-                self._stale.add(share)
-        await self._summarize()
-        self.done = 0
-        self.total = await in_daemon(self._count, list(self._shares()))
-        while items := await in_daemon(self._next, FACTS, self._shares()):
-            self._begin()
-            await self._read(items)
-        await self._summarize()
-        while items := await in_daemon(self._next, PICTURE, self._shares()):
-            if self._pictures.size >= BACKGROUND_SIZE:
+        """Do all that is to do: what lets people find things first, pictures last, and what is new before what waits."""
+        self.done = self.total = 0
+        while True:
+            await self._make_findable()
+            if items := await in_daemon(self._next, FACTS, self._shares()):
+                await self._read(items)
+            elif self._pictures.size < BACKGROUND_SIZE and (
+                items := await in_daemon(self._next, PICTURE, self._shares())
+            ):
+                await self._make_pictures(items)
+            else:
                 break
-            self._begin()
-            await self._make_pictures(items)
+            self._on_change()
+            if time.monotonic() - self._summarized > SUMMARY_SECONDS:
+                await self._summarize()
         self.full = False
         await self._summarize()
         self.active = False
         self._on_change()
+
+    async def _make_findable(self) -> None:
+        shares = list(self._shares())
+        found = False
+        for share in shares:
+            while await in_daemon(make_findable, self._store, share):
+                self._begin()
+                self._stale.add(share)
+                found = True
+        if found:
+            await self._summarize()
+        if found or not self.total:
+            self.total = self.done + await in_daemon(self._count, shares)
+        if self.total > self.done:
+            self._begin()
 
     def _begin(self) -> None:
         if not self.active:
@@ -165,9 +178,6 @@ class Reading:
         await in_daemon(self._record, found, skipped)
         self._stale.update(each.item.share for each in found)
         self._on_items([(each.item.row, each.item.nonce) for each in found])
-        self._on_change()
-        if time.monotonic() - self._summarized > SUMMARY_SECONDS:
-            await self._summarize()
 
     async def _facts(self, item: Located) -> MediaFacts | None:
         """Read a file; return None if it is not the one that the index knows, before or after."""
@@ -195,7 +205,6 @@ class Reading:
             self.done += 1
             self._stale.add(item.share)
             await in_daemon(self._record_picture, item, made)
-        self._on_change()
 
     async def _make_picture(self, item: Located) -> bool | None:
         """Make a picture; return whether there is one, None if that is not known."""
@@ -224,6 +233,8 @@ class Reading:
         """Let lists and counts follow."""
         while await in_daemon(self._group):
             pass
+        if not self._stale:
+            return
         for share in self._stale & self._shares().keys():
             await in_daemon(refresh, self._store, share)
         self._stale.clear()
