@@ -17,6 +17,7 @@ from homeassistant import bootstrap, runner
 from homeassistant.components.http.auth import async_sign_path
 from homeassistant.components.http.config import async_get_and_load_store
 from homeassistant.core import HomeAssistant
+from homeassistant.helpers.start import async_at_started
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 # Only now can they be found.
@@ -101,7 +102,12 @@ async def serve(config: Path, port: int, files: list[Path]) -> int:
     store = await async_get_and_load_store(hass)
     if store.pending is not None:
         await store.async_promote_pending()
-    print(json.dumps(publish(hass, files, folders)), flush=True)
+    addresses = publish(hass, files, folders)
+
+    async def started(_: HomeAssistant) -> None:
+        print(json.dumps(addresses), flush=True)
+
+    async_at_started(hass, started)
     listen_to_commands()
     return await hass.async_run()
 
