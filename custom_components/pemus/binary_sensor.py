@@ -51,9 +51,7 @@ class ShareSensor(ShareEntity, BinarySensorEntity):
         A share begins as not available. It is off only when the engine says so by a problem: nobody wants to hear at
         every start that their storage is gone.
         """
-        if self.share is None:
-            return None
-        if self.share.available:
+        if self.share is not None and self.share.available:
             return True
         missing = any(
             problem.key is ProblemKey.SHARE_UNAVAILABLE
