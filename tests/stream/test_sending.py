@@ -363,7 +363,7 @@ async def test_too_many_open_files_are_503_and_pass(
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         filler = []
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, limits[1]))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + 5, limits[1]))
             with contextlib.suppress(OSError):
                 while True:
                     filler.append(os.open("/dev/null", os.O_RDONLY))
