@@ -66,7 +66,7 @@ LOCAL_FILE_SYSTEMS: frozenset[int] = frozenset(
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _CACHESTAT: Final = 451
 """Number of cachestat(2) on every architecture. Linux before 6.5 has none, and some sandboxes refuse it."""
-_STRETCH: Final = 128 * 1024
+_STRETCH: Final = 512 * 1024
 _PAGE: Final = mmap.PAGESIZE
 
 
@@ -150,7 +150,7 @@ class OpenFile:
         """Tell whether these bytes are in the page cache. May be called in the event loop: it never waits for the disk.
 
         A page counts as cached from the moment it is asked of the disk. One byte is therefore looked at in every
-        stretch of the length that disks read ahead; where it has not arrived yet, that is noticed.
+        stretch of the length that disks are asked for at once; where it has not arrived yet, that is noticed.
         """
         _window.offset, _window.length = span.start, len(span)
         if _libc.syscall(_CACHESTAT, self.fd, _window_pointer, _cached_pointer, 0):

@@ -8,7 +8,7 @@ and one that is being prepared.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 import os
 from typing import ClassVar, Final
@@ -21,7 +21,7 @@ FIRST_WINDOW: Final = 1024 * 1024
 """Bytes that are made resident before the first one is sent: few, so that a film starts soon."""
 WINDOW: Final = 4 * 1024 * 1024
 TURN: Final = 2 * 1024 * 1024
-"""Bytes that all clients together may take before the event loop turns to other things."""
+"""Bytes that several clients together may take before the event loop turns to other things."""
 MIN_BURST: Final = 128 * 1024
 """Bytes that each client may take then, however many there are."""
 CHUNK: Final = 256 * 1024
@@ -56,38 +56,29 @@ class SendfileSender:
         self._workers = workers
         self._resident: Span | None = resident
         self._upcoming: asyncio.Future[None] | None = None
+        self._position = 0
 
     async def write(self, data: bytes) -> None:
         """Send literal bytes."""
         view = memoryview(data)
         await self._push(
             lambda start, stop: os.write(self._socket, view[start:stop]),
-            Span(0, len(data)),
+            iter((Span(0, len(data)),)),
         )
 
     async def send(self, span: Span) -> None:
         """Send bytes of the file."""
         window, self._resident = self._resident, None
         if window is None or window.start != span.start:
-            window = Span(span.start, min(span.start + WINDOW, span.stop))
+            window = self._window(span.start, span.stop)
             await self._prepare(window)
         while True:
-            if window.stop == span.stop:
-                await self._sendfile(window)
+            await self._push(self._sendfile, self._resident_windows(window, span.stop))
+            if self._upcoming is None:
                 return
-            middle = (window.start + window.stop) // 2
-            await self._sendfile(Span(window.start, middle))
-            following = Span(window.stop, min(window.stop + WINDOW, span.stop))
-            if not self._file.is_resident(following):
-                self._upcoming = self._prepare(following)
-            await self._sendfile(Span(middle, window.stop))
-            if self._upcoming is not None:
-                await self._upcoming
-                self._upcoming = None
-            else:
-                # A client may take bytes as fast as they come; others have their turn nevertheless.
-                await asyncio.sleep(0)
-            window = following
+            await self._upcoming
+            self._upcoming = None
+            window = self._window(self._position, span.stop)
 
     def close(self) -> None:
         """Close the duplicate."""
@@ -101,36 +92,57 @@ class SendfileSender:
             self._file.facts.device, partial(self._file.make_resident, window)
         )
 
-    async def _sendfile(self, span: Span) -> None:
-        await self._push(
-            lambda start, stop: os.sendfile(
-                self._socket, self._file.fd, start, stop - start
-            ),
-            span,
-        )
-        self._file.check()
+    @staticmethod
+    def _window(start: int, stop: int) -> Span:
+        return Span(start, min(start + WINDOW, stop))
 
-    async def _push(self, attempt: Callable[[int, int], int], span: Span) -> None:
-        """Call `attempt` whenever the socket takes bytes, until it has taken all of them."""
-        start = span.start
+    def _resident_windows(self, window: Span, stop: int) -> Iterator[Span]:
+        """Yield this window and those after it that are in memory, and have the first that is not brought there."""
+        while True:
+            following = self._window(window.stop, stop)
+            if len(following) and not self._file.is_resident(following):
+                self._upcoming = self._prepare(following)
+            yield window
+            self._file.check()
+            self._position = window.stop
+            if self._upcoming is not None or not len(following):
+                return
+            window = following
+
+    def _sendfile(self, start: int, stop: int) -> int:
+        return os.sendfile(self._socket, self._file.fd, start, stop - start)
+
+    async def _push(
+        self, attempt: Callable[[int, int], int], spans: Iterator[Span]
+    ) -> None:
+        """Call `attempt` whenever the socket takes bytes, until it has taken all spans."""
         future: asyncio.Future[None] = self._loop.create_future()
+        span = next(spans)
+        start = span.start
 
         def pump() -> None:
-            nonlocal start
             if future.done():
                 return
-            burst = max(TURN // SendfileSender._count, MIN_BURST)
             try:
-                count = attempt(start, min(start + burst, span.stop))
+                step()
             except BlockingIOError:
-                return
-            except OSError as err:
+                pass
+            except (OSError, FileChanged) as err:
                 future.set_exception(err)
-                return
-            start += count
+
+        def step() -> None:
+            nonlocal span, start
+            alone = SendfileSender._count == 1
+            burst = WINDOW if alone else max(TURN // SendfileSender._count, MIN_BURST)
+            count = attempt(start, min(start + burst, span.stop))
             if not count:
-                future.set_exception(FileChanged())
-            elif start == span.stop:
+                raise FileChanged
+            start += count
+            if start < span.stop:
+                return
+            if following := next(spans, None):
+                span, start = following, following.start
+            else:
                 future.set_result(None)
 
         pump()
