@@ -1,0 +1,585 @@
+"""The engine's one libtorrent session, driven by asyncio: the only module that drives libtorrent.
+
+libtorrent writes a byte into a socket when it has news; the event loop then takes its alerts and calls the listener of
+the torrent that they are about. Calls into libtorrent only queue work for its own thread, with few exceptions, which are
+made in a thread of their own.
+
+Disk I/O is libtorrent's `posix` kind: with any other a piece may be reported as finished before it can be read, and a
+player would be sent zeros. A wrong name of a kind is accepted silently, so the session looks at what really runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+import ipaddress
+import logging
+import os
+from pathlib import Path
+import socket
+import time
+from typing import Final, Protocol
+
+import libtorrent as lt
+
+from .metainfo import Metainfo
+
+ANSWER_TIMEOUT: Final = 10.0
+"""Seconds for libtorrent to add or remove a torrent, or to open its ports."""
+CLOSE_TIMEOUT: Final = 3.0
+STATS_INTERVAL: Final = 1.0
+"""Seconds between two looks at rates and peers, while there are torrents."""
+
+_DISK_IO: Final = "posix_disk_io_constructor"
+_FORCED: Final = 0
+_RC4: Final = 2
+_SOCKET_BUFFER: Final = 4 * 1024 * 1024
+_NORMAL: Final = 4
+_TOP: Final = 7
+_ALERTS: Final = (
+    lt.alert_category.error
+    | lt.alert_category.status
+    | lt.alert_category.piece_progress
+    | lt.alert_category.connect
+    | lt.alert_category.storage
+    | lt.alert_category.port_mapping
+)
+_ALERT_QUEUE: Final = 20_000
+_FLAGS: Final = (
+    lt.torrent_flags.update_subscribe
+    | lt.torrent_flags.apply_ip_filter
+    | lt.torrent_flags.duplicate_is_error
+    | lt.torrent_flags.disable_dht
+    | lt.torrent_flags.disable_lsd
+    | lt.torrent_flags.disable_pex
+)
+_LOCAL_NETWORKS: Final = (
+    ("10.0.0.0", "10.255.255.255"),
+    ("127.0.0.0", "127.255.255.255"),
+    ("169.254.0.0", "169.254.255.255"),
+    ("172.16.0.0", "172.31.255.255"),
+    ("192.168.0.0", "192.168.255.255"),
+    ("::1", "::1"),
+    ("fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ("fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+)
+_ALL_V4: Final = ("0.0.0.0", "255.255.255.255")  # noqa: S104 - a range, nothing is bound
+_ALL_V6: Final = ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class SessionError(Exception):
+    """The session cannot run, or did not do what it was asked to. The message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSettings:
+    """What of the session can be set, while it runs too."""
+
+    listen: tuple[str, ...] = ("0.0.0.0:0", "[::]:0")
+    """Addresses and TCP ports; port 0 lets the system choose."""
+    upload_limit: int = 0
+    """Bytes per second of all torrents together; 0 for none."""
+    download_limit: int = 0
+    connections: int = 200
+    lan_exempt: bool = True
+    """Whether the limits leave peers of the local network alone."""
+    port_mapping: bool = False
+    """Whether to ask the router for a port (UPnP, NAT-PMP)."""
+    stun_server: str = ""
+    """`host:port` that tells WebRTC its public address; none is needed within one network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStats:
+    """What the session does at present."""
+
+    upload_rate: float = 0.0
+    """Bytes of files per second."""
+    download_rate: float = 0.0
+    uploaded: int = 0
+    """Bytes of files since the session began."""
+    downloaded: int = 0
+    peers: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorrentStatus:
+    """What one torrent does at present."""
+
+    upload_rate: int = 0
+    download_rate: int = 0
+    uploaded: int = 0
+    downloaded: int = 0
+    peers: int = 0
+
+
+class Listener(Protocol):
+    """Is told what happens to one torrent, in the event loop."""
+
+    def piece_finished(self, index: int) -> None:
+        """Take note that a piece was verified, and can be read from the file."""
+
+    def peer_connected(self) -> None:
+        """Take note that there is one more peer."""
+
+    def peer_lost(self) -> None:
+        """Take note that there is one peer less."""
+
+    def failed(self, message: str) -> None:
+        """Take note that the torrent does nothing any more. It remains to be removed."""
+
+
+class Torrent:
+    """One torrent of the session."""
+
+    def __init__(
+        self,
+        session: Session,
+        handle: lt.torrent_handle,
+        meta: Metainfo,
+        label: str,
+        listener: Listener,
+    ) -> None:
+        """Take over a torrent that libtorrent has added."""
+        self.meta = meta
+        self.label = label
+        """What the log calls it: the item's name."""
+        self.listener = listener
+        self.status = TorrentStatus()
+        self._session = session
+        self._handle = handle
+        self._wanted: dict[int, int] = {}
+        self._removed = False
+
+    def want(self, deadlines: Mapping[int, int]) -> None:
+        """Ask for these pieces, each within so many milliseconds from now, and for no others any more."""
+        if self._removed:
+            return
+        if dropped := [index for index in self._wanted if index not in deadlines]:
+            for index in dropped:
+                self._handle.reset_piece_deadline(index)
+        changed = [(index, 0) for index in dropped]
+        changed += [(index, _TOP) for index in deadlines if index not in self._wanted]
+        if changed:
+            self._handle.prioritize_pieces(changed)
+        for index, milliseconds in deadlines.items():
+            if self._wanted.get(index) != milliseconds:
+                self._handle.set_piece_deadline(index, milliseconds, 0)
+        self._wanted = dict(deadlines)
+
+    def connect(self, host: str, port: int) -> None:
+        """Connect to a peer by TCP. Raises ValueError for what is no address."""
+        address = str(ipaddress.ip_address(host))
+        if not 0 < port < 65536:
+            raise ValueError(f"{port} is no port")
+        if not self._removed:
+            self._handle.connect_peer((address, port))
+
+    def add_tracker(self, url: str) -> None:
+        """Announce to a tracker from now on."""
+        if not self._removed:
+            self._handle.add_tracker({"url": url, "tier": 0})
+
+    def remove_trackers(self) -> None:
+        """Announce to nobody any more."""
+        if not self._removed:
+            self._handle.replace_trackers([])
+
+    def reannounce(self) -> None:
+        """Announce at once, however short ago that was."""
+        if not self._removed:
+            self._handle.force_reannounce(0, -1, lt.torrent_handle.ignore_min_interval)
+
+    def limit_upload(self, bytes_s: int) -> None:
+        """Send at most so many bytes per second; 0 for no limit."""
+        if not self._removed:
+            self._handle.set_upload_limit(bytes_s)
+
+    async def remove(self) -> None:
+        """Hang up on all peers and forget the torrent; its file stays. Returns when libtorrent has let go of it."""
+        if not self._removed:
+            self._removed = True
+            await self._session.remove(self)
+
+
+class Session:
+    """All torrents of the engine."""
+
+    def __init__(self, settings: SessionSettings) -> None:
+        """Prepare a session. `open` makes one that runs."""
+        self._settings = settings
+        self._stats = SessionStats()
+        self._stats_at = 0.0
+        self._torrents: dict[str, Torrent] = {}
+        self._adding: dict[str, asyncio.Future[lt.torrent_handle]] = {}
+        self._removing: dict[str, asyncio.Future[None]] = {}
+        self._listening: asyncio.Future[int] | None = None
+        self._counters: asyncio.Future[Mapping[str, int]] | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._session: lt.session | None = None
+        self._loop = asyncio.get_running_loop()
+        self._reading, self._writing = socket.socketpair()
+        self._on_stats: Callable[[], None] = lambda: None
+        self.port = 0
+        """TCP port, the same for all addresses; 0 when nobody can connect from outside."""
+
+    @classmethod
+    async def open(
+        cls, settings: SessionSettings, *, on_stats: Callable[[], None] = lambda: None
+    ) -> Session:
+        """Start a session. `on_stats` is called when `stats` is new. Raises SessionError."""
+        self = cls(settings)
+        self._on_stats = on_stats
+        loop = self._loop
+        self._reading.setblocking(False)
+        self._writing.setblocking(False)
+        parameters = lt.session_params()
+        parameters.disk_io_constructor = _DISK_IO
+        parameters.settings = self._pack(settings)
+        self._listening = loop.create_future()
+        self._counters = loop.create_future()
+        try:
+            self._session = await asyncio.to_thread(lt.session, parameters)
+            loop.add_reader(self._reading, self._take_alerts)
+            self._session.set_alert_fd(self._writing.fileno())
+            self._exempt(self._session, settings)
+            self._session.post_session_stats()
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                counters = await self._counters
+                if settings.listen:
+                    self.port = await self._listening
+        except TimeoutError:
+            await self.close()
+            raise SessionError("libtorrent does not start") from None
+        except BaseException:
+            await self.close()
+            raise
+        if counters["disk.num_running_threads"]:
+            await self.close()
+            raise SessionError("libtorrent does not use the disk as it was told to")
+        return self
+
+    @property
+    def stats(self) -> SessionStats:
+        """Return rates and counts, which are renewed every second while there are torrents."""
+        return self._stats
+
+    def apply(self, settings: SessionSettings) -> None:
+        """Change settings; what runs goes on."""
+        if settings == self._settings or self._session is None:
+            return
+        former, self._settings = self._settings, settings
+        pack = self._pack(settings)
+        if former.listen == settings.listen:
+            # Only new addresses make it close and open its ports.
+            del pack["listen_interfaces"]
+        self._session.apply_settings(pack)
+        self._exempt(self._session, settings)
+
+    async def seed(
+        self, meta: Metainfo, path: Path, label: str, listener: Listener
+    ) -> Torrent:
+        """Serve a complete file that nothing may write to.
+
+        Upload mode is what keeps libtorrent from writing when it finds that the file is not what the hashes say, and it
+        stays in it only if it is not auto-managed.
+        """
+        parameters = self._parameters(meta, path)
+        parameters.flags = (
+            _FLAGS | lt.torrent_flags.seed_mode | lt.torrent_flags.upload_mode
+        )
+        return await self._add(parameters, meta, label, listener)
+
+    async def fetch(
+        self,
+        meta: Metainfo,
+        path: Path,
+        label: str,
+        listener: Listener,
+        have: Sequence[bool] = (),
+    ) -> Torrent:
+        """Download into a file that exists and has its full size. No piece is asked for until `Torrent.want`.
+
+        `have` tells which pieces were verified already.
+        """
+        parameters = self._parameters(meta, path)
+        parameters.flags = _FLAGS | lt.torrent_flags.no_verify_files
+        parameters.piece_priorities = [0] * meta.piece_count
+        if any(have):
+            parameters.have_pieces = [bool(each) for each in have]
+        return await self._add(parameters, meta, label, listener)
+
+    async def remove(self, torrent: Torrent) -> None:
+        """Do the work of `Torrent.remove`."""
+        key = torrent.meta.info_hash
+        if self._session is None or self._torrents.get(key) is not torrent:
+            return
+        future = self._removing[key] = self._loop.create_future()
+        self._session.remove_torrent(torrent._handle)  # noqa: SLF001 - one unit
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await future
+        except TimeoutError:
+            _LOGGER.warning("libtorrent does not let go of %s", torrent.label)
+        finally:
+            self._removing.pop(key, None)
+            self._torrents.pop(key, None)
+
+    async def close(self) -> None:
+        """End all torrents and the session."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+        session, self._session = self._session, None
+        if session is not None:
+            session.set_alert_fd(-1)
+            self._loop.remove_reader(self._reading)
+            self._torrents.clear()
+            # The destructor waits for libtorrent's thread; it must not be the event loop that calls it.
+            holder = [session]
+            del session
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await asyncio.to_thread(holder.clear)
+        for adding in self._adding.values():
+            adding.cancel()
+        for removing in self._removing.values():
+            removing.cancel()
+        self._reading.close()
+        self._writing.close()
+
+    # Adding.
+
+    @staticmethod
+    def _parameters(meta: Metainfo, path: Path) -> lt.add_torrent_params:
+        parameters = lt.add_torrent_params()
+        try:
+            os.fspath(path).encode()
+        except UnicodeEncodeError:
+            raise SessionError("libtorrent cannot handle the file's name") from None
+        parameters.ti = lt.torrent_info(meta.encode())
+        parameters.save_path = str(path.parent)
+        parameters.renamed_files = {0: path.name}
+        parameters.storage_mode = lt.storage_mode_t.storage_mode_sparse
+        return parameters
+
+    async def _add(
+        self,
+        parameters: lt.add_torrent_params,
+        meta: Metainfo,
+        label: str,
+        listener: Listener,
+    ) -> Torrent:
+        key = meta.info_hash
+        if self._session is None:
+            raise SessionError("the session has ended")
+        if key in self._torrents or key in self._adding:
+            raise SessionError("there is such a torrent already")
+        future = self._adding[key] = self._loop.create_future()
+        try:
+            self._session.async_add_torrent(parameters)
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                handle = await asyncio.shield(future)
+        except TimeoutError:
+            self._discard(future)
+            raise SessionError("libtorrent does not answer") from None
+        except asyncio.CancelledError:
+            self._discard(future)
+            raise
+        finally:
+            self._adding.pop(key, None)
+        torrent = Torrent(self, handle, meta, label, listener)
+        self._torrents[key] = torrent
+        if self._ticker is None:
+            self._tick()
+        return torrent
+
+    def _discard(self, adding: asyncio.Future[lt.torrent_handle]) -> None:
+        """Have a torrent that nobody waits for any more removed as soon as it is there."""
+
+        def remove(done: asyncio.Future[lt.torrent_handle]) -> None:
+            if (
+                self._session is not None
+                and not done.cancelled()
+                and done.exception() is None
+            ):
+                self._session.remove_torrent(done.result())
+
+        adding.add_done_callback(remove)
+
+    # Settings.
+
+    @staticmethod
+    def _pack(settings: SessionSettings) -> lt.settings_pack:
+        return {
+            "user_agent": "PeMuS",
+            "peer_fingerprint": "-PS0100-",
+            "alert_mask": int(_ALERTS),
+            "alert_queue_size": _ALERT_QUEUE,
+            "listen_interfaces": ",".join(settings.listen),
+            "enable_dht": False,
+            "enable_lsd": False,
+            "enable_upnp": settings.port_mapping,
+            "enable_natpmp": settings.port_mapping,
+            "in_enc_policy": _FORCED,
+            "out_enc_policy": _FORCED,
+            "allowed_enc_level": _RC4,
+            "prefer_rc4": True,
+            "upload_rate_limit": settings.upload_limit,
+            "download_rate_limit": settings.download_limit,
+            "connections_limit": settings.connections,
+            "unchoke_slots_limit": -1,
+            "allow_multiple_connections_per_ip": True,
+            # A reader that has all it wants for now would be hung up on, and its next seek would hang.
+            "close_redundant_connections": False,
+            "send_socket_buffer_size": _SOCKET_BUFFER,
+            "recv_socket_buffer_size": _SOCKET_BUFFER,
+            "mixed_mode_algorithm": 0,
+            # The default of 500 ms delays every new connection.
+            "tick_interval": 100,
+            "strict_end_game_mode": False,
+            "min_reconnect_time": 2,
+            "stop_tracker_timeout": 1,
+            # The tracker of the engine itself listens on loopback.
+            "ssrf_mitigation": False,
+            "webtorrent_stun_server": settings.stun_server,
+            "no_atime_storage": True,
+        }
+
+    @staticmethod
+    def _exempt(session: lt.session, settings: SessionSettings) -> None:
+        """Put peers of the local network into a class without limits, or nobody."""
+        classes = lt.ip_filter()
+        everyone = 1 << int(lt.session.global_peer_class_id)
+        for start, stop in (_ALL_V4, _ALL_V6):
+            classes.add_rule(start, stop, everyone)
+        if settings.lan_exempt:
+            for start, stop in _LOCAL_NETWORKS:
+                classes.add_rule(start, stop, 1 << int(lt.session.local_peer_class_id))
+        session.set_peer_class_filter(classes)
+
+    # Alerts.
+
+    def _take_alerts(self) -> None:
+        with suppress(BlockingIOError):
+            while self._reading.recv(4096):
+                pass
+        if self._session is None:
+            return
+        for alert in self._session.pop_alerts():
+            try:
+                self._take(alert)
+            except Exception:
+                _LOGGER.exception("News of libtorrent could not be handled")
+
+    def _take(self, alert: lt.alert) -> None:
+        match alert:
+            case lt.add_torrent_alert():
+                self._added(alert)
+            case lt.torrent_removed_alert():
+                key = str(alert.info_hashes.v1)
+                if (removed := self._removing.get(key)) and not removed.done():
+                    removed.set_result(None)
+            case lt.torrent_alert():
+                if alert.handle.is_valid():
+                    key = str(alert.handle.info_hashes().v1)
+                    if torrent := self._torrents.get(key):
+                        self._tell(torrent, alert)
+            case lt.state_update_alert():
+                self._update(alert.status)
+            case lt.session_stats_alert():
+                self._count(alert.values)
+            case lt.listen_succeeded_alert():
+                self._listens(alert)
+            case lt.listen_failed_alert():
+                # A machine without IPv6 is none of the user's worries as long as one address works.
+                _LOGGER.debug("Cannot listen: %s", alert.message())
+            case lt.portmap_error_alert():
+                _LOGGER.info("The router opens no port: %s", alert.error.message())
+            case lt.alerts_dropped_alert():
+                _LOGGER.warning("libtorrent had more news than could be taken")
+
+    @staticmethod
+    def _tell(torrent: Torrent, alert: lt.torrent_alert) -> None:
+        """Tell a torrent's listener what happened to it."""
+        match alert:
+            case lt.piece_finished_alert():
+                torrent.listener.piece_finished(alert.piece_index)
+            case lt.peer_connect_alert():
+                torrent.listener.peer_connected()
+            case lt.peer_disconnected_alert():
+                torrent.listener.peer_lost()
+            case lt.file_error_alert() | lt.torrent_error_alert():
+                message = alert.error.message()
+                _LOGGER.warning("%s: %s", torrent.label, message)
+                torrent.listener.failed(message)
+            case lt.hash_failed_alert():
+                _LOGGER.info(
+                    "%s: what a peer sent is not what was shared", torrent.label
+                )
+
+    def _added(self, alert: lt.add_torrent_alert) -> None:
+        key = (
+            str(alert.params.ti.info_hashes().v1)
+            if alert.params.ti is not None
+            else str(alert.params.info_hashes.v1)
+        )
+        future = self._adding.get(key)
+        if future is None or future.done():
+            return
+        if alert.error.value():
+            future.set_exception(SessionError(alert.error.message()))
+        else:
+            future.set_result(alert.handle)
+
+    def _listens(self, alert: lt.listen_succeeded_alert) -> None:
+        if alert.socket_type != lt.listen_succeeded_alert_socket_type_t.tcp:
+            return
+        self.port = alert.port
+        if self._listening is not None and not self._listening.done():
+            self._listening.set_result(alert.port)
+
+    # Figures.
+
+    def _tick(self) -> None:
+        self._ticker = None
+        if self._session is None:
+            return
+        self._session.post_session_stats()
+        self._session.post_torrent_updates()
+        if self._torrents:
+            self._ticker = self._loop.call_later(STATS_INTERVAL, self._tick)
+
+    def _update(self, statuses: Iterable[lt.torrent_status]) -> None:
+        for status in statuses:
+            torrent = self._torrents.get(str(status.info_hashes.v1))
+            if torrent is not None:
+                torrent.status = TorrentStatus(
+                    upload_rate=status.upload_payload_rate,
+                    download_rate=status.download_payload_rate,
+                    uploaded=status.total_payload_upload,
+                    downloaded=status.total_payload_download,
+                    peers=status.num_peers,
+                )
+
+    def _count(self, counters: Mapping[str, int]) -> None:
+        if self._counters is not None and not self._counters.done():
+            self._counters.set_result(counters)
+        now = time.monotonic()
+        seconds = now - self._stats_at
+        former, self._stats_at = self._stats, now
+        uploaded = counters["net.sent_payload_bytes"]
+        downloaded = counters["net.recv_payload_bytes"]
+        self._stats = SessionStats(
+            upload_rate=(uploaded - former.uploaded) / seconds,
+            download_rate=(downloaded - former.downloaded) / seconds,
+            uploaded=uploaded,
+            downloaded=downloaded,
+            peers=counters["peer.num_peers_connected"],
+        )
+        if self._stats != former:
+            self._on_stats()
