@@ -54,6 +54,10 @@ class Events:
                 await self.news.wait()
 
 
+def count(folder: str) -> int:
+    return len(list(Path(folder).iterdir()))
+
+
 def describe(content: bytes, salt: bytes | None = None) -> Metainfo:
     length = metainfo.piece_length_for(len(content))
     pieces = b"".join(
@@ -152,7 +156,7 @@ async def test_only_what_is_wanted_arrives(
     torrent.want({2: 0, 3: 100})
     await got.until(lambda: len(got.pieces) == 3)
     assert got.pieces == {7, 2, 3}
-    assert os.listdir(target.parent) == [target.name]
+    assert list(target.parent.iterdir()) == [target]
 
 
 async def test_what_is_there_already_is_not_fetched_again(
@@ -409,9 +413,9 @@ async def test_closing_leaves_no_thread_and_no_file(
 ) -> None:
     async with two():  # What is loaded once stays.
         pass
-    descriptors = len(os.listdir("/proc/self/fd"))
-    tasks = len(os.listdir("/proc/self/task")) - threading.active_count()
+    descriptors = count("/proc/self/fd")
+    tasks = count("/proc/self/task") - threading.active_count()
     async with two() as sessions:
         await fetching(sessions, describe(content), film, target)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert len(os.listdir("/proc/self/task")) - threading.active_count() == tasks
+    assert count("/proc/self/fd") == descriptors
+    assert count("/proc/self/task") - threading.active_count() == tasks
