@@ -1,7 +1,7 @@
-"""The index's database: one SQLite file, which one thread at a time writes and any number read.
+"""The engine's databases: each is one SQLite file, which one thread at a time writes and any number read.
 
-What can go wrong with it is told apart here, once: it is full, busy, or broken. A broken one is set aside when it is
-opened; the folders are then scanned afresh.
+What can go wrong with one is told apart here, once: it is full, busy, or broken. A broken one is set aside when it is
+opened; what was in it is then made again, as the folders are scanned afresh for the index of the library.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import sqlite3
 import threading
 import time
+from typing import ClassVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -48,11 +49,14 @@ class StoreBroken(StoreError):
     """The file is damaged; it has to be opened again, which sets it aside."""
 
 
-class Store:
-    """The database. All methods block: call them outside the event loop."""
+class Database:
+    """A database. All methods block: call them outside the event loop."""
+
+    what: ClassVar[str]
+    """What it holds, for messages: "the index of the library"."""
 
     def __init__(self, path: Path) -> None:
-        """Prepare a store in the file `path`, whose folder exists."""
+        """Prepare a database in the file `path`, whose folder exists."""
         self.path = path
         self.broken = False
         """Whether damage was seen since the database was opened."""
@@ -61,7 +65,6 @@ class Store:
         self._engine: Engine | None = None
         self._writing = threading.Lock()
         self._writer: Connection | None = None
-        self._folders = count(1)
 
     def open(self) -> None:
         """Open the database, make it or bring it up to date; set it aside and begin anew if it is damaged.
@@ -106,7 +109,7 @@ class Store:
         """Begin a transaction for writing, and commit it unless an exception leaves the block. Raises StoreError."""
         with self._writing, self._noticing(), _told_apart():
             if self._writer is None:
-                raise StoreError("the index is closed")
+                raise StoreError(f"{self.what} is closed")
             connection = driver(self._writer)
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -134,7 +137,7 @@ class Store:
         """Give a connection for reading what is there at each moment, for as long as it takes. Raises StoreError."""
         engine = self._engine
         if engine is None:
-            raise StoreError("the index is closed")
+            raise StoreError(f"{self.what} is closed")
         with self._noticing(), _told_apart(), engine.connect() as pooled:
             try:
                 yield driver(pooled)
@@ -143,9 +146,9 @@ class Store:
                 if self._engine is not engine:
                     pooled.invalidate()
 
-    def new_folder_number(self) -> int:
-        """Return a number that no folder has had."""
-        return next(self._folders)
+    def prepare(self, connection: sqlite3.Connection) -> None:
+        """Bring a database that was just opened up to date. Raises TooNew and sqlite3.Error."""
+        raise NotImplementedError
 
     def _open(self) -> None:
         # A log that was left behind means that the last process was killed: look closely.
@@ -168,17 +171,14 @@ class Store:
             (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if state != "ok":
                 raise StoreBroken(state)
-        migrate(connection)
-        row = connection.execute(
-            "SELECT seq FROM sqlite_sequence WHERE name = 'folders'"
-        ).fetchone()
-        self._folders = count(row[0] + 1 if row else 1)
+        self.prepare(connection)
         self.broken = False
 
     def _set_aside(self, reason: str) -> None:
         aside = self.path.with_name(f"{self.path.name}.broken-{int(time.time())}")
         _LOGGER.error(
-            "The index of the library is damaged (%s). It is made again; the old one is kept as %s",
+            "A file is damaged: %s (%s). It is made again; the old one is kept as %s",
+            self.what,
             reason,
             aside,
         )
@@ -199,6 +199,29 @@ class Store:
         except StoreFull:
             self.full = True
             raise
+
+
+class Store(Database):
+    """The index of the library."""
+
+    what = "the index of the library"
+
+    def __init__(self, path: Path) -> None:
+        """Prepare an index in the file `path`, whose folder exists."""
+        super().__init__(path)
+        self._folders = count(1)
+
+    def prepare(self, connection: sqlite3.Connection) -> None:
+        """Bring the index up to date. Raises TooNew and sqlite3.Error."""
+        migrate(connection)
+        row = connection.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'folders'"
+        ).fetchone()
+        self._folders = count(row[0] + 1 if row else 1)
+
+    def new_folder_number(self) -> int:
+        """Return a number that no folder has had."""
+        return next(self._folders)
 
 
 def raise_revision(db: sqlite3.Connection) -> None:
