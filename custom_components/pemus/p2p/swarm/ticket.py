@@ -32,7 +32,11 @@ _ID: Final = re.compile(r"[a-z2-7]{26}")
 # Tags of HTTP without what would need care in a header or a file's name (RFC 9110 section 8.8.3).
 _ETAG: Final = re.compile(r'"[!#-~]{1,128}"')
 # Nothing that a browser would run: with "+", an image could be a document with scripts (image/svg+xml).
-_CONTENT_TYPE: Final = re.compile(r"(?:audio|image|video)/[a-z0-9][a-z0-9.-]{0,63}")
+_CONTENT_TYPE: Final = re.compile(
+    r"(?:audio|image|video)/[a-z0-9][a-z0-9.-]{0,63}|application/octet-stream"
+)
+# They are not shown themselves, but words of Persian and Hindi, and many emoji, are not right without them.
+_JOINERS: Final = "\u200c\u200d"
 _MAX_NAME: Final = 255
 _MAX_TEXT: Final = 1000
 _MAX_DURATION: Final = 10 * 366 * 86400.0
@@ -210,7 +214,11 @@ def _is_shown(text: str, length: int) -> bool:
 def _shown(text: str, length: int) -> str:
     """Return a text without line ends and other characters that are not shown but steer what shows it."""
     return "".join(
-        char if char.isprintable() else " " if char.isspace() else "�"
+        char
+        if char.isprintable() or char in _JOINERS
+        else " "
+        if char.isspace()
+        else "�"
         for char in text[:length]
     )
 

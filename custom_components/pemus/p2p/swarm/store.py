@@ -1,0 +1,210 @@
+"""What the owner's side keeps: the hashes of files, and which home may fetch what.
+
+Times are seconds since the Unix epoch. A file is known by inode, size and time of change: a device has another number
+after each mount on some systems, and two files that agree in all three are copies of each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+import sqlite3
+import threading
+from typing import Final
+
+from ..library.files import fit
+from ..library.migrations import migrate
+from ..library.store import Database, StoreBroken
+from ..models import LocalFile
+
+DATABASE: Final = "swarm.db"
+SEEN_AGAIN: Final = 7 * 86400.0
+"""Seconds after which it is noted again that a file is still there."""
+KEPT: Final = 60 * 86400.0
+"""Seconds for which the hashes of a file that is not seen any more are kept: a disk may be in a drawer for a while."""
+
+STEPS: Final = (
+    """
+    CREATE TABLE files (
+        number INTEGER PRIMARY KEY,
+        inode INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        seen REAL NOT NULL -- when it was last known to be there, within a week
+    );
+    CREATE UNIQUE INDEX files_by_version ON files (inode, mtime_ns, size);
+    -- Apart from the files, so that looking through those does not read these.
+    CREATE TABLE hashes (number INTEGER PRIMARY KEY, piece_length INTEGER NOT NULL, pieces BLOB NOT NULL);
+    CREATE TRIGGER files_removed AFTER DELETE ON files
+    BEGIN
+        DELETE FROM hashes WHERE number = old.number;
+    END;
+
+    CREATE TABLE grants (
+        receiver TEXT NOT NULL,
+        item TEXT NOT NULL,
+        salt BLOB NOT NULL,
+        expires REAL NOT NULL,
+        PRIMARY KEY (receiver, item)
+    ) WITHOUT ROWID;
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A file as it was at some time: as long as these stay the same, so does the content."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, file: LocalFile) -> Version:
+        """Return the version of a file."""
+        return cls(file.inode, file.size, file.mtime_ns)
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Return it as the database holds it: inode, time, size."""
+        return fit(self.inode), fit(self.mtime_ns), self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The right of one home to fetch one item."""
+
+    receiver: str
+    item: str
+    salt: bytes
+    """What makes the torrent this receiver's own."""
+    expires: float
+
+
+class SwarmStore(Database):
+    """The owner's side's database. All methods block."""
+
+    what = "the list of hashes and tickets"
+
+    def __init__(self, path: Path) -> None:
+        """Prepare a database in the file `path`, whose folder exists."""
+        super().__init__(path)
+        self._mending = threading.Lock()
+
+    async def run[**P, T](
+        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call one of the methods in a thread; a damaged database is made anew and the call repeated. Raises StoreError."""
+        return await asyncio.to_thread(
+            lambda: self._attempt(lambda: function(*args, **kwargs))
+        )
+
+    def _attempt[T](self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except StoreBroken:
+            with self._mending:
+                # Another thread may have met the same damage, and mended it.
+                if self.broken:
+                    self.replace()
+            return work()
+
+    def prepare(self, connection: sqlite3.Connection) -> None:
+        """Bring the database up to date. Raises TooNew and sqlite3.Error."""
+        migrate(connection, STEPS, self.what)
+
+    # Hashes.
+
+    def hashes(self, version: Version, piece_length: int) -> bytes | None:
+        """Return the hashes of a file's pieces if they are known."""
+        with self.read() as db:
+            found = db.execute(
+                """
+                SELECT pieces FROM files JOIN hashes USING (number)
+                WHERE inode = ? AND mtime_ns = ? AND size = ? AND piece_length = ?
+                """,
+                (*version.key, piece_length),
+            ).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def keep_hashes(
+        self, version: Version, piece_length: int, pieces: bytes, now: float
+    ) -> None:
+        """Keep the hashes of a file's pieces."""
+        with self.write() as db:
+            (number,) = db.execute(
+                """
+                INSERT INTO files (inode, mtime_ns, size, seen) VALUES (?, ?, ?, ?)
+                ON CONFLICT (inode, mtime_ns, size) DO UPDATE SET seen = excluded.seen RETURNING number
+                """,
+                (*version.key, now),
+            ).fetchone()
+            db.execute(
+                "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)",
+                (number, piece_length, pieces),
+            )
+
+    def forget_hashes(self, version: Version) -> None:
+        """Forget the hashes of a file, which turned out not to be right."""
+        with self.write() as db:
+            db.execute(
+                "DELETE FROM files WHERE inode = ? AND mtime_ns = ? AND size = ?",
+                version.key,
+            )
+
+    def known(self, versions: Collection[Version], now: float) -> set[Version]:
+        """Return those of the files whose hashes are known, and note that these are there."""
+        found: dict[Version, tuple[int, float]] = {}
+        with self.read() as db:
+            for version in versions:
+                row = db.execute(
+                    "SELECT number, seen FROM files WHERE inode = ? AND mtime_ns = ? AND size = ?",
+                    version.key,
+                ).fetchone()
+                if row is not None:
+                    found[version] = row
+        stale = [number for number, seen in found.values() if seen < now - SEEN_AGAIN]
+        if stale:
+            with self.write() as db:
+                db.executemany(
+                    "UPDATE files SET seen = ? WHERE number = ?",
+                    ((now, number) for number in stale),
+                )
+        return set(found)
+
+    def forget_unseen(self, now: float) -> int:
+        """Forget the hashes of files that have not been seen for long; return how many there were."""
+        with self.write() as db:
+            return db.execute(
+                "DELETE FROM files WHERE seen < ?", (now - KEPT,)
+            ).rowcount
+
+    # Grants.
+
+    def grant(self, grant: Grant) -> None:
+        """Keep a grant; it takes the place of an older one for the same receiver and item."""
+        with self.write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO grants VALUES (?, ?, ?, ?)",
+                (grant.receiver, grant.item, grant.salt, grant.expires),
+            )
+
+    def revoke(self, grants: Iterable[Grant]) -> None:
+        """Forget grants. One that was renewed with another salt meanwhile stays."""
+        with self.write() as db:
+            db.executemany(
+                "DELETE FROM grants WHERE receiver = ? AND item = ? AND salt = ?",
+                ((each.receiver, each.item, each.salt) for each in grants),
+            )
+
+    def grants(self) -> Sequence[Grant]:
+        """Return all grants, the ones that live longest first."""
+        with self.read() as db:
+            return [
+                Grant(*row)
+                for row in db.execute(
+                    "SELECT receiver, item, salt, expires FROM grants ORDER BY expires DESC"
+                )
+            ]
