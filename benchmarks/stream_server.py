@@ -22,7 +22,7 @@ from homeassistant.helpers.start import async_at_started
 sys.path.insert(0, str(Path(__file__).parent.parent))
 # Only now can they be found.
 from custom_components.pemus import stream
-from custom_components.pemus.p2p.models import LocalFile
+from custom_components.pemus.p2p.models import LocalFile, WaitQuery
 
 TICK = 0.01
 
@@ -49,6 +49,17 @@ class FolderSource:
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         """Look at the same file: there are no subtitles here."""
         return await self.file(item_id)
+
+    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
+        """Look at the same file, as if it had come from another home."""
+        return await self.file(item_id)
+
+    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
+        """Say that all of it is there."""
+        return (await self.file(item_id)).size
+
+    async def release(self, owner: str, item_id: str, reader: str) -> None:
+        """Take no note of readers."""
 
 
 class LagMeter:

@@ -26,6 +26,8 @@ from yarl import URL
 from .p2p.codec import DecodeError, decode, encode
 from .p2p.models import (
     ApiError,
+    Arrived,
+    Done,
     EngineConfig,
     ErrorKey,
     Event,
@@ -38,6 +40,7 @@ from .p2p.models import (
     SearchResult,
     Status,
     StatusChanged,
+    WaitQuery,
 )
 
 CONNECT_TIMEOUT: Final = 5
@@ -170,6 +173,21 @@ class EngineClient:
         """Return what matches."""
         return await self._ask(SearchResult, hdrs.METH_POST, _BASE / "search", query)
 
+    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
+        """Return the file into which another home's item is fetched."""
+        url = _remote_url(owner, item_id) / "file"
+        return await self._ask(LocalFile, hdrs.METH_GET, url)
+
+    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
+        """Wait until the first of these bytes are there; return the end of those that are."""
+        url = _remote_url(owner, item_id) / "wait"
+        return (await self._ask(Arrived, hdrs.METH_POST, url, query)).stop
+
+    async def release(self, owner: str, item_id: str, reader: str) -> None:
+        """Tell that somebody does not read a remote item any more."""
+        url = _remote_url(owner, item_id) / "readers" / reader
+        await self._ask(Done, hdrs.METH_DELETE, url)
+
     @asynccontextmanager
     async def events(self) -> AsyncGenerator[EventStream]:
         """Connect to the event stream, whose first event is a Hello."""
@@ -203,7 +221,7 @@ class EngineClient:
         kind: type[T],
         method: str,
         url: URL,
-        body: EngineConfig | SearchQuery | None = None,
+        body: EngineConfig | SearchQuery | WaitQuery | None = None,
         *,
         seconds: float | None = None,
     ) -> T:
@@ -235,6 +253,13 @@ def _item_url(item_id: str) -> URL:
     if not _ITEM_ID.fullmatch(item_id):
         raise EngineError(ErrorKey.NOT_FOUND, "there is no such item")
     return _BASE / "items" / item_id
+
+
+def _remote_url(owner: str, item_id: str) -> URL:
+    """Return the URL of another home's item; both ids may come from anywhere."""
+    if not _ITEM_ID.fullmatch(item_id) or not _ITEM_ID.fullmatch(owner):
+        raise EngineError(ErrorKey.NOT_FOUND, "there is no such item")
+    return _BASE / "remote" / owner / item_id
 
 
 def _reason(err: Exception) -> str:

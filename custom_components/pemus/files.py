@@ -4,7 +4,7 @@ from homeassistant.core import HomeAssistant, callback
 
 from . import stream
 from .client import EngineClient, EngineUnavailable
-from .p2p.models import Event, Hello, ItemsChanged, LocalFile
+from .p2p.models import Event, Hello, ItemsChanged, LocalFile, WaitQuery
 from .supervisor import DATA_ENGINE, Engine, EngineState
 
 
@@ -26,6 +26,18 @@ class EngineFiles:
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         """Return one of the item's subtitles as WebVTT."""
         return await self._client.subtitles(item_id, index)
+
+    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
+        """Return the file into which another home's item is fetched."""
+        return await self._client.remote_file(owner, item_id)
+
+    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
+        """Wait until the first of these bytes are there; return the end of those that are."""
+        return await self._client.wait(owner, item_id, query)
+
+    async def release(self, owner: str, item_id: str, reader: str) -> None:
+        """Tell that somebody does not read a remote item any more."""
+        await self._client.release(owner, item_id, reader)
 
     @property
     def _client(self) -> EngineClient:

@@ -21,7 +21,8 @@ import pytest
 
 from custom_components.pemus import stream
 from custom_components.pemus.client import EngineError, EngineUnavailable
-from custom_components.pemus.p2p.models import ErrorKey, LocalFile
+from custom_components.pemus.p2p.models import ErrorKey, LocalFile, WaitQuery
+from custom_components.pemus.stream import disk
 from custom_components.pemus.stream.workers import DiskWorkers
 
 from . import stalled_disk
@@ -61,6 +62,15 @@ class Folder:
 
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         return self._look(self.texts.get((item_id, index)), "text/vtt")
+
+    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
+        raise EngineError(ErrorKey.NOT_FOUND, "there is no such home")
+
+    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
+        raise EngineError(ErrorKey.NOT_FOUND, "there is no such home")
+
+    async def release(self, owner: str, item_id: str, reader: str) -> None:
+        pass
 
     def _look(self, path: Path | None, content_type: str) -> LocalFile:
         self.asked += 1
@@ -224,6 +234,40 @@ async def serve(
         yield Site(hass, folder, server, client_tls)
     finally:
         await server.close()
+
+
+@pytest.fixture(params=["sendfile", "reading", "tls"])
+async def any_site(
+    request: pytest.FixtureRequest,
+    hass: HomeAssistant,
+    socket_enabled: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> AsyncGenerator[Site]:
+    """Serve in each of the ways in which bytes can be sent."""
+    server_tls, client_tls = (None, None)
+    if request.param == "tls":
+        server_tls, client_tls = certificates(tmp_path)
+    if request.param == "reading":
+        monkeypatch.setattr(disk, "LOCAL_FILE_SYSTEMS", frozenset())
+    async with serve(hass, server_tls, client_tls) as running:
+        yield running
+    assert await all_closed()
+
+
+def certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
+        (
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=home "
+            f"-addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
+        ).split(),
+        check=True,
+        capture_output=True,
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    return server, ssl.create_default_context(cafile=str(certificate))
 
 
 @pytest.fixture

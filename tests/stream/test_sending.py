@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 import contextlib
 import os
 from pathlib import Path
 import resource
 import socket
-import ssl
-import subprocess
 import threading
 
 from homeassistant.core import HomeAssistant
@@ -18,44 +15,10 @@ import pytest
 
 from custom_components.pemus.stream import disk
 
-from .conftest import FILM, Connection, Site, all_closed, open_files, pages, serve
+from .conftest import FILM, Connection, Site, all_closed, open_files, pages
 
 LARGE = 48 * 1024 * 1024
 """More than all the buffers between the server and a client that does not read."""
-
-
-@pytest.fixture(params=["sendfile", "reading", "tls"])
-async def any_site(
-    request: pytest.FixtureRequest,
-    hass: HomeAssistant,
-    socket_enabled: None,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> AsyncGenerator[Site]:
-    """Serve in each of the ways in which bytes can be sent."""
-    server_tls, client_tls = (None, None)
-    if request.param == "tls":
-        server_tls, client_tls = certificates(tmp_path)
-    if request.param == "reading":
-        monkeypatch.setattr(disk, "LOCAL_FILE_SYSTEMS", frozenset())
-    async with serve(hass, server_tls, client_tls) as running:
-        yield running
-    assert await all_closed()
-
-
-def certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(
-        (
-            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=home "
-            f"-addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
-        ).split(),
-        check=True,
-        capture_output=True,
-    )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key)
-    return server, ssl.create_default_context(cafile=str(certificate))
 
 
 @pytest.fixture

@@ -41,3 +41,15 @@ class Busy(EngineError):
     """Too much is asked for at once; asking again later may work."""
 
     key = ErrorKey.BUSY
+
+
+class Gone(EngineError):
+    """The owner took the item back, or has another version of it now."""
+
+    key = ErrorKey.GONE
+
+
+class DiskFull(EngineError):
+    """There is no room on the disk for what was to be fetched."""
+
+    key = ErrorKey.DISK_FULL

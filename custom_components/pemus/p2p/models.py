@@ -188,6 +188,9 @@ class LocalFile:
     inode: int
     device: int
     etag: str
+    arriving: bool = False
+    """Whether the file is fetched from another home: only what was waited for may be read. The times of the file on disk
+    say nothing then, and `mtime_ns` is that of the owner's."""
 
     @classmethod
     def of(
@@ -209,7 +212,7 @@ class LocalFile:
         """Tell whether `stat`, taken of an open file, is of the very file that was described, unchanged."""
         return (
             stat.st_size == self.size
-            and stat.st_mtime_ns == self.mtime_ns
+            and (self.arriving or stat.st_mtime_ns == self.mtime_ns)
             and stat.st_ino == self.inode
             and stat.st_dev == self.device
         )
@@ -218,6 +221,31 @@ class LocalFile:
 def entity_tag(size: int, mtime_ns: int, inode: int) -> str:
     """Return the strong entity tag of a file: it changes whenever the content may have changed."""
     return f'"{inode:x}-{mtime_ns:x}-{size:x}"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitQuery:
+    """Which bytes of a remote item somebody is about to read."""
+
+    reader: str
+    """Names the one who reads; each has a place of its own in the file."""
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """How much of what was waited for can be read."""
+
+    stop: int
+    """All bytes from the `start` that was asked for up to here are on disk, and right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The answer where there is nothing more to say."""
+
+    done: bool = True
 
 
 class NodeKind(StrEnum):
@@ -340,6 +368,10 @@ class ErrorKey(StrEnum):
     """The item is known but its share is not there at present."""
     NO_PICTURE = "no_picture"
     BUSY = "busy"
+    GONE = "gone"
+    """The owner took the item back, or replaced it."""
+    DISK_FULL = "disk_full"
+    """There is no room for what was to be fetched."""
     INTERNAL = "internal"
 
 

@@ -20,7 +20,7 @@ from homeassistant.util.hass_dict import HassKey
 
 from .facts import Facts, FileSource
 from .naming import stream_path, subtitles_path, thumbnail_path
-from .views import StreamView, SubtitlesView, ThumbnailView
+from .views import RemoteStreamView, StreamView, SubtitlesView, ThumbnailView
 from .workers import DiskWorkers
 
 __all__ = [
@@ -40,7 +40,7 @@ def async_register(hass: HomeAssistant, source: FileSource) -> None:
     """Register the views, once per run of Home Assistant. They are served until it stops."""
     facts = hass.data[_DATA_FACTS] = Facts(source)
     workers = DiskWorkers()
-    for view in (StreamView, ThumbnailView, SubtitlesView):
+    for view in (StreamView, RemoteStreamView, ThumbnailView, SubtitlesView):
         hass.http.register_view(view(facts, workers))
 
     async def close(_: Event) -> None:

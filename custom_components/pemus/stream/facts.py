@@ -12,7 +12,7 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from custom_components.pemus.p2p.models import LocalFile
+from custom_components.pemus.p2p.models import LocalFile, WaitQuery
 
 MAX_FACTS: Final = 4096
 
@@ -29,17 +29,30 @@ class FileSource(Protocol):
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         """Return one of the item's subtitles as WebVTT."""
 
+    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
+        """Return the file into which another home's item is fetched."""
+
+    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
+        """Wait until the first of these bytes are there; return the end of those that are."""
+
+    async def release(self, owner: str, item_id: str, reader: str) -> None:
+        """Take note that somebody does not read any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Names one file of an item: the item itself, its picture, or one of its subtitles."""
 
     item: str
+    owner: str | None = None
+    """The home whose item it is; None for this one."""
     picture: bool = False
     subtitles: int | None = None
 
     async def ask(self, source: FileSource) -> LocalFile:
         """Ask for the file."""
+        if self.owner is not None:
+            return await source.remote_file(self.owner, self.item)
         if self.picture:
             return await source.thumbnail(self.item)
         if self.subtitles is not None:
@@ -52,7 +65,7 @@ class Facts:
 
     def __init__(self, source: FileSource) -> None:
         """Remember nothing yet."""
-        self._source = source
+        self.source = source
         self._known: OrderedDict[Wanted, LocalFile] = OrderedDict()
         self._asking: dict[Wanted, asyncio.Task[LocalFile]] = {}
         self._tasks: set[asyncio.Task[LocalFile]] = set()
@@ -72,7 +85,7 @@ class Facts:
         # Requests that come together share one question. It goes on when the first of them is given up: the others
         # wait for its answer.
         if (task := self._asking.get(wanted)) is None:
-            task = asyncio.create_task(wanted.ask(self._source), name="pemus facts")
+            task = asyncio.create_task(wanted.ask(self.source), name="pemus facts")
             self._asking[wanted] = task
             self._tasks.add(task)
             task.add_done_callback(lambda done: self._asked(wanted, done))

@@ -24,12 +24,16 @@ _ATTRIBUTE_CHARS: Final = "!#$&+-.^_`|~"
 """What may stand unencoded in an extended value besides letters and digits (RFC 8187 section 3.2.1)."""
 
 
-def stream_path(item_id: str, name: str, content_type: str = "") -> str:
+def stream_path(
+    item_id: str, name: str, content_type: str = "", *, owner: str | None = None
+) -> str:
     """Return the address of an item's bytes, without a query string: Home Assistant signs no path that has one.
 
-    The extension is for players that look at it; it comes from the file's name, or else from its type.
+    The extension is for players that look at it; it comes from the file's name, or else from its type. `owner` is the
+    id of the home whose item it is, None for this one.
     """
-    return f"{STREAM_PATH}/{item_id}.{_extension(name, content_type)}"
+    folder = STREAM_PATH if owner is None else f"{STREAM_PATH}/{owner}"
+    return f"{folder}/{item_id}.{_extension(name, content_type)}"
 
 
 def thumbnail_path(item_id: str) -> str:

@@ -25,6 +25,7 @@ from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey
 
 from . import dlna
+from .arrival import Arrival, NeverArrived
 from .disk import FileChanged, OpenFile
 from .facts import Facts, Wanted
 from .plan import Plan, make_plan
@@ -43,6 +44,8 @@ _STATUS: Final = {
     ErrorKey.NO_PICTURE: HTTPStatus.NOT_FOUND,
     ErrorKey.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorKey.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
+    ErrorKey.GONE: HTTPStatus.GONE,
+    ErrorKey.DISK_FULL: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorKey.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 _READ_HEADERS: Final = (
@@ -59,6 +62,9 @@ _READ_HEADERS: Final = (
 )
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: what is still queued is dropped, and the client sees a reset."""
+
+_CUT_BY: Final = (DiskStalled, FileChanged, NeverArrived, OSError)
+"""What ends a transfer, besides the engine's own word."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -91,6 +97,9 @@ class MediaResponse(StreamResponse):
         self._workers = workers
         self._cache_control = cache_control
         self._for_renderers = for_renderers
+        self._arrival: Arrival | None = None
+        if wanted.owner is not None:
+            self._arrival = Arrival(facts.source, wanted.owner, wanted.item)
 
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
         """Answer the request."""
@@ -104,6 +113,9 @@ class MediaResponse(StreamResponse):
                 self._workers.submit(file.facts.device, file.close)
         except _Refusal as refusal:
             return await self._refuse(request, refusal.status)
+        finally:
+            if self._arrival is not None:
+                await self._arrival.close()
 
     async def _refuse(
         self, request: BaseRequest, status: HTTPStatus
@@ -135,7 +147,7 @@ class MediaResponse(StreamResponse):
                 )
                 resident = None
                 if plan.first is not None and _is_plain(request):
-                    resident = _first_window(plan.first)
+                    resident = await self._first_window(plan.first)
                 try:
                     file = await self._workers.run(
                         facts.device,
@@ -148,7 +160,7 @@ class MediaResponse(StreamResponse):
                     return plan, file
         except EngineError as err:
             raise _Refusal(_STATUS[err.key]) from err
-        except (EngineUnavailable, DiskStalled) as err:
+        except (EngineUnavailable, DiskStalled, NeverArrived) as err:
             raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE) from err
         except PermissionError as err:
             raise _Refusal(HTTPStatus.FORBIDDEN) from err
@@ -171,10 +183,12 @@ class MediaResponse(StreamResponse):
         sender: SendfileSender | ReadingSender
         try:
             if file.is_local and _is_plain(request):
-                resident = _first_window(first)
-                sender = SendfileSender(transport, file, self._workers, resident)
+                resident = await self._first_window(first)
+                sender = SendfileSender(
+                    transport, file, self._workers, resident, self._arrival
+                )
             else:
-                sender = ReadingSender(self.write, file, self._workers)
+                sender = ReadingSender(self.write, file, self._workers, self._arrival)
         except OSError as err:
             raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE) from err
 
@@ -185,12 +199,14 @@ class MediaResponse(StreamResponse):
             if isinstance(sender, ReadingSender):
                 try:
                     await sender.ready(first)
-                except (DiskStalled, FileChanged, OSError) as err:
+                except EngineError as err:
+                    raise _Refusal(_STATUS[err.key]) from err
+                except _CUT_BY as err:
                     raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE) from err
             writer = await self._send_head(request, plan, transport)
             try:
                 await self._send_body(plan, sender)
-            except (DiskStalled, FileChanged, OSError) as err:
+            except (EngineError, *_CUT_BY) as err:
                 if not isinstance(err, ConnectionError):
                     _LOGGER.info("A transfer was cut: %s", err or "the file changed")
                 _cut(transport)
@@ -220,6 +236,13 @@ class MediaResponse(StreamResponse):
         transport.set_write_buffer_limits()
         return writer
 
+    async def _first_window(self, span: Span) -> Span:
+        """Return what is made resident before the first byte is sent: few bytes, and only such as are there."""
+        stop = min(span.start + FIRST_WINDOW, span.stop)
+        if self._arrival is not None:
+            stop = await self._arrival.until(span.start, stop)
+        return Span(span.start, stop)
+
     async def _send_body(
         self, plan: Plan, sender: SendfileSender | ReadingSender
     ) -> None:
@@ -238,10 +261,6 @@ def _is_plain(request: BaseRequest) -> bool:
         and transport.get_extra_info("sslcontext") is None
         and transport.get_extra_info("socket") is not None
     )
-
-
-def _first_window(span: Span) -> Span:
-    return Span(span.start, min(span.start + FIRST_WINDOW, span.stop))
 
 
 def _cut(transport: asyncio.Transport) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 import os
 from typing import ClassVar, Final
 
+from .arrival import Arrival
 from .disk import FileChanged, OpenFile
 from .ranges import Span
 from .workers import DiskWorkers
@@ -44,8 +45,11 @@ class SendfileSender:
         file: OpenFile,
         workers: DiskWorkers,
         resident: Span,
+        arrival: Arrival | None = None,
     ) -> None:
         """Prepare to send a file of which the bytes `resident` are known to be in memory already.
+
+        `arrival` tells how far the file can be read, if it is still being fetched.
 
         Raises OSError when this process has too many files open.
         """
@@ -55,8 +59,8 @@ class SendfileSender:
         self._file = file
         self._workers = workers
         self._resident: Span | None = resident
-        self._upcoming: asyncio.Future[None] | None = None
-        self._position = 0
+        self._arrival = arrival
+        self._upcoming: asyncio.Task[Span] | None = None
 
     async def write(self, data: bytes) -> None:
         """Send literal bytes."""
@@ -70,44 +74,55 @@ class SendfileSender:
         """Send bytes of the file."""
         window, self._resident = self._resident, None
         if window is None or window.start != span.start:
-            window = self._window(span.start, span.stop)
-            await self._prepare(window)
+            window = await self._prepare(span.start, span.stop)
         while True:
             await self._push(self._sendfile, self._resident_windows(window, span.stop))
             if self._upcoming is None:
                 return
-            await self._upcoming
+            window = await self._upcoming
             self._upcoming = None
-            window = self._window(self._position, span.stop)
 
     def close(self) -> None:
         """Close the duplicate."""
         SendfileSender._count -= 1
         if self._upcoming is not None:
             self._upcoming.cancel()
+            # What became of it is of interest to nobody any more.
+            self._upcoming.add_done_callback(
+                lambda task: task.cancelled() or task.exception()
+            )
         os.close(self._socket)
 
-    def _prepare(self, window: Span) -> asyncio.Future[None]:
-        return self._workers.start(
+    async def _prepare(self, start: int, stop: int) -> Span:
+        """Return the window that begins at `start`, when it is on disk and in memory."""
+        stop = min(start + WINDOW, stop)
+        if self._arrival is not None:
+            stop = await self._arrival.until(start, stop)
+        window = Span(start, stop)
+        await self._workers.start(
             self._file.facts.device, partial(self._file.make_resident, window)
         )
-
-    @staticmethod
-    def _window(start: int, stop: int) -> Span:
-        return Span(start, min(start + WINDOW, stop))
+        return window
 
     def _resident_windows(self, window: Span, stop: int) -> Iterator[Span]:
         """Yield this window and those after it that are in memory, and have the first that is not brought there."""
         while True:
-            following = self._window(window.stop, stop)
-            if len(following) and not self._file.is_resident(following):
-                self._upcoming = self._prepare(following)
+            following = Span(window.stop, self._end(window.stop, stop))
+            if window.stop < stop and not (
+                len(following) and self._file.is_resident(following)
+            ):
+                self._upcoming = self._loop.create_task(
+                    self._prepare(window.stop, stop), name="pemus next window"
+                )
             yield window
             self._file.check()
-            self._position = window.stop
-            if self._upcoming is not None or not len(following):
+            if self._upcoming is not None or window.stop == stop:
                 return
             window = following
+
+    def _end(self, start: int, stop: int) -> int:
+        stop = min(start + WINDOW, stop)
+        return stop if self._arrival is None else self._arrival.end(start, stop)
 
     def _sendfile(self, start: int, stop: int) -> int:
         return os.sendfile(self._socket, self._file.fd, start, stop - start)
@@ -163,13 +178,15 @@ class ReadingSender:
         write: Callable[[bytes], Awaitable[None]],
         file: OpenFile,
         workers: DiskWorkers,
+        arrival: Arrival | None = None,
     ) -> None:
         """Prepare to send by `write`, which waits while the client is slow."""
         self._write = write
         self._file = file
         self._workers = workers
-        self._chunk = Span(0, 0)
-        self._reading: asyncio.Future[bytes] | None = None
+        self._arrival = arrival
+        self._start = 0
+        self._reading: asyncio.Task[bytes] | None = None
 
     async def ready(self, first: Span) -> None:
         """Read the first bytes, so that a disk which hangs is noticed while there is still a status to say so."""
@@ -181,24 +198,36 @@ class ReadingSender:
 
     async def send(self, span: Span) -> None:
         """Send bytes of the file."""
-        if self._reading is None or self._chunk.start != span.start:
+        if self._reading is None or self._start != span.start:
             self._read(span)
         while self._reading is not None:
             data = await self._reading
             self._reading = None
-            if self._chunk.stop < span.stop:
-                self._read(Span(self._chunk.stop, span.stop))
+            if (position := self._start + len(data)) < span.stop:
+                self._read(Span(position, span.stop))
             await self._write(data)
 
     def close(self) -> None:
         """Give up what is being read."""
         if self._reading is not None:
             self._reading.cancel()
+            self._reading.add_done_callback(
+                lambda task: task.cancelled() or task.exception()
+            )
 
-    def _read(self, span: Span) -> asyncio.Future[bytes]:
+    def _read(self, span: Span) -> asyncio.Task[bytes]:
         """Have the beginning of these bytes read."""
-        self._chunk = Span(span.start, min(span.start + CHUNK, span.stop))
-        self._reading = self._workers.start(
-            self._file.facts.device, partial(self._file.read, self._chunk)
+        self._start = span.start
+        chunk = Span(span.start, min(span.start + CHUNK, span.stop))
+        self._reading = asyncio.create_task(
+            self._read_chunk(chunk), name="pemus next chunk"
         )
         return self._reading
+
+    async def _read_chunk(self, chunk: Span) -> bytes:
+        if self._arrival is not None:
+            stop = await self._arrival.until(chunk.start, chunk.stop)
+            chunk = Span(chunk.start, stop)
+        return await self._workers.start(
+            self._file.facts.device, partial(self._file.read, chunk)
+        )

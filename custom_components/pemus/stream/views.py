@@ -1,4 +1,4 @@
-"""The three addresses under which Home Assistant serves PeMuS's files.
+"""The addresses under which Home Assistant serves PeMuS's files.
 
 Whoever has a token of Home Assistant, or a path that it signed, may read. Anybody else gets a 403 rather than a 401:
 each 401 counts towards Home Assistant's ban of the address it went to, and a television with an old link must not lock
@@ -27,6 +27,8 @@ from .responses import MediaResponse
 from .workers import DiskWorkers
 
 _ITEM: Final = "{item:[a-z2-7]{26}}"
+_OWNER: Final = "{owner:[a-z2-7]{26}}"
+_EXTENSION: Final = "{extension:[a-z0-9]{1,8}}"
 
 _REVALIDATE: Final = "private, no-cache"
 """Kept, but asked for again each time: what an item's address stands for may change."""
@@ -98,9 +100,21 @@ class MediaView(HomeAssistantView):
 class StreamView(MediaView):
     """The media themselves. The extension is for players that look at it; the type is that of the file."""
 
-    url = f"{STREAM_PATH}/{_ITEM}.{{extension:[a-z0-9]{{1,8}}}}"
+    url = f"{STREAM_PATH}/{_ITEM}.{_EXTENSION}"
     name = "api:pemus:stream"
     for_renderers = True
+
+
+class RemoteStreamView(MediaView):
+    """The media of other homes, while they arrive."""
+
+    url = f"{STREAM_PATH}/{_OWNER}/{_ITEM}.{_EXTENSION}"
+    name = "api:pemus:remote_stream"
+    for_renderers = True
+
+    def wanted(self, **parts: str) -> Wanted:
+        """Return which home's item the address names."""
+        return Wanted(parts["item"], owner=parts["owner"])
 
 
 class ThumbnailView(MediaView):

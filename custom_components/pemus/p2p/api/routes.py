@@ -29,6 +29,8 @@ _STATUS = {
     ErrorKey.NO_PICTURE: 404,
     ErrorKey.UNAVAILABLE: 503,
     ErrorKey.BUSY: 503,
+    ErrorKey.GONE: 410,
+    ErrorKey.DISK_FULL: 507,
     ErrorKey.INTERNAL: 500,
 }
 _LOGGER = logging.getLogger(__name__)
