@@ -1,0 +1,291 @@
+"""Where the bytes of a remote item come from.
+
+A download may have several sources: they are told the same wishes, each delivers what it can, and what arrives first
+counts. This module says what a source is, and has the first kind: the swarm. Sources write into the download's file
+themselves and report only what was verified and can be read from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+import logging
+from pathlib import Path
+from typing import Final, Protocol
+
+from .metainfo import Metainfo
+from .session import Session, SessionError, Torrent
+from .spans import Spans
+
+STEP_MS: Final = 10
+"""Milliseconds between the deadlines of two pieces that are wanted one after the other."""
+FIRST_DIAL: Final = 1.0
+"""Seconds after which a peer that is not there is called again; they double up to `LAST_DIAL`."""
+LAST_DIAL: Final = 15.0
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Bytes that somebody wants."""
+
+    start: int
+    stop: int
+    urgent: bool = False
+    """Whether somebody waits for them right now."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """What a source does at present."""
+
+    download_rate: int = 0
+    """Bytes per second."""
+    upload_rate: int = 0
+    received: int = 0
+    """Bytes that came in, verified or not: a sign of life."""
+    peers: int = 0
+
+
+class Target(Protocol):
+    """The download, as its sources see it."""
+
+    path: Path
+    """A file that exists and has its full size."""
+    spans: Spans
+    """What is there. Only for reading."""
+
+    @property
+    def label(self) -> str:
+        """Return what the log calls it."""
+
+    def arrived(self, start: int, stop: int) -> None:
+        """Take note of bytes that were verified and can be read from the file."""
+
+    def source_failed(self, source: Source, message: str) -> None:
+        """Take note that a source does nothing any more. It will be closed."""
+
+
+class Source(Protocol):
+    """Something that delivers bytes of one item."""
+
+    @property
+    def status(self) -> SourceStatus:
+        """Return what it does at present."""
+
+    async def start(self, target: Target) -> None:
+        """Get ready to deliver into a download's file. Raises an Exception if that is impossible at present."""
+
+    def want(self, spans: Sequence[Wanted]) -> None:
+        """Deliver these bytes, the first ones first, and try no longer to deliver others.
+
+        It may be called before `start` returned. Bytes are not written that are neither wanted nor in a piece with
+        wanted ones; so what was there before may be written again, with the same content, beside what is wanted.
+        """
+
+    def forget(self, start: int, stop: int) -> None:
+        """Take note that bytes are not in the file any more, because their room was needed. They may be wanted again."""
+
+    async def close(self) -> None:
+        """End. When this returns, nothing writes to the file any more."""
+
+
+class Introducer(Protocol):
+    """Finds peers of a torrent by other means than their address, which is what WebRTC needs."""
+
+    def introduce(self, owner: str, torrent: Torrent) -> None:
+        """Have a torrent that is fetched from `owner` meet its peers, for example by adding a tracker to it."""
+
+    def dismiss(self, owner: str, torrent: Torrent) -> None:
+        """End what `introduce` began; the torrent is about to be removed."""
+
+
+class SwarmSource:
+    """Delivers an item's pieces through libtorrent."""
+
+    def __init__(
+        self,
+        session: Session,
+        meta: Metainfo,
+        owner: str,
+        addresses: Sequence[tuple[str, int]],
+        introducer: Introducer | None = None,
+    ) -> None:
+        """Prepare to fetch a torrent from the home `owner`, whose engine may be at these TCP addresses."""
+        self._session = session
+        self._meta = meta
+        self._owner = owner
+        self._addresses = addresses
+        self._introducer = introducer
+        self._target: Target | None = None
+        self._torrent: Torrent | None = None
+        self._held: list[bool] = []
+        self._lost: set[int] = set()
+        self._deadlines: dict[int, int] = {}
+        self._peers = 0
+        self._pause = FIRST_DIAL
+        self._dialling: asyncio.TimerHandle | None = None
+        self._reopening: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def status(self) -> SourceStatus:
+        """Return what the torrent does at present."""
+        if self._torrent is None:
+            return SourceStatus()
+        status = self._torrent.status
+        return SourceStatus(
+            download_rate=status.download_rate,
+            upload_rate=status.upload_rate,
+            received=status.downloaded,
+            peers=status.peers,
+        )
+
+    async def start(self, target: Target) -> None:
+        """Add the torrent to the session and call its peers. Raises SessionError."""
+        self._target = target
+        async with self._changing:
+            await self._open(target)
+
+    def want(self, spans: Sequence[Wanted]) -> None:
+        """Ask for the pieces that these bytes are in."""
+        length = self._meta.piece_length
+        deadlines: dict[int, int] = {}
+        for each in spans:
+            for index in range(each.start // length, -(-each.stop // length)):
+                if index not in deadlines:
+                    # What was asked for keeps its place, so that a window that moves on changes few deadlines.
+                    later = self._deadlines.get(index, len(deadlines) * STEP_MS)
+                    deadlines[index] = 0 if each.urgent else later
+        fresh = deadlines.keys() - self._deadlines.keys()
+        self._deadlines = deadlines
+        if self._torrent is None:
+            return
+        if not self._lost.isdisjoint(deadlines):
+            if self._reopening is None:
+                self._reopening = asyncio.create_task(
+                    self._reopen(), name=f"reopen {self._meta.info_hash}"
+                )
+            return
+        self._torrent.want(deadlines)
+        if fresh:
+            self._call_soon()
+
+    def forget(self, start: int, stop: int) -> None:
+        """Remember that libtorrent believes to have pieces that are gone."""
+        length = self._meta.piece_length
+        for index in range(start // length, -(-stop // length)):
+            if index < len(self._held) and self._held[index]:
+                self._lost.add(index)
+
+    async def close(self) -> None:
+        """Remove the torrent from the session."""
+        self._closed = True
+        if self._reopening is not None:
+            self._reopening.cancel()
+            await asyncio.gather(self._reopening, return_exceptions=True)
+        async with self._changing:
+            await self._remove()
+
+    # What libtorrent tells.
+
+    def piece_finished(self, index: int) -> None:
+        """Report a piece."""
+        if self._target is None or not 0 <= index < len(self._held):
+            return
+        self._held[index] = True
+        self._pause = FIRST_DIAL
+        self._deadlines.pop(index, None)
+        start = index * self._meta.piece_length
+        self._target.arrived(start, start + self._meta.piece_size(index))
+
+    def peer_connected(self) -> None:
+        """Count a peer."""
+        self._peers += 1
+
+    def peer_lost(self) -> None:
+        """Count a peer less, and call again if it was the last one.
+
+        Not at once: it may be one that hangs up on whoever it does not know, or one that is just starting again.
+        """
+        self._peers = max(0, self._peers - 1)
+        if self._peers == 0 and self._dialling is None:
+            self._call_later()
+
+    def failed(self, message: str) -> None:
+        """Report the end."""
+        if self._target is not None and not self._closed:
+            self._target.source_failed(self, message)
+
+    # Opening and closing, one at a time.
+
+    async def _open(self, target: Target) -> None:
+        self._held = target.spans.whole(self._meta.piece_length, self._meta.size)
+        self._lost = set()
+        self._peers = 0
+        torrent = await self._session.fetch(
+            self._meta, target.path, target.label, self, self._held
+        )
+        self._torrent = torrent
+        # What went away while libtorrent was told what is there.
+        for index, there in enumerate(
+            target.spans.whole(self._meta.piece_length, self._meta.size)
+        ):
+            if self._held[index] and not there:
+                self._lost.add(index)
+        if self._introducer is not None:
+            self._introducer.introduce(self._owner, torrent)
+        torrent.want(self._deadlines)
+        self._pause = FIRST_DIAL
+        self._call()
+
+    async def _remove(self) -> None:
+        if self._dialling is not None:
+            self._dialling.cancel()
+            self._dialling = None
+        torrent, self._torrent = self._torrent, None
+        if torrent is not None:
+            if self._introducer is not None:
+                self._introducer.dismiss(self._owner, torrent)
+            await torrent.remove()
+
+    async def _reopen(self) -> None:
+        """Add the torrent anew: libtorrent cannot be told that pieces are gone."""
+        target = self._target
+        assert target is not None
+        try:
+            async with self._changing:
+                await self._remove()
+                await self._open(target)
+        except SessionError as err:
+            self._reopening = None
+            self.failed(str(err))
+        else:
+            self._reopening = None
+
+    # Calling peers.
+
+    def _call_soon(self) -> None:
+        """Call now if nobody is there, unless that was tried a moment ago."""
+        if self._peers == 0 and self._dialling is None:
+            self._call()
+
+    def _call_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._dialling = loop.call_later(self._pause, self._call)
+        self._pause = min(LAST_DIAL, self._pause * 2)
+
+    def _call(self) -> None:
+        """Call all addresses, and again later for as long as nobody is there and something is wanted."""
+        self._dialling = None
+        if self._torrent is None or self._closed or self._peers or not self._deadlines:
+            return
+        for host, port in self._addresses:
+            try:
+                self._torrent.connect(host, port)
+            except (ValueError, RuntimeError) as err:
+                _LOGGER.debug("Cannot call %s: %s", self._owner, err)
+        self._call_later()
