@@ -42,6 +42,7 @@ from .p2p.models import (
     StatusChanged,
     WaitQuery,
 )
+from .p2p.swarm.remote import Transfers, TransferStatus
 
 CONNECT_TIMEOUT: Final = 5
 QUICK_TIMEOUT: Final = 25
@@ -172,6 +173,20 @@ class EngineClient:
     async def search(self, query: SearchQuery) -> SearchResult:
         """Return what matches."""
         return await self._ask(SearchResult, hdrs.METH_POST, _BASE / "search", query)
+
+    async def remote(self) -> Transfers:
+        """Return all items of other homes that this one holds a ticket or a copy of."""
+        return await self._ask(Transfers, hdrs.METH_GET, _BASE / "remote")
+
+    async def pin(self, owner: str, item_id: str) -> TransferStatus:
+        """Have another home's item fetched whole and kept."""
+        url = _remote_url(owner, item_id) / "pin"
+        return await self._ask(TransferStatus, hdrs.METH_PUT, url)
+
+    async def unpin(self, owner: str, item_id: str) -> TransferStatus:
+        """Let another home's item go when room is needed."""
+        url = _remote_url(owner, item_id) / "pin"
+        return await self._ask(TransferStatus, hdrs.METH_DELETE, url)
 
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         """Return the file into which another home's item is fetched."""

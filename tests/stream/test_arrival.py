@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,8 @@ class Remote:
     async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
         assert (owner, item_id) == (OWNER, FILM)
         self.queries.append(query)
+        if query.inode != self.path.stat().st_ino:
+            raise EngineError(ErrorKey.REPLACED, "it was evicted")
         if self.fault is not None:
             fault, self.fault = self.fault, None
             raise fault
@@ -232,6 +235,19 @@ async def test_a_file_that_is_fetched_anew_is_not_mixed_with_the_one_before(
     answer = await any_site.ask(path(any_site))
     assert not answer.complete
     assert answer.body == content[: len(answer.body)]
+
+
+async def test_a_file_that_was_evicted_since_it_was_last_played_is_fetched_anew(
+    any_site: Site, remote: Remote, content: bytes
+) -> None:
+    assert (await any_site.ask(path(any_site))).body == content
+    keep = remote.path.open("rb")  # So that its number is not taken by the next one.
+    remote.path.unlink()
+    remote.path.touch()
+    os.truncate(remote.path, len(content))
+    remote.there.clear()
+    assert (await any_site.ask(path(any_site))).body == content
+    keep.close()
 
 
 async def test_a_client_that_leaves_ends_the_reading(

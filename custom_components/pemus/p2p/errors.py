@@ -49,6 +49,12 @@ class Gone(EngineError):
     key = ErrorKey.GONE
 
 
+class Replaced(EngineError):
+    """The file on disk that was asked about has made room for another one."""
+
+    key = ErrorKey.REPLACED
+
+
 class DiskFull(EngineError):
     """There is no room on the disk for what was to be fetched."""
 

@@ -43,6 +43,8 @@ class ProblemKey(StrEnum):
     """A share's root vanished, or cannot be read. Placeholders: `name`, `path`."""
     DISK_FULL = "disk_full"
     """The index or the thumbnails cannot be written. Placeholders: `path`."""
+    CACHE_FULL = "cache_full"
+    """There is no room for what is fetched from other homes. Placeholders: `path`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,29 @@ class ShareConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmConfig:
+    """How much the swarm may take of the connection and of the disk."""
+
+    upload_limit: int = 2_000_000
+    """Bytes per second for all receivers together; 0 for none. A home's uplink is easily flooded."""
+    download_limit: int = 0
+    """Bytes per second; 0 for none."""
+    lan_exempt: bool = True
+    """Whether the limits leave homes in the same local network alone."""
+    connections: int = 200
+    active_seeds: int = 100
+    """Files that are served at the same time."""
+    port: int = 0
+    """TCP port for other homes; 0 lets the system choose."""
+    port_mapping: bool = False
+    """Whether to ask the router to let other homes in (UPnP, NAT-PMP)."""
+    cache_quota: int = 20 * 1000**3
+    """Bytes that files of other homes may take on the disk."""
+    cache_reserve: int = 2 * 1000**3
+    """Bytes of the disk that are left free, whatever the quota."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """The whole configuration. The engine applies the differences to what it runs with."""
 
@@ -65,6 +90,7 @@ class EngineConfig:
     shares: tuple[ShareConfig, ...] = ()
     rescan_interval: int = 3600
     """Seconds between two full rescans, which find what a silent watcher missed."""
+    swarm: SwarmConfig = SwarmConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +124,27 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmStatus:
+    """What the swarm does."""
+
+    port: int
+    """TCP port that other homes connect to; 0 if there is none."""
+    upload_rate: float
+    """Bytes of files per second."""
+    download_rate: float
+    peers: int
+    active_seeds: int
+    hashed: int
+    """Bytes of shared files that can be served at once, because their hashes are known."""
+    hashable: int
+    """Bytes of all shared files."""
+    cache_used: int
+    cache_quota: int
+    transfers: int
+    """Remote files that are being fetched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The state of the engine."""
 
@@ -118,6 +165,8 @@ class Status:
     problems: tuple[Problem, ...]
     capabilities: dict[str, str | None]
     """Version of each optional library (`libtorrent`, `av`, `mutagen`, `PIL`, `watchfiles`, `pysubs2`), None when missing."""
+    swarm: SwarmStatus | None = None
+    """None where libtorrent is missing or does not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,11 +273,24 @@ def entity_tag(size: int, mtime_ns: int, inode: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TicketQuery:
+    """For which item, and for which home, a ticket is wanted."""
+
+    item: str
+    receiver: str
+    """26 characters a-z, 2-7: the id of the home that may fetch the item."""
+    ttl: int = 6 * 3600
+    """Seconds for which the ticket is good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaitQuery:
     """Which bytes of a remote item somebody is about to read."""
 
     reader: str
     """Names the one who reads; each has a place of its own in the file."""
+    inode: int
+    """Of the file that is read: what arrives in another one is of no use."""
     start: int
     stop: int
 
@@ -269,6 +331,8 @@ class NodeKind(StrEnum):
     MONTH = "month"
     PAGE = "page"
     """A part of a list that is too long to show at once."""
+    HOME = "home"
+    """Another home, whose items this one holds tickets for."""
     ITEM = "item"
 
 
@@ -277,7 +341,8 @@ class Node:
     """A place in the library's tree."""
 
     id: str
-    """Path of the node: segments of [a-z0-9_~-] joined by "/"; "" is the root; `item/<id>` is an item."""
+    """Path of the node: segments of [a-z0-9_~-] joined by "/"; "" is the root; `item/<id>` is an item of this home, and
+    `home/<owner>/<id>` one of another."""
     kind: NodeKind
     title: str | None = None
     """The name as it is in the library; None where the kind alone (VIDEOS, ARTISTS, ...) names the place.
@@ -369,7 +434,9 @@ class ErrorKey(StrEnum):
     NO_PICTURE = "no_picture"
     BUSY = "busy"
     GONE = "gone"
-    """The owner took the item back, or replaced it."""
+    """The owner took the item back, or has another version of it now."""
+    REPLACED = "replaced"
+    """The file on disk that was asked about has made room for another one."""
     DISK_FULL = "disk_full"
     """There is no room for what was to be fetched."""
     INTERNAL = "internal"

@@ -13,8 +13,9 @@ import time
 from typing import Final
 
 from custom_components.pemus.client import EngineError, EngineUnavailable
-from custom_components.pemus.p2p.models import WaitQuery
+from custom_components.pemus.p2p.models import ErrorKey, WaitQuery
 
+from .disk import FileChanged
 from .facts import FileSource
 from .ranges import Span
 
@@ -39,6 +40,8 @@ class Arrival:
         self._item = item
         self._reader = secrets.token_hex(8)
         self._there = Span(0, 0)
+        self.inode = 0
+        """Of the file that is read."""
 
     def end(self, start: int, stop: int) -> int:
         """Return up to where, between `start` and `stop`, bytes are known to be there."""
@@ -49,16 +52,24 @@ class Arrival:
     async def until(self, start: int, stop: int) -> int:
         """Wait for the bytes from `start` on, and return the end of those that are there, at most `stop`.
 
-        Raises EngineError, NeverArrived.
+        Raises:
+            FileChanged: the bytes arrive in another file by now.
+            EngineError: the engine refused.
+            NeverArrived: it does not answer.
+
         """
         if (end := self.end(start, stop)) > start:
             return end
-        query = WaitQuery(reader=self._reader, start=start, stop=stop)
+        query = WaitQuery(reader=self._reader, inode=self.inode, start=start, stop=stop)
         give_up = time.monotonic() + ENGINE_TIMEOUT
         while True:
             try:
                 end = await self._source.wait(self._owner, self._item, query)
                 break
+            except EngineError as err:
+                if err.key is ErrorKey.REPLACED:
+                    raise FileChanged from err
+                raise
             except EngineUnavailable as err:
                 if time.monotonic() > give_up:
                     raise NeverArrived("the engine does not answer") from err

@@ -22,7 +22,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web import BaseRequest, StreamResponse
 
 from custom_components.pemus.client import EngineError, EngineUnavailable
-from custom_components.pemus.p2p.models import ErrorKey
+from custom_components.pemus.p2p.models import ErrorKey, LocalFile
 
 from . import dlna
 from .arrival import Arrival, NeverArrived
@@ -45,6 +45,7 @@ _STATUS: Final = {
     ErrorKey.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorKey.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorKey.GONE: HTTPStatus.GONE,
+    ErrorKey.REPLACED: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorKey.DISK_FULL: HTTPStatus.SERVICE_UNAVAILABLE,
     ErrorKey.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
@@ -98,8 +99,6 @@ class MediaResponse(StreamResponse):
         self._cache_control = cache_control
         self._for_renderers = for_renderers
         self._arrival: Arrival | None = None
-        if wanted.owner is not None:
-            self._arrival = Arrival(facts.source, wanted.owner, wanted.item)
 
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
         """Answer the request."""
@@ -145,10 +144,11 @@ class MediaResponse(StreamResponse):
                     cache_control=self._cache_control,
                     for_renderers=self._for_renderers,
                 )
+                self._follow(facts)
                 resident = None
-                if plan.first is not None and _is_plain(request):
-                    resident = await self._first_window(plan.first)
                 try:
+                    if plan.first is not None and _is_plain(request):
+                        resident = await self._first_window(plan.first)
                     file = await self._workers.run(
                         facts.device,
                         partial(OpenFile.open, facts, resident),
@@ -236,8 +236,19 @@ class MediaResponse(StreamResponse):
         transport.set_write_buffer_limits()
         return writer
 
+    def _follow(self, facts: LocalFile) -> None:
+        """Wait for what is read of this file from now on, if it is still arriving."""
+        owner = self._wanted.owner
+        if owner is not None and facts.arriving and self._arrival is None:
+            self._arrival = Arrival(self._facts.source, owner, self._wanted.item)
+        if self._arrival is not None:
+            self._arrival.inode = facts.inode
+
     async def _first_window(self, span: Span) -> Span:
-        """Return what is made resident before the first byte is sent: few bytes, and only such as are there."""
+        """Return what is made resident before the first byte is sent: few bytes, and only such as are there.
+
+        Raises FileChanged when the file in which they arrive has been replaced.
+        """
         stop = min(span.start + FIRST_WINDOW, span.stop)
         if self._arrival is not None:
             stop = await self._arrival.until(span.start, stop)

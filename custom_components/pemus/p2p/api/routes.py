@@ -30,6 +30,7 @@ _STATUS = {
     ErrorKey.UNAVAILABLE: 503,
     ErrorKey.BUSY: 503,
     ErrorKey.GONE: 410,
+    ErrorKey.REPLACED: 409,
     ErrorKey.DISK_FULL: 507,
     ErrorKey.INTERNAL: 500,
 }

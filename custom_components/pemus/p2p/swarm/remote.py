@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 import os
 
-from ..errors import EngineError
-from ..models import ErrorKey, Kind
+from ..errors import DiskFull, Gone
+from ..models import Kind
 
-
-class DiskFull(EngineError):
-    """There is no room for what is missing."""
-
-    key = ErrorKey.UNAVAILABLE
-
-
-class Gone(EngineError):
-    """The owner does not give the item any more, or it is another one by now: what is missing will not come."""
-
-    key = ErrorKey.NOT_FOUND
+__all__ = [
+    "CacheUsage",
+    "DiskFull",
+    "Gone",
+    "RemoteFile",
+    "RemoteItem",
+    "TransferState",
+    "TransferStatus",
+    "Transfers",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +114,13 @@ class TransferStatus:
     """When it was last read."""
     message: str | None = None
     """What went wrong last, in plain English, as long as it matters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfers:
+    """All remote items of which there is, or should be, anything here."""
+
+    items: tuple[TransferStatus, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
