@@ -52,6 +52,8 @@ class Arrival:
     async def until(self, start: int, stop: int) -> int:
         """Wait for the bytes from `start` on, and return the end of those that are there, at most `stop`.
 
+        `stop` is where the reader will end: the engine fetches ahead of it up to there.
+
         Raises:
             FileChanged: the bytes arrive in another file by now.
             EngineError: the engine refused.

@@ -249,10 +249,10 @@ class MediaResponse(StreamResponse):
 
         Raises FileChanged when the file in which they arrive has been replaced.
         """
-        stop = min(span.start + FIRST_WINDOW, span.stop)
+        stop = span.stop
         if self._arrival is not None:
             stop = await self._arrival.until(span.start, stop)
-        return Span(span.start, stop)
+        return Span(span.start, min(span.start + FIRST_WINDOW, stop))
 
     async def _send_body(
         self, plan: Plan, sender: SendfileSender | ReadingSender

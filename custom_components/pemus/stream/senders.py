@@ -95,10 +95,9 @@ class SendfileSender:
 
     async def _prepare(self, start: int, stop: int) -> Span:
         """Return the window that begins at `start`, when it is on disk and in memory."""
-        stop = min(start + WINDOW, stop)
         if self._arrival is not None:
             stop = await self._arrival.until(start, stop)
-        window = Span(start, stop)
+        window = Span(start, min(start + WINDOW, stop))
         await self._workers.start(
             self._file.facts.device, partial(self._file.make_resident, window)
         )
@@ -218,16 +217,15 @@ class ReadingSender:
     def _read(self, span: Span) -> asyncio.Task[bytes]:
         """Have the beginning of these bytes read."""
         self._start = span.start
-        chunk = Span(span.start, min(span.start + CHUNK, span.stop))
         self._reading = asyncio.create_task(
-            self._read_chunk(chunk), name="pemus next chunk"
+            self._read_chunk(span.start, span.stop), name="pemus next chunk"
         )
         return self._reading
 
-    async def _read_chunk(self, chunk: Span) -> bytes:
+    async def _read_chunk(self, start: int, stop: int) -> bytes:
         if self._arrival is not None:
-            stop = await self._arrival.until(chunk.start, chunk.stop)
-            chunk = Span(chunk.start, stop)
+            stop = await self._arrival.until(start, stop)
+        chunk = Span(start, min(start + CHUNK, stop))
         return await self._workers.start(
             self._file.facts.device, partial(self._file.read, chunk)
         )

@@ -241,12 +241,7 @@ class Download:
     def kept(self) -> list[tuple[int, int]]:
         """Return what readers were told to be there, or should soon find there."""
         now, most = time.monotonic(), self._most()
-        return [
-            reader.window(most)
-            if reader.is_active(now)
-            else (reader.start, reader.promised)
-            for reader in self._readers.values()
-        ]
+        return [reader.kept(most, now) for reader in self._readers.values()]
 
     def _reader(self, name: str) -> Reader:
         if (reader := self._readers.get(name)) is not None:

@@ -16,6 +16,8 @@ MOST_AHEAD: Final = 240.0
 LEAST_WINDOW: Final = 4 * 1024**2
 MOST_WINDOW: Final = 256 * 1024**2
 """Bytes that are fetched ahead at least, where the cache has room for them, and at most, whatever the bit rate."""
+BEHIND: Final = 8 * 1024**2
+"""Bytes behind a reader that stay: it asks for what comes next while it still sends what it was told of before."""
 DEFAULT_RATE: Final = 1_000_000
 """Bytes per second of an item of which neither bit rate nor duration is known."""
 LEASE: Final = 60.0
@@ -81,6 +83,11 @@ class Reader:
         """Return the bytes that should arrive for it."""
         stop = min(self.stop, self.promised + self.ahead(most))
         return self.start, max(stop, self.start)
+
+    def kept(self, most: int, now: float) -> tuple[int, int]:
+        """Return the bytes that must not be taken away from it."""
+        stop = self.window(most)[1] if self.is_active(now) else self.promised
+        return max(0, self.start - BEHIND), stop
 
     def is_planned(self, most: int) -> bool:
         """Tell whether what was asked of the sources is still about what it needs."""
