@@ -1,0 +1,227 @@
+"""Issues and revokes tickets. A ticket lives as long as its grant, which is what this home remembers of it.
+
+A grant's salt makes the torrent the receiver's own. Asking again renews the ticket with the same salt, so that a transfer
+goes on; after a revocation, or the end of its time, a new ticket has a new salt and what was learnt of the old one helps
+nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+import contextlib
+import logging
+import re
+import secrets
+import time
+from typing import Final
+
+from ..errors import BadRequest, Busy, Unavailable
+from ..library.store import StoreError
+from ..models import Item, LocalFile
+from .metainfo import SALT
+from .seeds import Seeds
+from .store import Grant, SwarmStore
+from .ticket import MAX_ENDPOINTS, ItemFacts, Ticket, armored
+
+MAX_TTL: Final = 30 * 86400.0
+"""Seconds that a ticket may live."""
+MAX_GRANTS: Final = 5000
+"""Live tickets of one receiver."""
+WAIT: Final = 1.0
+"""Seconds that a ticket waits for its hashes; most files are hashed already, and small ones are quickly."""
+
+_INTERVAL: Final = 60.0
+"""Seconds after which the clock is looked at again, whatever it said before."""
+_ID: Final = re.compile(r"[a-z2-7]{26}")
+
+_LOGGER = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""Receiver and item."""
+
+
+class Tickets:
+    """All tickets that this home has given out."""
+
+    def __init__(
+        self,
+        store: SwarmStore,
+        seeds: Seeds,
+        *,
+        owner: str,
+        owner_name: Callable[[], str],
+        item: Callable[[str], Awaitable[Item]],
+        files: Callable[[str], Awaitable[LocalFile]],
+        endpoints: Callable[[], Iterable[str]],
+    ) -> None:
+        """Prepare to give out tickets of the home `owner`.
+
+        `item` and `files` return an item and its file as it is now, or raise NotFound or Unavailable; `endpoints` are
+        those of the session, as `ticket.endpoint` writes them.
+        """
+        self._store = store
+        self._seeds = seeds
+        self._owner = owner
+        self._owner_name = owner_name
+        self._item = item
+        self._files = files
+        self._endpoints = endpoints
+        self._grants: dict[Key, Grant] = {}
+        self._revoked: list[Grant] = []
+        """What is still to be forgotten by the store."""
+        self._writing = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Serve again what there are live tickets for. Raises StoreError."""
+        now = time.time()
+        for grant in await self._store.run(self._store.grants):
+            if grant.expires <= now:
+                self._revoked.append(grant)
+                continue
+            self._grants[grant.receiver, grant.item] = grant
+            # Those that live longest come first; for others, the receiver asks again.
+            if len(self._grants) <= self._seeds.limit:
+                with contextlib.suppress(Busy):
+                    self._seeds.activate(grant.receiver, grant.item, grant.salt)
+        self._task = asyncio.create_task(self._expire(), name="tickets")
+
+    async def stop(self) -> None:
+        """End all work. The tickets live on."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    @property
+    def live(self) -> int:
+        """How many tickets there are."""
+        return len(self._grants)
+
+    async def issue(
+        self, item_id: str, receiver: str, ttl: float, *, wait: float = WAIT
+    ) -> Ticket:
+        """Return a ticket for an item that lives for `ttl` seconds, after at most about `wait` seconds.
+
+        It holds the torrent if the item is hashed by then. If it is not, it is being hashed, and who asks again later
+        gets the same ticket with the torrent.
+
+        Raises:
+            BadRequest: the receiver is no home, or the time is out of bounds.
+            NotFound: there is no such item.
+            Unavailable: it cannot be reached at present, or was revoked at this very moment.
+            Busy: too much is shared at the same time.
+
+        """
+        if not _ID.fullmatch(receiver):
+            raise BadRequest("the receiver is not a home")
+        if not 0 < ttl <= MAX_TTL:
+            raise BadRequest("a ticket lives for 30 days at most")
+        item = await self._item(item_id)
+        file = await self._files(item_id)
+        grant = self._grant(receiver, item.id, time.time() + ttl)
+        await self._keep(grant)
+        key = receiver, item.id
+        # It may have been renewed once more meanwhile, which is no less a right to fetch the item.
+        present = self._grants.get(key)
+        if present is None or present.salt != grant.salt:
+            raise Unavailable("the ticket was revoked")
+        torrent = None
+        if file.size:
+            self._seeds.activate(receiver, item.id, grant.salt)
+            served = await self._seeds.ready(receiver, item.id, wait)
+            if served is not None and served.meta.salt == grant.salt:
+                file, torrent = served.file, armored(served.meta)
+        return Ticket(
+            owner=self._owner,
+            owner_name=self._owner_name(),
+            receiver=receiver,
+            item=ItemFacts.of(
+                item,
+                size=file.size,
+                etag=file.etag,
+                modified=file.mtime_ns / 1e9,
+            ),
+            torrent=torrent,
+            endpoints=tuple(self._endpoints())[:MAX_ENDPOINTS],
+            expires=grant.expires,
+        )
+
+    async def revoke(self, receiver: str, item: str | None = None) -> None:
+        """Make a receiver's ticket for an item, or all its tickets, worthless. Returns when the transfers are cut.
+
+        Raises:
+            Unavailable: the transfers are cut, but that cannot be kept on disk at present; it is tried again.
+
+        """
+        chosen = [
+            grant
+            for grant in self._grants.values()
+            if grant.receiver == receiver and item in (None, grant.item)
+        ]
+        if not await self._end(chosen):
+            raise Unavailable("the disk does not keep that tickets were revoked")
+
+    def _grant(self, receiver: str, item: str, expires: float) -> Grant:
+        """Return the grant for a receiver and an item that lives at least until then. Raises Busy."""
+        former = self._grants.get((receiver, item))
+        if former is not None and former.expires > time.time():
+            grant = Grant(receiver, item, former.salt, max(expires, former.expires))
+        else:
+            if sum(each.receiver == receiver for each in self._grants.values()) >= (
+                MAX_GRANTS
+            ):
+                raise Busy("this home has too many tickets")
+            grant = Grant(receiver, item, secrets.token_bytes(SALT), expires)
+        self._grants[receiver, item] = grant
+        self._wake.set()
+        return grant
+
+    async def _keep(self, grant: Grant) -> None:
+        async with self._writing:
+            # What was revoked while this waited must not be kept after all.
+            if self._grants.get((grant.receiver, grant.item)) is grant:
+                try:
+                    await self._store.run(self._store.grant, grant)
+                except StoreError as err:
+                    # It lives until the engine ends.
+                    _LOGGER.warning("A ticket cannot be kept: %s", err)
+
+    async def _end(self, grants: list[Grant]) -> bool:
+        """Make present tickets worthless, cut their transfers, and have the store forget them; tell whether it did."""
+        cutting = []
+        for grant in grants:
+            del self._grants[grant.receiver, grant.item]
+            cutting.append(self._seeds.deactivate(grant.receiver, grant.item))
+        self._revoked += grants
+        await asyncio.gather(*cutting)
+        async with self._writing:
+            if gone := tuple(self._revoked):
+                try:
+                    await self._store.run(self._store.revoke, gone)
+                except StoreError as err:
+                    _LOGGER.error("That tickets were revoked cannot be kept: %s", err)
+                    return False
+                del self._revoked[: len(gone)]
+        return True
+
+    async def _expire(self) -> None:
+        """End what has reached its time."""
+        while True:
+            self._wake.clear()
+            now = time.time()
+            expired = [each for each in self._grants.values() if each.expires <= now]
+            if expired or self._revoked:
+                await self._end(expired)
+            first = min(
+                (each.expires for each in self._grants.values()),
+                default=now + _INTERVAL,
+            )
+            # In steps: somebody may set the clock.
+            pause = min(max(first - time.time(), 0.05), _INTERVAL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
