@@ -9,9 +9,7 @@ from p2p.swarm.spans import Spans
 
 SIZE = 40
 span = st.tuples(st.integers(0, SIZE), st.integers(0, SIZE))
-operations = st.lists(
-    st.tuples(st.sampled_from(["add", "discard"]), span), max_size=30
-)
+operations = st.lists(st.tuples(st.sampled_from(["add", "discard"]), span), max_size=30)
 
 
 def numbers(start: int, stop: int) -> set[int]:

@@ -44,6 +44,12 @@ CREATE TABLE downloads (
 """
 _KEEP_SIZE: Final = 0x01
 _PUNCH_HOLE: Final = 0x02
+_USELESS: Final = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    # No such table or column.
+    sqlite3.SQLITE_ERROR,
+)
 _NO_HOLES: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 _LOGGER = logging.getLogger(__name__)
@@ -112,7 +118,7 @@ class Cache:
                 self._connect()
                 rows = self._rows()
             except sqlite3.DatabaseError as err:
-                if _code(err) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                if _code(err) not in _USELESS:
                     raise
                 _LOGGER.error("What was downloaded is lost: its list is damaged")
                 self._forget_all()

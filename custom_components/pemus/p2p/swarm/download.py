@@ -138,7 +138,7 @@ class Download:
     @property
     def is_waited_for(self) -> bool:
         """Tell whether somebody waits for bytes right now."""
-        return bool(self._waiters)
+        return any(reader.waiting for reader in self._readers.values())
 
     @property
     def is_starved(self) -> bool:
@@ -485,7 +485,7 @@ class Download:
                     wishes.append((delay, at, end, urgent))
                     at = end
         wishes.sort()
-        if self.pinned and not self._waiters:
+        if self.pinned and not self.is_waited_for:
             wishes += self._wishes_of_pin(bool(wishes))
         room = self._keeper.room_for(self)
         self._plan, taken = [], Spans()

@@ -17,7 +17,7 @@ LEAST_WINDOW: Final = 4 * 1024**2
 MOST_WINDOW: Final = 256 * 1024**2
 """Bytes that are fetched ahead at least, where the cache has room for them, and at most, whatever the bit rate."""
 BEHIND: Final = 8 * 1024**2
-"""Bytes behind a reader that stay: it asks for what comes next while it still sends what it was told of before."""
+"""Bytes behind a reader that stay in any case, if the cache is not too small for that."""
 DEFAULT_RATE: Final = 1_000_000
 """Bytes per second of an item of which neither bit rate nor duration is known."""
 LEASE: Final = 60.0
@@ -45,6 +45,8 @@ class Reader:
     """Up to where it wants to read."""
     promised: int = 0
     """Up to where it was told that all is there."""
+    former: int = 0
+    """Where it was before: it asks for what comes next while it still sends what it was told of then."""
     seconds: float = AHEAD
     waiting: int = 0
     """How many of its questions are not answered yet."""
@@ -66,6 +68,10 @@ class Reader:
         elif stalled and start > self.start:
             # It read all that it was told to be there, and now it waits: it needs more.
             self.seconds = min(MOST_AHEAD, self.seconds * 2)
+        if self.start < start <= self.promised:
+            self.former = self.start
+        elif start != self.start:
+            self.former = start
         self.start, self.stop, self.promised = start, stop, start
         self.seen = now
 
@@ -87,7 +93,8 @@ class Reader:
     def kept(self, most: int, now: float) -> tuple[int, int]:
         """Return the bytes that must not be taken away from it."""
         stop = self.window(most)[1] if self.is_active(now) else self.promised
-        return max(0, self.start - BEHIND), stop
+        behind = self.start - min(BEHIND, most)
+        return max(0, min(self.former, behind)), stop
 
     def is_planned(self, most: int) -> bool:
         """Tell whether what was asked of the sources is still about what it needs."""
