@@ -8,7 +8,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.const import CONF_UPLOAD_LIMIT, DOMAIN
 
 
 async def test_a_home_gets_its_name_and_goes_on_with_its_first_folder(
@@ -28,7 +28,10 @@ async def test_a_home_gets_its_name_and_goes_on_with_its_first_folder(
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert result["title"] == "Casa"
     assert result["data"] == {}
+    # The safe default, whether or not it was looked at.
+    assert result["options"] == {CONF_UPLOAD_LIMIT: 16}
     entry = result["result"]
+    assert entry.runtime_data.config.swarm.upload_limit == 2_000_000
     assert entry.unique_id == DOMAIN
     assert entry.state is ConfigEntryState.LOADED
     assert result["next_flow"] == (FlowType.CONFIG_SUBENTRIES_FLOW, ANY)
@@ -44,8 +47,32 @@ async def test_the_name_of_the_home_assistant_is_proposed(hass: HomeAssistant) -
         DOMAIN, context={"source": SOURCE_USER}
     )
 
-    (name,) = result["data_schema"].schema
+    name, limit = result["data_schema"].schema
     assert name.description == {"suggested_value": "Haus am See"}
+    assert limit == CONF_UPLOAD_LIMIT
+    assert limit.default() == 16
+
+
+async def test_the_upload_limit_is_chosen_in_time(
+    hass: HomeAssistant, engine_environment: object
+) -> None:
+    result = await hass.config_entries.flow.async_init(
+        DOMAIN,
+        context={"source": SOURCE_USER},
+        data={CONF_NAME: " ", CONF_UPLOAD_LIMIT: 0.01},
+    )
+    assert result["type"] is FlowResultType.FORM
+    assert result["errors"] == {
+        CONF_NAME: "no_name",
+        CONF_UPLOAD_LIMIT: "rate_too_low",
+    }
+
+    result = await hass.config_entries.flow.async_configure(
+        result["flow_id"], {CONF_NAME: "Casa", CONF_UPLOAD_LIMIT: 4}
+    )
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    swarm = result["result"].runtime_data.config.swarm
+    assert swarm.upload_limit == 500_000
 
 
 async def test_a_name_of_blanks_is_refused_and_can_be_corrected(

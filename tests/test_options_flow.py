@@ -1,11 +1,48 @@
 """Changing the options."""
 
+from typing import Any
+
+from homeassistant.const import CONF_PORT
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType, InvalidData
 import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.pemus.const import CONF_RESCAN_INTERVAL
+from custom_components.pemus.const import (
+    CONF_CACHE_QUOTA,
+    CONF_CONNECTIONS,
+    CONF_DOWNLOAD_LIMIT,
+    CONF_RESCAN_INTERVAL,
+    CONF_UPLOAD_LIMIT,
+)
+from custom_components.pemus.options import DEFAULTS, swarm_config
+from custom_components.pemus.p2p.models import SwarmConfig
+
+
+def answer(**changes: Any) -> dict[str, Any]:
+    """Return the form, filled in with what it shows at first but for some changes."""
+    form: dict[str, Any] = {CONF_RESCAN_INTERVAL: 60}
+    for section, keys in {
+        "rates": ("upload_limit", "download_limit", "lan_exempt"),
+        "cache": ("cache_quota", "cache_reserve"),
+        "network": ("port", "port_mapping", "connections", "active_seeds"),
+    }.items():
+        form[section] = {key: changes.pop(key, DEFAULTS[key]) for key in keys}
+    return form | changes
+
+
+async def submit(
+    hass: HomeAssistant, entry: MockConfigEntry, **changes: Any
+) -> dict[str, Any]:
+    """Open the form, change it and send it."""
+    result = await hass.config_entries.options.async_init(entry.entry_id)
+    assert result["type"] is FlowResultType.FORM
+    assert result["step_id"] == "init"
+    result = await hass.config_entries.options.async_configure(
+        result["flow_id"], answer(**changes)
+    )
+    await hass.async_block_till_done()
+    return result
 
 
 async def test_the_time_between_rescans_is_changed_without_a_restart(
@@ -14,16 +51,10 @@ async def test_the_time_between_rescans_is_changed_without_a_restart(
     coordinator = entry.runtime_data
     assert coordinator.config.rescan_interval == 3600
 
-    result = await hass.config_entries.options.async_init(entry.entry_id)
-    assert result["type"] is FlowResultType.FORM
-    assert result["step_id"] == "init"
-    result = await hass.config_entries.options.async_configure(
-        result["flow_id"], {CONF_RESCAN_INTERVAL: 15}
-    )
-    await hass.async_block_till_done()
+    result = await submit(hass, entry, rescan_interval=15)
 
     assert result["type"] is FlowResultType.CREATE_ENTRY
-    assert entry.options == {CONF_RESCAN_INTERVAL: 15}
+    assert entry.options[CONF_RESCAN_INTERVAL] == 15
     assert type(entry.options[CONF_RESCAN_INTERVAL]) is int
     assert entry.runtime_data is coordinator
     assert coordinator.config.rescan_interval == 900
@@ -31,13 +62,116 @@ async def test_the_time_between_rescans_is_changed_without_a_restart(
     assert (await coordinator.engine.client.status()).pid == pid
 
 
-async def test_a_senseless_time_is_refused(
+async def test_what_is_left_alone_stays_as_the_engine_has_it(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    assert entry.runtime_data.config.swarm == SwarmConfig()
+
+    await submit(hass, entry)
+
+    assert entry.runtime_data.config.swarm == SwarmConfig()
+    assert entry.options[CONF_UPLOAD_LIMIT] == 16
+
+
+async def test_the_engine_gets_bytes_for_megabits_and_gigabytes(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    pid = entry.runtime_data.data.pid
+    # As a browser sends them: all numbers may have a fraction.
+    await submit(
+        hass,
+        entry,
+        upload_limit=2.5,
+        download_limit=50.0,
+        lan_exempt=False,
+        connections=80.0,
+        active_seeds=10.0,
+        port=6881.0,
+        port_mapping=True,
+        cache_quota=1.5,
+        cache_reserve=10.0,
+    )
+
+    swarm = entry.runtime_data.config.swarm
+    assert swarm == SwarmConfig(
+        upload_limit=312_500,
+        download_limit=6_250_000,
+        lan_exempt=False,
+        connections=80,
+        active_seeds=10,
+        port=6881,
+        port_mapping=True,
+        cache_quota=1_500_000_000,
+        cache_reserve=10_000_000_000,
+    )
+    for key in ("upload_limit", "connections", "port", "cache_quota"):
+        assert type(getattr(swarm, key)) is int, key
+    assert type(entry.options[CONF_PORT]) is int
+    assert (await entry.runtime_data.engine.client.status()).pid == pid
+
+    # The next form shows what was chosen.
+    result = await hass.config_entries.options.async_init(entry.entry_id)
+    sections = {
+        str(name): section.schema
+        for name, section in result["data_schema"].schema.items()
+        if name != CONF_RESCAN_INTERVAL
+    }
+    shown = {
+        str(key): key.description["suggested_value"]
+        for section in sections.values()
+        for key in section.schema
+    }
+    assert shown == {
+        key: value
+        for key, value in entry.options.items()
+        if key != CONF_RESCAN_INTERVAL
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({CONF_UPLOAD_LIMIT: 0.1}, "rate_too_low"),
+        ({CONF_DOWNLOAD_LIMIT: 0.49}, "rate_too_low"),
+        ({CONF_PORT: 80}, "reserved_port"),
+        ({CONF_PORT: 1}, "reserved_port"),
+    ],
+)
+async def test_what_cannot_work_is_refused_and_can_be_corrected(
+    hass: HomeAssistant, entry: MockConfigEntry, change: dict, reason: str
+) -> None:
+    result = await submit(hass, entry, **change)
+    assert result["type"] is FlowResultType.FORM
+    assert result["errors"] == {"base": reason}
+    assert not entry.options
+
+    result = await hass.config_entries.options.async_configure(
+        result["flow_id"], answer(**dict.fromkeys(change, 0))
+    )
+    await hass.async_block_till_done()
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert all(entry.options[key] == 0 for key in change)
+
+
+async def test_a_senseless_value_is_refused(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
     result = await hass.config_entries.options.async_init(entry.entry_id)
 
-    for minutes in (0, 4, 1441, -1, "often"):
-        with pytest.raises(InvalidData):
-            await hass.config_entries.options.async_configure(
-                result["flow_id"], {CONF_RESCAN_INTERVAL: minutes}
-            )
+    for key, values in {
+        CONF_RESCAN_INTERVAL: (0, 4, 1441, -1, "often"),
+        CONF_UPLOAD_LIMIT: (-1, 10_001, "much", None),
+        CONF_PORT: (-1, 65_536),
+        CONF_CONNECTIONS: (0, 9, 2001),
+        CONF_CACHE_QUOTA: (0, -5),
+    }.items():
+        for value in values:
+            with pytest.raises(InvalidData):
+                await hass.config_entries.options.async_configure(
+                    result["flow_id"], answer(**{key: value})
+                )
+    assert not entry.options
+
+
+def test_options_of_an_older_release_are_filled_up() -> None:
+    assert swarm_config({CONF_RESCAN_INTERVAL: 15}) == SwarmConfig()

@@ -91,6 +91,23 @@ async def test_each_share_has_its_own_issue(
     assert issues(issue_registry) == set()
 
 
+async def test_a_full_cache_is_an_issue_until_there_is_room(
+    hass: HomeAssistant, entry: MockConfigEntry, issue_registry: ir.IssueRegistry
+) -> None:
+    full = Problem(
+        key=ProblemKey.CACHE_FULL, placeholders={"path": "/config/.cache/pemus"}
+    )
+    push(entry, full)
+    push(entry, full)
+    assert issues(issue_registry) == {"cache_full"}
+    issue = issue_registry.async_get_issue(DOMAIN, "cache_full")
+    assert issue.translation_placeholders == full.placeholders
+    assert issue.severity is ir.IssueSeverity.WARNING
+
+    push(entry)
+    assert issues(issue_registry) == set()
+
+
 async def test_an_issue_that_was_ignored_stays_ignored(
     hass: HomeAssistant, entry: MockConfigEntry, issue_registry: ir.IssueRegistry
 ) -> None:

@@ -1,18 +1,25 @@
 """What the sensors show."""
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 import shutil
 
 from homeassistant.const import EntityCategory
-from homeassistant.core import HomeAssistant
+from homeassistant.core import Event, EventStateChangedData, HomeAssistant, callback
 from homeassistant.helpers import entity_registry as er
+from homeassistant.helpers.event import async_track_state_change_event
+from homeassistant.util import dt as dt_util
 import pytest
-from pytest_homeassistant_custom_component.common import MockConfigEntry
+from pytest_homeassistant_custom_component.common import (
+    MockConfigEntry,
+    async_fire_time_changed,
+)
 from syrupy.assertion import SnapshotAssertion
 from syrupy.filters import props
 
-from custom_components.pemus.p2p.models import ScanState, StatusChanged
+from custom_components.pemus import sensor
+from custom_components.pemus.p2p.models import ScanState, StatusChanged, SwarmStatus
 from custom_components.pemus.provision import Limit, LimitedReason
 from custom_components.pemus.supervisor import EngineState
 
@@ -142,3 +149,103 @@ async def test_the_engines_memory_is_there_for_who_asks(
     await hass.config_entries.async_reload(entry.entry_id)
 
     assert 5 < float(value(hass, "sensor.casa_engine_memory")) < 500
+
+
+def tell_swarm(
+    hass: HomeAssistant, entry: MockConfigEntry, swarm: SwarmStatus | None
+) -> None:
+    """Push a state of the swarm, as the engine does."""
+    coordinator = entry.runtime_data
+    engine = coordinator.engine
+    engine.status = replace(coordinator.data, swarm=swarm)
+    coordinator._on_event(StatusChanged(status=engine.status))
+
+
+def rest(hass: HomeAssistant) -> None:
+    """Let the time pass in which sensors of the swarm rest."""
+    async_fire_time_changed(
+        hass, dt_util.utcnow() + timedelta(seconds=sensor.PACE + 0.5)
+    )
+
+
+SWARM = SwarmStatus(
+    port=6881,
+    upload_rate=1_250_000.0,
+    download_rate=250_000.0,
+    peers=3,
+    active_seeds=2,
+    hashed=750,
+    hashable=1000,
+    cache_used=1_500_000_000,
+    cache_quota=20_000_000_000,
+    transfers=1,
+)
+
+
+async def test_what_goes_to_and_comes_from_other_homes_is_shown(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    tell_swarm(hass, entry, None)
+    tell_swarm(hass, entry, SWARM)
+
+    assert float(value(hass, "sensor.casa_upload_rate")) == 10
+    assert float(value(hass, "sensor.casa_download_rate")) == 2
+    assert value(hass, "sensor.casa_peers") == "3"
+    assert value(hass, "sensor.casa_files_being_served") == "2"
+    assert value(hass, "sensor.casa_ready_for_other_homes") == "75.0"
+    assert float(value(hass, "sensor.casa_cache_use")) == 1.5
+    rate = hass.states.get("sensor.casa_upload_rate").attributes
+    assert rate["unit_of_measurement"] == "Mbit/s"
+    assert rate["device_class"] == "data_rate"
+
+
+async def test_a_home_that_shares_nothing_is_neither_ready_nor_not(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    tell_swarm(hass, entry, None)
+    tell_swarm(hass, entry, replace(SWARM, hashed=0, hashable=0))
+    assert value(hass, "sensor.casa_ready_for_other_homes") == "unknown"
+
+    # While a file is removed, the two numbers may disagree for a moment.
+    rest(hass)
+    tell_swarm(hass, entry, replace(SWARM, hashed=1001, hashable=1000))
+    assert value(hass, "sensor.casa_ready_for_other_homes") == "100.0"
+
+
+async def test_an_engine_that_cannot_reach_other_homes_shows_nothing_of_them(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    for swarm, shown in ((None, "unavailable"), (SWARM, "3"), (None, "unavailable")):
+        # At once, however short the last change is ago.
+        tell_swarm(hass, entry, swarm)
+        assert value(hass, "sensor.casa_peers") == shown
+    assert value(hass, "sensor.casa_videos") == "0"
+
+
+async def test_what_changes_all_the_time_is_shown_at_a_pace(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    tell_swarm(hass, entry, None)
+    tell_swarm(hass, entry, SWARM)
+    shown: list[str] = []
+
+    @callback
+    def note(event: Event[EventStateChangedData]) -> None:
+        shown.append(event.data["new_state"].state)
+
+    async_track_state_change_event(hass, "sensor.casa_peers", note)
+
+    for peers in (4, 5, 6):
+        tell_swarm(hass, entry, replace(SWARM, peers=peers))
+    assert value(hass, "sensor.casa_peers") == "3"
+
+    # The last one is not lost, although nothing is told any more.
+    rest(hass)
+    assert value(hass, "sensor.casa_peers") == "6"
+    tell_swarm(hass, entry, replace(SWARM, peers=7))
+    rest(hass)
+    # After a rest, the next one is shown at once.
+    rest(hass)
+    tell_swarm(hass, entry, replace(SWARM, peers=8))
+    await hass.async_block_till_done()
+    assert shown == ["6", "7", "8"]

@@ -8,11 +8,12 @@ import re
 import string
 from typing import Any
 
+from homeassistant.data_entry_flow import section
 from PIL import Image
 import pytest
 import yaml
 
-from custom_components.pemus import const, sensor
+from custom_components.pemus import const, number, options_flow, sensor, switch
 from custom_components.pemus.p2p.models import Kind, NodeKind, ProblemKey, ScanState
 from custom_components.pemus.shares import Refusal
 from custom_components.pemus.supervisor import EngineState
@@ -106,14 +107,31 @@ def test_every_problem_of_a_form_has_its_text() -> None:
         "name_taken",
         "no_kinds",
     }
-    assert EN["config"]["error"].keys() == {"no_name"}
+    rate, port = options_flow.ERROR_RATE, options_flow.ERROR_PORT
+    assert EN["config"]["error"].keys() == {"no_name", rate}
+    assert EN["options"]["error"].keys() == {rate, port}
 
 
 def test_every_field_of_a_form_is_named_and_explained() -> None:
     for flow in (EN["config"], EN["options"], EN["config_subentries"]["share"]):
         for step in flow["step"].values():
             assert step["title"]
-            assert step["data"].keys() == step["data_description"].keys()
+            for part in (step, *step.get("sections", {}).values()):
+                assert part["data"].keys() == part["data_description"].keys()
+
+
+def test_every_section_of_the_options_is_named() -> None:
+    texts = EN["options"]["step"]["init"]
+    form = options_flow.OPTIONS_SCHEMA.schema
+    sections = {
+        str(key): set(map(str, part.schema.schema))
+        for key, part in form.items()
+        if isinstance(part, section)
+    }
+    assert {
+        name: set(part["data"]) for name, part in texts["sections"].items()
+    } == sections
+    assert texts["data"].keys() == set(map(str, form)) - sections.keys()
 
 
 def test_every_place_of_the_media_browser_has_its_title() -> None:
@@ -142,11 +160,14 @@ def test_every_entity_has_its_name_and_icon() -> None:
             for description in (
                 *sensor.HOME_SENSORS,
                 *sensor.SHARE_SENSORS,
+                *sensor.SWARM_SENSORS,
                 sensor.ENGINE_STATE,
             )
         },
         "binary_sensor": {"availability"},
         "button": {"rescan"},
+        "number": {description.translation_key for description in number.LIMITS},
+        "switch": {switch.LAN_EXEMPT.translation_key},
     }
     for texts in (EN["entity"], ICONS["entity"]):
         assert {platform: set(keys) for platform, keys in texts.items()} == described

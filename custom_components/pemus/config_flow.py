@@ -1,4 +1,4 @@
-"""Setting up the home, its options, and the folders it shares."""
+"""Setting up the home, and the folders it shares."""
 
 from typing import Any, override
 
@@ -14,12 +14,9 @@ from homeassistant.config_entries import (
     SubentryFlowContext,
     SubentryFlowResult,
 )
-from homeassistant.const import CONF_NAME, CONF_PATH, UnitOfTime
+from homeassistant.const import CONF_NAME, CONF_PATH
 from homeassistant.core import callback
 from homeassistant.helpers.selector import (
-    NumberSelector,
-    NumberSelectorConfig,
-    NumberSelectorMode,
     SelectSelector,
     SelectSelectorConfig,
     SelectSelectorMode,
@@ -27,32 +24,20 @@ from homeassistant.helpers.selector import (
 )
 import voluptuous as vol
 
-from .const import (
-    CONF_KINDS,
-    CONF_RESCAN_INTERVAL,
-    DEFAULT_RESCAN_INTERVAL,
-    DOMAIN,
-    SUBENTRY_SHARE,
-)
+from .const import CONF_KINDS, CONF_UPLOAD_LIMIT, DOMAIN, SUBENTRY_SHARE
+from .options import DEFAULTS
+from .options_flow import RATE_SELECTOR, PemusOptionsFlow, errors_of
 from .p2p.models import Kind
 from .shares import FolderRefused, async_check_folder, share_subentries
 
 HOME_SCHEMA = vol.Schema({vol.Required(CONF_NAME): TextSelector()})
 
-OPTIONS_SCHEMA = vol.Schema(
+SETUP_SCHEMA = HOME_SCHEMA.extend(
     {
-        vol.Required(CONF_RESCAN_INTERVAL, default=DEFAULT_RESCAN_INTERVAL): vol.All(
-            NumberSelector(
-                NumberSelectorConfig(
-                    min=5,
-                    max=1440,
-                    step=1,
-                    mode=NumberSelectorMode.BOX,
-                    unit_of_measurement=UnitOfTime.MINUTES,
-                )
-            ),
-            vol.Coerce(int),
-        )
+        # The default also stands for a field that was emptied: nobody shares without a limit by accident.
+        vol.Optional(
+            CONF_UPLOAD_LIMIT, default=DEFAULTS[CONF_UPLOAD_LIMIT]
+        ): RATE_SELECTOR
     }
 )
 
@@ -80,19 +65,23 @@ class PemusConfigFlow(ConfigFlow, domain=DOMAIN):
     async def async_step_user(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Ask for the name of the home."""
+        """Ask for the name of the home, and how much of its connection other homes may take."""
         # Not single_config_entry in the manifest: that would also abort the discovery of other homes.
         await self.async_set_unique_id(DOMAIN)
         self._abort_if_unique_id_configured()
         errors: dict[str, str] = {}
         if user_input is not None:
-            if name := user_input[CONF_NAME].strip():
-                return self.async_create_entry(title=name, data={})
-            errors[CONF_NAME] = "no_name"
+            limit = user_input.get(CONF_UPLOAD_LIMIT, DEFAULTS[CONF_UPLOAD_LIMIT])
+            options = {CONF_UPLOAD_LIMIT: limit}
+            errors = errors_of(options)
+            if not (name := user_input[CONF_NAME].strip()):
+                errors[CONF_NAME] = "no_name"
+            if not errors:
+                return self.async_create_entry(title=name, data={}, options=options)
         return self.async_show_form(
             step_id="user",
             data_schema=self.add_suggested_values_to_schema(
-                HOME_SCHEMA, user_input or {CONF_NAME: self.hass.config.location_name}
+                SETUP_SCHEMA, user_input or {CONF_NAME: self.hass.config.location_name}
             ),
             errors=errors,
         )
@@ -123,23 +112,6 @@ class PemusConfigFlow(ConfigFlow, domain=DOMAIN):
                 HOME_SCHEMA, user_input or {CONF_NAME: entry.title}
             ),
             errors=errors,
-        )
-
-
-class PemusOptionsFlow(OptionsFlow):
-    """Change how the library is kept up to date."""
-
-    async def async_step_init(
-        self, user_input: dict[str, Any] | None = None
-    ) -> ConfigFlowResult:
-        """Ask for the options."""
-        if user_input is not None:
-            return self.async_create_entry(data=user_input)
-        return self.async_show_form(
-            step_id="init",
-            data_schema=self.add_suggested_values_to_schema(
-                OPTIONS_SCHEMA, self.config_entry.options
-            ),
         )
 
 

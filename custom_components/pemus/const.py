@@ -11,3 +11,12 @@ CONF_KINDS: Final = "kinds"
 CONF_RESCAN_INTERVAL: Final = "rescan_interval"
 DEFAULT_RESCAN_INTERVAL: Final = 60
 """Minutes."""
+
+CONF_UPLOAD_LIMIT: Final = "upload_limit"
+CONF_DOWNLOAD_LIMIT: Final = "download_limit"
+CONF_LAN_EXEMPT: Final = "lan_exempt"
+CONF_CONNECTIONS: Final = "connections"
+CONF_ACTIVE_SEEDS: Final = "active_seeds"
+CONF_PORT_MAPPING: Final = "port_mapping"
+CONF_CACHE_QUOTA: Final = "cache_quota"
+CONF_CACHE_RESERVE: Final = "cache_reserve"

@@ -14,6 +14,7 @@ from homeassistant.helpers.update_coordinator import DataUpdateCoordinator, Upda
 from .client import EngineError
 from .const import CONF_RESCAN_INTERVAL, DEFAULT_RESCAN_INTERVAL, DOMAIN
 from .errors import engine_errors
+from .options import swarm_config
 from .p2p.models import EngineConfig, Event, Hello, Problem, Status, StatusChanged
 from .shares import share_config, share_subentries
 from .supervisor import Engine, EngineState
@@ -30,6 +31,7 @@ def engine_config(entry: ConfigEntry) -> EngineConfig:
         shares=tuple(share_config(subentry) for subentry in share_subentries(entry)),
         rescan_interval=60
         * entry.options.get(CONF_RESCAN_INTERVAL, DEFAULT_RESCAN_INTERVAL),
+        swarm=swarm_config(entry.options),
     )
 
 

@@ -1,7 +1,7 @@
 """The home and its shares as devices, and what their entities have in common."""
 
 from collections.abc import Callable, Iterable
-from typing import override
+from typing import Any, override
 
 from homeassistant.const import Platform
 from homeassistant.core import HomeAssistant, callback
@@ -13,6 +13,7 @@ from homeassistant.helpers.update_coordinator import CoordinatorEntity
 
 from .const import DOMAIN
 from .coordinator import PemusConfigEntry, PemusCoordinator
+from .options import DEFAULTS
 from .p2p.models import ShareConfig, ShareStatus
 from .shares import share_id, share_subentries
 
@@ -55,6 +56,38 @@ class PemusEntity(CoordinatorEntity[PemusCoordinator]):
         entry_id = coordinator.config_entry.entry_id
         self._attr_unique_id = f"{entry_id}_{description.key}"
         self._attr_device_info = DeviceInfo(identifiers={(DOMAIN, entry_id)})
+
+
+class OptionEntity(PemusEntity):
+    """An entity that shows and changes the option of its key. It does so also while the engine is down."""
+
+    @property
+    @override
+    def available(self) -> bool:
+        """Stay available: what the user chose is known, and holds from the next start of the engine on."""
+        return True
+
+    @property
+    def option(self) -> Any:
+        """What the user chose, or else what counts without."""
+        key = self.entity_description.key
+        return self.coordinator.config_entry.options.get(key, DEFAULTS[key])
+
+    @callback
+    def set_option(self, value: Any) -> None:
+        """Change the option. The update listener of the entry has the engine apply it."""
+        entry = self.coordinator.config_entry
+        self.hass.config_entries.async_update_entry(
+            entry, options={**entry.options, self.entity_description.key: value}
+        )
+
+    @override
+    async def async_added_to_hass(self) -> None:
+        """Show each change, wherever it was made."""
+        await super().async_added_to_hass()
+        self.async_on_remove(
+            self.coordinator.async_add_config_listener(self.async_write_ha_state)
+        )
 
 
 class ShareEntity(CoordinatorEntity[PemusCoordinator]):

@@ -1,9 +1,9 @@
-"""Numbers about the library and its shares, and what the engine is doing."""
+"""Numbers about the library, its shares and other homes, and what the engine is doing."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import override
+from typing import Final, override
 
 from homeassistant.components.sensor import (
     SensorDeviceClass,
@@ -11,15 +11,30 @@ from homeassistant.components.sensor import (
     SensorEntityDescription,
     SensorStateClass,
 )
-from homeassistant.const import PERCENTAGE, EntityCategory, Platform, UnitOfInformation
-from homeassistant.core import HomeAssistant
+from homeassistant.const import (
+    PERCENTAGE,
+    EntityCategory,
+    Platform,
+    UnitOfDataRate,
+    UnitOfInformation,
+)
+from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+from homeassistant.helpers.event import async_call_later
 from homeassistant.helpers.typing import StateType
 from homeassistant.util import dt as dt_util
 
 from .coordinator import PemusConfigEntry, PemusCoordinator
 from .entity import PemusEntity, ShareEntity, async_add_share_entities
-from .p2p.models import Counts, Kind, ScanState, ShareConfig, ShareStatus, Status
+from .p2p.models import (
+    Counts,
+    Kind,
+    ScanState,
+    ShareConfig,
+    ShareStatus,
+    Status,
+    SwarmStatus,
+)
 from .supervisor import EngineState
 
 # The coordinator pushes; nothing is asked for.
@@ -28,12 +43,23 @@ PARALLEL_UPDATES = 0
 LIMITED = "limited"
 """The engine runs, but without its own environment: a state of its own to whoever looks at it."""
 
+PACE: Final = 10
+"""Seconds between two states of a sensor whose number changes all the time while a film plays. Each is a row in the
+home's database; who wants every second asks for the transfers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HomeSensorDescription(SensorEntityDescription):
     """A sensor of the home."""
 
     value: Callable[[Status], StateType]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwarmSensorDescription(SensorEntityDescription):
+    """A sensor of what goes to and comes from other homes."""
+
+    value: Callable[[SwarmStatus], StateType]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +151,69 @@ HOME_SENSORS: tuple[HomeSensorDescription, ...] = (
     ),
 )
 
+SWARM_SENSORS: tuple[SwarmSensorDescription, ...] = (
+    SwarmSensorDescription(
+        key="upload_rate",
+        translation_key="upload_rate",
+        device_class=SensorDeviceClass.DATA_RATE,
+        state_class=SensorStateClass.MEASUREMENT,
+        native_unit_of_measurement=UnitOfDataRate.BYTES_PER_SECOND,
+        suggested_unit_of_measurement=UnitOfDataRate.MEGABITS_PER_SECOND,
+        suggested_display_precision=1,
+        value=lambda swarm: swarm.upload_rate,
+    ),
+    SwarmSensorDescription(
+        key="download_rate",
+        translation_key="download_rate",
+        device_class=SensorDeviceClass.DATA_RATE,
+        state_class=SensorStateClass.MEASUREMENT,
+        native_unit_of_measurement=UnitOfDataRate.BYTES_PER_SECOND,
+        suggested_unit_of_measurement=UnitOfDataRate.MEGABITS_PER_SECOND,
+        suggested_display_precision=1,
+        value=lambda swarm: swarm.download_rate,
+    ),
+    SwarmSensorDescription(
+        key="peers",
+        translation_key="peers",
+        state_class=SensorStateClass.MEASUREMENT,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        value=lambda swarm: swarm.peers,
+    ),
+    SwarmSensorDescription(
+        key="active_seeds",
+        translation_key="active_seeds",
+        state_class=SensorStateClass.MEASUREMENT,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        value=lambda swarm: swarm.active_seeds,
+    ),
+    SwarmSensorDescription(
+        key="hashed",
+        translation_key="hashed",
+        state_class=SensorStateClass.MEASUREMENT,
+        native_unit_of_measurement=PERCENTAGE,
+        suggested_display_precision=0,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        value=lambda swarm: _percent(swarm.hashed, swarm.hashable),
+    ),
+    SwarmSensorDescription(
+        key="cache_used",
+        translation_key="cache_used",
+        device_class=SensorDeviceClass.DATA_SIZE,
+        state_class=SensorStateClass.MEASUREMENT,
+        native_unit_of_measurement=UnitOfInformation.BYTES,
+        suggested_unit_of_measurement=UnitOfInformation.GIGABYTES,
+        suggested_display_precision=1,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        value=lambda swarm: swarm.cache_used,
+    ),
+)
+
+
+def _percent(part: int, whole: int) -> float | None:
+    """Return how much of the whole a part is, None where there is nothing."""
+    return min(100 * part / whole, 100.0) if whole else None
+
+
 ENGINE_STATE = SensorEntityDescription(
     key="engine_state",
     translation_key="engine_state",
@@ -159,6 +248,7 @@ async def async_setup_entry(
     async_add_entities(
         [
             *(HomeSensor(coordinator, description) for description in HOME_SENSORS),
+            *(SwarmSensor(coordinator, description) for description in SWARM_SENSORS),
             EngineStateSensor(coordinator, ENGINE_STATE),
         ]
     )
@@ -186,6 +276,66 @@ class HomeSensor(PemusEntity, SensorEntity):
     def native_value(self) -> StateType:
         """Return what the engine said last."""
         return self.entity_description.value(self.coordinator.data)
+
+
+class SwarmSensor(PemusEntity, SensorEntity):
+    """A number about other homes. There is none while the engine runs without what it needs for them."""
+
+    entity_description: SwarmSensorDescription
+    _shown_available = False
+    _pausing: CALLBACK_TYPE | None = None
+    _late = False
+    """Whether something changed during the pause."""
+
+    @property
+    @override
+    def available(self) -> bool:
+        """Tell whether the engine runs, and can reach other homes."""
+        return super().available and self.coordinator.data.swarm is not None
+
+    @property
+    @override
+    def native_value(self) -> StateType:
+        """Return what the engine said last."""
+        swarm = self.coordinator.data.swarm
+        return None if swarm is None else self.entity_description.value(swarm)
+
+    @callback
+    @override
+    def _handle_coordinator_update(self) -> None:
+        """Show what changed: at once after a time of rest, and then at a pace."""
+        if self._pausing is not None and self.available == self._shown_available:
+            self._late = True
+            return
+        self._show()
+
+    @callback
+    def _show(self) -> None:
+        self._end_pause()
+        self._late = False
+        self._shown_available = self.available
+        self.async_write_ha_state()
+        self._pausing = async_call_later(
+            self.hass, PACE, HassJob(self._paused, cancel_on_shutdown=True)
+        )
+
+    @callback
+    def _paused(self, _now: datetime) -> None:
+        self._pausing = None
+        if self._late:
+            self._show()
+
+    @callback
+    def _end_pause(self) -> None:
+        if self._pausing is not None:
+            self._pausing()
+            self._pausing = None
+
+    @override
+    async def async_added_to_hass(self) -> None:
+        """End the pause with the entity."""
+        await super().async_added_to_hass()
+        self.async_on_remove(self._end_pause)
 
 
 class EngineStateSensor(PemusEntity, SensorEntity):

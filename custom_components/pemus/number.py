@@ -1,0 +1,67 @@
+"""The limits of what other homes may take of the connection, where an automation can change them."""
+
+from typing import override
+
+from homeassistant.components.number import (
+    NumberDeviceClass,
+    NumberEntity,
+    NumberEntityDescription,
+    NumberMode,
+)
+from homeassistant.const import EntityCategory, UnitOfDataRate
+from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import ServiceValidationError
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .const import CONF_DOWNLOAD_LIMIT, CONF_UPLOAD_LIMIT, DOMAIN
+from .coordinator import PemusConfigEntry
+from .entity import OptionEntity
+from .options import MAX_RATE, MIN_RATE, NO_LIMIT, is_rate
+
+# The coordinator pushes; nothing is asked for.
+PARALLEL_UPDATES = 0
+
+LIMITS: tuple[NumberEntityDescription, ...] = tuple(
+    NumberEntityDescription(
+        key=key,
+        translation_key=key,
+        device_class=NumberDeviceClass.DATA_RATE,
+        native_unit_of_measurement=UnitOfDataRate.MEGABITS_PER_SECOND,
+        native_min_value=NO_LIMIT,
+        native_max_value=MAX_RATE,
+        native_step=MIN_RATE,
+        mode=NumberMode.BOX,
+        entity_category=EntityCategory.CONFIG,
+    )
+    for key in (CONF_UPLOAD_LIMIT, CONF_DOWNLOAD_LIMIT)
+)
+
+
+async def async_setup_entry(
+    hass: HomeAssistant,
+    entry: PemusConfigEntry,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+) -> None:
+    """Add the limits of the home."""
+    async_add_entities(LimitNumber(entry.runtime_data, limit) for limit in LIMITS)
+
+
+class LimitNumber(OptionEntity, NumberEntity):
+    """A limit in megabits per second, 0 for none."""
+
+    @property
+    @override
+    def native_value(self) -> float:
+        """Return the option."""
+        return float(self.option)
+
+    @override
+    async def async_set_native_value(self, value: float) -> None:
+        """Change the option."""
+        if not is_rate(value):
+            raise ServiceValidationError(
+                translation_domain=DOMAIN,
+                translation_key="rate_too_low",
+                translation_placeholders={"least": str(MIN_RATE)},
+            )
+        self.set_option(value)
