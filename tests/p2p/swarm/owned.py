@@ -1,0 +1,199 @@
+"""An owner's home for tests: real files, a real session, and a session of somebody who fetches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+import os
+from pathlib import Path
+
+from p2p.errors import NotFound, Unavailable
+from p2p.models import Item, Kind, LocalFile
+from p2p.swarm.hashing import Hasher
+from p2p.swarm.metainfo import Metainfo
+from p2p.swarm.seeds import Seeds
+from p2p.swarm.session import Session, SessionSettings, Torrent
+from p2p.swarm.store import SwarmStore
+
+LONG_AGO = 1_600_000_000
+LOCAL = SessionSettings(listen=("127.0.0.1:0",), lan_exempt=False)
+
+
+def item_id(name: str) -> str:
+    """Return an id that goes with a name of a test."""
+    return name.ljust(26, "z")
+
+
+ANN, BOB, FILM = item_id("ann"), item_id("bob"), item_id("film")
+
+
+async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for something to become true."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+class Quiet:
+    """A listener that remembers how often it was called."""
+
+    def __init__(self) -> None:
+        self.finished: list[int] = []
+        self.connected = 0
+        self.lost = 0
+        self.faults: list[str] = []
+
+    def piece_finished(self, index: int) -> None:
+        self.finished.append(index)
+
+    def peer_connected(self) -> None:
+        self.connected += 1
+
+    def peer_lost(self) -> None:
+        self.lost += 1
+
+    def failed(self, message: str) -> None:
+        self.faults.append(message)
+
+
+class Folder:
+    """A shared folder, as the library shows it to the swarm."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.root.mkdir()
+        self.names: dict[str, str] = {}
+        self.hanging = False
+
+    def put(
+        self, item: str, name: str, size: int = 3_000_000, at: float = LONG_AGO
+    ) -> Path:
+        """Write a file of random bytes that has settled, as a new one under its name."""
+        path = self.root / name
+        fresh = self.root / f".{name}.new"
+        fresh.write_bytes(os.urandom(size))
+        os.utime(fresh, (at, at))
+        fresh.rename(path)
+        self.names[item] = name
+        return path
+
+    def path(self, item: str) -> Path:
+        return self.root / self.names[item]
+
+    async def file(self, item: str) -> LocalFile:
+        """Return an item's file as it is now."""
+        if self.hanging:
+            await asyncio.sleep(3600)
+        if item not in self.names:
+            raise NotFound("there is no such item")
+        if not self.root.exists():
+            raise Unavailable("the shared folder is not available at present")
+        path = self.path(item)
+        try:
+            found = path.lstat()
+        except OSError:
+            raise NotFound("the file is no longer there") from None
+        return LocalFile.of(str(path), path.name, "video/mp4", found)
+
+    async def item(self, item: str) -> Item:
+        file = await self.file(item)
+        return Item(
+            id=item,
+            share="share",
+            kind=Kind.VIDEO,
+            name=file.name,
+            title=file.name,
+            folder="",
+            content_type=file.content_type,
+            size=file.size,
+            modified=file.mtime_ns / 1e9,
+            added=0.0,
+            available=True,
+            etag=file.etag,
+            duration=60.0,
+        )
+
+
+class Owner:
+    """The owner's side."""
+
+    def __init__(self, folder: Folder, store: SwarmStore, session: Session) -> None:
+        self.folder = folder
+        self.store = store
+        self.session = session
+        self.hasher = Hasher(store)
+        self.seeded: list[tuple[str, str, Torrent]] = []
+        self.seeds = Seeds(
+            session,
+            self.hasher,
+            folder.file,
+            on_seed=lambda *seed: self.seeded.append(seed),
+        )
+
+    async def meta(self, receiver: str = ANN, item: str = FILM) -> Metainfo:
+        """Return what is served, as soon as it is served."""
+        async with asyncio.timeout(30):
+            while (served := self.seeds.served(receiver, item)) is None:
+                await asyncio.sleep(0.01)
+        return served.meta
+
+
+@asynccontextmanager
+async def owning(tmp_path: Path) -> AsyncIterator[Owner]:
+    """Run an owner's side with a folder of its own."""
+    (tmp_path / "data").mkdir(exist_ok=True)
+    store = SwarmStore(tmp_path / "data" / "swarm.db")
+    store.open()
+    session = await Session.open(LOCAL)
+    owner = Owner(Folder(tmp_path / "share"), store, session)
+    try:
+        owner.seeds.start()
+        yield owner
+    finally:
+        await owner.seeds.stop()
+        await owner.hasher.stop()
+        await session.close()
+        store.close()
+    left = [task.get_name() for task in asyncio.all_tasks()]
+    assert not [name for name in left if name.startswith(("seed", "hash"))]
+
+
+class Fetcher:
+    """Somebody who fetches."""
+
+    def __init__(self, session: Session, folder: Path) -> None:
+        self.session = session
+        self._folder = folder
+        self._count = 0
+
+    async def begin(self, meta: Metainfo, port: int) -> tuple[Torrent, Path, Quiet]:
+        """Begin to fetch everything from a peer on this machine."""
+        self._count += 1
+        path = self._folder / f"fetched{self._count}"
+        path.touch()
+        os.truncate(path, meta.size)
+        listener = Quiet()
+        torrent = await self.session.fetch(meta, path, "fetched", listener)
+        torrent.want({index: index * 10 for index in range(meta.piece_count)})
+        torrent.connect("127.0.0.1", port)
+        return torrent, path, listener
+
+    async def fetch(self, meta: Metainfo, port: int) -> bytes:
+        """Return all that a torrent is about."""
+        torrent, path, listener = await self.begin(meta, port)
+        await until(lambda: len(set(listener.finished)) == meta.piece_count, 60)
+        await torrent.remove()
+        return path.read_bytes()
+
+
+@asynccontextmanager
+async def fetching(tmp_path: Path) -> AsyncIterator[Fetcher]:
+    """Run a session of somebody else."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir(exist_ok=True)
+    session = await Session.open(LOCAL)
+    try:
+        yield Fetcher(session, folder)
+    finally:
+        await session.close()

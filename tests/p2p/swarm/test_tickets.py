@@ -1,0 +1,357 @@
+"""A ticket is worth something for as long as it lives, and nothing from its end on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+import time
+
+import pytest
+
+from p2p.errors import BadRequest, Busy, NotFound, Unavailable
+from p2p.library.store import StoreFull
+from p2p.swarm import tickets as tickets_module
+from p2p.swarm.metainfo import Metainfo
+from p2p.swarm.seeds import SeedState
+from p2p.swarm.ticket import Ticket, endpoint, read
+from p2p.swarm.tickets import MAX_TTL, Tickets
+
+from .owned import ANN, BOB, FILM, Owner, fetching, item_id, owning, until
+
+HOME = item_id("home")
+
+
+@asynccontextmanager
+async def issuing(tmp_path: Path) -> AsyncIterator[tuple[Owner, Tickets]]:
+    """Run an owner's side that gives out tickets."""
+    async with owning(tmp_path) as owner:
+        made = Tickets(
+            owner.store,
+            owner.seeds,
+            owner=HOME,
+            owner_name=lambda: "Home",
+            item=owner.folder.item,
+            files=owner.folder.file,
+            endpoints=lambda: [endpoint("127.0.0.1", owner.session.port)],
+        )
+        await made.start()
+        try:
+            yield owner, made
+        finally:
+            await made.stop()
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[tuple[Owner, Tickets]]:
+    async with issuing(tmp_path) as made:
+        yield made
+
+
+def torrent_of(ticket: Ticket) -> Metainfo:
+    meta = ticket.metainfo()
+    assert meta is not None
+    return meta
+
+
+def served(owner: Owner) -> set[str]:
+    """Return the info-hashes that libtorrent itself knows."""
+    assert owner.session._session is not None
+    handles = owner.session._session.get_torrents()
+    return {str(handle.info_hashes().v1) for handle in handles}
+
+
+async def test_with_a_ticket_alone_the_item_can_be_fetched(
+    office: tuple[Owner, Tickets], tmp_path: Path
+) -> None:
+    owner, tickets = office
+    path = owner.folder.put(FILM, "film.mp4")
+    sent = (await tickets.issue(FILM, ANN, 60, wait=30)).encode()
+    ticket = read(sent)
+    assert (ticket.owner, ticket.owner_name, ticket.receiver) == (HOME, "Home", ANN)
+    assert 50 < ticket.expires - time.time() <= 60
+    facts, file = ticket.item, await owner.folder.file(FILM)
+    assert (facts.id, facts.name, facts.size) == (FILM, "film.mp4", file.size)
+    assert (facts.etag, facts.duration) == (file.etag, 60.0)
+    ((_, port),) = ticket.addresses()
+    async with fetching(tmp_path) as fetcher:
+        assert await fetcher.fetch(torrent_of(ticket), port) == path.read_bytes()
+
+
+async def test_a_large_file_has_a_ticket_before_it_is_hashed(
+    office: tuple[Owner, Tickets],
+) -> None:
+    owner, tickets = office
+    owner.folder.put(FILM, "film.mp4", 1_500_000_000)
+    early = await tickets.issue(FILM, ANN, 60, wait=0)
+    assert early.torrent is None
+    assert early.item.size == 1_500_000_000
+    late = await tickets.issue(FILM, ANN, 60, wait=60)
+    assert torrent_of(late).size == 1_500_000_000
+    assert tickets.live == 1
+
+
+async def test_an_empty_file_has_a_ticket_without_a_torrent(
+    office: tuple[Owner, Tickets],
+) -> None:
+    owner, tickets = office
+    owner.folder.put(FILM, "film.mp4", 0)
+    ticket = await tickets.issue(FILM, ANN, 60, wait=30)
+    assert read(ticket.encode()) == ticket
+    assert (ticket.item.size, ticket.torrent) == (0, None)
+
+
+async def test_each_receiver_has_a_torrent_of_its_own(
+    office: tuple[Owner, Tickets],
+) -> None:
+    owner, tickets = office
+    owner.folder.put(FILM, "film.mp4")
+    anns = torrent_of(await tickets.issue(FILM, ANN, 60, wait=30))
+    bobs = torrent_of(await tickets.issue(FILM, BOB, 60, wait=30))
+    again = torrent_of(await tickets.issue(FILM, ANN, 60, wait=30))
+    assert anns == again
+    assert anns.pieces == bobs.pieces
+    assert anns.info_hash != bobs.info_hash
+    assert served(owner) == {anns.info_hash, bobs.info_hash}
+
+
+async def test_a_revoked_ticket_is_worth_nothing(
+    office: tuple[Owner, Tickets], tmp_path: Path
+) -> None:
+    owner, tickets = office
+    path = owner.folder.put(FILM, "film.mp4", 20_000_000)
+    anns = torrent_of(await tickets.issue(FILM, ANN, 60, wait=30))
+    bobs = torrent_of(await tickets.issue(FILM, BOB, 60, wait=30))
+    present = owner.seeds.served(ANN, FILM)
+    assert present is not None
+    present.torrent.limit_upload(1_000_000)
+    async with fetching(tmp_path) as fetcher:
+        torrent, _, ann = await fetcher.begin(anns, owner.session.port)
+        await until(lambda: bool(ann.finished))
+        await tickets.revoke(ANN)
+        assert served(owner) == {bobs.info_hash}
+        await until(lambda: ann.lost > 0, 5)
+        got = len(ann.finished)
+        # A new ticket works, and does not bring the old one back.
+        renewed = torrent_of(await tickets.issue(FILM, ANN, 60, wait=30))
+        assert renewed.info_hash not in {anns.info_hash, bobs.info_hash}
+        content = await fetcher.fetch(renewed, owner.session.port)
+        assert content == path.read_bytes()
+        for _ in range(4):
+            torrent.connect("127.0.0.1", owner.session.port)
+            await asyncio.sleep(0.5)
+        assert len(ann.finished) == got
+        # What Ann got of Bob's would help her, so she does not get to know it: the salts are unrelated.
+        assert len({anns.salt, bobs.salt, renewed.salt}) == 3
+
+
+async def test_one_item_can_be_revoked_alone(office: tuple[Owner, Tickets]) -> None:
+    owner, tickets = office
+    song = item_id("song")
+    owner.folder.put(FILM, "film.mp4")
+    owner.folder.put(song, "song.mp3")
+    await tickets.issue(FILM, ANN, 60, wait=30)
+    kept = torrent_of(await tickets.issue(song, ANN, 60, wait=30))
+    await tickets.revoke(ANN, FILM)
+    assert served(owner) == {kept.info_hash}
+    await tickets.revoke(ANN, FILM)
+    await tickets.revoke(BOB)
+    assert served(owner) == {kept.info_hash}
+    assert tickets.live == 1
+
+
+async def test_a_ticket_ends_with_its_time(office: tuple[Owner, Tickets]) -> None:
+    owner, tickets = office
+    owner.folder.put(FILM, "film.mp4")
+    short = await tickets.issue(FILM, ANN, 2.0, wait=30)
+    long = await tickets.issue(FILM, BOB, 60, wait=30)
+    assert served(owner) == {
+        torrent_of(short).info_hash,
+        torrent_of(long).info_hash,
+    }
+    await until(lambda: served(owner) == {torrent_of(long).info_hash}, 10)
+    assert time.time() >= short.expires
+    assert [grant.receiver for grant in owner.store.grants()] == [BOB]
+    after = torrent_of(await tickets.issue(FILM, ANN, 60, wait=30))
+    assert after.salt != torrent_of(short).salt
+
+
+async def test_asking_again_prolongs_a_ticket(office: tuple[Owner, Tickets]) -> None:
+    owner, tickets = office
+    owner.folder.put(FILM, "film.mp4")
+    first = await tickets.issue(FILM, ANN, 1.5, wait=30)
+    second = await tickets.issue(FILM, ANN, 60, wait=30)
+    third = await tickets.issue(FILM, ANN, 1.5, wait=30)
+    assert first.expires < second.expires == third.expires
+    await asyncio.sleep(2)
+    assert served(owner) == {torrent_of(first).info_hash}
+
+
+async def test_after_a_restart_live_tickets_are_served_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song, photo = item_id("song"), item_id("photo")
+    async with issuing(tmp_path) as (owner, tickets):
+        for item in (FILM, song, photo):
+            owner.folder.put(item, f"{item}.mp4")
+        kept = torrent_of(await tickets.issue(FILM, ANN, 60, wait=30))
+        await tickets.issue(song, ANN, 60, wait=30)
+        await tickets.issue(photo, ANN, 1.0, wait=30)
+        await tickets.revoke(ANN, song)
+        files = owner.folder.names
+        await tickets.stop()
+    await asyncio.sleep(1)
+    (tmp_path / "share").rename(tmp_path / "kept")
+    async with owning(tmp_path) as owner:
+        (tmp_path / "share").rmdir()
+        (tmp_path / "kept").rename(tmp_path / "share")
+        owner.folder.names = files
+        # A restart hashes nothing.
+        monkeypatch.setattr(owner.hasher, "_work", None)
+        tickets = Tickets(
+            owner.store,
+            owner.seeds,
+            owner=HOME,
+            owner_name=lambda: "Home",
+            item=owner.folder.item,
+            files=owner.folder.file,
+            endpoints=list,
+        )
+        await tickets.start()
+        assert await owner.meta() == kept
+        await until(lambda: len(owner.store.grants()) == 1)
+        assert served(owner) == {kept.info_hash}
+        assert torrent_of(await tickets.issue(FILM, ANN, 60, wait=30)) == kept
+        await tickets.stop()
+
+
+async def test_what_is_revoked_while_it_is_issued_stays_revoked(
+    office: tuple[Owner, Tickets],
+) -> None:
+    owner, tickets = office
+    owner.folder.put(FILM, "film.mp4", 300_000)
+    refused = 0
+    for number in range(60):
+        issuing = asyncio.create_task(tickets.issue(FILM, ANN, 60, wait=30))
+        for _ in range(number % 20):
+            await asyncio.sleep(0)
+        await asyncio.sleep(number % 7 / 1000)
+        await tickets.revoke(ANN)
+        try:
+            ticket = await issuing
+        except Unavailable:
+            refused += 1
+        else:
+            # Either it was issued after all, or before: then it is dead.
+            meta = ticket.metainfo()
+            if meta is not None and tickets.live == 0:
+                assert meta.info_hash not in served(owner)
+        await tickets.revoke(ANN)
+        assert served(owner) == set()
+        assert owner.store.grants() == []
+        assert owner.seeds.state(ANN, FILM) is SeedState.ASLEEP
+    assert refused
+
+
+async def test_a_revocation_that_cannot_be_kept_is_tried_again(
+    office: tuple[Owner, Tickets], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, tickets = office
+    owner.folder.put(FILM, "film.mp4")
+    await tickets.issue(FILM, ANN, 60, wait=30)
+    monkeypatch.setattr(tickets_module, "_INTERVAL", 0.2)
+
+    def full(grants: object) -> None:
+        raise StoreFull("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner.store, "revoke", full)
+        with pytest.raises(Unavailable):
+            await tickets.revoke(ANN)
+        # The transfer is cut all the same.
+        assert served(owner) == set()
+        assert len(owner.store.grants()) == 1
+    await tickets.issue(FILM, BOB, 60, wait=30)
+    await until(lambda: [each.receiver for each in owner.store.grants()] == [BOB])
+
+
+async def test_a_ticket_is_given_although_it_cannot_be_kept(
+    office: tuple[Owner, Tickets], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, tickets = office
+    owner.folder.put(FILM, "film.mp4")
+
+    def full(grant: object) -> None:
+        raise StoreFull("no space left")
+
+    monkeypatch.setattr(owner.store, "grant", full)
+    ticket = await tickets.issue(FILM, ANN, 60, wait=30)
+    assert served(owner) == {torrent_of(ticket).info_hash}
+
+
+async def test_an_edited_item_has_another_ticket(office: tuple[Owner, Tickets]) -> None:
+    owner, tickets = office
+    owner.folder.put(FILM, "film.mp4")
+    before = await tickets.issue(FILM, ANN, 60, wait=30)
+    owner.folder.put(FILM, "film.mp4", 2_000_000)
+    owner.seeds.items_changed([FILM])
+    await until(lambda: torrent_of(before).info_hash not in served(owner))
+    now = await tickets.issue(FILM, ANN, 60, wait=30)
+    assert now.item.etag != before.item.etag
+    assert now.item.size == torrent_of(now).size == 2_000_000
+    assert served(owner) == {torrent_of(now).info_hash}
+
+
+@pytest.mark.parametrize(
+    "receiver", ["", "ann", "A" * 26, "a" * 27, "a" * 25 + "\n", "../" + "a" * 23]
+)
+async def test_only_homes_get_tickets(
+    office: tuple[Owner, Tickets], receiver: str
+) -> None:
+    owner, tickets = office
+    owner.folder.put(FILM, "film.mp4")
+    with pytest.raises(BadRequest):
+        await tickets.issue(FILM, receiver, 60)
+    assert owner.store.grants() == []
+
+
+@pytest.mark.parametrize("ttl", [0, -1, MAX_TTL + 1, float("nan"), float("inf")])
+async def test_a_ticket_lives_for_a_bounded_time(
+    office: tuple[Owner, Tickets], ttl: float
+) -> None:
+    owner, tickets = office
+    owner.folder.put(FILM, "film.mp4")
+    with pytest.raises(BadRequest):
+        await tickets.issue(FILM, ANN, ttl)
+    assert owner.store.grants() == []
+
+
+async def test_what_is_not_there_has_no_ticket(office: tuple[Owner, Tickets]) -> None:
+    owner, tickets = office
+    for item in (FILM, "", "../../etc/passwd"):
+        with pytest.raises(NotFound):
+            await tickets.issue(item, ANN, 60)
+    owner.folder.put(FILM, "film.mp4")
+    owner.folder.root.rename(owner.folder.root.with_name("unplugged"))
+    with pytest.raises(Unavailable):
+        await tickets.issue(FILM, ANN, 60)
+    assert (owner.store.grants(), owner.seeds.active) == ([], 0)
+    owner.folder.root.with_name("unplugged").rename(owner.folder.root)
+
+
+async def test_nobody_gets_any_number_of_tickets(
+    office: tuple[Owner, Tickets], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, tickets = office
+    monkeypatch.setattr(tickets_module, "MAX_GRANTS", 2)
+    items = [item_id(f"i{letter}") for letter in "abc"]
+    for item in items:
+        owner.folder.put(item, f"{item}.mp4", 1000)
+    for item in items[:2]:
+        await tickets.issue(item, ANN, 60, wait=30)
+    with pytest.raises(Busy):
+        await tickets.issue(items[2], ANN, 60)
+    await tickets.issue(items[0], ANN, 60, wait=30)
+    await tickets.issue(items[2], BOB, 60, wait=30)
+    assert (await tickets.issue(items[1], ANN, 60, wait=30)).torrent
