@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 import os
 import sqlite3
@@ -68,6 +69,35 @@ class Located:
     def etag(self) -> str:
         """The entity tag of the version that the index knows."""
         return entity_tag(self.size, self.mtime_ns, self.inode % 2**64)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A listed file as the index knows it, without a look at the disk."""
+
+    item: str
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+def listed(
+    db: sqlite3.Connection, after: int, limit: int, shares: Collection[int]
+) -> tuple[list[Listed], int | None]:
+    """Return listed files of some shares in the order of their rows, from behind the row `after` on.
+
+    The second part of the answer is where to go on, None at the end.
+    """
+    rows = db.execute(
+        "SELECT row, nonce, share, size, mtime_ns, inode FROM items WHERE row > ? AND shown IS NOT NULL ORDER BY row LIMIT ?",
+        (after, limit),
+    ).fetchall()
+    found = [
+        Listed(item_id(row, nonce), size, mtime_ns, inode % 2**64)
+        for row, nonce, share, size, mtime_ns, inode in rows
+        if share in shares
+    ]
+    return found, rows[-1][0] if len(rows) == limit else None
 
 
 def locate(db: sqlite3.Connection, item: str, roots: dict[int, str]) -> Located | None:

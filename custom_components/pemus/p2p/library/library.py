@@ -32,7 +32,7 @@ from ..models import (
 )
 from . import browse, items, paths
 from .arrivals import File
-from .files import Located, fit, is_as_known, locate, stat_beside
+from .files import Listed, Located, fit, is_as_known, listed, locate, stat_beside
 from .findable import renew_words
 from .ids import item_id, parse_item_id
 from .ledger import SHOWN, SHOWN_AS, Row, change, forget
@@ -304,6 +304,14 @@ class Library:
             self._items_changed([(located.row, located.nonce)])
             self._changed()
         return LocalFile.of(located.path, located.name, item.content_type, found)
+
+    async def listed(self, after: int, limit: int) -> tuple[list[Listed], int | None]:
+        """Return files of shares that are at hand, in a fixed order, and where to go on: 0 at first, None at the end.
+
+        Raises Unavailable while the index cannot be read.
+        """
+        shares = {shelf.number for shelf in self._shelves.values() if shelf.available}
+        return await self._ask(lambda db: listed(db, after, limit, shares))
 
     async def thumbnail(self, item_id: str) -> LocalFile:
         """Return the picture of an item, made first if need be.
