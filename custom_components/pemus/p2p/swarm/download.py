@@ -46,6 +46,9 @@ class Keeper(Protocol):
     def window_for(self, download: Download) -> int:
         """Return how many bytes at most may be fetched ahead of each of its readers."""
 
+    def is_pressed(self, download: Download) -> bool:
+        """Tell whether somebody waits for bytes of another download, and an offline copy has to stand back."""
+
     def sources_of(self, download: Download) -> Sequence[Source]:
         """Return new sources for what its ticket allows."""
 
@@ -374,7 +377,11 @@ class Download:
         for name, reader in list(self._readers.items()):
             if reader.is_forgotten(now):
                 del self._readers[name]
-        if self._plan and not self.pinned and not self.readers:
+        if self.pinned:
+            # It may have stood back for others.
+            if not self._plan and not self.complete:
+                self.replan()
+        elif self._plan and not self.readers:
             self.replan()
 
     def is_in_use(self) -> bool:
@@ -485,7 +492,7 @@ class Download:
                     wishes.append((delay, at, end, urgent))
                     at = end
         wishes.sort()
-        if self.pinned and not self.is_waited_for:
+        if self.pinned and not self.is_waited_for and not self._keeper.is_pressed(self):
             wishes += self._wishes_of_pin(bool(wishes))
         room = self._keeper.room_for(self)
         self._plan, taken = [], Spans()

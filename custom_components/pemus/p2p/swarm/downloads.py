@@ -48,6 +48,9 @@ SLACK: Final = 64 * 1024**2
 PINNED_SHARE: Final = 0.9
 """How much of the quota offline copies may take: without the rest nothing else could be played."""
 
+PRESSED: Final = 2.0
+"""Seconds for which offline copies stand back after somebody had to wait for something else."""
+
 _BREATH: Final = 0.1
 
 _LOGGER = logging.getLogger(__name__)
@@ -112,6 +115,8 @@ class Downloads:
         self._changed = False
         self._flushed = 0.0
         self._nudged = asyncio.Event()
+        self._pressed_by: Download | None = None
+        self._pressed_until = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._running = False
@@ -257,6 +262,12 @@ class Downloads:
         ):
             await self._renewed(entry, timeout)
             entry = self._entry(owner, item)
+        if not entry.download.has(start):
+            self._press(entry.download)
+        if entry.download.meta is None:
+            self._ask(entry)
+            # From now on it is asked again and again, for as long as somebody waits.
+            self._nudged.set()
         if inode is not None and inode != entry.inode:
             raise Gone(f"{entry.download.label} was replaced")
         return await entry.download.wait(reader, start, stop, timeout)
@@ -311,6 +322,16 @@ class Downloads:
             or entry.download.state is not TransferState.IDLE
         )
 
+    def items(self) -> tuple[RemoteItem, ...]:
+        """Return all items that there is a ticket for, or a copy of."""
+        return tuple(
+            describe(entry.download.ticket) for entry in self._entries.values()
+        )
+
+    def status(self, owner: str, item: str) -> TransferStatus:
+        """Return the state of one item. Raises NotFound."""
+        return _status(self._entry(owner, item).download)
+
     @property
     def usage(self) -> CacheUsage:
         """Return how much of the disk is taken."""
@@ -347,6 +368,23 @@ class Downloads:
         """
         share = self._settings.quota // (4 * self._reading)
         return max(download.piece_length, share)
+
+    def is_pressed(self, download: Download) -> bool:
+        """Tell whether somebody waits for bytes of another download, and an offline copy has to stand back."""
+        return (
+            self._pressed_by is not download and time.monotonic() < self._pressed_until
+        )
+
+    def _press(self, download: Download) -> None:
+        """Have offline copies stand back for a moment."""
+        pressed = time.monotonic() < self._pressed_until
+        changed = self._pressed_by is not download
+        self._pressed_by = download
+        self._pressed_until = time.monotonic() + PRESSED
+        if changed or not pressed:
+            for entry in self._entries.values():
+                if entry.download.pinned and entry.download.wants:
+                    entry.download.replan()
 
     def sources_of(self, download: Download) -> Sequence[Source]:
         """Return new sources for what its ticket allows."""

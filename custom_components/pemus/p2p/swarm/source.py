@@ -126,6 +126,7 @@ class SwarmSource:
         self._deadlines: dict[int, int] = {}
         self._peers = 0
         self._pause = FIRST_DIAL
+        self._called = float("-inf")
         self._dialling: asyncio.TimerHandle | None = None
         self._reopening: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
@@ -160,7 +161,8 @@ class SwarmSource:
                     # What was asked for keeps its place, so that a window that moves on changes few deadlines.
                     later = self._deadlines.get(index, len(deadlines) * STEP_MS)
                     deadlines[index] = 0 if each.urgent else later
-        fresh = deadlines.keys() - self._deadlines.keys()
+        urgent = any(each.urgent for each in spans)
+        fresh = urgent or bool(deadlines.keys() - self._deadlines.keys())
         self._deadlines = deadlines
         if self._torrent is None:
             return
@@ -270,10 +272,16 @@ class SwarmSource:
 
     def _call_soon(self) -> None:
         """Call now if nobody is there, unless that was tried a moment ago."""
-        if self._peers == 0 and self._dialling is None:
+        if (
+            self._peers == 0
+            and asyncio.get_running_loop().time() - self._called >= FIRST_DIAL
+        ):
+            self._pause = FIRST_DIAL
             self._call()
 
     def _call_later(self) -> None:
+        if self._dialling is not None:
+            self._dialling.cancel()
         loop = asyncio.get_running_loop()
         self._dialling = loop.call_later(self._pause, self._call)
         self._pause = min(LAST_DIAL, self._pause * 2)
@@ -283,6 +291,7 @@ class SwarmSource:
         self._dialling = None
         if self._torrent is None or self._closed or self._peers or not self._deadlines:
             return
+        self._called = asyncio.get_running_loop().time()
         for host, port in self._addresses:
             try:
                 self._torrent.connect(host, port)
