@@ -43,6 +43,8 @@ OFFER_LIFE: Final = 30.0
 ANSWER_PATIENCE: Final = 2.0
 """Seconds until libtorrent is made to announce once more, when it leaves an offer unanswered: it answers a limited number
 of them after each announce, and none before the first."""
+ANSWERS_PER_ANNOUNCE: Final = 5
+"""Answers after which it is made to announce before it falls silent, which it does after ten."""
 RETRY_FIRST: Final = 5.0
 RETRY_MOST: Final = 60.0
 """Seconds until an offer that nobody answered is followed by a new one; twice as long each time."""
@@ -113,8 +115,10 @@ class _Meeting:
     received: dict[str, _Offer] = field(default_factory=dict)
     """The other home's offers that our libtorrent may answer."""
     retry: asyncio.TimerHandle | None = None
-    retry_after: float = RETRY_FIRST
+    retry_after: float = field(default_factory=lambda: RETRY_FIRST)
     offered: float = float("-inf")
+    answers: int = 0
+    """Since libtorrent announced."""
 
     def close(self) -> None:
         """Forget all offers."""
@@ -296,6 +300,7 @@ class LoopbackTracker:
         self, meeting: _Meeting, client: _Client, message: dict[str, Any]
     ) -> None:
         meeting.client = client
+        meeting.answers = 0
         client.put(
             {
                 "action": "announce",
@@ -311,11 +316,7 @@ class LoopbackTracker:
         # An announce for each address that the session listens on comes at the same time: one offer is enough. And what
         # is complete needs no peers; libtorrent announces that too.
         now = time.monotonic()
-        if (
-            meeting.offers
-            and message.get("left") != 0
-            and now > meeting.offered + 1
-        ):
+        if meeting.offers and message.get("left") != 0 and now > meeting.offered + 1:
             for offer_id, sdp in _offers_in(message):
                 meeting.offered = now
                 meeting.introductions.offer(meeting, offer_id, sdp)
@@ -333,6 +334,9 @@ class LoopbackTracker:
         meeting.introductions.post(
             Introduction("answer", meeting.info_hash.hex(), offer_id.hex(), sdp)
         )
+        meeting.answers += 1
+        if meeting.answers == ANSWERS_PER_ANNOUNCE:
+            meeting.reannounce()
 
 
 class Introductions:
@@ -395,11 +399,7 @@ class Introductions:
         if self._closed or not self._allowed():
             return
         try:
-            if len(message) > MAX_MESSAGE:
-                raise DecodeError("the message is too long")
-            got = decode(Introduction, message)
-            if _HEX.fullmatch(got.offer) is None or not _is_sdp(got.sdp):
-                raise DecodeError("the offer or its description is malformed")
+            got = _read(message)
         except DecodeError as err:
             _LOGGER.debug("Not an introduction: %s", err)
             return
@@ -471,6 +471,16 @@ class Introductions:
             return False
         self._allowance -= 1
         return True
+
+
+def _read(message: bytes) -> Introduction:
+    """Return what a message of the other home says. Raises DecodeError."""
+    if len(message) > MAX_MESSAGE:
+        raise DecodeError("the message is too long")
+    got = decode(Introduction, message)
+    if _HEX.fullmatch(got.offer) is None or not _is_sdp(got.sdp):
+        raise DecodeError("the offer or its description is malformed")
+    return got
 
 
 def _retry(meeting: _Meeting) -> None:
