@@ -10,9 +10,12 @@ import logging
 import os
 from pathlib import Path
 import time
+from typing import TYPE_CHECKING
 
+from . import homes
 from .api import ApiServer
 from .capabilities import installed
+from .errors import Unavailable
 from .library import Library
 from .media.reader import MediaReader
 from .models import (
@@ -24,8 +27,15 @@ from .models import (
     SearchQuery,
     SearchResult,
     Status,
+    TicketQuery,
+    WaitQuery,
 )
+from .swarm.remote import RemoteItem, Transfers, TransferStatus
 from .version import VERSION
+
+if TYPE_CHECKING:
+    # Loads libtorrent, which may be missing.
+    from .swarm.swarm import Swarm
 
 LOCK_TIMEOUT = 7
 """Seconds to wait for the engine before this one, which may be stopping, to let go of the data folder."""
@@ -53,8 +63,10 @@ class Engine:
             cache=cache,
             media=self._media,
             on_change=self._api.events.status_changed,
-            on_items=self._api.events.items_changed,
+            on_items=self._items_changed,
         )
+        self._config = EngineConfig(home_name="")
+        self._swarm: Swarm | None = None
         self._capabilities: dict[str, str | None] = installed()
 
     @asynccontextmanager
@@ -72,8 +84,10 @@ class Engine:
             self._capabilities |= self._media.capabilities
             parts.push_async_callback(self._library.stop)
             await self._library.start()
+            parts.push_async_callback(self._stop_swarm)
+            await self._start_swarm(config or self._config)
             if config is not None:
-                await self._library.apply(config)
+                await self.configure(config)
             # Last, so that who connects finds everything ready.
             parts.push_async_callback(self._api.stop)
             await self._api.start()
@@ -95,13 +109,17 @@ class Engine:
             revision=library.revision,
             counts=library.counts,
             shares=library.shares,
-            problems=library.problems,
+            problems=library.problems + (self._swarm.problems if self._swarm else ()),
             capabilities=self._capabilities,
+            swarm=self._swarm.status(library.counts.size) if self._swarm else None,
         )
 
     async def configure(self, config: EngineConfig) -> None:
         """Apply the differences between `config` and what runs."""
         await self._library.apply(config)
+        self._config = config
+        if self._swarm is not None:
+            self._swarm.apply(config)
 
     def rescan(self, share: str | None) -> None:
         """Begin to scan a share, or all of them."""
@@ -125,11 +143,89 @@ class Engine:
 
     async def browse(self, node: str) -> Listing:
         """Return what lies in a node."""
-        return await self._library.browse(node)
+        remote = self._swarm.items() if self._swarm else ()
+        if node.startswith(homes.PREFIX):
+            return homes.listing(node, remote, self._library.revision)
+        listing = await self._library.browse(node)
+        return homes.add_to(listing, remote) if node == "" else listing
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """Return what matches."""
         return await self._library.search(query)
+
+    # What other homes have, and what they may have of this one.
+
+    def home(self) -> str:
+        """Return this home's id."""
+        return self._the_swarm.home
+
+    async def issue(self, query: TicketQuery) -> bytes:
+        """Return a ticket for one of this home's items, as JSON."""
+        return (await self._the_swarm.issue(query)).encode()
+
+    async def revoke(self, receiver: str, item: str | None) -> None:
+        """Make a home's ticket for an item, or all its tickets, worthless."""
+        await self._the_swarm.revoke(receiver, item)
+
+    async def accept(self, ticket: bytes) -> RemoteItem:
+        """Take another home's ticket."""
+        return await self._the_swarm.accept(ticket)
+
+    def transfers(self) -> Transfers:
+        """Return how far remote items have arrived."""
+        return self._the_swarm.transfers()
+
+    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
+        """Return the file that another home's item arrives in."""
+        return await self._the_swarm.file(owner, item_id)
+
+    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
+        """Wait for bytes of another home's item; return the end of those that are there."""
+        return await self._the_swarm.wait(owner, item_id, query)
+
+    def release(self, owner: str, item_id: str, reader: str) -> None:
+        """Take note that somebody does not read any more."""
+        self._the_swarm.release(owner, item_id, reader)
+
+    async def pin(self, owner: str, item_id: str, *, pinned: bool) -> TransferStatus:
+        """Keep another home's item whole, or no longer."""
+        return await self._the_swarm.pin(owner, item_id, pinned=pinned)
+
+    @property
+    def _the_swarm(self) -> Swarm:
+        if self._swarm is None:
+            raise Unavailable("other homes cannot be reached: libtorrent does not run")
+        return self._swarm
+
+    async def _start_swarm(self, config: EngineConfig) -> None:
+        """Start the swarm, or go on without: the library is of use by itself."""
+        if self._capabilities.get("libtorrent") is None:
+            return
+        try:
+            from .swarm.swarm import Swarm
+
+            swarm = Swarm(
+                data=self._data,
+                cache=self._cache / "downloads",
+                item=self._library.item,
+                file=self._library.file,
+                on_change=self._api.events.status_changed,
+            )
+            await swarm.start(config)
+        except Exception:
+            _LOGGER.exception("The swarm does not start")
+            return
+        self._swarm = swarm
+
+    async def _stop_swarm(self) -> None:
+        swarm, self._swarm = self._swarm, None
+        if swarm is not None:
+            await swarm.stop()
+
+    def _items_changed(self, items: tuple[str, ...] | None) -> None:
+        self._api.events.items_changed(items)
+        if self._swarm is not None:
+            self._swarm.items_changed(items)
 
 
 def resident_memory() -> int:

@@ -70,7 +70,7 @@ class SwarmConfig:
     lan_exempt: bool = True
     """Whether the limits leave homes in the same local network alone."""
     connections: int = 200
-    active_seeds: int = 100
+    active_seeds: int = 500
     """Files that are served at the same time."""
     port: int = 0
     """TCP port for other homes; 0 lets the system choose."""
@@ -270,6 +270,14 @@ class LocalFile:
 def entity_tag(size: int, mtime_ns: int, inode: int) -> str:
     """Return the strong entity tag of a file: it changes whenever the content may have changed."""
     return f'"{inode:x}-{mtime_ns:x}-{size:x}"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """Which home the engine is."""
+
+    id: str
+    """26 characters a-z, 2-7."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

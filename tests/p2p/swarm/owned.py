@@ -17,7 +17,7 @@ from p2p.swarm.session import Session, SessionSettings, Torrent
 from p2p.swarm.store import SwarmStore
 
 LONG_AGO = 1_600_000_000
-LOCAL = SessionSettings(listen=("127.0.0.1:0",), lan_exempt=False)
+LOCAL = SessionSettings(addresses=("127.0.0.1",), lan_exempt=False)
 
 
 def item_id(name: str) -> str:

@@ -21,7 +21,7 @@ from p2p.swarm.metainfo import Metainfo
 from p2p.swarm.session import Session, SessionSettings, Torrent
 from p2p.swarm.ticket import ItemFacts, Ticket, armored, endpoint
 
-LOCAL = SessionSettings(listen=("127.0.0.1:0",))
+LOCAL = SessionSettings(addresses=("127.0.0.1",))
 OWNER = "o" * 26
 RECEIVER = "r" * 26
 PIECE = 256 * 1024
@@ -60,8 +60,7 @@ class Owner:
 
     async def start(self) -> None:
         """Start, or start again at the same port and with the same seeds."""
-        listen = (f"127.0.0.1:{self.port}",)
-        self.session = await Session.open(replace(self.settings, listen=listen))
+        self.session = await Session.open(replace(self.settings, port=self.port))
         assert self.port in (0, self.session.port)
         self.port = self.session.port
         for item, torrent in list(self.seeds.items()):

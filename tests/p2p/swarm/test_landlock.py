@@ -208,7 +208,7 @@ async def until(condition):
 async def main():
     content = film.read_bytes()
     meta = make(len(content), sha1(content).digest(), bytes(16))
-    settings = SessionSettings(listen=("127.0.0.1:0",))
+    settings = SessionSettings(addresses=("127.0.0.1",))
     here, there = await Session.open(settings), await Session.open(settings)
     await here.seed(meta, film, "film", Listener())
     target = data / "fetched"

@@ -18,7 +18,7 @@ from p2p.swarm.metainfo import Metainfo
 from p2p.swarm.session import Session, SessionError, SessionSettings, Torrent
 
 SIZE = 3_000_000
-LOCAL = SessionSettings(listen=("127.0.0.1:0",))
+LOCAL = SessionSettings(addresses=("127.0.0.1",))
 
 
 class Events:
@@ -288,7 +288,7 @@ async def test_limits_hold_and_can_be_lifted(
     film.write_bytes(content)
     meta = describe(content)
     limited = SessionSettings(
-        listen=("127.0.0.1:0",), upload_limit=500_000, lan_exempt=False
+        addresses=("127.0.0.1",), upload_limit=500_000, lan_exempt=False
     )
     owner = await Session.open(limited)
     receiver = await Session.open(LOCAL)
@@ -299,7 +299,7 @@ async def test_limits_hold_and_can_be_lifted(
         await asyncio.sleep(1.5)
         # 3 MB at 500 kB/s take 6 s.
         assert len(got.pieces) < meta.piece_count
-        owner.apply(SessionSettings(listen=("127.0.0.1:0",)))
+        owner.apply(SessionSettings(addresses=("127.0.0.1",)))
         await got.until(lambda: len(got.pieces) == meta.piece_count)
     finally:
         await receiver.close()
@@ -311,7 +311,7 @@ async def test_peers_of_the_local_network_are_exempt(
 ) -> None:
     meta = describe(content)
     limited = SessionSettings(
-        listen=("127.0.0.1:0",), upload_limit=20_000, lan_exempt=True
+        addresses=("127.0.0.1",), upload_limit=20_000, lan_exempt=True
     )
     owner = await Session.open(limited)
     receiver = await Session.open(LOCAL)
@@ -400,7 +400,7 @@ async def test_a_port_that_is_taken_is_told() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        settings = SessionSettings(listen=(f"127.0.0.1:{port}",))
+        settings = SessionSettings(addresses=("127.0.0.1",), port=port)
         session = await Session.open(settings)
         try:
             assert session.port != 0

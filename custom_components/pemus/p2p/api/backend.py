@@ -12,7 +12,10 @@ from ..models import (
     SearchQuery,
     SearchResult,
     Status,
+    TicketQuery,
+    WaitQuery,
 )
+from ..swarm.remote import RemoteItem, Transfers, TransferStatus
 
 
 class Backend(Protocol):
@@ -44,3 +47,30 @@ class Backend(Protocol):
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """Return what matches."""
+
+    def home(self) -> str:
+        """Return this home's id."""
+
+    async def issue(self, query: TicketQuery) -> bytes:
+        """Return a ticket for one of this home's items, as JSON."""
+
+    async def revoke(self, receiver: str, item: str | None) -> None:
+        """Make a home's ticket for an item, or all its tickets, worthless."""
+
+    async def accept(self, ticket: bytes) -> RemoteItem:
+        """Take another home's ticket."""
+
+    def transfers(self) -> Transfers:
+        """Return how far remote items have arrived."""
+
+    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
+        """Return the file that another home's item arrives in."""
+
+    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
+        """Wait for bytes of another home's item; return the end of those that are there."""
+
+    def release(self, owner: str, item_id: str, reader: str) -> None:
+        """Take note that somebody does not read any more."""
+
+    async def pin(self, owner: str, item_id: str, *, pinned: bool) -> TransferStatus:
+        """Keep another home's item whole, or no longer."""

@@ -13,11 +13,21 @@ from aiohttp import hdrs, web
 
 from ..codec import DecodeError, decode, encode
 from ..errors import BadRequest, Busy, EngineError
-from ..models import ApiError, EngineConfig, ErrorKey, SearchQuery
+from ..models import (
+    ApiError,
+    Arrived,
+    Done,
+    EngineConfig,
+    ErrorKey,
+    Home,
+    SearchQuery,
+    TicketQuery,
+    WaitQuery,
+)
 from .backend import Backend
 
-MAX_BODY = 1024 * 1024
-"""Bytes of a request's body."""
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of a request's body. The longest by far is a ticket for a very large file."""
 QUICK_TIMEOUT = 20
 """Seconds for an answer out of the index or the file system, which may be a slow disk that has to wake up."""
 WORK_TIMEOUT = 60
@@ -34,6 +44,7 @@ _STATUS = {
     ErrorKey.DISK_FULL: 507,
     ErrorKey.INTERNAL: 500,
 }
+_REMOTE = "/v1/remote/{owner}/{item}"
 _LOGGER = logging.getLogger(__name__)
 
 type _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -64,6 +75,17 @@ class Routes:
             ),
             (hdrs.METH_GET, "/v1/browse", self._browse, quick),
             (hdrs.METH_POST, "/v1/search", self._search, quick),
+            (hdrs.METH_GET, "/v1/home", self._home, quick),
+            (hdrs.METH_POST, "/v1/tickets", self._issue, quick),
+            (hdrs.METH_DELETE, "/v1/tickets/{receiver}", self._revoke, quick),
+            (hdrs.METH_DELETE, "/v1/tickets/{receiver}/{item}", self._revoke, quick),
+            (hdrs.METH_GET, "/v1/remote", self._transfers, quick),
+            (hdrs.METH_POST, "/v1/remote", self._accept, quick),
+            (hdrs.METH_GET, f"{_REMOTE}/file", self._remote_file, quick),
+            (hdrs.METH_POST, f"{_REMOTE}/wait", self._wait, quick),
+            (hdrs.METH_DELETE, f"{_REMOTE}/readers/{{reader}}", self._release, quick),
+            (hdrs.METH_PUT, f"{_REMOTE}/pin", self._pin, quick),
+            (hdrs.METH_DELETE, f"{_REMOTE}/pin", self._unpin, quick),
         ):
             app.router.add_route(method, path, _within(seconds, handler))
 
@@ -100,6 +122,41 @@ class Routes:
 
     async def _search(self, request: web.Request) -> web.Response:
         return answer(await self._backend.search(await _body(request, SearchQuery)))
+
+    async def _home(self, _request: web.Request) -> web.Response:
+        return answer(Home(id=self._backend.home()))
+
+    async def _issue(self, request: web.Request) -> web.Response:
+        ticket = await self._backend.issue(await _body(request, TicketQuery))
+        return web.Response(body=ticket, content_type="application/json")
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        parts = request.match_info
+        await self._backend.revoke(parts["receiver"], parts.get("item"))
+        return answer(Done())
+
+    async def _transfers(self, _request: web.Request) -> web.Response:
+        return answer(self._backend.transfers())
+
+    async def _accept(self, request: web.Request) -> web.Response:
+        return answer(await self._backend.accept(await _payload(request)))
+
+    async def _remote_file(self, request: web.Request) -> web.Response:
+        return answer(await self._backend.remote_file(*_remote(request)))
+
+    async def _wait(self, request: web.Request) -> web.Response:
+        query = await _body(request, WaitQuery)
+        return answer(Arrived(stop=await self._backend.wait(*_remote(request), query)))
+
+    async def _release(self, request: web.Request) -> web.Response:
+        self._backend.release(*_remote(request), request.match_info["reader"])
+        return answer(Done())
+
+    async def _pin(self, request: web.Request) -> web.Response:
+        return answer(await self._backend.pin(*_remote(request), pinned=True))
+
+    async def _unpin(self, request: web.Request) -> web.Response:
+        return answer(await self._backend.pin(*_remote(request), pinned=False))
 
 
 @web.middleware
@@ -149,11 +206,21 @@ def _within(seconds: float, handler: _Handler) -> _Handler:
     return bounded
 
 
-async def _body[T](request: web.Request, kind: type[T]) -> T:
+def _remote(request: web.Request) -> tuple[str, str]:
+    return request.match_info["owner"], request.match_info["item"]
+
+
+async def _payload(request: web.Request) -> bytes:
     try:
-        return decode(kind, await request.read())
+        return await request.read()
     except (OSError, web.RequestPayloadError):
         # Nobody may be left to read this.
         raise BadRequest("the request did not arrive whole") from None
+
+
+async def _body[T](request: web.Request, kind: type[T]) -> T:
+    payload = await _payload(request)
+    try:
+        return decode(kind, payload)
     except DecodeError as err:
         raise BadRequest(str(err)) from None

@@ -79,8 +79,10 @@ class SessionError(Exception):
 class SessionSettings:
     """What of the session can be set, while it runs too."""
 
-    listen: tuple[str, ...] = ("0.0.0.0:0", "[::]:0")
-    """Addresses and TCP ports; port 0 lets the system choose."""
+    addresses: tuple[str, ...] = ("0.0.0.0", "[::]")  # noqa: S104 - other homes connect
+    """Where to listen: addresses, those of IPv6 in brackets."""
+    port: int = 0
+    """TCP port; 0 lets the system choose one for all addresses."""
     upload_limit: int = 0
     """Bytes per second of all torrents together; 0 for none."""
     download_limit: int = 0
@@ -154,6 +156,11 @@ class Torrent:
         self._handle = handle
         self._wanted: dict[int, int] = {}
         self._removed = False
+
+    @property
+    def is_removed(self) -> bool:
+        """Tell whether it was removed, or is about to be."""
+        return self._removed
 
     def want(self, deadlines: Mapping[int, int]) -> None:
         """Ask for these pieces, each within so many milliseconds from now, and for no others any more."""
@@ -239,7 +246,7 @@ class Session:
         self._writing.setblocking(False)
         parameters = lt.session_params()
         parameters.disk_io_constructor = _DISK_IO
-        parameters.settings = self._pack(settings)
+        parameters.settings = self._pack(settings) | _interfaces(settings)
         self._listening = loop.create_future()
         self._counters = loop.create_future()
         try:
@@ -250,8 +257,7 @@ class Session:
             self._session.post_session_stats()
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 counters = await self._counters
-                if settings.listen:
-                    self.port = await self._listening
+                self.port = await self._listening
         except TimeoutError:
             await self.close()
             raise SessionError("libtorrent does not start") from None
@@ -274,9 +280,9 @@ class Session:
             return
         former, self._settings = self._settings, settings
         pack = self._pack(settings)
-        if former.listen == settings.listen:
-            # Only new addresses make it close and open its ports.
-            del pack["listen_interfaces"]
+        if (former.addresses, former.port) != (settings.addresses, settings.port):
+            # Only then: it makes libtorrent close its ports and open others.
+            pack |= _interfaces(settings)
         self._session.apply_settings(pack)
         self._exempt(self._session, settings)
 
@@ -420,7 +426,6 @@ class Session:
             "peer_fingerprint": "-PS0100-",
             "alert_mask": int(_ALERTS),
             "alert_queue_size": _ALERT_QUEUE,
-            "listen_interfaces": ",".join(settings.listen),
             "enable_dht": False,
             "enable_lsd": False,
             "enable_upnp": settings.port_mapping,
@@ -554,7 +559,9 @@ class Session:
             return
         self._session.post_session_stats()
         self._session.post_torrent_updates()
-        if self._torrents:
+        stats = self._stats
+        # Until the last news is that nothing moves any more.
+        if self._torrents or stats.upload_rate or stats.download_rate or stats.peers:
             self._ticker = self._loop.call_later(STATS_INTERVAL, self._tick)
 
     def _update(self, statuses: Iterable[lt.torrent_status]) -> None:
@@ -586,3 +593,17 @@ class Session:
         )
         if self._stats != former:
             self._on_stats()
+
+
+def _interfaces(settings: SessionSettings) -> lt.settings_pack:
+    """Return the setting that says where to listen.
+
+    Of libtorrent's own choice, each of the machine's addresses would have another port. Should the port be taken in the
+    next moment, libtorrent tries the ones after it.
+    """
+    port = settings.port
+    if not port:
+        with socket.create_server(("", 0)) as probe:
+            port = probe.getsockname()[1]
+    listen = ",".join(f"{address}:{port}" for address in settings.addresses)
+    return {"listen_interfaces": listen}

@@ -1,0 +1,85 @@
+"""Lets torrents meet their WebRTC peers over whatever channel leads to the other home.
+
+A channel may open before or after a torrent is added, and close and open again: both sides are remembered, and brought
+together whenever both are there.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from .session import Torrent
+from .tracker import Introductions, LoopbackTracker, Send
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Channels:
+    """All channels to other homes, and the torrents that are shared with each."""
+
+    def __init__(self, tracker: LoopbackTracker) -> None:
+        """Introduce peers through this home's own tracker."""
+        self._tracker = tracker
+        self._open: dict[str, Introductions] = {}
+        self._torrents: dict[str, dict[str, tuple[Torrent, bool]]] = {}
+
+    async def open(self, home: str, send: Send) -> Introductions:
+        """Use a channel to a home, in the place of a former one. What comes out of it goes to `Introductions.receive`."""
+        await self.close(home)
+        channel = self._open[home] = self._tracker.join(send)
+        for torrent, offers in self._present(home):
+            self._meet(channel, torrent, offers=offers)
+        return channel
+
+    async def close(self, home: str) -> None:
+        """Use a channel no longer. Peers that are connected stay so."""
+        if (channel := self._open.pop(home, None)) is not None:
+            for torrent, _ in self._present(home):
+                torrent.remove_trackers()
+            await channel.close()
+
+    async def stop(self) -> None:
+        """Close all channels."""
+        for home in tuple(self._open):
+            await self.close(home)
+        self._torrents.clear()
+
+    def seeded(self, receiver: str, _item: str, torrent: Torrent) -> None:
+        """Have a torrent meet the home that it is seeded for."""
+        self._add(receiver, torrent, offers=False)
+
+    def introduce(self, owner: str, torrent: Torrent) -> None:
+        """Have a torrent meet the home that seeds it."""
+        self._add(owner, torrent, offers=True)
+
+    def dismiss(self, owner: str, torrent: Torrent) -> None:
+        """End what `introduce` began; the torrent is about to be removed."""
+        self._torrents.get(owner, {}).pop(torrent.meta.info_hash, None)
+        if (channel := self._open.get(owner)) is not None:
+            channel.remove(torrent.meta.info_hash)
+
+    def _add(self, home: str, torrent: Torrent, *, offers: bool) -> None:
+        torrents = self._torrents.setdefault(home, {})
+        for info_hash, (former, _) in tuple(torrents.items()):
+            if former.is_removed:
+                del torrents[info_hash]
+                if (channel := self._open.get(home)) is not None:
+                    channel.remove(info_hash)
+        torrents[torrent.meta.info_hash] = torrent, offers
+        if (channel := self._open.get(home)) is not None:
+            self._meet(channel, torrent, offers=offers)
+
+    def _present(self, home: str) -> list[tuple[Torrent, bool]]:
+        return [
+            (torrent, offers)
+            for torrent, offers in self._torrents.get(home, {}).values()
+            if not torrent.is_removed
+        ]
+
+    def _meet(self, channel: Introductions, torrent: Torrent, *, offers: bool) -> None:
+        try:
+            channel.add(torrent.meta.info_hash, torrent.reannounce, offers=offers)
+        except ValueError as err:
+            _LOGGER.warning("%s does not meet its peer: %s", torrent.label, err)
+            return
+        torrent.add_tracker(self._tracker.url)

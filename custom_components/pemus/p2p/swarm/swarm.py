@@ -1,0 +1,293 @@
+"""The swarm as the rest of the engine sees it: what is shared goes out by tickets, what others share comes in by them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
+from ipaddress import ip_address
+import logging
+from pathlib import Path
+import re
+import secrets
+import socket
+from typing import Final
+
+from ..errors import BadRequest
+from ..models import (
+    EngineConfig,
+    Item,
+    LocalFile,
+    Problem,
+    SwarmConfig,
+    SwarmStatus,
+    TicketQuery,
+    WaitQuery,
+)
+from . import ticket as tickets
+from .cache import Cache, CacheSettings
+from .channels import Channels
+from .downloads import Downloads
+from .hashing import Hasher
+from .remote import RemoteItem, Transfers, TransferState, TransferStatus
+from .seeds import Seeds
+from .session import Session, SessionSettings
+from .store import SwarmStore
+from .ticket import BadTicket, Ticket
+from .tickets import Tickets
+from .tracker import LoopbackTracker
+
+DATABASE: Final = "swarm.db"
+HOME: Final = "home"
+"""File with this home's id."""
+STREAMING_RATE: Final = 10_000
+"""Bytes per second, in or out, from which on something streams and hashing waits."""
+
+_ID: Final = re.compile(r"[a-z2-7]{26}")
+_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
+# Never sent to: a datagram socket that is connected only tells which address would be used.
+_ELSEWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Swarm:
+    """One session with all that hangs on it."""
+
+    def __init__(
+        self,
+        *,
+        data: Path,
+        cache: Path,
+        item: Callable[[str], Awaitable[Item]],
+        file: Callable[[str], Awaitable[LocalFile]],
+        on_change: Callable[[], None],
+    ) -> None:
+        """Prepare a swarm that keeps hashes and tickets in `data`, and remote files in `cache`; both folders exist.
+
+        `item` and `file` return what is shared. `on_change` is called in the event loop when `status` may have changed.
+        """
+        self._data = data
+        self._cache = cache
+        self._item = item
+        self._file = file
+        self._on_change = on_change
+        self._config = EngineConfig(home_name="")
+        self._parts = AsyncExitStack()
+        self.home = ""
+        """This home's id; known once started."""
+
+    async def start(self, config: EngineConfig) -> None:
+        """Bring everything up. Raises SessionError, CacheError, StoreError, OSError."""
+        self._config = config
+        self.home = await asyncio.to_thread(_home_id, self._data / HOME)
+        async with AsyncExitStack() as parts:
+            store = SwarmStore(self._data / DATABASE)
+            await asyncio.to_thread(store.open)
+            parts.push_async_callback(asyncio.to_thread, store.close)
+            self._session = await Session.open(
+                _session_settings(config.swarm), on_stats=self._on_stats
+            )
+            parts.push_async_callback(self._session.close)
+            tracker = LoopbackTracker()
+            await tracker.start()
+            parts.push_async_callback(tracker.stop)
+            self.channels = Channels(tracker)
+            parts.push_async_callback(self.channels.stop)
+            self._hasher = Hasher(store, on_change=self._on_change)
+            parts.push_async_callback(self._hasher.stop)
+            self._seeds = Seeds(
+                self._session,
+                self._hasher,
+                self._file,
+                on_seed=self.channels.seeded,
+                on_change=self._on_change,
+            )
+            self._seeds.limit = config.swarm.active_seeds
+            self._seeds.start()
+            parts.push_async_callback(self._seeds.stop)
+            self._tickets = Tickets(
+                store,
+                self._seeds,
+                owner=self.home,
+                owner_name=lambda: self._config.home_name,
+                item=self._item,
+                files=self._file,
+                endpoints=self._endpoints,
+            )
+            await self._tickets.start()
+            parts.push_async_callback(self._tickets.stop)
+            self._downloads = Downloads(
+                self._session,
+                Cache(self._cache),
+                _cache_settings(config.swarm),
+                introducer=self.channels,
+                on_change=self._on_change,
+            )
+            await self._downloads.start()
+            parts.push_async_callback(self._downloads.close)
+            self._parts = parts.pop_all()
+        _LOGGER.debug("The swarm listens on port %s", self._session.port)
+
+    async def stop(self) -> None:
+        """Take everything down. May be called at any time."""
+        await self._parts.aclose()
+
+    def apply(self, config: EngineConfig) -> None:
+        """Apply the differences to what runs; transfers go on."""
+        self._config = config
+        self._session.apply(_session_settings(config.swarm))
+        self._downloads.apply(_cache_settings(config.swarm))
+        self._seeds.limit = config.swarm.active_seeds
+
+    def items_changed(self, items: tuple[str, ...] | None) -> None:
+        """Look after what is seeded of these items, or of all of them."""
+        self._seeds.items_changed(items)
+
+    # State.
+
+    def status(self, hashable: int) -> SwarmStatus:
+        """Return what the swarm does. `hashable` is the size of all that is shared."""
+        stats, usage = self._session.stats, self._downloads.usage
+        return SwarmStatus(
+            port=self._session.port,
+            upload_rate=stats.upload_rate,
+            download_rate=stats.download_rate,
+            peers=stats.peers,
+            active_seeds=self._seeds.active,
+            hashed=0,
+            hashable=hashable,
+            cache_used=usage.used,
+            cache_quota=usage.quota,
+            transfers=sum(
+                each.state in {TransferState.FETCHING, TransferState.WAITING}
+                for each in self._downloads.list()
+            ),
+        )
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Return the lasting faults."""
+        return self._downloads.problems
+
+    # The owner's side.
+
+    async def issue(self, query: TicketQuery) -> Ticket:
+        """Return a ticket for one of this home's items. Raises what `Tickets.issue` raises."""
+        return await self._tickets.issue(query.item, query.receiver, query.ttl)
+
+    async def revoke(self, receiver: str, item: str | None) -> None:
+        """Make tickets worthless. Raises Unavailable."""
+        await self._tickets.revoke(receiver, item)
+
+    # The receiver's side.
+
+    async def accept(self, payload: bytes) -> RemoteItem:
+        """Take a ticket as another engine sent it. Raises BadRequest, Gone, Unavailable."""
+        try:
+            ticket = await asyncio.to_thread(tickets.read, payload)
+        except BadTicket as err:
+            raise BadRequest(f"that is no ticket that could be used: {err}") from None
+        if ticket.receiver != self.home:
+            raise BadRequest("the ticket is for another home")
+        if ticket.owner == self.home:
+            raise BadRequest("the ticket is for an item of this home itself")
+        return await self._downloads.accept(ticket)
+
+    def items(self) -> tuple[RemoteItem, ...]:
+        """Return all items that this home holds a ticket for, or a copy of."""
+        return self._downloads.items()
+
+    def transfers(self) -> Transfers:
+        """Return how far remote items have arrived."""
+        return Transfers(items=self._downloads.list())
+
+    async def file(self, owner: str, item: str) -> LocalFile:
+        """Return the file that a remote item arrives in. Raises what `Downloads.file` raises."""
+        file = await self._downloads.file(owner, item)
+        return LocalFile(
+            path=file.path,
+            name=file.name,
+            content_type=file.content_type,
+            size=file.size,
+            mtime_ns=int(file.modified * 1e9),
+            inode=file.inode,
+            device=file.device,
+            etag=file.etag,
+            # Also when all of it is there: what nobody said to read may be taken away to make room.
+            arriving=True,
+        )
+
+    async def wait(self, owner: str, item: str, query: WaitQuery) -> int:
+        """Wait for bytes of a remote item. Raises what `Downloads.wait` raises."""
+        return await self._downloads.wait(
+            owner, item, query.reader, query.start, query.stop, inode=query.inode
+        )
+
+    def release(self, owner: str, item: str, reader: str) -> None:
+        """Forget a reader."""
+        self._downloads.release(owner, item, reader)
+
+    async def pin(self, owner: str, item: str, *, pinned: bool) -> TransferStatus:
+        """Keep a remote item whole, or no longer. Raises NotFound, DiskFull, Unavailable."""
+        if pinned:
+            await self._downloads.pin(owner, item)
+        else:
+            await self._downloads.unpin(owner, item)
+        return self._downloads.status(owner, item)
+
+    # Inside.
+
+    def _on_stats(self) -> None:
+        stats = self._session.stats
+        if max(stats.upload_rate, stats.download_rate) > STREAMING_RATE:
+            self._hasher.pause()
+        else:
+            self._hasher.resume()
+        self._on_change()
+
+    def _endpoints(self) -> Iterator[str]:
+        if self._session.port:
+            for address in _addresses():
+                yield tickets.endpoint(address, self._session.port)
+
+
+def _session_settings(config: SwarmConfig) -> SessionSettings:
+    return SessionSettings(
+        port=config.port,
+        upload_limit=config.upload_limit,
+        download_limit=config.download_limit,
+        connections=config.connections,
+        lan_exempt=config.lan_exempt,
+        port_mapping=config.port_mapping,
+    )
+
+
+def _cache_settings(config: SwarmConfig) -> CacheSettings:
+    return CacheSettings(quota=config.cache_quota, reserve=config.cache_reserve)
+
+
+def _addresses() -> list[str]:
+    """Return the addresses under which this machine is known in its networks; loopback where it has no network."""
+    found = []
+    for family, elsewhere in _ELSEWHERE:
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((elsewhere, 9))
+            address = ip_address(probe.getsockname()[0])
+            if not (address.is_unspecified or address.is_link_local):
+                found.append(str(address))
+    return found or ["127.0.0.1"]
+
+
+def _home_id(path: Path) -> str:
+    """Return this home's id, made at the first start."""
+    with suppress(FileNotFoundError):
+        known = path.read_text(encoding="ascii", errors="replace").strip()
+        if _ID.fullmatch(known):
+            return known
+        _LOGGER.error("%s is damaged: this home gets a new id", path)
+    made = "".join(secrets.choice(_ALPHABET) for _ in range(26))
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_text(made + "\n", encoding="ascii")
+    fresh.replace(path)
+    return made
