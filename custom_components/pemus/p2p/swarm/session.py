@@ -186,6 +186,11 @@ class Torrent:
         if not self._removed:
             self._handle.connect_peer((address, port))
 
+    def resume(self) -> None:
+        """Begin, if it was held so far: peers that are known by now are called at once, and later ones up to 1 s later."""
+        if not self._removed:
+            self._handle.resume()
+
     def add_tracker(self, url: str) -> None:
         """Announce to a tracker from now on."""
         if not self._removed:
@@ -307,13 +312,17 @@ class Session:
         label: str,
         listener: Listener,
         have: Sequence[bool] = (),
+        *,
+        held: bool = False,
     ) -> Torrent:
         """Download into a file that exists and has its full size. No piece is asked for until `Torrent.want`.
 
-        `have` tells which pieces were verified already.
+        `have` tells which pieces were verified already. A torrent that is `held` does nothing until `Torrent.resume`.
         """
         parameters = self._parameters(meta, path)
         parameters.flags = _FLAGS | lt.torrent_flags.no_verify_files
+        if held:
+            parameters.flags |= lt.torrent_flags.paused
         parameters.piece_priorities = [0] * meta.piece_count
         if any(have):
             parameters.have_pieces = [bool(each) for each in have]
