@@ -229,7 +229,7 @@ class SwarmSource:
         self._lost = set()
         self._peers = 0
         torrent = await self._session.fetch(
-            self._meta, target.path, target.label, self, self._held
+            self._meta, target.path, target.label, self, self._held, held=True
         )
         self._torrent = torrent
         # What went away while libtorrent was told what is there.
@@ -243,6 +243,8 @@ class SwarmSource:
         torrent.want(self._deadlines)
         self._pause = FIRST_DIAL
         self._call()
+        # Only a torrent that begins calls its peers at once; any other does so up to a second later.
+        torrent.resume()
 
     async def _remove(self) -> None:
         if self._dialling is not None:
