@@ -27,7 +27,7 @@ from p2p.swarm.tracker import (
 )
 
 SIZE = 3_000_000
-LOCAL = SessionSettings(listen=("127.0.0.1:0",))
+LOCAL = SessionSettings(addresses=("127.0.0.1",))
 HASH = "0b" * 20
 OTHER = "f0" * 20
 SDP = "v=0\r\no=- 1 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"
