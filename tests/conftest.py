@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_homeassistant_custom_component.common import MockConfigEntry
 
     from custom_components.pemus.supervisor import Engine
+    from demo.second_engine import SecondEngine
 
 if find_spec("pytest_socket"):
     import pytest_socket
@@ -91,3 +92,21 @@ async def media(hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path) -> 
     share(hass, entry, folder, "Media")
     await until_scanned(hass, entry)
     return folder
+
+
+@pytest.fixture
+async def neighbour(
+    hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path
+) -> AsyncGenerator[SecondEngine]:
+    """Start another home that shares two films, and that has given this home tickets for them."""
+    from custom_components.pemus.supervisor import DATA_ENGINE
+    from demo.second_engine import SecondEngine
+
+    from .household import fill
+
+    folder = await hass.async_add_executor_job(fill, tmp_path / "Cinema")
+    python = ENVIRONMENT / "bin" / "python"
+    async with SecondEngine(tmp_path / "neighbour", python=python) as second:
+        await second.share(folder)
+        assert await second.give_all(hass.data[DATA_ENGINE]._socket) == 2
+        yield second

@@ -13,7 +13,7 @@ from PIL import Image
 import pytest
 import yaml
 
-from custom_components.pemus import const, number, options_flow, sensor, switch
+from custom_components.pemus import const, errors, number, options_flow, sensor, switch
 from custom_components.pemus.p2p.models import Kind, NodeKind, ProblemKey, ScanState
 from custom_components.pemus.shares import Refusal
 from custom_components.pemus.supervisor import EngineState
@@ -90,7 +90,7 @@ def test_every_exception_and_issue_has_its_text() -> None:
         "selector"
     ].keys()
     raised = (
-        keys | {"not_found", "folder_unavailable", "engine_busy", "engine_error"}
+        keys | {"engine_error", *errors._REMOTE_KEYS.values(), *errors._KEYS.values()}
     ) - entities
     assert EN["exceptions"].keys() == {key for key in raised if key not in EN["issues"]}
     assert EN["issues"].keys() == {

@@ -11,7 +11,7 @@ from homeassistant.exceptions import ConfigEntryNotReady
 from homeassistant.helpers import config_validation as cv
 from homeassistant.helpers.typing import ConfigType
 
-from . import services, stream
+from . import services, stream, transfers
 from .const import DOMAIN
 from .coordinator import PemusConfigEntry, PemusCoordinator
 from .entity import async_update_devices
@@ -30,8 +30,9 @@ PLATFORMS = [
 
 
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
-    """Register the actions and the views, which stay whatever becomes of the entry."""
+    """Register the actions, commands and views, which stay whatever becomes of the entry."""
     services.async_register(hass)
+    transfers.async_register(hass)
     stream.async_register(hass, EngineFiles(hass))
     return True
 

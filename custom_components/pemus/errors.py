@@ -14,12 +14,18 @@ _KEYS: Final = {
     ErrorKey.NOT_FOUND: "not_found",
     ErrorKey.UNAVAILABLE: "folder_unavailable",
     ErrorKey.BUSY: "engine_busy",
+    ErrorKey.GONE: "gone",
+    ErrorKey.DISK_FULL: "no_room",
 }
+_REMOTE_KEYS: Final = _KEYS | {ErrorKey.UNAVAILABLE: "home_unavailable"}
 
 
 @contextmanager
-def engine_errors(kind: type[HomeAssistantError]) -> Generator[None]:
-    """Raise errors of the engine's client as `kind`, with a translation key."""
+def engine_errors(
+    kind: type[HomeAssistantError], *, remote: bool = False
+) -> Generator[None]:
+    """Raise errors of the engine's client as `kind`, with a translation key. `remote`: it is about another home."""
+    keys = _REMOTE_KEYS if remote else _KEYS
     try:
         yield
     except EngineUnavailable as err:
@@ -29,6 +35,6 @@ def engine_errors(kind: type[HomeAssistantError]) -> Generator[None]:
     except EngineError as err:
         raise kind(
             translation_domain=DOMAIN,
-            translation_key=_KEYS.get(err.key, "engine_error"),
+            translation_key=keys.get(err.key, "engine_error"),
             translation_placeholders={"error": err.message},
         ) from err

@@ -1,4 +1,4 @@
-"""The library in the media browser: browse, search, and play.
+"""The library, and what other homes share, in the media browser: browse, search, and play.
 
 The identifier of a place is the engine's id of the node, verbatim; what a node is called and looks like is decided here.
 """
@@ -28,13 +28,13 @@ from .client import EngineClient
 from .const import DOMAIN
 from .coordinator import async_get_coordinator
 from .errors import engine_errors
+from .identifiers import ITEM_PREFIX, local_item, remote_item
 from .p2p.models import Item, Kind, Node, NodeKind, SearchQuery
+from .p2p.swarm.remote import TransferState
 from .stream import stream_path, thumbnail_path
 
 MAX_RESULTS: Final = 100
 """Items of one search. More do not help anybody who looks through a list."""
-
-ITEM_PREFIX: Final = "item/"
 
 
 class Look(NamedTuple):
@@ -164,14 +164,15 @@ class PemusMediaSource(MediaSource):
 
     @override
     async def async_resolve_media(self, item: MediaSourceItem) -> PlayMedia:
-        """Return where a player gets an item, and where it lies on this home's disks."""
+        """Return where a player gets an item, and where it lies on this home's disks if it does."""
         client = self._client(Unresolvable)
         node_id = _node_id(item)
-        if not node_id.startswith(ITEM_PREFIX):
+        if (remote := remote_item(node_id)) is not None:
+            return await _resolve_remote(client, *remote)
+        if (item_id := local_item(node_id)) is None:
             raise Unresolvable(
                 translation_domain=DOMAIN, translation_key="not_playable"
             )
-        item_id = node_id.removeprefix(ITEM_PREFIX)
         with engine_errors(Unresolvable):
             file = await client.file(item_id)
         return PlayMedia(
@@ -192,6 +193,27 @@ class PemusMediaSource(MediaSource):
             self.hass, self.hass.config.language, "common", {DOMAIN}
         )
         return {key.rpartition(".")[2]: title for key, title in translations.items()}
+
+
+async def _resolve_remote(client: EngineClient, owner: str, item_id: str) -> PlayMedia:
+    """Return where a player gets an item of another home, which arrives while it plays.
+
+    It has a path on this home's disks only if it is kept there whole. What is merely in the cache may be taken away, or
+    not be there yet, and who reads a file by its path would get zeros.
+    """
+    with engine_errors(Unresolvable, remote=True):
+        file = await client.remote_file(owner, item_id)
+        transfers = await client.remote()
+    kept = any(
+        transfer.pinned and transfer.state is TransferState.COMPLETE
+        for transfer in transfers.items
+        if (transfer.owner, transfer.item) == (owner, item_id)
+    )
+    return PlayMedia(
+        stream_path(item_id, file.name, file.content_type, owner=owner),
+        file.content_type,
+        path=Path(file.path) if kept else None,
+    )
 
 
 def _node_id(item: MediaSourceItem) -> str:
