@@ -15,6 +15,7 @@ import signal
 import socket
 import stat
 import sys
+import tempfile
 from typing import TextIO
 
 from . import ask, log
@@ -23,6 +24,7 @@ from .capabilities import loadable
 from .engine import Engine, FolderInUseError
 from .library.store import StoreError
 from .models import EngineConfig, Kind, ShareConfig
+from .swarm import landlock
 from .version import VERSION
 
 STOP_TIMEOUT = 4
@@ -196,6 +198,7 @@ def _home(variable: str, otherwise: str) -> Path:
 def _run(options: argparse.Namespace) -> int:
     log.configure(options.log_level)
     try:
+        _protect(options.data, options.cache, options.socket.parent)
         engine = Engine(
             data=options.data.absolute(),
             cache=options.cache.absolute(),
@@ -207,6 +210,18 @@ def _run(options: argparse.Namespace) -> int:
         _LOGGER.error("The engine cannot start: %s", err)
         return 1
     return 0
+
+
+def _protect(*folders: Path) -> None:
+    """Have the kernel keep this process from writing anywhere but into its own folders. Raises OSError."""
+    for folder in folders:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    protection = landlock.restrict((*folders, Path(tempfile.gettempdir())))
+    if protection.state is not landlock.State.ON:
+        _LOGGER.info(
+            "The kernel does not, or not wholly, keep shared folders from being written to: %s",
+            protection.reason,
+        )
 
 
 def _config(folders: list[Path]) -> EngineConfig:

@@ -111,7 +111,7 @@ class Engine:
             shares=library.shares,
             problems=library.problems + (self._swarm.problems if self._swarm else ()),
             capabilities=self._capabilities,
-            swarm=self._swarm.status(library.counts.size) if self._swarm else None,
+            swarm=self._swarm.status() if self._swarm else None,
         )
 
     async def configure(self, config: EngineConfig) -> None:
@@ -207,8 +207,7 @@ class Engine:
             swarm = Swarm(
                 data=self._data,
                 cache=self._cache / "downloads",
-                item=self._library.item,
-                file=self._library.file,
+                library=self._library,
                 on_change=self._api.events.status_changed,
             )
             await swarm.start(config)

@@ -88,7 +88,9 @@ class SessionSettings:
     download_limit: int = 0
     connections: int = 200
     lan_exempt: bool = True
-    """Whether the limits leave peers of the local network alone."""
+    """Whether the limits leave peers of the local network alone: those with private addresses, and this machine."""
+    own_addresses: tuple[str, ...] = ()
+    """IP addresses of this machine."""
     port_mapping: bool = False
     """Whether to ask the router for a port (UPnP, NAT-PMP)."""
     stun_server: str = ""
@@ -475,7 +477,8 @@ class Session:
         for start, stop in (_ALL_V4, _ALL_V6):
             classes.add_rule(start, stop, everyone)
         if settings.lan_exempt:
-            for start, stop in _LOCAL_NETWORKS:
+            own = ((address, address) for address in settings.own_addresses)
+            for start, stop in (*_LOCAL_NETWORKS, *own):
                 classes.add_rule(start, stop, 1 << int(lt.session.local_peer_class_id))
         session.set_peer_class_filter(classes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from ipaddress import ip_address
 import logging
@@ -11,7 +11,7 @@ from pathlib import Path
 import re
 import secrets
 import socket
-from typing import Final
+from typing import Final, Protocol
 
 from ..errors import BadRequest
 from ..models import (
@@ -24,7 +24,8 @@ from ..models import (
     TicketQuery,
     WaitQuery,
 )
-from . import ticket as tickets
+from . import background, ticket as tickets
+from .background import Background
 from .cache import Cache, CacheSettings
 from .channels import Channels
 from .downloads import Downloads
@@ -51,6 +52,13 @@ _ELSEWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8:
 _LOGGER = logging.getLogger(__name__)
 
 
+class Library(background.Source, Protocol):
+    """What is shared."""
+
+    async def item(self, item_id: str) -> Item:
+        """Return an item. Raises NotFound."""
+
+
 class Swarm:
     """One session with all that hangs on it."""
 
@@ -59,18 +67,16 @@ class Swarm:
         *,
         data: Path,
         cache: Path,
-        item: Callable[[str], Awaitable[Item]],
-        file: Callable[[str], Awaitable[LocalFile]],
+        library: Library,
         on_change: Callable[[], None],
     ) -> None:
         """Prepare a swarm that keeps hashes and tickets in `data`, and remote files in `cache`; both folders exist.
 
-        `item` and `file` return what is shared. `on_change` is called in the event loop when `status` may have changed.
+        `library` is what is shared. `on_change` is called in the event loop when `status` may have changed.
         """
         self._data = data
         self._cache = cache
-        self._item = item
-        self._file = file
+        self._library = library
         self._on_change = on_change
         self._config = EngineConfig(home_name="")
         self._parts = AsyncExitStack()
@@ -99,20 +105,23 @@ class Swarm:
             self._seeds = Seeds(
                 self._session,
                 self._hasher,
-                self._file,
+                self._library.file,
                 on_seed=self.channels.seeded,
                 on_change=self._on_change,
             )
             self._seeds.limit = config.swarm.active_seeds
             self._seeds.start()
             parts.push_async_callback(self._seeds.stop)
+            self._background = Background(store, self._hasher, self._library)
+            self._background.start()
+            parts.push_async_callback(self._background.stop)
             self._tickets = Tickets(
                 store,
                 self._seeds,
                 owner=self.home,
                 owner_name=lambda: self._config.home_name,
-                item=self._item,
-                files=self._file,
+                item=self._library.item,
+                files=self._library.file,
                 endpoints=self._endpoints,
             )
             await self._tickets.start()
@@ -143,20 +152,22 @@ class Swarm:
     def items_changed(self, items: tuple[str, ...] | None) -> None:
         """Look after what is seeded of these items, or of all of them."""
         self._seeds.items_changed(items)
+        self._background.items_changed()
 
     # State.
 
-    def status(self, hashable: int) -> SwarmStatus:
-        """Return what the swarm does. `hashable` is the size of all that is shared."""
+    def status(self) -> SwarmStatus:
+        """Return what the swarm does."""
         stats, usage = self._session.stats, self._downloads.usage
+        hashing = self._background.progress
         return SwarmStatus(
             port=self._session.port,
             upload_rate=stats.upload_rate,
             download_rate=stats.download_rate,
             peers=stats.peers,
             active_seeds=self._seeds.active,
-            hashed=0,
-            hashable=hashable,
+            hashed=hashing.hashed_size,
+            hashable=hashing.size,
             cache_used=usage.used,
             cache_quota=usage.quota,
             transfers=sum(
@@ -259,6 +270,7 @@ def _session_settings(config: SwarmConfig) -> SessionSettings:
         download_limit=config.download_limit,
         connections=config.connections,
         lan_exempt=config.lan_exempt,
+        own_addresses=tuple(_addresses()),
         port_mapping=config.port_mapping,
     )
 
