@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode, b64encode
+from contextlib import suppress
 from hashlib import sha1
 import json
 import os
@@ -98,8 +99,10 @@ class Peer:
                 await writer.drain()
 
             channel = await channels.open(home, send)
-            while size := int.from_bytes(await reader.readexactly(_FRAME)):
-                channel.receive(await reader.readexactly(size))
+            # Until the other process ends.
+            with suppress(asyncio.IncompleteReadError, OSError):
+                while size := int.from_bytes(await reader.readexactly(_FRAME)):
+                    channel.receive(await reader.readexactly(size))
 
         if listen:
             await asyncio.start_unix_server(connected, pipe)
