@@ -22,6 +22,8 @@ from typing import Any, Self
 import aiohttp
 import psutil  # type: ignore[import-untyped]
 
+from .second_engine import SecondEngine, SecondEngineError
+
 ROOT = Path(__file__).parent.parent
 ENGINE = str(Path("pemus", "p2p", "__main__.py"))
 HOST = "127.0.0.1"
@@ -228,6 +230,14 @@ class Home:
                     return process
         return None
 
+    def engine_socket(self) -> Path:
+        """Return where the engine listens. Raises HomeError."""
+        with suppress(psutil.Error, ValueError):
+            if (engine := self.engine()) is not None:
+                arguments = engine.cmdline()
+                return Path(arguments[arguments.index("--socket") + 1])
+        raise HomeError(f"the engine does not run\n{self.last_lines()}")
+
     def family(self) -> list[psutil.Process]:
         """Return all processes that Home Assistant started, and theirs."""
         if self.process is None:
@@ -419,9 +429,9 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-async def _run(home: Home, share: Path, name: str) -> None:
-    """Run a home until a signal says that it is enough."""
-    running = asyncio.create_task(_keep_running(home, share, name))
+async def _run(home: Home, share: Path, name: str, second: SecondEngine | None) -> None:
+    """Run a home, and a second engine beside it, until a signal says that it is enough."""
+    running = asyncio.create_task(_keep_running(home, share, name, second))
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(sign, running.cancel)
@@ -430,11 +440,17 @@ async def _run(home: Home, share: Path, name: str) -> None:
     except asyncio.CancelledError:
         _say("Stopping")
     finally:
-        await home.stop()
+        try:
+            await home.stop()
+        finally:
+            if second is not None:
+                await second.stop()
 
 
-async def _keep_running(home: Home, share: Path, name: str) -> None:
-    """Start the home, and again whenever it wants to be restarted. Raises HomeError."""
+async def _keep_running(
+    home: Home, share: Path, name: str, second: SecondEngine | None
+) -> None:
+    """Start the home, and again whenever it wants to be restarted. Raises HomeError, SecondEngineError."""
     while True:
         _say("Starting Home Assistant")
         await home.start()
@@ -448,10 +464,15 @@ async def _keep_running(home: Home, share: Path, name: str) -> None:
         with suppress(HomeError):
             # A large one is read while it is looked at.
             await home.wait_for_library(PATIENCE)
+        beside = ""
+        if second is not None:
+            count = await _introduce(second, home, share)
+            beside = f"  {second.name:<15}  {count} films, in the media browser\n"
         sys.stdout.write(
             f"\n  Home Assistant   {home.url}/media-browser\n"
             f"  Login            {USER} / {PASSWORD}\n"
             f"  Shared folder    {share}\n"
+            f"{beside}"
             f"  Log              {home.log}\n\n"
             "  Ctrl-C stops it.\n\n"
         )
@@ -465,6 +486,17 @@ async def _keep_running(home: Home, share: Path, name: str) -> None:
             )
 
 
+async def _introduce(second: SecondEngine, home: Home, share: Path) -> int:
+    """Have the second engine, started if need be, give the home tickets for its films; return how many."""
+    if second.process is None:
+        _say("Starting the second engine")
+        await second.start()
+        # All on one machine, there is no upload to keep free.
+        await second.share(share, upload_limit=0)
+    _say("Giving tickets for its films to the home")
+    return await second.give_all(home.engine_socket())
+
+
 def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -473,6 +505,12 @@ def main() -> None:
     parser.add_argument("--name", help="what the share is called")
     parser.add_argument("--port", type=int, help=f"from {DEFAULT_PORT} by default")
     parser.add_argument("--python", type=Path, help="that has Home Assistant")
+    parser.add_argument(
+        "--second-engine",
+        type=Path,
+        metavar="PYTHON",
+        help="run a second engine, with this interpreter, whose films the home can play",
+    )
     arguments = parser.parse_args()
     if not arguments.share.is_dir():
         sys.exit(f"error: {arguments.share} is not a folder")
@@ -483,10 +521,14 @@ def main() -> None:
         _say(f"Port {DEFAULT_PORT} is taken; using {port}")
     share = arguments.share.resolve()
     name = arguments.name or share.name
+    folder = arguments.folder.resolve()
+    second = None
+    if python := arguments.second_engine:
+        second = SecondEngine(folder.parent / "second-home", python=python.absolute())
     try:
-        home = Home(arguments.folder.resolve(), port=port, python=arguments.python)
-        asyncio.run(_run(home, share, name))
-    except HomeError as err:
+        home = Home(folder, port=port, python=arguments.python)
+        asyncio.run(_run(home, share, name, second))
+    except (HomeError, SecondEngineError) as err:
         sys.exit(f"error: {err}")
 
 
