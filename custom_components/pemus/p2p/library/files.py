@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 import os
 import sqlite3
@@ -120,12 +120,35 @@ def stat_beside(item: Located, name: str) -> os.stat_result:
         return paths.stat_file(root, item.folder, name)
 
 
+def stat_all(
+    root: str, located: Iterable[Located]
+) -> dict[str, os.stat_result | OSError]:
+    """Return the facts of the files of items of one share as they are now, or why they cannot be had, by the items' ids."""
+    answers: dict[str, os.stat_result | OSError] = {}
+    try:
+        with paths.opened_root(root) as opened:
+            for each in located:
+                try:
+                    answers[each.id] = paths.stat_file(opened, each.folder, each.name)
+                except OSError as err:
+                    answers[each.id] = err
+    except OSError as err:
+        for each in located:
+            answers.setdefault(each.id, err)
+    return answers
+
+
 def is_as_known(item: Located) -> bool:
     """Tell whether an item's file is there, and is what the index says."""
     try:
         found = stat_beside(item, item.name)
     except OSError:
         return False
+    return is_same(item, found)
+
+
+def is_same(item: Located, found: os.stat_result) -> bool:
+    """Tell whether a file is what the index says."""
     return (
         found.st_size == item.size
         and fit(found.st_mtime_ns) == item.mtime_ns

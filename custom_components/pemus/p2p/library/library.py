@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 import contextlib
 import errno
@@ -32,7 +32,17 @@ from ..models import (
 )
 from . import browse, items, paths
 from .arrivals import File
-from .files import Listed, Located, fit, is_as_known, listed, locate, stat_beside
+from .files import (
+    Listed,
+    Located,
+    fit,
+    is_as_known,
+    is_same,
+    listed,
+    locate,
+    stat_all,
+    stat_beside,
+)
 from .findable import renew_words
 from .ids import item_id, parse_item_id
 from .ledger import SHOWN, SHOWN_AS, Row, change, forget
@@ -56,6 +66,8 @@ MAX_NAMED_ITEMS = 500
 _READERS = 4
 _FORGET_BATCH = 5000
 _NO_ITEM = "there is no such item"
+_NO_SHARE = "the shared folder is not available at present"
+_NO_ANSWER = "the disk does not answer"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -295,15 +307,70 @@ class Library:
         """
         located, item = await self._locate(item_id)
         found = await self._stat(located, located.name)
-        if (found.st_size, fit(found.st_mtime_ns), fit(found.st_ino)) != (
-            located.size,
-            located.mtime_ns,
-            located.inode,
-        ):
+        if not is_same(located, found):
             await self._in_pool(self._write_changed, located, found)
             self._items_changed([(located.row, located.nonce)])
             self._changed()
         return LocalFile.of(located.path, located.name, item.content_type, found)
+
+    async def files(
+        self, item_ids: Collection[str]
+    ) -> dict[str, LocalFile | EngineError]:
+        """Return for each of many items what `file` returns or raises, with fewer looks than one for each."""
+        roots = {shelf.number: shelf.root for shelf in self._shelves.values()}
+
+        def find(db: sqlite3.Connection) -> dict[str, tuple[Located, Item]]:
+            found = {}
+            for name in item_ids:
+                with contextlib.suppress(NotFound):
+                    item = items.item(db, name, self._config.shares, self._available())
+                    if (located := locate(db, name, roots)) is not None:
+                        found[name] = located, item
+            return found
+
+        answers: dict[str, LocalFile | EngineError] = {
+            name: NotFound(_NO_ITEM) for name in item_ids
+        }
+        try:
+            found = await self._ask(find)
+        except Unavailable as err:
+            return dict.fromkeys(item_ids, err)
+        by_root: dict[str, list[Located]] = {}
+        for located, _ in found.values():
+            by_root.setdefault(located.root, []).append(located)
+        looked = await asyncio.gather(
+            *(self._stat_all(root, each) for root, each in by_root.items())
+        )
+        for stats in looked:
+            for name, stat in stats.items():
+                located, item = found[name]
+                if isinstance(stat, EngineError):
+                    answers[name] = stat
+                    continue
+                if not isinstance(stat, OSError) and is_same(located, stat):
+                    answers[name] = LocalFile.of(
+                        located.path, located.name, item.content_type, stat
+                    )
+                    continue
+                # Something is new about it, and the index has to follow.
+                try:
+                    answers[name] = await self.file(name)
+                except EngineError as err:
+                    answers[name] = err
+        return answers
+
+    async def _stat_all(
+        self, root: str, located: list[Located]
+    ) -> Mapping[str, os.stat_result | OSError | EngineError]:
+        """Look at files of one share."""
+        names = [each.id for each in located]
+        if not any(each.root == root and each.available for each in self._in_order()):
+            return dict.fromkeys(names, Unavailable(_NO_SHARE))
+        try:
+            async with asyncio.timeout(DISK_TIMEOUT):
+                return await in_daemon(stat_all, root, located)
+        except TimeoutError:
+            return dict.fromkeys(names, Unavailable(_NO_ANSWER))
 
     async def listed(self, after: int, limit: int) -> tuple[list[Listed], int | None]:
         """Return files of shares that are at hand, in a fixed order, and where to go on: 0 at first, None at the end.
@@ -403,12 +470,12 @@ class Library:
         if shelf is None:
             raise NotFound(_NO_ITEM)
         if not shelf.available:
-            raise Unavailable("the shared folder is not available at present")
+            raise Unavailable(_NO_SHARE)
         try:
             async with asyncio.timeout(DISK_TIMEOUT):
                 return await in_daemon(stat_beside, located, name)
         except TimeoutError:
-            raise Unavailable("the disk does not answer") from None
+            raise Unavailable(_NO_ANSWER) from None
         except OSError as err:
             shelf.look_at(located.folder)
             if paths.is_absence(err):

@@ -8,12 +8,15 @@ each piece a thread asks whether it is its turn, so a change of order is a matte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from contextlib import suppress
 import ctypes
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
+from heapq import heappop, heappush
+from itertools import count
 import logging
 import os
 import platform
@@ -39,6 +42,8 @@ steps of two)."""
 _OPEN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _WATCH: Final = 1.0
 _SLOW: Final = 2.0
+_LARGE: Final = 8 * 1024 * 1024
+"""Bytes from which on a second thread pays."""
 _STOP_TIMEOUT: Final = 3.0
 _SAMPLES: Final = 32
 _NICE: Final = 10
@@ -84,8 +89,6 @@ class _Job:
         self.next = 0
         self.done_bytes = 0
         self.waiters = 0
-        self.ready = False
-        """Whether it was looked up in vain, and waits to be admitted."""
         self.admitted = asyncio.Event()
         self.task: asyncio.Task[bytes] | None = None
         self.busy_since: dict[int, float] = {}
@@ -210,6 +213,11 @@ class Hasher:
         self._on_change = on_change
         self._jobs: dict[Version, _Job] = {}
         self._turns = _Turns()
+        self._urgent: list[tuple[int, int, _Job]] = []
+        """Heap of what waits to begin, the shortest first."""
+        self._others: deque[_Job] = deque()
+        self._running: set[_Job] = set()
+        self._count = count()
         self._threads = 0
         self._stuck: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -262,7 +270,7 @@ class Hasher:
             job.task = asyncio.create_task(self._run(job), name=f"hash {file.name}")
         elif urgent and not job.urgent:
             self._turns.promote(job)
-            self._admit()
+            self._queue(job)
         assert job.task is not None
         job.waiters += 1
         try:
@@ -277,6 +285,22 @@ class Hasher:
             if job.waiters == 0 and not job.task.done():
                 self._drop(job)
                 job.task.cancel()
+
+    async def known(self, files: Collection[LocalFile]) -> dict[Version, bytes]:
+        """Return the hashes of those files whose hashes are known already."""
+        wanted = {Version.of(file): piece_length_for(file.size) for file in files}
+        if not wanted:
+            return {}
+        try:
+            found = await self._store.run(self._store.hashes_of, wanted)
+        except StoreError as err:
+            _LOGGER.warning("Hashes cannot be looked up: %s", err)
+            return {}
+        return {
+            version: pieces
+            for version, pieces in found.items()
+            if len(pieces) == -(-version.size // wanted[version]) * DIGEST
+        }
 
     async def forget(self, file: LocalFile) -> None:
         """Forget the hashes of a file because they turned out not to be right."""
@@ -303,8 +327,7 @@ class Hasher:
             known = await self._look_up(job)
             if known is not None:
                 return known
-            job.ready = True
-            self._admit()
+            self._queue(job)
             await job.admitted.wait()
             self._on_change()
             began = time.time()
@@ -317,6 +340,7 @@ class Hasher:
         finally:
             self._drop(job)
             self._turns.leave(job)
+            self._running.discard(job)
             self._admit()
             self._on_change()
 
@@ -324,20 +348,25 @@ class Hasher:
         if self._jobs.get(job.version) is job:
             del self._jobs[job.version]
 
+    def _queue(self, job: _Job) -> None:
+        """Let a job wait for its time, or no longer behind what is not urgent."""
+        if job.urgent:
+            heappush(self._urgent, (job.file.size, next(self._count), job))
+        else:
+            self._others.append(job)
+        self._admit()
+
     def _admit(self) -> None:
         """Let those jobs begin whose time has come."""
-        running = [job for job in self._jobs.values() if job.admitted.is_set()]
-        waiting = [
-            job
-            for job in self._jobs.values()
-            if job.ready and not job.admitted.is_set()
-        ]
-        free = max(0, URGENT_JOBS - sum(job.urgent for job in running))
-        urgent = [job for job in waiting if job.urgent]
-        chosen = sorted(urgent, key=lambda job: job.file.size)[:free]
-        if all(job.urgent for job in running):
-            chosen += [job for job in waiting if not job.urgent][:1]
-        for job in chosen:
+        while self._urgent and sum(job.urgent for job in self._running) < URGENT_JOBS:
+            self._begin(heappop(self._urgent)[2])
+        while self._others and all(job.urgent for job in self._running):
+            self._begin(self._others.popleft())
+
+    def _begin(self, job: _Job) -> None:
+        # It may have been promoted, and be in both queues, or have ended in one.
+        if not job.stopped and not job.admitted.is_set():
+            self._running.add(job)
             job.admitted.set()
             self._turns.enter(job)
 
@@ -369,7 +398,7 @@ class Hasher:
             if self._stuck.get(job.file.device):
                 raise HashingError("the disk does not answer")
             urgent = job.urgent
-            threads = max(1, min(THREADS, job.count - job.next))
+            threads = THREADS if job.left_bytes >= _LARGE else 1
             workers = {
                 asyncio.create_task(in_daemon(self._work, job, urgent))
                 for _ in range(threads)
@@ -414,15 +443,18 @@ class Hasher:
             self._hash(job, urgent)
         finally:
             self._turns.end(job)
+            opened = -1
             with self._lock:
                 self._threads -= 1
                 job.users -= 1
-                if job.users == 0 and job.descriptor >= 0:
-                    os.close(job.descriptor)
-                    job.descriptor = -1
+                if job.users == 0:
+                    opened, job.descriptor = job.descriptor, -1
                 if job.hanging:
                     job.hanging -= 1
                     self._stuck[job.file.device] -= 1
+            # On a network disk even this may hang.
+            if opened >= 0:
+                os.close(opened)
 
     def _hash(self, job: _Job, urgent: bool) -> None:
         with job.opening:

@@ -23,6 +23,7 @@ from ..errors import Busy, EngineError
 from ..library.threads import in_daemon
 from ..models import LocalFile
 from .hashing import FileChanged, Hasher, HashingError
+from .looks import Look, Looks, Many, one_by_one
 from .metainfo import BadMetainfo, Metainfo, make
 from .session import Session, SessionError, Torrent
 from .store import Version
@@ -44,9 +45,6 @@ DISK_TIMEOUT: Final = 10.0
 
 _WELL: Final = 60.0
 """Seconds after which a seed that is served counts as sound."""
-_LOOKS: Final = 4
-"""Files that are looked at a time."""
-
 _LOGGER = logging.getLogger(__name__)
 
 Key = tuple[str, str]
@@ -139,12 +137,15 @@ class Seeds:
         self,
         session: Session,
         hasher: Hasher,
-        files: Callable[[str], Awaitable[LocalFile]],
+        file: Callable[[str], Awaitable[LocalFile]],
         *,
+        files: Many | None = None,
         on_seed: Callable[[str, str, Torrent], None] = lambda *_: None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare to seed what `files` finds: the file of an item as it is now, or NotFound, or Unavailable.
+        """Prepare to seed what `file` finds: the file of an item as it is now, or NotFound, or Unavailable.
+
+        `files` finds those of several items at once, which makes starts with many seeds quick.
 
         `on_seed` is called with receiver, item and torrent whenever a torrent begins to be served, also again after its
         file was moved; `on_change` when the number of active seeds may have changed. Both are called in the event loop.
@@ -155,12 +156,15 @@ class Seeds:
         """Seconds without a peer after which a seed is put to sleep."""
         self._session = session
         self._hasher = hasher
-        self._files = files
         self._on_seed = on_seed
         self._on_change = on_change
         self._seeds: dict[Key, _Seed] = {}
         self._of_item: dict[str, set[Key]] = {}
-        self._looks = asyncio.Semaphore(_LOOKS)
+        self._looks = (
+            Looks(one_by_one(file), hasher, batch=1)
+            if files is None
+            else Looks(files, hasher)
+        )
         self._hanging: set[int] = set()
         self._checks: set[asyncio.Task[None]] = set()
         self._watcher: asyncio.Task[None] | None = None
@@ -185,6 +189,7 @@ class Seeds:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await self._looks.stop()
         hashing = [seed.hashing[1] for seed in self._seeds.values() if seed.hashing]
         for job in hashing:
             job.cancel()
@@ -346,11 +351,11 @@ class Seeds:
                 self._set_aside(seed)
                 return
             seed.tries = 1
-        looking = asyncio.create_task(self._look(seed.item))
+        looking = asyncio.ensure_future(self._looks.look(seed.item))
         try:
             if not await _unless_changed(seed, looking):
                 return
-            file = looking.result()
+            look = looking.result()
         except EngineError:
             await self._take_down(seed)
             self._stop_hashing(seed)
@@ -360,27 +365,28 @@ class Seeds:
         finally:
             looking.cancel()
         if seed.served is not None and (
-            seed.served.file != file or seed.served.meta.salt != seed.salt
+            seed.served.file != look.file or seed.served.meta.salt != seed.salt
         ):
             await self._take_down(seed)
         if seed.served is None:
             seed.ready.clear()
-            await self._put_up(seed, file)
+            await self._put_up(seed, look)
 
-    async def _look(self, item: str) -> LocalFile:
-        async with self._looks:
-            return await self._files(item)
-
-    async def _put_up(self, seed: _Seed, file: LocalFile) -> None:
+    async def _put_up(self, seed: _Seed, look: Look) -> None:
+        file, pieces = look.file, look.pieces
+        looked = time.monotonic()
         if seed.suspect:
             seed.suspect = False
             await self._hasher.forget(file)
+            pieces = None
         try:
-            pieces = await self._hashes(seed, file)
             if pieces is None:
-                return
+                pieces = await self._hashes(seed, file)
+                if pieces is None:
+                    return
+                if time.monotonic() - looked > 1:
+                    await _check(file)
             meta = make(file.size, pieces, seed.salt)
-            await _check(file)
             listener = _Listener(lambda *news: self._faulty(seed, *news))
             torrent = await self._session.seed(
                 meta, Path(file.path), file.name, listener
@@ -538,7 +544,7 @@ class Seeds:
                 self._wake(seed)
 
 
-async def _unless_changed(seed: _Seed, work: asyncio.Task[Any]) -> bool:
+async def _unless_changed(seed: _Seed, work: asyncio.Future[Any]) -> bool:
     """Wait for some work on a seed to end; return False when something happens to the seed before."""
     changed = asyncio.create_task(seed.changed.wait())
     try:

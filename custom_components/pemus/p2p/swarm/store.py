@@ -7,7 +7,7 @@ after each mount on some systems, and two files that agree in all three are copi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 import sqlite3
@@ -119,15 +119,23 @@ class SwarmStore(Database):
 
     def hashes(self, version: Version, piece_length: int) -> bytes | None:
         """Return the hashes of a file's pieces if they are known."""
+        return self.hashes_of({version: piece_length}).get(version)
+
+    def hashes_of(self, wanted: Mapping[Version, int]) -> dict[Version, bytes]:
+        """Return the hashes of those files whose hashes are known, for pieces of the given length."""
+        found: dict[Version, bytes] = {}
         with self.read() as db:
-            found = db.execute(
-                """
-                SELECT pieces FROM files JOIN hashes USING (number)
-                WHERE inode = ? AND mtime_ns = ? AND size = ? AND piece_length = ?
-                """,
-                (*version.key, piece_length),
-            ).fetchone()
-        return None if found is None else bytes(found[0])
+            for version, piece_length in wanted.items():
+                row = db.execute(
+                    """
+                    SELECT pieces FROM files JOIN hashes USING (number)
+                    WHERE inode = ? AND mtime_ns = ? AND size = ? AND piece_length = ?
+                    """,
+                    (*version.key, piece_length),
+                ).fetchone()
+                if row is not None:
+                    found[version] = bytes(row[0])
+        return found
 
     def keep_hashes(
         self, version: Version, piece_length: int, pieces: bytes, now: float

@@ -31,6 +31,7 @@ MAX_GRANTS: Final = 5000
 WAIT: Final = 1.0
 """Seconds that a ticket waits for its hashes; most files are hashed already, and small ones are quickly."""
 
+_AT_ONCE: Final = 50
 _INTERVAL: Final = 60.0
 """Seconds after which the clock is looked at again, whatever it said before."""
 _ID: Final = re.compile(r"[a-z2-7]{26}")
@@ -86,6 +87,9 @@ class Tickets:
             if len(self._grants) <= self._seeds.limit:
                 with contextlib.suppress(Busy):
                     self._seeds.activate(grant.receiver, grant.item, grant.salt)
+            if len(self._grants) % _AT_ONCE == 0:
+                # The event loop has other things to do than to begin thousands of tasks.
+                await asyncio.sleep(0)
         self._task = asyncio.create_task(self._expire(), name="tickets")
 
     async def stop(self) -> None:
