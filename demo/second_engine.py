@@ -26,7 +26,7 @@ NAME: Final = "Second home"
 START_TIMEOUT: Final = 60
 LIBRARY_TIMEOUT: Final = 90
 """Seconds until the shared films are read."""
-GIVE_TIMEOUT: Final = 120
+GIVE_TIMEOUT: Final = 60
 """Seconds until all films are hashed and their tickets taken."""
 STOP_TIMEOUT: Final = 10
 ASK_TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
