@@ -439,7 +439,11 @@ class Seeds:
         seed.listener = None
         seed.fault = None
         if served is not None:
-            await served.torrent.remove()
+            try:
+                await served.torrent.remove()
+            except RuntimeError as err:
+                # libtorrent gave it up by itself.
+                _LOGGER.debug("%s is gone already: %s", served.file.name, err)
             self._on_change()
 
     def _set_aside(self, seed: _Seed) -> None:
@@ -497,27 +501,31 @@ class Seeds:
         """Look after the files of seeds, and put those to sleep that nobody uses."""
         while True:
             await asyncio.sleep(CHECK)
-            now = time.monotonic()
-            due: dict[int, list[_Seed]] = {}
-            for seed in list(self._seeds.values()):
-                if (served := seed.served) is None:
-                    continue
-                busy = _peers(seed) > 0
-                if busy:
-                    seed.used = now
-                elif now - seed.used > self.idle:
-                    self._sleep(seed)
-                    continue
-                if now - seed.checked >= (CHECK if busy else CHECK_IDLE) - 0.5:
-                    seed.checked = now
-                    due.setdefault(served.file.device, []).append(seed)
-                    if now - seed.since > _WELL:
-                        seed.tries = 0
-            for device, seeds in due.items():
+            for device, seeds in self._due().items():
                 if device not in self._hanging:
                     task = asyncio.create_task(self._check_files(device, seeds))
                     self._checks.add(task)
                     task.add_done_callback(self._checks.discard)
+
+    def _due(self) -> dict[int, list[_Seed]]:
+        """Return the seeds whose files should be looked at, by the device that these are on."""
+        now = time.monotonic()
+        due: dict[int, list[_Seed]] = {}
+        for seed in list(self._seeds.values()):
+            if (served := seed.served) is None:
+                continue
+            busy = _peers(seed) > 0
+            if busy:
+                seed.used = now
+            elif now - seed.used > self.idle:
+                self._sleep(seed)
+                continue
+            if now - seed.checked >= (CHECK if busy else CHECK_IDLE) - 0.5:
+                seed.checked = now
+                due.setdefault(served.file.device, []).append(seed)
+                if now - seed.since > _WELL:
+                    seed.tries = 0
+        return due
 
     async def _check_files(self, device: int, seeds: list[_Seed]) -> None:
         """Wake those seeds whose files are not what they were, all if their disk does not answer."""

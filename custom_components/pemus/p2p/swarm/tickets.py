@@ -219,7 +219,11 @@ class Tickets:
             now = time.time()
             expired = [each for each in self._grants.values() if each.expires <= now]
             if expired or self._revoked:
-                await self._end(expired)
+                try:
+                    await self._end(expired)
+                except Exception:
+                    # Whatever it is: other tickets must still end.
+                    _LOGGER.exception("Tickets could not be ended as they should")
             first = min(
                 (each.expires for each in self._grants.values()),
                 default=now + _INTERVAL,
