@@ -3,7 +3,7 @@
 from homeassistant.core import HomeAssistant
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-SWITCH = "switch.casa_local_network_exempt_from_limits"
+SWITCH = "switch.casa_local_network_unlimited"
 
 
 async def test_the_local_network_is_exempt_from_limits_or_not(
