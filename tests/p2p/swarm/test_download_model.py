@@ -9,7 +9,7 @@ from pathlib import Path
 import tempfile
 from typing import Any
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 import pytest
 
 from p2p.errors import Unavailable
@@ -52,7 +52,8 @@ steps = st.lists(
         st.tuples(st.just("deliver"), st.integers(0, 10)),
         st.tuples(st.just("deliver"), st.integers(0, 10)),
         st.tuples(st.just("unasked"), st.integers(0, PIECES - 1)),
-        st.tuples(st.just("leave"), st.integers(1, SIZE)),
+        st.tuples(st.just("burst")),
+        st.tuples(st.just("leave"), st.sampled_from([1, 5 * PIECE, SIZE, SIZE])),
         st.tuples(st.just("left")),
         st.tuples(
             st.just("room"), st.sampled_from([0, PIECE, 3 * PIECE, 2**40, 2**40])
@@ -153,6 +154,9 @@ class Model:
                     index = wanted.start // PIECE
                     # Like the swarm, which knows whole pieces only.
                     source.deliver(index * PIECE, min(SIZE, (index + 1) * PIECE))
+            case ("burst",):
+                for wanted in self.missing(source) if source is not None else ():
+                    await self.step("unasked", wanted.start // PIECE)
             case "unasked", index:
                 if source is not None:
                     start, stop = index * PIECE, min(SIZE, (index + 1) * PIECE)
@@ -215,6 +219,20 @@ class Model:
         raise AssertionError("somebody waits forever")
 
 
+@example(
+    steps=[
+        ("ask", "a", 0, SIZE),
+        ("burst",),
+        ("ask", "b", 20 * PIECE, SIZE),
+        ("burst",),
+        ("go on", "a"),
+        ("leave", SIZE),
+        ("left",),
+        ("ask", "c", 0, SIZE),
+    ],
+    damaged=set(),
+    left=set(),
+)
 @given(
     steps=steps,
     damaged=st.sets(st.integers(0, PIECES - 1), max_size=5),
