@@ -43,8 +43,19 @@ class SecondEngineError(Exception):
 class SecondEngine:
     """One engine: its folder, its process, and its socket."""
 
-    def __init__(self, folder: Path, *, python: Path, name: str = NAME) -> None:
-        """Prepare; nothing runs yet. `python` belongs to an environment with the engine's requirements."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        python: Path,
+        name: str = NAME,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
+        """Prepare; nothing runs yet. `python` belongs to an environment with the engine's requirements.
+
+        `prefix` is a command that starts the engine, in another network for example.
+        """
+        self._prefix = prefix
         self.log = folder / "engine.log"
         self.name = name
         self.process: asyncio.subprocess.Process | None = None
@@ -80,6 +91,7 @@ class SecondEngine:
         self._run_folder = Path(tempfile.mkdtemp(prefix="pemus-second-"))
         with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
+                *self._prefix,
                 *(self._python, "-I", MAIN, "run", "--watch-stdin"),
                 *("--data", self._folder / "data", "--cache", self._folder / "cache"),
                 *("--socket", self.socket),

@@ -198,7 +198,7 @@ def _home(variable: str, otherwise: str) -> Path:
 def _run(options: argparse.Namespace) -> int:
     log.configure(options.log_level)
     try:
-        _protect(options.data, options.cache, options.socket.parent)
+        _protect(options.cache, options.data, options.socket.parent)
         engine = Engine(
             data=options.data.absolute(),
             cache=options.cache.absolute(),
@@ -213,10 +213,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _protect(*folders: Path) -> None:
-    """Have the kernel keep this process from writing anywhere but into its own folders. Raises OSError."""
+    """Have the kernel keep this process from writing anywhere but into these folders. Raises OSError."""
     for folder in folders:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    protection = landlock.restrict((*folders, Path(tempfile.gettempdir())))
+    # The system's own temporary folder is out of reach now; the first of these takes its place.
+    tempfile.tempdir = os.environ["TMPDIR"] = os.environ["SQLITE_TMPDIR"] = str(
+        folders[0].absolute()
+    )
+    protection = landlock.restrict(folders)
     if protection.state is not landlock.State.ON:
         _LOGGER.info(
             "The kernel does not, or not wholly, keep shared folders from being written to: %s",

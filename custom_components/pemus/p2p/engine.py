@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 import fcntl
 import logging
 import os
@@ -120,6 +120,8 @@ class Engine:
         self._config = config
         if self._swarm is not None:
             self._swarm.apply(config)
+            # What was not to be found while its share was not known may be found now.
+            self._swarm.items_changed(None)
 
     def rescan(self, share: str | None) -> None:
         """Begin to scan a share, or all of them."""
@@ -190,6 +192,12 @@ class Engine:
     async def pin(self, owner: str, item_id: str, *, pinned: bool) -> TransferStatus:
         """Keep another home's item whole, or no longer."""
         return await self._the_swarm.pin(owner, item_id, pinned=pinned)
+
+    def channel(
+        self, home: str, send: Callable[[bytes], Awaitable[None]]
+    ) -> AbstractAsyncContextManager[Callable[[bytes], None]]:
+        """Introduce WebRTC peers over a channel to a home; what comes out of it goes to the function that is entered."""
+        return self._the_swarm.channel(home, send)
 
     @property
     def _the_swarm(self) -> Swarm:

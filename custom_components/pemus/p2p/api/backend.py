@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from ..models import (
@@ -74,3 +76,8 @@ class Backend(Protocol):
 
     async def pin(self, owner: str, item_id: str, *, pinned: bool) -> TransferStatus:
         """Keep another home's item whole, or no longer."""
+
+    def channel(
+        self, home: str, send: Callable[[bytes], Awaitable[None]]
+    ) -> AbstractAsyncContextManager[Callable[[bytes], None]]:
+        """Introduce WebRTC peers over a channel to a home; what comes out of it goes to the function that is entered."""

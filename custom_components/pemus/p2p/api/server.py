@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 import errno
+from functools import partial
 import logging
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ import stat
 from aiohttp import web
 
 from .backend import Backend
+from .channel import carry
 from .events import EventHub
 from .routes import MAX_BODY, Routes, errors_as_json
 
@@ -39,6 +41,7 @@ class ApiServer:
         app = web.Application(middlewares=[errors_as_json], client_max_size=MAX_BODY)
         Routes(backend).add_to(app)
         app.router.add_get("/v1/events", self.events.handle)
+        app.router.add_get("/v1/channels/{home}", partial(carry, backend))
         app.on_shutdown.append(self._send_listeners_away)
         # What aiohttp has to say is that somebody sent garbage; what goes wrong in here is logged by the routes.
         http_log = logging.getLogger(f"{__name__}.http")

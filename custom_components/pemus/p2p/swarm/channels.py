@@ -31,8 +31,10 @@ class Channels:
             self._meet(channel, torrent, offers=offers)
         return channel
 
-    async def close(self, home: str) -> None:
-        """Use a channel no longer. Peers that are connected stay so."""
+    async def close(self, home: str, channel: Introductions | None = None) -> None:
+        """Use the channel to a home no longer, if it is still this one. Peers that are connected stay so."""
+        if channel not in (None, self._open.get(home)):
+            return
         if (channel := self._open.pop(home, None)) is not None:
             for torrent, _ in self._present(home):
                 torrent.remove_trackers()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
 import logging
 from pathlib import Path
@@ -13,7 +13,7 @@ import secrets
 import socket
 from typing import Final, Protocol
 
-from ..errors import BadRequest
+from ..errors import BadRequest, EngineError
 from ..models import (
     EngineConfig,
     Item,
@@ -36,7 +36,7 @@ from .session import Session, SessionSettings
 from .store import SwarmStore
 from .ticket import BadTicket, Ticket
 from .tickets import Tickets
-from .tracker import LoopbackTracker
+from .tracker import LoopbackTracker, Send
 
 DATABASE: Final = "swarm.db"
 HOME: Final = "home"
@@ -57,6 +57,11 @@ class Library(background.Source, Protocol):
 
     async def item(self, item_id: str) -> Item:
         """Return an item. Raises NotFound."""
+
+    async def files(
+        self, item_ids: Collection[str]
+    ) -> dict[str, LocalFile | EngineError]:
+        """Return for each of many items what `file` returns or raises, with fewer looks than one for each."""
 
 
 class Swarm:
@@ -98,15 +103,16 @@ class Swarm:
             tracker = LoopbackTracker()
             await tracker.start()
             parts.push_async_callback(tracker.stop)
-            self.channels = Channels(tracker)
-            parts.push_async_callback(self.channels.stop)
+            self._channels = Channels(tracker)
+            parts.push_async_callback(self._channels.stop)
             self._hasher = Hasher(store, on_change=self._on_change)
             parts.push_async_callback(self._hasher.stop)
             self._seeds = Seeds(
                 self._session,
                 self._hasher,
                 self._library.file,
-                on_seed=self.channels.seeded,
+                files=self._library.files,
+                on_seed=self._channels.seeded,
                 on_change=self._on_change,
             )
             self._seeds.limit = config.swarm.active_seeds
@@ -130,7 +136,7 @@ class Swarm:
                 self._session,
                 Cache(self._cache),
                 _cache_settings(config.swarm),
-                introducer=self.channels,
+                introducer=self._channels,
                 on_change=self._on_change,
             )
             await self._downloads.start()
@@ -246,6 +252,17 @@ class Swarm:
         else:
             await self._downloads.unpin(owner, item)
         return self._downloads.status(owner, item)
+
+    @asynccontextmanager
+    async def channel(
+        self, home: str, send: Send
+    ) -> AsyncGenerator[Callable[[bytes], None]]:
+        """Introduce WebRTC peers over a channel to a home; what comes out of it goes to the function that is entered."""
+        channel = await self._channels.open(home, send)
+        try:
+            yield channel.receive
+        finally:
+            await self._channels.close(home, channel)
 
     # Inside.
 

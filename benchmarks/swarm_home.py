@@ -1,0 +1,320 @@
+"""Measures films of another home through Home Assistant's view: how soon they start, and how fast they come.
+
+Part of `script/bench swarm`, after `swarm.py`, whose figures of the same names are those of the engines alone. A second
+engine gives a real Home Assistant a ticket, and a client takes the film by a signed link, as a television would. Each
+round has an owner that was never met before, so nothing is in the cache.
+
+- `play_mb_s.{pemus,pemus_webrtc}`: a whole film;
+- `first_byte_s`: from the ticket to the first byte of the body, and from a seek to 80 % to its first byte: by TCP, by
+  WebRTC, and with the owner limited to 10 MB/s;
+- `shaped`: a film over a line of 20 or 100 Mbit/s, as a share of the line. The line is a pair of network namespaces,
+  which only an administrator can make; without that the figures are absent.
+
+WebRTC's offers and answers are carried between the two engines by this program, as a link of friends would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+import json
+from pathlib import Path
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import aiohttp
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from stream_load import Client  # noqa: E402
+
+from demo.home import HOST, Home, free_port  # noqa: E402
+from demo.second_engine import SecondEngine  # noqa: E402
+
+ENGINE_PYTHON = ROOT / ".venvs" / "engine" / "bin" / "python"
+MB = 1_000_000
+FIRST_BYTE_MB = 400
+LIMIT = 10 * MB
+LINES = {"mbit_20": 20, "mbit_100": 100}
+SHAPED_SECONDS = 10
+"""Length of the film on a line, in seconds of the line."""
+NAMESPACE = "pemus-bench"
+NEAR, FAR = "10.213.7.1", "10.213.7.2"
+
+
+def write_film(path: Path, size: int, seed: int) -> None:
+    """Write a file of which no two are alike."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    numbers = random.Random(seed)
+    with path.open("wb") as file:
+        for at in range(0, size, 2**24):
+            file.write(numbers.randbytes(min(2**24, size - at)))
+
+
+@asynccontextmanager
+async def carried(home: Path, owner: Path) -> AsyncGenerator[None]:
+    """Carry what two engines say to each other to introduce their WebRTC peers."""
+    async with AsyncExitStack() as stack:
+        ends = []
+        for socket in (home, owner):
+            session = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(socket))
+            )
+            await stack.enter_async_context(session)
+            async with session.get("http://engine/v1/home") as answer:
+                ends.append((session, (await answer.json())["id"]))
+        (one, here), (other, there) = ends
+        left = await one.ws_connect(f"http://engine/v1/channels/{there}")
+        right = await other.ws_connect(f"http://engine/v1/channels/{here}")
+        carriers = [
+            asyncio.create_task(_carry(left, right)),
+            asyncio.create_task(_carry(right, left)),
+        ]
+        try:
+            yield
+        finally:
+            for carrier in carriers:
+                carrier.cancel()
+            await asyncio.gather(*carriers, return_exceptions=True)
+
+
+async def _carry(
+    source: aiohttp.ClientWebSocketResponse, target: aiohttp.ClientWebSocketResponse
+) -> None:
+    async for message in source:
+        if message.type is aiohttp.WSMsgType.BINARY:
+            await target.send_bytes(message.data)
+
+
+class Bench:
+    """The home, and the owners that it meets."""
+
+    def __init__(self, home: Home, folder: Path, rounds: int, size: int) -> None:
+        """Measure with films of `size` bytes."""
+        self.home = home
+        self.folder = folder
+        self.rounds = rounds
+        self.size = size
+        self._count = 0
+
+    @asynccontextmanager
+    async def film(
+        self,
+        size: int,
+        *,
+        webrtc: bool = False,
+        limit: int = 0,
+        prefix: tuple[str, ...] = (),
+    ) -> AsyncGenerator[Film]:
+        """Have a new owner share a film, and yield it; not a byte of it was fetched.
+
+        The owner sends at most `limit` bytes per second, and is started by the command `prefix`.
+        """
+        self._count += 1
+        folder = self.folder / f"owner-{self._count}"
+        path = folder / "Films" / "A film.mp4"
+        await asyncio.to_thread(write_film, path, size, self._count)
+        socket = self.home.engine_socket()
+        try:
+            async with AsyncExitStack() as stack:
+                engine = SecondEngine(folder, python=ENGINE_PYTHON, prefix=prefix)
+                await stack.enter_async_context(engine)
+                await engine.share(
+                    path.parent, upload_limit=limit, lan_exempt=not limit
+                )
+                (item,) = await engine.items()
+                receiver = await engine.home_at(socket)
+                while True:
+                    ticket = json.loads(
+                        await engine.command("ticket", item, "--receiver", receiver)
+                    )
+                    if ticket["torrent"]:
+                        break
+                    await asyncio.sleep(0.5)
+                if webrtc:
+                    ticket["endpoints"] = []
+                    await stack.enter_async_context(carried(socket, engine.socket))
+                signed = await self.home.ask(
+                    "auth/sign_path",
+                    path=f"/api/pemus/stream/{ticket['owner']}/{item}.mp4",
+                    expires=3600,
+                )
+                # Whatever the engines had to do after their start is done.
+                await asyncio.sleep(2)
+                began = time.perf_counter()
+                async with (
+                    aiohttp.ClientSession(
+                        connector=aiohttp.UnixConnector(str(socket))
+                    ) as session,
+                    session.post("http://engine/v1/remote", json=ticket) as answer,
+                ):
+                    answer.raise_for_status()
+                target = {
+                    "host": HOST,
+                    "port": self.home.port,
+                    "path": signed["path"],
+                    "size": size,
+                }
+                yield Film(target, began)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def first_byte(self) -> dict[str, Any]:
+        """Measure how soon something is there."""
+        found: dict[str, list[float]] = {}
+        for _ in range(self.rounds):
+            for prefix, webrtc, limit in (
+                ("", False, 0),
+                ("webrtc_", True, 0),
+                ("limited_", False, LIMIT),
+            ):
+                size = FIRST_BYTE_MB * MB
+                async with self.film(size, webrtc=webrtc, limit=limit) as film:
+                    start = await asyncio.to_thread(film.first_byte, 0, film.began)
+                    seek = await asyncio.to_thread(film.first_byte, size * 4 // 5)
+                found.setdefault(f"{prefix}offset0", []).append(start)
+                found.setdefault(f"{prefix}seek80", []).append(seek)
+        return {"first_byte_s": _medians(found)}
+
+    async def play(self) -> dict[str, Any]:
+        """Measure how fast a whole film comes."""
+        found: dict[str, list[float]] = {}
+        for _ in range(self.rounds):
+            for name, webrtc in (("pemus", False), ("pemus_webrtc", True)):
+                async with self.film(self.size, webrtc=webrtc) as film:
+                    rate = await asyncio.to_thread(film.whole)
+                found.setdefault(name, []).append(rate / MB)
+        return {"play_mb_s": _medians(found)}
+
+    async def shaped(self) -> dict[str, Any]:
+        """Measure how much of a line is used."""
+        found: dict[str, list[float]] = {}
+        for _ in range(self.rounds):
+            for name, mbit in LINES.items():
+                line = mbit * MB / 8
+                size = int(line * SHAPED_SECONDS)
+                with shaped_line(mbit) as prefix:
+                    if prefix is None:
+                        return {}
+                    async with self.film(size, prefix=prefix) as film:
+                        rate = await asyncio.to_thread(film.whole)
+                found.setdefault(name, []).append(rate / line)
+        return {"shaped": _medians(found)}
+
+
+class Film:
+    """A film of another home, as a player sees it."""
+
+    def __init__(self, target: dict[str, Any], began: float) -> None:
+        """Know where it is, and when the home got its ticket."""
+        self.began = began
+        self._target = target
+
+    def first_byte(self, start: int, since: float | None = None) -> float:
+        """Return the seconds until a byte of the body was there, from `since` or from the question on."""
+        client = Client(self._target)
+        if since is None:
+            since = time.perf_counter()
+        client.ask(f"Range: bytes={start}-\r\n")
+        client.drop(1)
+        took = time.perf_counter() - since
+        client.close()
+        return took
+
+    def whole(self) -> float:
+        """Take all of it; return the bytes per second."""
+        client = Client(self._target)
+        begin = time.perf_counter()
+        size = client.ask()
+        client.drop(size)
+        took = time.perf_counter() - begin
+        client.close()
+        return size / took
+
+
+@contextmanager
+def shaped_line(mbit: int) -> Iterator[tuple[str, ...] | None]:
+    """Make a network namespace at the other end of a slow line; yield what runs a command in it, None where none can be made."""
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(("ip", *arguments), check=True, capture_output=True)
+
+    try:
+        ip("netns", "add", NAMESPACE)
+    except (OSError, subprocess.CalledProcessError):
+        yield None
+        return
+    try:
+        inside = ("netns", "exec", NAMESPACE)
+        ip("link", "add", "pemus-near", "type", "veth", "peer", "name", "pemus-far")
+        ip("link", "set", "pemus-far", "netns", NAMESPACE)
+        ip("addr", "add", f"{NEAR}/30", "dev", "pemus-near")
+        ip("link", "set", "pemus-near", "up")
+        ip(*inside, "ip", "addr", "add", f"{FAR}/30", "dev", "pemus-far")
+        for device in ("lo", "pemus-far"):
+            ip(*inside, "ip", "link", "set", device, "up")
+        ip(*inside, "ip", "route", "add", "default", "via", NEAR)
+        shape = ("rate", f"{mbit}mbit", "burst", "32kb", "latency", "100ms")
+        ip(*inside, "tc", "qdisc", "add", "dev", "pemus-far", "root", "tbf", *shape)
+        yield ("ip", *inside)
+    finally:
+        with suppress(subprocess.CalledProcessError):
+            ip("link", "del", "pemus-near")
+        ip("netns", "del", NAMESPACE)
+
+
+def _medians(found: dict[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Start the home, and measure one part after the other."""
+    with tempfile.TemporaryDirectory(prefix="pemus-bench-") as name:
+        folder = Path(name)
+        environment = {"PEMUS_ENGINE_ENVIRONMENT": str(ROOT / ".venvs" / "engine")}
+        own = folder / "own"
+        own.mkdir()
+        home = Home(folder / "home", port=free_port(18300), environ=environment)
+        result: dict[str, Any] = {}
+        async with home:
+            await home.share(own, "Own films")
+            bench = Bench(home, folder, options.rounds, options.size_mb * MB)
+            for part in options.only:
+                print(f"    {part}", file=sys.stderr)
+                try:
+                    result |= await getattr(bench, part)()
+                except (OSError, aiohttp.ClientError):
+                    print(home.last_lines(), file=sys.stderr)
+                    raise
+        return result
+
+
+PARTS: tuple[str, ...] = ("first_byte", "play", "shaped")
+
+
+def main() -> None:
+    """Measure, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--size-mb", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
+    options = parser.parse_args()
+    result = asyncio.run(measure(options))
+    options.json.write_text(json.dumps(result, indent=2) + "\n")
+    for group, figures in result.items():
+        for name, value in figures.items():
+            print(f"    {group}.{name:30} {value:10.2f}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
