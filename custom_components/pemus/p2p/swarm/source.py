@@ -23,6 +23,8 @@ STEP_MS: Final = 10
 FIRST_DIAL: Final = 1.0
 """Seconds after which a peer that is not there is called again; they double up to `LAST_DIAL`."""
 LAST_DIAL: Final = 15.0
+PATIENT_DIAL: Final = 8.0
+"""Seconds between two calls from which on all attempts begin anew, those by WebRTC too, which take their time."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -127,6 +129,7 @@ class SwarmSource:
         self._peers = 0
         self._pause = FIRST_DIAL
         self._called = float("-inf")
+        self._tried = False
         self._dialling: asyncio.TimerHandle | None = None
         self._reopening: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
@@ -167,10 +170,7 @@ class SwarmSource:
         if self._torrent is None:
             return
         if not self._lost.isdisjoint(deadlines):
-            if self._reopening is None:
-                self._reopening = asyncio.create_task(
-                    self._reopen(), name=f"reopen {self._meta.info_hash}"
-                )
+            self._begin_anew()
             return
         self._torrent.want(deadlines)
         if fresh:
@@ -241,7 +241,7 @@ class SwarmSource:
         if self._introducer is not None:
             self._introducer.introduce(self._owner, torrent)
         torrent.want(self._deadlines)
-        self._pause = FIRST_DIAL
+        self._tried = False
         self._call()
         # Only a torrent that begins calls its peers at once; any other does so up to a second later.
         torrent.resume()
@@ -256,8 +256,14 @@ class SwarmSource:
                 self._introducer.dismiss(self._owner, torrent)
             await torrent.remove()
 
+    def _begin_anew(self) -> None:
+        if self._reopening is None and not self._closed:
+            self._reopening = asyncio.create_task(
+                self._reopen(), name=f"reopen {self._meta.info_hash}"
+            )
+
     async def _reopen(self) -> None:
-        """Add the torrent anew: libtorrent cannot be told that pieces are gone."""
+        """Add the torrent anew: libtorrent cannot be told that pieces are gone, nor to forget that a peer was away."""
         target = self._target
         assert target is not None
         try:
@@ -293,6 +299,11 @@ class SwarmSource:
         self._dialling = None
         if self._torrent is None or self._closed or self._peers or not self._deadlines:
             return
+        if self._tried and (self._introducer is None or self._pause >= PATIENT_DIAL):
+            # After a few failures libtorrent would not call them again for long, or ever.
+            self._begin_anew()
+            return
+        self._tried = True
         self._called = asyncio.get_running_loop().time()
         for host, port in self._addresses:
             try:
