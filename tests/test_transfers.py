@@ -15,9 +15,10 @@ from pytest_homeassistant_custom_component.typing import (
     WebSocketGenerator,
 )
 
-from custom_components.pemus.client import EngineError
+from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.p2p.models import ErrorKey
+from custom_components.pemus.p2p.swarm.remote import Transfers
 from custom_components.pemus.transfers import DATA_WATCH
 from demo.second_engine import NAME, SecondEngine
 
@@ -168,3 +169,28 @@ async def test_an_engine_that_cannot_reach_other_homes_transfers_nothing(
     await subscribe(client)
 
     assert await told(client) == []
+
+
+async def test_an_engine_that_does_not_answer_is_asked_again(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    hass_ws_client: WebSocketGenerator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = entry.runtime_data.engine.client
+    remote, asked = client.remote, 0
+
+    async def fail_first() -> Transfers:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise EngineUnavailable("it fell silent")
+        return await remote()
+
+    monkeypatch.setattr(client, "remote", fail_first)
+    browser = await hass_ws_client(hass)
+
+    await subscribe(browser)
+
+    assert await told(browser) == []
+    assert asked == 2
