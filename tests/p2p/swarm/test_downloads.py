@@ -193,6 +193,22 @@ async def test_an_owner_who_dies_and_comes_back(both: tuple[Owner, Home]) -> Non
     assert await read(home.downloads, ticket, 0, SIZE) == content
 
 
+async def test_an_owner_who_was_away_while_somebody_waited(
+    both: tuple[Owner, Home],
+) -> None:
+    owner, home = both
+    ticket = await accepted(owner, home, 400 * PIECE)
+    content = content_of(400 * PIECE)
+    await read(home.downloads, ticket, 0, PIECE)
+    await owner.stop()
+    # It is called often enough in vain for libtorrent to give up.
+    with pytest.raises(Unavailable):
+        await read(home.downloads, ticket, 399 * PIECE, 400 * PIECE, timeout=6)
+    await owner.start()
+    data = await read(home.downloads, ticket, 399 * PIECE, 400 * PIECE)
+    assert data == content[399 * PIECE :]
+
+
 async def test_an_owner_whose_file_was_edited_delivers_nothing_wrong(
     both: tuple[Owner, Home],
 ) -> None:
