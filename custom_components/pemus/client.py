@@ -196,7 +196,11 @@ class EngineClient:
     async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
         """Wait until the first of these bytes are there; return the end of those that are."""
         url = _remote_url(owner, item_id) / "wait"
-        return (await self._ask(Arrived, hdrs.METH_POST, url, query)).stop
+        # As long as something trickles in, the engine waits on.
+        arrived = await self._ask(
+            Arrived, hdrs.METH_POST, url, query, seconds=WORK_TIMEOUT
+        )
+        return arrived.stop
 
     async def release(self, owner: str, item_id: str, reader: str) -> None:
         """Tell that somebody does not read a remote item any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
 import contextlib
 import json
@@ -10,12 +11,14 @@ from pathlib import Path
 import tempfile
 import time
 
+import aiohttp
 import pytest
 
 from .test_cli import Process, pemus
 
 SIZE = 5_000_000
 PATIENCE = 30
+API = "http://engine/v1"
 STRANGER = "s" * 26
 
 
@@ -201,3 +204,50 @@ def test_an_owner_that_starts_again_hashes_nothing_and_serves_the_same(
         )
         assert renewed["torrent"] == ticket["torrent"]
         assert "complete" in ask(receiver, "fetch", input=json.dumps(renewed))
+
+
+async def test_webrtc_needs_nothing_but_a_channel(
+    doomed: tuple[Process, Process], film: Path
+) -> None:
+    """The ticket names no address; what the engines have to say to each other goes through this test."""
+    owner, receiver = doomed
+    ticket = json.loads(await asyncio.to_thread(ticket_for, owner, receiver))
+    path = f"remote/{ticket['owner']}/{ticket['item']['id']}"
+    async with (
+        session_with(owner) as at_owner,
+        session_with(receiver) as at_receiver,
+        at_owner.ws_connect(f"{API}/channels/{ticket['receiver']}") as left,
+        at_receiver.ws_connect(f"{API}/channels/{ticket['owner']}") as right,
+        asyncio.TaskGroup() as tasks,
+        asyncio.timeout(PATIENCE),
+    ):
+        carriers = [
+            tasks.create_task(carry(left, right)),
+            tasks.create_task(carry(right, left)),
+        ]
+        payload = json.dumps(ticket | {"endpoints": []})
+        await at_receiver.post(f"{API}/remote", data=payload)
+        await at_receiver.put(f"{API}/{path}/pin")
+        while True:
+            async with at_receiver.get(f"{API}/remote") as answer:
+                (transfer,) = (await answer.json())["items"]
+            if transfer["state"] == "complete":
+                break
+            await asyncio.sleep(0.2)
+        for carrier in carriers:
+            carrier.cancel()
+        async with at_receiver.get(f"{API}/{path}/file") as answer:
+            fetched = Path((await answer.json())["path"])
+    assert fetched.read_bytes() == film.read_bytes()
+
+
+def session_with(engine: Process) -> aiohttp.ClientSession:
+    connector = aiohttp.UnixConnector(str(engine.socket))
+    return aiohttp.ClientSession(connector=connector)
+
+
+async def carry(
+    source: aiohttp.ClientWebSocketResponse, target: aiohttp.ClientWebSocketResponse
+) -> None:
+    async for message in source:
+        await target.send_bytes(message.data)

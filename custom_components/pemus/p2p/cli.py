@@ -198,7 +198,7 @@ def _home(variable: str, otherwise: str) -> Path:
 def _run(options: argparse.Namespace) -> int:
     log.configure(options.log_level)
     try:
-        _protect(options.cache, options.data, options.socket.parent)
+        _protect(options.data, options.cache, options.socket.parent)
         engine = Engine(
             data=options.data.absolute(),
             cache=options.cache.absolute(),
@@ -212,15 +212,15 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _protect(*folders: Path) -> None:
-    """Have the kernel keep this process from writing anywhere but into these folders. Raises OSError."""
-    for folder in folders:
+def _protect(data: Path, cache: Path, run: Path) -> None:
+    """Have the kernel keep this process from writing anywhere but into its own folders. Raises OSError."""
+    for folder in (data, cache):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # The system's own temporary folder is out of reach now; the first of these takes its place.
-    tempfile.tempdir = os.environ["TMPDIR"] = os.environ["SQLITE_TMPDIR"] = str(
-        folders[0].absolute()
-    )
-    protection = landlock.restrict(folders)
+    # The system's own temporary folder is out of reach now.
+    tempfile.tempdir = os.environ["TMPDIR"] = str(cache.absolute())
+    os.environ["SQLITE_TMPDIR"] = tempfile.tempdir
+    # Where there is no folder for the socket, the API says so.
+    protection = landlock.restrict((data, cache, *([run] if run.is_dir() else ())))
     if protection.state is not landlock.State.ON:
         _LOGGER.info(
             "The kernel does not, or not wholly, keep shared folders from being written to: %s",

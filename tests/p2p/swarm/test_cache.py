@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import os
 from pathlib import Path
 import sqlite3
+import time
 
 import pytest
 
@@ -139,9 +140,18 @@ def test_a_file_that_is_not_what_it_was_is_forgotten(
             target = tmp_path / "precious"
             target.write_bytes(bytes(SIZE))
             path.symlink_to(target)
-    assert reopened(cache) == []
+    (found,) = reopened(cache)
+    assert (found.ticket, found.file, found.spans.total) == (ticket, None, 0)
     assert not path.is_file()
     assert how != "link" or (tmp_path / "precious").exists()
+
+
+def test_a_ticket_without_a_file_is_kept_until_it_expires(
+    cache: Cache, ticket: Ticket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(cache, ticket).unlink()
+    assert [each.ticket for each in reopened(cache)] == [ticket]
+    monkeypatch.setattr(time, "time", lambda: ticket.expires)
     assert reopened(cache) == []
 
 

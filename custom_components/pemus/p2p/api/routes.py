@@ -31,7 +31,7 @@ MAX_BODY = 16 * 1024 * 1024
 QUICK_TIMEOUT = 20
 """Seconds for an answer out of the index or the file system, which may be a slow disk that has to wake up."""
 WORK_TIMEOUT = 60
-"""Seconds for an answer that reads a media file."""
+"""Seconds for an answer that reads a media file, or waits for bytes of one that trickles in."""
 
 _STATUS = {
     ErrorKey.BAD_REQUEST: 400,
@@ -82,7 +82,7 @@ class Routes:
             (hdrs.METH_GET, "/v1/remote", self._transfers, quick),
             (hdrs.METH_POST, "/v1/remote", self._accept, quick),
             (hdrs.METH_GET, f"{_REMOTE}/file", self._remote_file, quick),
-            (hdrs.METH_POST, f"{_REMOTE}/wait", self._wait, quick),
+            (hdrs.METH_POST, f"{_REMOTE}/wait", self._wait, work),
             (hdrs.METH_DELETE, f"{_REMOTE}/readers/{{reader}}", self._release, quick),
             (hdrs.METH_PUT, f"{_REMOTE}/pin", self._pin, quick),
             (hdrs.METH_DELETE, f"{_REMOTE}/pin", self._unpin, quick),

@@ -19,6 +19,7 @@ import secrets
 import sqlite3
 import stat
 import threading
+import time
 from typing import Final
 
 from ..models import LocalFile
@@ -93,7 +94,7 @@ class Found:
     spans: Spans
     unchecked: Spans
     file: LocalFile | None
-    """None if only the wish to keep it was left."""
+    """None if only the ticket, or the wish to keep it, was left."""
     seal: tuple[int, int] | None
     used: float
     pinned: bool
@@ -124,7 +125,7 @@ class Cache:
                 self._forget_all()
                 rows = []
             found = self._found(rows)
-            self._sweep({each.path.name for each in found})
+            self._sweep({each.path.name for each in found if each.file is not None})
         except (OSError, sqlite3.Error) as err:
             self.close()
             raise CacheError(f"the download cache cannot be opened: {err}") from err
@@ -304,7 +305,7 @@ class Cache:
             return None
         path = self.folder / name
         facts = self.describe(path, ticket)
-        if facts is None and not pinned:
+        if facts is None and not pinned and not ticket.is_live(time.time()):
             return None
         seal = (facts.inode, facts.mtime_ns) if facts is not None else None
         unchecked = Spans()
@@ -312,8 +313,6 @@ class Cache:
             seal, spans = None, Spans()
             if facts is not None and meta is not None:
                 unchecked = _data(path, meta)
-        if facts is None:
-            path.unlink(missing_ok=True)
         return Found(
             path=path,
             ticket=ticket,

@@ -189,15 +189,17 @@ class Downloads:
         entry = self._entries.get(key)
         if entry is not None and _is_same(entry.download, ticket, meta):
             entry.download.renew(ticket, meta)
-            entry.dirty = entry.inode is not None
+            entry.dirty = True
         else:
             pinned = entry is not None and entry.download.pinned
             if entry is not None:
                 self._drop(key, Gone(f"{entry.download.label} is another one by now"))
             entry = self._insert(ticket, meta)
+            entry.dirty = True
             if pinned:
                 await self.pin(*key)
         self._forget_unused()
+        await self._flush()
         return describe(ticket)
 
     async def file(self, owner: str, item: str) -> RemoteFile:
@@ -479,8 +481,6 @@ class Downloads:
         # Its file may be just about to be made.
         async with entry.changing:
             await entry.download.close(reason)
-            if entry.inode is None:
-                return
             try:
                 await asyncio.to_thread(self._cache.remove, [entry.download.path])
             except (OSError, sqlite3.Error) as err:
@@ -768,13 +768,7 @@ class Downloads:
 
     async def _flush(self) -> None:
         self._flushed = time.monotonic()
-        await self._save(
-            [
-                entry
-                for entry in self._entries.values()
-                if entry.dirty and entry.inode is not None
-            ]
-        )
+        await self._save([entry for entry in self._entries.values() if entry.dirty])
 
     async def _save(self, entries: Sequence[_Entry]) -> None:
         if not entries:
