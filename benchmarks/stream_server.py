@@ -50,6 +50,9 @@ class FolderSource:
         """Look at the same file: there are no subtitles here."""
         return await self.file(item_id)
 
+    async def streaming(self, active: bool) -> None:
+        """Take no note of it."""
+
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         """Look at the same file, as if it had come from another home."""
         return await self.file(item_id)

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from custom_components.pemus.client import EngineUnavailable
 from custom_components.pemus.p2p.models import LocalFile
+from custom_components.pemus.stream import facts as facts_module
 from custom_components.pemus.stream.facts import MAX_FACTS, Facts, Wanted
 
 
@@ -32,6 +34,12 @@ class Engine:
         self.let.set()
         self.version = 0
         self.error: Exception | None = None
+        self.playing: list[bool] = []
+
+    async def streaming(self, active: bool) -> None:
+        self.playing.append(active)
+        if self.error is not None:
+            raise self.error
 
     async def _answer(self, name: str) -> LocalFile:
         self.asked.append(name)
@@ -183,3 +191,35 @@ async def test_closing_gives_up_what_is_asked(engine: Engine, facts: Facts) -> N
     await facts.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_the_engine_hears_when_something_is_played_and_when_nothing_is(
+    engine: Engine, facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts_module, "QUIET", 0.05)
+    with facts.playing(), facts.playing():
+        await asyncio.sleep(0)
+    for _ in range(5):
+        with facts.playing():
+            await asyncio.sleep(0)
+    assert engine.playing == [True]
+    async with asyncio.timeout(5):
+        while len(engine.playing) < 2:
+            await asyncio.sleep(0.01)
+    assert engine.playing == [True, False]
+    with facts.playing():
+        await asyncio.sleep(0)
+    assert engine.playing == [True, False, True]
+    await facts.close()
+
+
+async def test_an_engine_that_does_not_listen_disturbs_no_player(
+    engine: Engine, facts: Facts
+) -> None:
+    engine.error = EngineUnavailable("it crashed")
+    with facts.playing():
+        await asyncio.sleep(0)
+    await facts.close()
+    with facts.playing():
+        await asyncio.sleep(0)
+    await facts.close()

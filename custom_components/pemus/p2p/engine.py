@@ -155,6 +155,11 @@ class Engine:
         """Return what matches."""
         return await self._library.search(query)
 
+    def streaming(self, *, active: bool) -> None:
+        """Take note that something is being played, or that nothing is any more."""
+        if self._swarm is not None:
+            self._swarm.streaming(active=active)
+
     # What other homes have, and what they may have of this one.
 
     def home(self) -> str:

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+import logging
 from typing import Any, Final, Protocol
 
+from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import LocalFile, WaitQuery
 
 MAX_FACTS: Final = 4096
+QUIET: Final = 5.0
+"""Seconds after the last byte until nothing is being played."""
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class FileSource(Protocol):
@@ -28,6 +36,9 @@ class FileSource(Protocol):
 
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         """Return one of the item's subtitles as WebVTT."""
+
+    async def streaming(self, active: bool) -> None:
+        """Take note that something is being played, or that nothing is any more."""
 
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         """Return the file into which another home's item is fetched."""
@@ -49,6 +60,11 @@ class Wanted:
     picture: bool = False
     subtitles: int | None = None
 
+    @property
+    def is_media(self) -> bool:
+        """Tell whether it is what is played, and not something that goes with it."""
+        return not self.picture and self.subtitles is None
+
     async def ask(self, source: FileSource) -> LocalFile:
         """Ask for the file."""
         if self.owner is not None:
@@ -68,10 +84,17 @@ class Facts:
         self.source = source
         self._known: OrderedDict[Wanted, LocalFile] = OrderedDict()
         self._asking: dict[Wanted, asyncio.Task[LocalFile]] = {}
-        self._tasks: set[asyncio.Task[LocalFile]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._playing = 0
+        self._told = False
+        self._quiet: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def close(self) -> None:
         """Give up every question that is under way."""
+        self._closed = True
+        if self._quiet is not None:
+            self._quiet.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -96,6 +119,36 @@ class Facts:
         if self._known.get(wanted) == stale:
             del self._known[wanted]
         return await self.get(wanted)
+
+    @contextmanager
+    def playing(self) -> Iterator[None]:
+        """Let the source know that something is being played, so that it does not take the disk for itself."""
+        self._playing += 1
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
+        if not self._told and not self._closed:
+            self._tell(active=True)
+        try:
+            yield
+        finally:
+            self._playing -= 1
+            if not self._playing and not self._closed:
+                # A player asks for one range after the other.
+                loop = asyncio.get_running_loop()
+                self._quiet = loop.call_later(QUIET, partial(self._tell, active=False))
+
+    def _tell(self, *, active: bool) -> None:
+        self._told = active
+        task = asyncio.create_task(self._say(active), name="pemus playing")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _say(self, active: bool) -> None:
+        try:
+            await self.source.streaming(active)
+        except (EngineError, EngineUnavailable) as err:
+            _LOGGER.debug("The engine was not told what is played: %s", err)
 
     def forget(self, items: Iterable[str] | None) -> None:
         """Forget what is known of these items, or of all of them."""

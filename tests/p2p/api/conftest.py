@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from p2p.api import ApiServer
-from p2p.errors import NoPicture, NotFound, Unavailable
+from p2p.errors import DiskFull, Gone, NoPicture, NotFound, Replaced, Unavailable
 from p2p.models import (
     API_VERSION,
     Counts,
@@ -26,6 +26,7 @@ from p2p.models import (
     SearchQuery,
     SearchResult,
     Status,
+    WaitQuery,
 )
 
 ITEM_ID = "a" * 26
@@ -105,6 +106,25 @@ class SmallBackend:
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         self.asked.append((item_id, index))
         return FILE
+
+    def streaming(self, *, active: bool) -> None:
+        self.asked.append(("streaming", active))
+
+    def home(self) -> str:
+        raise Unavailable("libtorrent does not run")
+
+    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
+        self.asked.append((owner, item_id, query))
+        if query.start == 1:
+            raise DiskFull("there is no room")
+        if query.start == 2:
+            raise Gone("it was taken back")
+        if query.start == 3:
+            raise Replaced("it was evicted")
+        return query.stop
+
+    def release(self, owner: str, item_id: str, reader: str) -> None:
+        self.asked.append((owner, item_id, reader))
 
     async def browse(self, node: str) -> Listing:
         self.asked.append((node,))

@@ -50,6 +50,9 @@ class Backend(Protocol):
     async def search(self, query: SearchQuery) -> SearchResult:
         """Return what matches."""
 
+    def streaming(self, *, active: bool) -> None:
+        """Take note that something is being played, or that nothing is any more."""
+
     def home(self) -> str:
         """Return this home's id."""
 

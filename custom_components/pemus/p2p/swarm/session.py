@@ -32,6 +32,12 @@ CLOSE_TIMEOUT: Final = 3.0
 STATS_INTERVAL: Final = 1.0
 """Seconds between two looks at rates and peers, while there are torrents."""
 
+TICK: Final = 100
+"""Milliseconds between libtorrent's looks at everything. Its default of 500 delays every new connection."""
+QUICK_TICK: Final = 5
+"""The same while there are peers and a limit: with each look a peer may send a little more, and it takes dozens of them
+until the first piece is through."""
+
 _DISK_IO: Final = "posix_disk_io_constructor"
 _FORCED: Final = 0
 _RC4: Final = 2
@@ -43,6 +49,7 @@ _ALERTS: Final = (
     | lt.alert_category.status
     | lt.alert_category.piece_progress
     | lt.alert_category.connect
+    | lt.alert_category.peer
     | lt.alert_category.storage
     | lt.alert_category.port_mapping
 )
@@ -186,6 +193,7 @@ class Torrent:
         if not 0 < port < 65536:
             raise ValueError(f"{port} is no port")
         if not self._removed:
+            self._session.hurry()
             self._handle.connect_peer((address, port))
 
     def resume(self) -> None:
@@ -234,6 +242,7 @@ class Session:
         self._listening: asyncio.Future[int] | None = None
         self._counters: asyncio.Future[Mapping[str, int]] | None = None
         self._ticker: asyncio.TimerHandle | None = None
+        self._hurrying = False
         self._session: lt.session | None = None
         self._loop = asyncio.get_running_loop()
         self._reading, self._writing = socket.socketpair()
@@ -291,6 +300,7 @@ class Session:
             # Only then: it makes libtorrent close its ports and open others.
             pack |= _interfaces(settings)
         self._session.apply_settings(pack)
+        self._hurrying = False
         self._exempt(self._session, settings)
 
     async def seed(
@@ -458,8 +468,7 @@ class Session:
             # Otherwise every peer is called by uTP first, which takes half as much CPU again, and seconds where only the
             # TCP port can be reached.
             "enable_outgoing_utp": False,
-            # The default of 500 ms delays every new connection.
-            "tick_interval": 100,
+            "tick_interval": TICK,
             "strict_end_game_mode": False,
             "min_reconnect_time": 2,
             "stop_tracker_timeout": 1,
@@ -509,6 +518,8 @@ class Session:
                     key = str(alert.handle.info_hashes().v1)
                     if torrent := self._torrents.get(key):
                         self._tell(torrent, alert)
+            case lt.incoming_connection_alert():
+                self.hurry()
             case lt.state_update_alert():
                 self._update(alert.status)
             case lt.session_stats_alert():
@@ -563,6 +574,22 @@ class Session:
         if self._listening is not None and not self._listening.done():
             self._listening.set_result(alert.port)
 
+    # Pace.
+
+    def hurry(self) -> None:
+        """Look at limited peers more often, from the moment the first one is there."""
+        limited = self._settings.upload_limit or self._settings.download_limit
+        if limited and not self._hurrying and self._session is not None:
+            self._hurrying = True
+            self._session.apply_settings({"tick_interval": QUICK_TICK})
+            if self._ticker is None:
+                self._tick()
+
+    def _calm_down(self) -> None:
+        if self._hurrying and self._session is not None:
+            self._hurrying = False
+            self._session.apply_settings({"tick_interval": TICK})
+
     # Figures.
 
     def _tick(self) -> None:
@@ -603,6 +630,8 @@ class Session:
             downloaded=downloaded,
             peers=counters["peer.num_peers_connected"],
         )
+        if not self._stats.peers:
+            self._calm_down()
         if self._stats != former:
             self._on_stats()
 

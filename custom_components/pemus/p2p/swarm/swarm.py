@@ -85,6 +85,7 @@ class Swarm:
         self._on_change = on_change
         self._config = EngineConfig(home_name="")
         self._parts = AsyncExitStack()
+        self._streaming = False
         self.home = ""
         """This home's id; known once started."""
 
@@ -159,6 +160,11 @@ class Swarm:
         """Look after what is seeded of these items, or of all of them."""
         self._seeds.items_changed(items)
         self._background.items_changed()
+
+    def streaming(self, *, active: bool) -> None:
+        """Take note that something of this home's is being played, or that nothing is any more."""
+        self._streaming = active
+        self._give_way()
 
     # State.
 
@@ -267,12 +273,17 @@ class Swarm:
     # Inside.
 
     def _on_stats(self) -> None:
+        self._give_way()
+        self._on_change()
+
+    def _give_way(self) -> None:
+        """Have hashing in the background wait while something streams."""
         stats = self._session.stats
-        if max(stats.upload_rate, stats.download_rate) > STREAMING_RATE:
+        rate = max(stats.upload_rate, stats.download_rate)
+        if self._streaming or rate > STREAMING_RATE:
             self._hasher.pause()
         else:
             self._hasher.resume()
-        self._on_change()
 
     def _endpoints(self) -> Iterator[str]:
         if self._session.port:
