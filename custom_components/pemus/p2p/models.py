@@ -297,8 +297,8 @@ class WaitQuery:
 
     reader: str
     """Names the one who reads; each has a place of its own in the file."""
-    inode: int
-    """Of the file that is read: what arrives in another one is of no use."""
+    path: str
+    """Of the file that is read: what arrives in another one is of no use. It is only compared."""
     start: int
     stop: int
 

@@ -40,7 +40,7 @@ class Arrival:
         self._item = item
         self._reader = secrets.token_hex(8)
         self._there = Span(0, 0)
-        self.inode = 0
+        self.path = ""
         """Of the file that is read."""
 
     def end(self, start: int, stop: int) -> int:
@@ -62,7 +62,7 @@ class Arrival:
         """
         if (end := self.end(start, stop)) > start:
             return end
-        query = WaitQuery(reader=self._reader, inode=self.inode, start=start, stop=stop)
+        query = WaitQuery(reader=self._reader, path=self.path, start=start, stop=stop)
         give_up = time.monotonic() + ENGINE_TIMEOUT
         while True:
             try:

@@ -15,7 +15,7 @@ REMOTE = f"remote/{OWNER}/{ITEM_ID}"
 
 
 def query(start: int) -> WaitQuery:
-    return WaitQuery(reader="r", inode=7, start=start, stop=99)
+    return WaitQuery(reader="r", path="/cache/part", start=start, stop=99)
 
 
 async def test_a_range_is_waited_for(

@@ -217,7 +217,7 @@ async def read(
         assert facts.is_still(os.fstat(file))
         while start < stop:
             end = await downloads.wait(
-                owner, item, reader, start, stop, timeout, inode=facts.inode
+                owner, item, reader, start, stop, timeout, path=facts.path
             )
             assert start < end <= stop
             part = os.pread(file, end - start, start)

@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from p2p.errors import BadRequest, NotFound, Unavailable
+from p2p.errors import BadRequest, NotFound, Replaced, Unavailable
 from p2p.models import ProblemKey
 from p2p.swarm import (
     download as download_module,
@@ -344,8 +344,8 @@ async def test_another_version_replaces_the_former_one(
     content = content_of(SIZE, 2)
     newer = await owner.share(content, etag='"2"')
     await home.downloads.accept(newer)
-    with pytest.raises(Gone):
-        await home.downloads.wait(OWNER, ITEM, "a", 0, 1, inode=facts.inode)
+    with pytest.raises(Replaced):
+        await home.downloads.wait(OWNER, ITEM, "a", 0, 1, path=facts.path)
     assert await read(home.downloads, newer, 0, SIZE) == content
     await until(lambda: not Path(facts.path).exists())
     assert home.downloads.usage.used == SIZE
@@ -563,7 +563,7 @@ async def test_a_film_larger_than_the_cache_plays_and_seeks(tmp_path: Path) -> N
             at, stop = begin, begin + 60 * PIECE
             while at < stop:
                 end = await home.downloads.wait(
-                    OWNER, ITEM, "a", at, stop, 20, inode=facts.inode
+                    OWNER, ITEM, "a", at, stop, 20, path=facts.path
                 )
                 assert os.pread(file, end - at, at) == content[at:end]
                 at = end

@@ -273,10 +273,12 @@ class Cache:
         useless = []
         for row in rows:
             each = self._look(row)
-            if (
-                each is None
-                or (key := (each.ticket.owner, each.ticket.item.id)) in found
-            ):
+            if each is None or each.path.name != row[0]:
+                useless.append((row[0],))
+            if each is None:
+                continue
+            key = each.ticket.owner, each.ticket.item.id
+            if key in found:
                 useless.append((row[0],))
             else:
                 found[key] = each
@@ -314,7 +316,8 @@ class Cache:
             if facts is not None and meta is not None:
                 unchecked = _data(path, meta)
         return Found(
-            path=path,
+            # No two files have one name, not even one after the other.
+            path=path if facts is not None else self.new_path(ticket),
             ticket=ticket,
             meta=meta,
             spans=spans,

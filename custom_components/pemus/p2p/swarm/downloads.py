@@ -12,7 +12,7 @@ import sqlite3
 import time
 from typing import Final
 
-from ..errors import BadRequest, EngineError, NotFound, Unavailable
+from ..errors import BadRequest, EngineError, NotFound, Replaced, Unavailable
 from ..models import LocalFile, Problem, ProblemKey
 from . import ticket as tickets
 from .cache import Cache, CacheSettings, Found, Record
@@ -241,11 +241,11 @@ class Downloads:
         stop: int,
         timeout: float = PATIENCE,
         *,
-        inode: int | None = None,
+        path: str | None = None,
     ) -> int:
         """Wait for bytes of an item from `start` on, and return up to where they are in the file, at most `stop`.
 
-        What was promised stays there until `reader` asks again, or is released. `inode` is that of the file which the
+        What was promised stays there until `reader` asks again, or is released. `path` is that of the file which the
         reader has opened: if another one has taken its place, it must not go on.
 
         Raises:
@@ -253,7 +253,8 @@ class Downloads:
             NotFound: there was no ticket for the item.
             Unavailable: nothing arrived within `timeout` seconds.
             DiskFull: there is no room.
-            Gone: the ticket ended, the item is another one, or its file is.
+            Gone: the ticket ended, or the item is another one.
+            Replaced: its file is another one.
 
         """
         entry = self._entry(owner, item)
@@ -270,8 +271,8 @@ class Downloads:
             self._ask(entry)
             # From now on it is asked again and again, for as long as somebody waits.
             self._nudged.set()
-        if inode is not None and inode != entry.inode:
-            raise Gone(f"{entry.download.label} was replaced")
+        if path is not None and path != str(entry.download.path):
+            raise Replaced(f"{entry.download.label} was replaced")
         return await entry.download.wait(reader, start, stop, timeout)
 
     def release(self, owner: str, item: str, reader: str) -> None:
@@ -451,7 +452,8 @@ class Downloads:
         download = Download(self, found.ticket, found.meta, found.path)
         download.spans, download.unchecked = found.spans, found.unchecked
         download.used, download.pinned = found.used, found.pinned
-        entry = _Entry(download, seal=found.seal)
+        # Where there is no file its name is new, and not noted yet.
+        entry = _Entry(download, seal=found.seal, dirty=found.file is None)
         if found.file is not None:
             entry.inode, entry.device = found.file.inode, found.file.device
         self._entries[_key(found.ticket)] = entry

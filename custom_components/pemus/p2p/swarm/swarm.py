@@ -244,7 +244,7 @@ class Swarm:
     async def wait(self, owner: str, item: str, query: WaitQuery) -> int:
         """Wait for bytes of a remote item. Raises what `Downloads.wait` raises."""
         return await self._downloads.wait(
-            owner, item, query.reader, query.start, query.stop, inode=query.inode
+            owner, item, query.reader, query.start, query.stop, path=query.path
         )
 
     def release(self, owner: str, item: str, reader: str) -> None:
