@@ -274,3 +274,35 @@ async def test_a_stranger_is_403(any_site: Site, remote: Remote) -> None:
     local = any_site.path().split("?")[1]
     assert (await any_site.ask(f"{unsigned}?{local}")).status == 403
     assert remote.queries == []
+
+
+async def test_an_outage_that_was_met_when_looking_ahead_is_forgotten_when_it_is_over(
+    any_site: Site, remote: Remote, content: bytes
+) -> None:
+    """What comes next is asked for when something else begins to be sent, which may be long before it is needed."""
+    met = set()
+
+    def deliver(piece: int) -> Exception | None:
+        if piece in {10, 30} and piece not in met:
+            met.add(piece)
+            return EngineError(ErrorKey.UNAVAILABLE, "the owner is away")
+        return remote.put(piece)
+
+    remote.deliver = deliver
+    answer = await any_site.ask(path(any_site))
+    assert met == {10, 30}
+    assert answer.complete
+    assert answer.body == content
+
+
+async def test_what_was_there_in_another_file_is_asked_for_again(
+    remote: Remote, any_site: Site
+) -> None:
+    one = arrival.Arrival(any_site.folder, OWNER, FILM)
+    one.follow(str(remote.path))
+    end = await one.until(0, len(remote.content))
+    assert one.end(0, len(remote.content)) == end > 0
+    one.follow(str(remote.path))
+    assert one.end(0, len(remote.content)) == end
+    one.follow("another")
+    assert one.end(0, len(remote.content)) == 0

@@ -40,8 +40,14 @@ class Arrival:
         self._item = item
         self._reader = secrets.token_hex(8)
         self._there = Span(0, 0)
-        self.path = ""
-        """Of the file that is read."""
+        self._path = ""
+
+    def follow(self, path: str) -> None:
+        """Read this file from now on."""
+        if path != self._path:
+            self._path = path
+            # What was there was in another file.
+            self._there = Span(0, 0)
 
     def end(self, start: int, stop: int) -> int:
         """Return up to where, between `start` and `stop`, bytes are known to be there."""
@@ -62,7 +68,7 @@ class Arrival:
         """
         if (end := self.end(start, stop)) > start:
             return end
-        query = WaitQuery(reader=self._reader, path=self.path, start=start, stop=stop)
+        query = WaitQuery(reader=self._reader, path=self._path, start=start, stop=stop)
         give_up = time.monotonic() + ENGINE_TIMEOUT
         while True:
             try:

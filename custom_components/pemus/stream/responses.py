@@ -244,7 +244,7 @@ class MediaResponse(StreamResponse):
         if owner is not None and facts.arriving and self._arrival is None:
             self._arrival = Arrival(self._facts.source, owner, self._wanted.item)
         if self._arrival is not None:
-            self._arrival.path = facts.path
+            self._arrival.follow(facts.path)
 
     async def _first_window(self, span: Span) -> Span:
         """Return what is made resident before the first byte is sent: few bytes, and only such as are there.

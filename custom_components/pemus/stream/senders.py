@@ -13,10 +13,12 @@ from functools import partial
 import os
 from typing import ClassVar, Final
 
-from .arrival import Arrival
+from custom_components.pemus.client import EngineError
+
+from .arrival import Arrival, NeverArrived
 from .disk import FileChanged, OpenFile
 from .ranges import Span
-from .workers import DiskWorkers
+from .workers import DiskStalled, DiskWorkers
 
 FIRST_WINDOW: Final = 1024 * 1024
 """Bytes that are made resident before the first one is sent: few, so that a film starts soon."""
@@ -61,6 +63,7 @@ class SendfileSender:
         self._resident: Span | None = resident
         self._arrival = arrival
         self._upcoming: asyncio.Task[Span] | None = None
+        self._position = 0
 
     async def write(self, data: bytes) -> None:
         """Send literal bytes."""
@@ -79,7 +82,13 @@ class SendfileSender:
             await self._push(self._sendfile, self._resident_windows(window, span.stop))
             if self._upcoming is None:
                 return
-            window = await self._upcoming
+            try:
+                window = await self._upcoming
+            except EngineError, NeverArrived, DiskStalled:
+                if self._arrival is None:
+                    raise
+                # That was looked for when the last window began to be sent, which may be long ago.
+                window = await self._prepare(self._position, span.stop)
             self._upcoming = None
 
     def close(self) -> None:
@@ -115,6 +124,7 @@ class SendfileSender:
                 )
             yield window
             self._file.check()
+            self._position = window.stop
             if self._upcoming is not None or window.stop == stop:
                 return
             window = following
@@ -200,7 +210,13 @@ class ReadingSender:
         if self._reading is None or self._start != span.start:
             self._read(span)
         while self._reading is not None:
-            data = await self._reading
+            try:
+                data = await self._reading
+            except EngineError, NeverArrived, DiskStalled:
+                if self._arrival is None or self._start == span.start:
+                    raise
+                # That was looked for when the last chunk began to be sent, which may be long ago.
+                data = await self._read_chunk(self._start, span.stop)
             self._reading = None
             if (position := self._start + len(data)) < span.stop:
                 self._read(Span(position, span.stop))

@@ -419,3 +419,27 @@ async def test_closing_leaves_no_thread_and_no_file(
         await fetching(sessions, describe(content), film, target)
     assert count("/proc/self/fd") == descriptors
     assert count("/proc/self/task") - threading.active_count() == tasks
+
+
+async def test_who_gives_up_adding_leaves_no_torrent(
+    sessions: tuple[Session, Session], content: bytes, film: Path
+) -> None:
+    meta = describe(content)
+    for _ in range(5):
+        adding = asyncio.create_task(
+            sessions[0].seed(meta, film, "film", Events()), name="adding"
+        )
+        await asyncio.sleep(0)
+        adding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await adding
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                seed = await sessions[0].seed(meta, film, "film", Events())
+                break
+            except SessionError:
+                await asyncio.sleep(0.05)
+    await seed.remove()
+    assert sessions[0]._session is not None
+    assert sessions[0]._session.get_torrents() == []

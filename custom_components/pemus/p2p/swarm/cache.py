@@ -314,7 +314,11 @@ class Cache:
         if seal is None or seal != (inode, mtime_ns):
             seal, spans = None, Spans()
             if facts is not None and meta is not None:
-                unchecked = _data(path, meta)
+                try:
+                    unchecked = _data(path, meta)
+                except OSError as err:
+                    _LOGGER.warning("A download is dropped: %s", err)
+                    return None
         return Found(
             # No two files have one name, not even one after the other.
             path=path if facts is not None else self.new_path(ticket),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from .session import Torrent
-from .tracker import Introductions, LoopbackTracker, Send
+from .tracker import MAX_TORRENTS, Introductions, LoopbackTracker, Send
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -33,7 +33,8 @@ class Channels:
 
     async def close(self, home: str, channel: Introductions | None = None) -> None:
         """Use the channel to a home no longer, if it is still this one. Peers that are connected stay so."""
-        if channel not in (None, self._open.get(home)):
+        if channel is not None and channel is not self._open.get(home):
+            await channel.close()
             return
         if (channel := self._open.pop(home, None)) is not None:
             for torrent, _ in self._present(home):
@@ -67,6 +68,13 @@ class Channels:
                 del torrents[info_hash]
                 if (channel := self._open.get(home)) is not None:
                     channel.remove(info_hash)
+        if len(torrents) >= MAX_TORRENTS:
+            # The one that is played now matters more than the one that was asked for longest ago.
+            oldest, (former, _) = next(iter(torrents.items()))
+            del torrents[oldest]
+            former.remove_trackers()
+            if (channel := self._open.get(home)) is not None:
+                channel.remove(oldest)
         torrents[torrent.meta.info_hash] = torrent, offers
         if (channel := self._open.get(home)) is not None:
             self._meet(channel, torrent, offers=offers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha1
 import logging
 import os
@@ -362,9 +363,12 @@ class Download:
             and (self.ticket.endpoints, self.ticket.torrent)
             != (ticket.endpoints, ticket.torrent)
         )
-        self.ticket = ticket
-        if meta is not None:
+        if meta is None:
+            # The owner is just about to look at the file; the content is the same.
+            ticket = replace(ticket, torrent=self.ticket.torrent)
+        else:
             self.meta = meta
+        self.ticket = ticket
         if changed:
             self._reload = True
             self._failures = 0
@@ -386,7 +390,8 @@ class Download:
 
     def is_in_use(self) -> bool:
         """Tell whether somebody reads it, or did a moment ago."""
-        return self.readers > 0 or time.time() - self.used < reading.LEASE
+        # Also when it was not heard of for a while: it may still send what it was told to be there.
+        return bool(self._readers) or time.time() - self.used < reading.LEASE
 
     def full(self, message: str) -> None:
         """Tell those who wait that there is no room for what they want."""

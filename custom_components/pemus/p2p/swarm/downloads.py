@@ -39,7 +39,7 @@ FLUSH: Final = 5.0
 """Seconds after which what arrived is noted in the database."""
 RENEW: Final = 5.0
 """Seconds after which an owner who gave no new ticket is asked again."""
-CLOSE_TIMEOUT: Final = 5.0
+CLOSE_TIMEOUT: Final = 2.0
 """Seconds for the disk to take what was downloaded. What it did not take is checked at the next start."""
 MAX_UNUSED: Final = 10_000
 """Tickets without a file that are remembered."""
@@ -74,6 +74,9 @@ class _Entry:
     asked: float = float("-inf")
     """When the owner was asked for a new ticket last, by the monotonic clock."""
     asking: asyncio.Task[None] | None = None
+    unheard: bool = False
+    """Whether it comes from a former engine, and nobody has read it yet. What that one promised is not known: somebody may
+    be sending parts of it at this moment."""
 
     def is_made(self) -> bool:
         """Tell whether there is a file."""
@@ -273,6 +276,7 @@ class Downloads:
             self._nudged.set()
         if path is not None and path != str(entry.download.path):
             raise Replaced(f"{entry.download.label} was replaced")
+        entry.unheard = False
         return await entry.download.wait(reader, start, stop, timeout)
 
     def release(self, owner: str, item: str, reader: str) -> None:
@@ -453,7 +457,9 @@ class Downloads:
         download.spans, download.unchecked = found.spans, found.unchecked
         download.used, download.pinned = found.used, found.pinned
         # Where there is no file its name is new, and not noted yet.
-        entry = _Entry(download, seal=found.seal, dirty=found.file is None)
+        entry = _Entry(
+            download, seal=found.seal, dirty=found.file is None, unheard=True
+        )
         if found.file is not None:
             entry.inode, entry.device = found.file.inode, found.file.device
         self._entries[_key(found.ticket)] = entry
@@ -734,7 +740,7 @@ class Downloads:
             reason = Unavailable("its room in the download cache was needed")
             going.append(self._drop(key, reason))
             # The ticket is as good as before.
-            self._insert(download.ticket, download.meta)
+            self._insert(download.ticket, download.meta).dirty = True
         if going:
             await asyncio.wait(going)
             await self._measure()
@@ -748,6 +754,8 @@ class Downloads:
             if most <= 0 or not self._cache.can_punch:
                 break
             if download.pinned or entry.inode is None or not download.stored:
+                continue
+            if entry.unheard:
                 continue
             await self.writing(download)
             spans = download.leave(most)

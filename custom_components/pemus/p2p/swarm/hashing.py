@@ -44,7 +44,7 @@ _WATCH: Final = 1.0
 _SLOW: Final = 2.0
 _LARGE: Final = 8 * 1024 * 1024
 """Bytes from which on a second thread pays."""
-_STOP_TIMEOUT: Final = 3.0
+_STOP_TIMEOUT: Final = 1.0
 _SAMPLES: Final = 32
 _NICE: Final = 10
 # ioprio_set(2): "best effort", its lowest level.

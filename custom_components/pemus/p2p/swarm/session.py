@@ -28,7 +28,7 @@ from .metainfo import Metainfo
 
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds for libtorrent to add or remove a torrent, or to open its ports."""
-CLOSE_TIMEOUT: Final = 3.0
+CLOSE_TIMEOUT: Final = 1.0
 STATS_INTERVAL: Final = 1.0
 """Seconds between two looks at rates and peers, while there are torrents."""
 
@@ -346,8 +346,8 @@ class Session:
         if self._session is None or self._torrents.get(key) is not torrent:
             return
         future = self._removing[key] = self._loop.create_future()
-        self._session.remove_torrent(torrent._handle)  # noqa: SLF001 - one unit
         try:
+            self._session.remove_torrent(torrent._handle)  # noqa: SLF001 - one unit
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await future
         except TimeoutError:
@@ -412,23 +412,26 @@ class Session:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 handle = await asyncio.shield(future)
         except TimeoutError:
-            self._discard(future)
+            self._discard(key, future)
             raise SessionError("libtorrent does not answer") from None
         except asyncio.CancelledError:
-            self._discard(future)
+            self._discard(key, future)
             raise
         finally:
-            self._adding.pop(key, None)
+            # What was given up stays known until libtorrent has added it, so that it can be removed then.
+            if future.done():
+                self._adding.pop(key, None)
         torrent = Torrent(self, handle, meta, label, listener)
         self._torrents[key] = torrent
         if self._ticker is None:
             self._tick()
         return torrent
 
-    def _discard(self, adding: asyncio.Future[lt.torrent_handle]) -> None:
+    def _discard(self, key: str, adding: asyncio.Future[lt.torrent_handle]) -> None:
         """Have a torrent that nobody waits for any more removed as soon as it is there."""
 
         def remove(done: asyncio.Future[lt.torrent_handle]) -> None:
+            self._adding.pop(key, None)
             if (
                 self._session is not None
                 and not done.cancelled()

@@ -23,7 +23,7 @@ MAX_TICKET: Final = 12 * 1024 * 1024
 MAX_ENDPOINTS: Final = 16
 MAX_SIZE: Final = 2**50
 """Bytes of an item that a ticket may be for."""
-LATEST: Final = 2.0**40
+LATEST: Final = 2.0**33
 """No moment in a ticket is later than this: beyond it, times would no longer be moments of a calendar."""
 FIRST_PORT: Final = 1024
 """Engines listen on ports from here on. Lower ones belong to other services, which nobody may point this home at."""

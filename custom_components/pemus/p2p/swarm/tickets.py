@@ -201,7 +201,12 @@ class Tickets:
             del self._grants[grant.receiver, grant.item]
             cutting.append(self._seeds.deactivate(grant.receiver, grant.item))
         self._revoked += grants
-        await asyncio.gather(*cutting)
+        # Both at once: a disk that hangs may hold up the cutting, and a restart must not bring a ticket back.
+        *_, kept = await asyncio.gather(*cutting, self._forget_revoked())
+        return bool(kept)
+
+    async def _forget_revoked(self) -> bool:
+        """Have the store forget what was revoked; tell whether it did."""
         async with self._writing:
             if gone := tuple(self._revoked):
                 try:
