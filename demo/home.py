@@ -78,6 +78,10 @@ class HomeError(Exception):
     """The home did not do what was asked. The message is fit to be shown."""
 
 
+SOCKET_REST = 20
+"""Seconds without a question, after which a new WebSocket is opened for the next one."""
+
+
 class Home:
     """One Home Assistant: its folder, its process, and an administrator's session with it."""
 
@@ -106,6 +110,7 @@ class Home:
         self._environ = environ or {}
         self._session: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._asked = 0.0
         self._numbers = itertools.count(1)
         self._asking = asyncio.Lock()
 
@@ -181,6 +186,10 @@ class Home:
     async def ask(self, kind: str, **message: Any) -> Any:
         """Return the result of a WebSocket command. Raises HomeError."""
         async with self._asking:
+            idle = time.monotonic() - self._asked
+            if self._socket is not None and idle > SOCKET_REST:
+                # Home Assistant hangs up on a socket on which its pings are not answered; they are only while one reads.
+                await self._socket.close()
             if self._socket is None or self._socket.closed:
                 self._socket = await self._open_socket()
             number = next(self._numbers)
@@ -189,6 +198,7 @@ class Home:
                 answer = await self._socket.receive_json()
                 if answer.get("id") == number and answer["type"] == "result":
                     break
+            self._asked = time.monotonic()
         if not answer["success"]:
             raise HomeError(f"{kind}: {answer['error']['message']}")
         return answer["result"]

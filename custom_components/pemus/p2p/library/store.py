@@ -27,6 +27,8 @@ BUSY_TIMEOUT = 15
 """Seconds to wait for somebody else who holds the database locked."""
 CHECKPOINT_PAGES = 4000
 """Pages in the write-ahead log after which it is worked into the database."""
+FULL_FOR = 600
+"""Seconds without another such failure, after which a full disk is forgotten."""
 
 _WRITER_CACHE_KIB = 24 * 1024
 _READER_CACHE_KIB = 4 * 1024
@@ -61,7 +63,9 @@ class Database:
         self.broken = False
         """Whether damage was seen since the database was opened."""
         self.full = False
-        """Whether the last attempt to write failed for want of room."""
+        """Whether something could not be written for want of room, and nothing since then shows that there is some."""
+        self._full_since = 0.0
+        self._pages = 0
         self._engine: Engine | None = None
         self._writing = threading.Lock()
         self._writer: Connection | None = None
@@ -115,10 +119,12 @@ class Database:
             try:
                 yield connection
                 connection.execute("COMMIT")
-                self.full = False
+                if self.full:
+                    self._look_for_room(connection)
             except BaseException:
                 with suppress(sqlite3.Error):
                     connection.rollback()
+                    self._pages = _page_count(connection)
                 raise
 
     @contextmanager
@@ -189,6 +195,12 @@ class Database:
             older.unlink(missing_ok=True)
         self.path.rename(aside)
 
+    def _look_for_room(self, connection: sqlite3.Connection) -> None:
+        """Find out whether the disk is full no more: small changes fit into what the file has already."""
+        grown = _page_count(connection) > self._pages
+        if grown or time.monotonic() > self._full_since + FULL_FOR:
+            self.full = False
+
     @contextmanager
     def _noticing(self) -> Iterator[None]:
         try:
@@ -198,7 +210,13 @@ class Database:
             raise
         except StoreFull:
             self.full = True
+            self._full_since = time.monotonic()
             raise
+
+
+def _page_count(connection: sqlite3.Connection) -> int:
+    (count,) = connection.execute("PRAGMA page_count").fetchone()
+    return int(count)
 
 
 class Store(Database):
