@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from p2p.errors import BadRequest, Unavailable
+from p2p.errors import BadRequest, DiskFull, Gone, Unavailable
 from p2p.swarm import download as download_module, reading
 from p2p.swarm.download import Download
 from p2p.swarm.metainfo import Metainfo
 from p2p.swarm.reading import Reader, distance, play_rate
-from p2p.swarm.remote import DiskFull, Gone, TransferState
+from p2p.swarm.remote import TransferState
 from p2p.swarm.source import Source, SourceStatus, Target, Wanted
 from p2p.swarm.spans import Spans
 from p2p.swarm.ticket import Ticket

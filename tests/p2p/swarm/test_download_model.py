@@ -12,11 +12,10 @@ from typing import Any
 from hypothesis import example, given, settings, strategies as st
 import pytest
 
-from p2p.errors import Unavailable
+from p2p.errors import DiskFull, Unavailable
 from p2p.swarm import download as download_module, reading
 from p2p.swarm.download import Download
 from p2p.swarm.metainfo import Metainfo
-from p2p.swarm.remote import DiskFull
 from p2p.swarm.source import Wanted
 from p2p.swarm.spans import Spans
 

@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from p2p.errors import BadRequest, NotFound, Replaced, Unavailable
+from p2p.errors import BadRequest, DiskFull, Gone, NotFound, Replaced, Unavailable
 from p2p.models import ProblemKey
 from p2p.swarm import (
     download as download_module,
@@ -23,7 +23,7 @@ from p2p.swarm import (
 )
 from p2p.swarm.cache import CacheSettings
 from p2p.swarm.downloads import Downloads
-from p2p.swarm.remote import DiskFull, Gone, TransferState
+from p2p.swarm.remote import TransferState
 from p2p.swarm.session import SessionSettings
 from p2p.swarm.spans import Spans
 from p2p.swarm.ticket import Ticket, armored

@@ -12,11 +12,11 @@ from pathlib import Path
 import time
 from typing import Final, Protocol
 
-from ..errors import BadRequest, EngineError, Unavailable
+from ..errors import BadRequest, DiskFull, EngineError, Unavailable
 from . import reading
 from .metainfo import Metainfo
 from .reading import Reader, play_rate
-from .remote import DiskFull, TransferState
+from .remote import TransferState
 from .source import Source, SourceStatus, Wanted
 from .spans import Spans
 from .ticket import Ticket

@@ -12,21 +12,21 @@ import sqlite3
 import time
 from typing import Final
 
-from ..errors import BadRequest, EngineError, NotFound, Replaced, Unavailable
+from ..errors import (
+    BadRequest,
+    DiskFull,
+    EngineError,
+    Gone,
+    NotFound,
+    Replaced,
+    Unavailable,
+)
 from ..models import LocalFile, Problem, ProblemKey
 from . import ticket as tickets
 from .cache import Cache, CacheSettings, Found, Record
 from .download import PATIENCE, Download
 from .metainfo import Metainfo
-from .remote import (
-    CacheUsage,
-    DiskFull,
-    Gone,
-    RemoteFile,
-    RemoteItem,
-    TransferState,
-    TransferStatus,
-)
+from .remote import CacheUsage, RemoteFile, RemoteItem, TransferState, TransferStatus
 from .session import Session
 from .source import Introducer, Source, SwarmSource
 from .ticket import BadTicket, Ticket

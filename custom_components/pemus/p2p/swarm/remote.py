@@ -6,19 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 import os
 
-from ..errors import DiskFull, Gone
 from ..models import Kind
-
-__all__ = [
-    "CacheUsage",
-    "DiskFull",
-    "Gone",
-    "RemoteFile",
-    "RemoteItem",
-    "TransferState",
-    "TransferStatus",
-    "Transfers",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
