@@ -238,6 +238,8 @@ class Session:
         self._stats_at = 0.0
         self._torrents: dict[str, Torrent] = {}
         self._adding: dict[str, asyncio.Future[lt.torrent_handle]] = {}
+        # Given up while being added; removed as soon as they are there.
+        self._abandoned: dict[str, asyncio.Future[lt.torrent_handle]] = {}
         self._removing: dict[str, asyncio.Future[None]] = {}
         self._listening: asyncio.Future[int] | None = None
         self._counters: asyncio.Future[Mapping[str, int]] | None = None
@@ -402,6 +404,8 @@ class Session:
         listener: Listener,
     ) -> Torrent:
         key = meta.info_hash
+        if abandoned := self._abandoned.get(key):
+            await asyncio.wait([abandoned], timeout=ANSWER_TIMEOUT)
         if self._session is None:
             raise SessionError("the session has ended")
         if key in self._torrents or key in self._adding:
@@ -432,6 +436,7 @@ class Session:
 
         def remove(done: asyncio.Future[lt.torrent_handle]) -> None:
             self._adding.pop(key, None)
+            self._abandoned.pop(key, None)
             if (
                 self._session is not None
                 and not done.cancelled()
@@ -439,6 +444,7 @@ class Session:
             ):
                 self._session.remove_torrent(done.result())
 
+        self._abandoned[key] = adding
         adding.add_done_callback(remove)
 
     # Settings.
