@@ -54,8 +54,6 @@ OWNER, RECEIVER, ITEM = "o" * 26, "r" * 26, "i" * 26
 LIMIT = 10_000_000
 """Bytes per second of what is called limited."""
 PATIENCE = 600.0
-STEP = 4 * 1024 * 1024
-"""Bytes that a player asks for at a time."""
 _FRAME = 4
 """Bytes in front of each message of the channel: its length."""
 
@@ -219,10 +217,10 @@ class PemusReceiver(Peer):
         """Return the seconds from the ticket to the last byte."""
         start = time.perf_counter()
         await self._accept(ask)
-        at = 0
-        while at < ask["size"]:
-            stop = min(ask["size"], at + STEP)
-            at = await self.downloads.wait(OWNER, ITEM, "player", at, stop, PATIENCE)
+        at, size = 0, ask["size"]
+        while at < size:
+            # As the range view does for a player that asks for all from here on.
+            at = await self.downloads.wait(OWNER, ITEM, "player", at, size, PATIENCE)
         return {"seconds": time.perf_counter() - start}
 
 

@@ -12,6 +12,7 @@ from p2p.errors import NotFound, Unavailable
 from p2p.models import Item, Kind, LocalFile
 from p2p.swarm.hashing import Hasher
 from p2p.swarm.metainfo import Metainfo
+from p2p.swarm.reading import Haste
 from p2p.swarm.seeds import Seeds
 from p2p.swarm.session import Session, SessionSettings, Torrent
 from p2p.swarm.store import SwarmStore
@@ -175,7 +176,7 @@ class Fetcher:
         os.truncate(path, meta.size)
         listener = Quiet()
         torrent = await self.session.fetch(meta, path, "fetched", listener)
-        torrent.want({index: index * 10 for index in range(meta.piece_count)})
+        torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
         torrent.connect("127.0.0.1", port)
         return torrent, path, listener
 

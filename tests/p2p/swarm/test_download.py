@@ -16,7 +16,7 @@ from p2p.errors import BadRequest, DiskFull, Gone, Unavailable
 from p2p.swarm import download as download_module, reading
 from p2p.swarm.download import Download
 from p2p.swarm.metainfo import Metainfo
-from p2p.swarm.reading import Reader, distance, play_rate
+from p2p.swarm.reading import Haste, Reader, distance, play_rate
 from p2p.swarm.remote import TransferState
 from p2p.swarm.source import Source, SourceStatus, Target, Wanted
 from p2p.swarm.spans import Spans
@@ -168,7 +168,7 @@ async def test_the_awaited_piece_is_asked_for_first_and_ends_the_wait(
     waiting = asking(download, 10 * PIECE + 5)
     source = await keeper.opened()
     await until(lambda: bool(source.wanted))
-    assert source.wanted[0] == Wanted(10 * PIECE + 5, 11 * PIECE, urgent=True)
+    assert source.wanted[0] == Wanted(10 * PIECE + 5, 11 * PIECE, Haste.NOW)
     # Thirty seconds of play ahead, in their order.
     assert list(source.asked) == [(10 * PIECE + 5, 40 * PIECE + 5)]
     assert source.wanted == sorted(source.wanted, key=lambda each: each.start)
@@ -210,7 +210,7 @@ async def test_a_seek_drops_what_was_wanted_before(
     second = asking(download, 300 * PIECE)
     await until(lambda: source.asked.meets(300 * PIECE, 301 * PIECE))
     assert not source.asked.meets(0, 300 * PIECE)
-    assert source.wanted[0].urgent
+    assert source.wanted[0].haste is Haste.NOW
     source.deliver(300 * PIECE, 301 * PIECE)
     await second
 
@@ -225,7 +225,8 @@ async def test_readers_at_different_places_are_served_in_turn(
     # First what each waits for, then what each needs a second later, and so on.
     order = [each.start // PIECE for each in source.wanted]
     assert order[:6] == [0, 100, 200, 1, 101, 201]
-    assert [each.urgent for each in source.wanted[:4]] == [True, True, True, False]
+    assert [each.haste for each in source.wanted[:4]] == [*[Haste.NOW] * 3, Haste.SOON]
+    assert source.wanted[-1].haste is Haste.LATER
     download.release("r100")
     assert not source.asked.meets(101 * PIECE, 200 * PIECE)
     for at in (0, 100, 200):
@@ -240,7 +241,7 @@ async def test_a_range_is_not_read_beyond_its_end(
     waiting = asking(download, 5 * PIECE, stop=5 * PIECE + 10)
     source = await keeper.opened()
     await until(lambda: bool(source.wanted))
-    assert source.wanted == [Wanted(5 * PIECE, 5 * PIECE + 10, urgent=True)]
+    assert source.wanted == [Wanted(5 * PIECE, 5 * PIECE + 10, Haste.NOW)]
     source.deliver(5 * PIECE, 6 * PIECE)
     assert await waiting == 5 * PIECE + 10
     # The last byte, which is in a shorter piece.

@@ -15,6 +15,7 @@ import pytest
 
 from p2p.swarm import metainfo, session as session_module
 from p2p.swarm.metainfo import Metainfo
+from p2p.swarm.reading import Haste
 from p2p.swarm.session import Session, SessionError, SessionSettings, Torrent
 
 SIZE = 3_000_000
@@ -136,7 +137,7 @@ async def test_a_file_arrives_and_every_finished_piece_can_be_read(
     got = Reading()
     await sessions[0].seed(meta, film, "film", Events())
     torrent = await sessions[1].fetch(meta, target, "film", got)
-    torrent.want(dict.fromkeys(range(meta.piece_count), 0))
+    torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
     torrent.connect("127.0.0.1", sessions[0].port)
     await got.until(lambda: len(checked) == meta.piece_count)
     assert target.read_bytes() == content
@@ -149,11 +150,11 @@ async def test_only_what_is_wanted_arrives(
     meta = describe(content)
     _, torrent, _, got = await fetching(sessions, meta, film, target)
     await got.until(lambda: got.peers)
-    torrent.want({7: 0})
+    torrent.want({7: Haste.NOW})
     await got.until(lambda: got.pieces)
     await asyncio.sleep(0.5)
     assert got.pieces == {7}
-    torrent.want({2: 0, 3: 100})
+    torrent.want({2: Haste.LATER, 3: Haste.SOON})
     await got.until(lambda: len(got.pieces) == 3)
     assert got.pieces == {7, 2, 3}
     assert list(target.parent.iterdir()) == [target]
@@ -175,7 +176,7 @@ async def test_what_is_there_already_is_not_fetched_again(
         got,
         [index < half for index in range(meta.piece_count)],
     )
-    torrent.want(dict.fromkeys(range(meta.piece_count), 0))
+    torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
     torrent.connect("127.0.0.1", sessions[0].port)
     await got.until(lambda: len(got.pieces) == meta.piece_count - half)
     await asyncio.sleep(1.5)
@@ -199,13 +200,13 @@ async def test_removing_a_seed_cuts_its_receiver_and_leaves_another_alone(
         second = await receiver.fetch(his, other, "film", got_too)
         first.connect("127.0.0.1", owner.port)
         second.connect("127.0.0.1", owner.port)
-        first.want({0: 0})
+        first.want({0: Haste.NOW})
         await got.until(lambda: got.pieces)
         await seed.remove()
         await got.until(lambda: not got.peers)
-        first.want(dict.fromkeys(range(1, mine.piece_count), 0))
+        first.want(dict.fromkeys(range(1, mine.piece_count), Haste.LATER))
         first.connect("127.0.0.1", owner.port)
-        second.want(dict.fromkeys(range(his.piece_count), 0))
+        second.want(dict.fromkeys(range(his.piece_count), Haste.LATER))
         await got_too.until(lambda: len(got_too.pieces) == his.piece_count)
         assert got.pieces == {0}
         assert other.read_bytes() == content
@@ -233,7 +234,7 @@ async def test_a_seed_never_writes_to_a_file_that_was_edited(
             giving = await hostile.seed(meta, full, "film", Events())
             got = Events()
             torrent = await receiver.fetch(meta, target, "film", got)
-            torrent.want(dict.fromkeys(range(meta.piece_count), 0))
+            torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
             torrent.connect("127.0.0.1", owner.port)
             await got.until(lambda: got.peers)
             for _ in range(8):
@@ -255,7 +256,7 @@ async def test_a_peer_without_the_capability_gets_nothing(
     await sessions[0].seed(meta, film, "film", Events())
     got = Events()
     torrent = await sessions[1].fetch(guessed, target, "film", got)
-    torrent.want(dict.fromkeys(range(meta.piece_count), 0))
+    torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
     torrent.connect("127.0.0.1", sessions[0].port)
     reader, writer = await asyncio.open_connection("127.0.0.1", sessions[0].port)
     writer.write(
@@ -277,7 +278,7 @@ async def test_a_seed_whose_file_is_gone_says_so(
     meta = describe(content)
     _, torrent, served, _ = await fetching(sessions, meta, film, target)
     film.unlink()
-    torrent.want({0: 0})
+    torrent.want({0: Haste.NOW})
     await served.until(lambda: served.faults)
 
 
@@ -294,7 +295,7 @@ async def test_limits_hold_and_can_be_lifted(
     receiver = await Session.open(LOCAL)
     try:
         _, torrent, _, got = await fetching((owner, receiver), meta, film, target)
-        torrent.want(dict.fromkeys(range(meta.piece_count), 0))
+        torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
         await got.until(lambda: got.peers)
         await asyncio.sleep(1.5)
         # 3 MB at 500 kB/s take 6 s.
@@ -317,7 +318,7 @@ async def test_peers_of_the_local_network_are_exempt(
     receiver = await Session.open(LOCAL)
     try:
         _, torrent, _, got = await fetching((owner, receiver), meta, film, target)
-        torrent.want(dict.fromkeys(range(meta.piece_count), 0))
+        torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
         # Two and a half minutes at the limit.
         await got.until(lambda: len(got.pieces) == meta.piece_count)
     finally:
@@ -330,7 +331,7 @@ async def test_rates_and_counts_are_told(
 ) -> None:
     meta = describe(content)
     seed, torrent, _, got = await fetching(sessions, meta, film, target)
-    torrent.want(dict.fromkeys(range(meta.piece_count), 0))
+    torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
     await got.until(lambda: len(got.pieces) == meta.piece_count)
     async with asyncio.timeout(30):
         while sessions[0].stats.uploaded < SIZE or torrent.status.downloaded < SIZE:
@@ -357,7 +358,7 @@ async def test_a_removed_torrent_can_be_added_again(
         await seed.remove()
         await seed.remove()
         seed.connect("127.0.0.1", 1)
-        seed.want({0: 0})
+        seed.want({0: Haste.NOW})
 
 
 async def test_a_name_that_is_no_text_is_refused(

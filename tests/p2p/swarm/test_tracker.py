@@ -17,6 +17,7 @@ import pytest
 
 from p2p.swarm import metainfo, tracker as tracker_module
 from p2p.swarm.metainfo import Metainfo
+from p2p.swarm.reading import Haste
 from p2p.swarm.session import Session, SessionSettings, Torrent
 from p2p.swarm.tracker import (
     MAX_MESSAGE,
@@ -88,7 +89,7 @@ class Home:
             file.truncate(meta.size)
         events = Events()
         torrent = await self.session.fetch(meta, path, "film", events)
-        torrent.want(dict.fromkeys(range(meta.piece_count), 0))
+        torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
         return torrent, path, events
 
     def announce(self, torrent: Torrent, channel: Introductions, offers: bool) -> None:

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from ..errors import BadRequest, DiskFull, EngineError, Unavailable
 from . import reading
 from .metainfo import Metainfo
-from .reading import Reader, play_rate
+from .reading import Haste, Reader, play_rate
 from .remote import TransferState
 from .source import Source, SourceStatus, Wanted
 from .spans import Spans
@@ -483,18 +483,22 @@ class Download:
         if self._ending is not None:
             return
         now, most, length = time.monotonic(), self._most(), self.piece_length
-        wishes: list[tuple[float, int, int, bool]] = []
-        for reader in self._readers.values():
-            if not reader.is_active(now):
-                continue
+        wishes: list[tuple[float, int, int, Haste]] = []
+        readers = [each for each in self._readers.values() if each.is_active(now)]
+        for reader in readers:
             reader.planned = start, stop = reader.window(most)
             for low, high in self._missing(start, stop):
                 at = low
                 while at < high:
                     end = min(high, (at // length + 1) * length)
-                    urgent = reader.waiting > 0 and at <= start < end
-                    delay = -1.0 if urgent else (at - start) / reader.rate
-                    wishes.append((delay, at, end, urgent))
+                    haste = reader.haste(at, end)
+                    if len(readers) == 1 and haste is Haste.SOON:
+                        # The order of the file is just right for one.
+                        haste = Haste.LATER
+                    delay = (at - start) / reader.rate
+                    if haste is Haste.NOW:
+                        delay = -1.0
+                    wishes.append((delay, at, end, haste))
                     at = end
         wishes.sort()
         if self.pinned and not self.is_waited_for and not self._keeper.is_pressed(self):
@@ -502,12 +506,12 @@ class Download:
         room = self._keeper.room_for(self)
         self._plan, taken = [], Spans()
         self._cut = False
-        for _, start, stop, urgent in wishes:
+        for _, start, stop, haste in wishes:
             if taken.total + stop - start > room:
                 self._cut = True
                 break
-            if taken.add(start, stop) or urgent:
-                self._plan.append(Wanted(start, stop, urgent))
+            if taken.add(start, stop) or haste is Haste.NOW:
+                self._plan.append(Wanted(start, stop, haste))
         self.wants = taken.total
         if self._cut:
             self._keeper.starved(self)
@@ -520,7 +524,7 @@ class Download:
             self._driver.add_done_callback(self._driven)
         self._wake.set()
 
-    def _wishes_of_pin(self, others: bool) -> list[tuple[float, int, int, bool]]:
+    def _wishes_of_pin(self, others: bool) -> list[tuple[float, int, int, Haste]]:
         """Return the next part of an offline copy."""
         left = PIN_WINDOW // 8 if others else PIN_WINDOW
         wishes = []
@@ -528,7 +532,7 @@ class Download:
             at = low
             while at < high and left > 0:
                 end = min(high, (at // self.piece_length + 1) * self.piece_length)
-                wishes.append((0.0, at, end, False))
+                wishes.append((0.0, at, end, Haste.LATER))
                 left -= end - at
                 at = end
             if left <= 0:

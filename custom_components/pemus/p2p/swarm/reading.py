@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 AHEAD: Final = 30.0
@@ -18,6 +19,9 @@ MOST_WINDOW: Final = 256 * 1024**2
 """Bytes that are fetched ahead at least, where the cache has room for them, and at most, whatever the bit rate."""
 BEHIND: Final = 8 * 1024**2
 """Bytes behind a reader that stay in any case, if the cache is not too small for that."""
+SOON: Final = 4.0
+"""Seconds of play, and at least `LEAST_SOON`, that go before whatever else is fetched ahead."""
+LEAST_SOON: Final = 2 * 1024**2
 DEFAULT_RATE: Final = 1_000_000
 """Bytes per second of an item of which neither bit rate nor duration is known."""
 LEASE: Final = 60.0
@@ -29,6 +33,16 @@ A player that was paused goes on to read, without a question, whatever the syste
 
 _LEAST_RATE: Final = 4_000
 _MOST_RATE: Final = 64_000_000
+
+
+class Haste(IntEnum):
+    """How soon something is wanted."""
+
+    LATER = 1
+    """In the order of the file, after what is wanted sooner."""
+    SOON = 2
+    NOW = 3
+    """Somebody waits for it."""
 
 
 @dataclass(slots=True)
@@ -95,6 +109,13 @@ class Reader:
         stop = self.window(most)[1] if self.is_active(now) else self.promised
         behind = self.start - min(BEHIND, most)
         return max(0, min(self.former, behind)), stop
+
+    def haste(self, start: int, stop: int) -> Haste:
+        """Return how soon it needs these bytes, which are within its window."""
+        if self.waiting and start <= self.start < stop:
+            return Haste.NOW
+        near = self.start + max(LEAST_SOON, int(self.rate * SOON))
+        return Haste.SOON if start < near else Haste.LATER
 
     def is_planned(self, most: int) -> bool:
         """Tell whether what was asked of the sources is still about what it needs."""

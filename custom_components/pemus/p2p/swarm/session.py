@@ -25,6 +25,7 @@ from typing import Final, Protocol
 import libtorrent as lt
 
 from .metainfo import Metainfo
+from .reading import Haste
 
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds for libtorrent to add or remove a torrent, or to open its ports."""
@@ -43,7 +44,9 @@ _FORCED: Final = 0
 _RC4: Final = 2
 _SOCKET_BUFFER: Final = 4 * 1024 * 1024
 _NORMAL: Final = 4
-_TOP: Final = 7
+_IN_ORDER: Final = lt.torrent_flags.sequential_download
+# What has libtorrent's highest priority goes first, in no order; the rest goes in the order of the file.
+_PRIORITIES: Final = {Haste.LATER: 4, Haste.SOON: 7, Haste.NOW: 7}
 _ALERTS: Final = (
     lt.alert_category.error
     | lt.alert_category.status
@@ -163,7 +166,7 @@ class Torrent:
         self.status = TorrentStatus()
         self._session = session
         self._handle = handle
-        self._wanted: dict[int, int] = {}
+        self._wanted: dict[int, Haste] = {}
         self._removed = False
 
     @property
@@ -171,21 +174,36 @@ class Torrent:
         """Tell whether it was removed, or is about to be."""
         return self._removed
 
-    def want(self, deadlines: Mapping[int, int]) -> None:
-        """Ask for these pieces, each within so many milliseconds from now, and for no others any more."""
+    def want(self, wishes: Mapping[int, Haste]) -> None:
+        """Ask for these pieces, and for no others any more.
+
+        Only what is wanted now gets a deadline: it makes libtorrent take back what it asked for otherwise, and ask for
+        little else until that piece is there. That is right after a seek, and slow for whoever reads on and on.
+        """
         if self._removed:
             return
-        if dropped := [index for index in self._wanted if index not in deadlines]:
-            for index in dropped:
+        changed = [(index, 0) for index in self._wanted if index not in wishes]
+        for index, _ in changed:
+            if self._wanted[index] is Haste.NOW:
                 self._handle.reset_piece_deadline(index)
-        changed = [(index, 0) for index in dropped]
-        changed += [(index, _TOP) for index in deadlines if index not in self._wanted]
+        hurried = []
+        for index, haste in wishes.items():
+            if (former := self._wanted.get(index)) is haste:
+                continue
+            if former is Haste.NOW:
+                self._handle.reset_piece_deadline(index)
+            elif haste is Haste.NOW:
+                hurried.append(index)
+            changed.append((index, _PRIORITIES[haste]))
         if changed:
             self._handle.prioritize_pieces(changed)
-        for index, milliseconds in deadlines.items():
-            if self._wanted.get(index) != milliseconds:
-                self._handle.set_piece_deadline(index, milliseconds, 0)
-        self._wanted = dict(deadlines)
+            # libtorrent looks for the next piece only between marks that it moves inwards when pieces are not wanted, and
+            # never outwards again. Switching its mode off puts them back.
+            self._handle.unset_flags(_IN_ORDER)
+            self._handle.set_flags(_IN_ORDER)
+        for index in hurried:
+            self._handle.set_piece_deadline(index, 0, 0)
+        self._wanted = dict(wishes)
 
     def connect(self, host: str, port: int) -> None:
         """Connect to a peer by TCP. Raises ValueError for what is no address."""
@@ -334,7 +352,7 @@ class Session:
         `have` tells which pieces were verified already. A torrent that is `held` does nothing until `Torrent.resume`.
         """
         parameters = self._parameters(meta, path)
-        parameters.flags = _FLAGS | lt.torrent_flags.no_verify_files
+        parameters.flags = _FLAGS | lt.torrent_flags.no_verify_files | _IN_ORDER
         if held:
             parameters.flags |= lt.torrent_flags.paused
         parameters.piece_priorities = [0] * meta.piece_count
@@ -479,6 +497,10 @@ class Session:
             "enable_outgoing_utp": False,
             "tick_interval": TICK,
             "strict_end_game_mode": False,
+            # What is asked for in advance is in the way of what a reader needs next.
+            "request_queue_time": 1,
+            # Pieces of libtorrent's own choice that are sent before anything that was asked for in its order.
+            "allowed_fast_set_size": 0,
             "min_reconnect_time": 2,
             "stop_tracker_timeout": 1,
             # The tracker of the engine itself listens on loopback.

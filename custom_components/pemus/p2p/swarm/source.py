@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from .metainfo import Metainfo
+from .reading import Haste
 from .session import Session, SessionError, Torrent
 from .spans import Spans
 
-STEP_MS: Final = 10
-"""Milliseconds between the deadlines of two pieces that are wanted one after the other."""
+PATIENCE: Final = 1.0
+"""Seconds that somebody waits for a piece that was asked for in time, until it is hurried."""
 FIRST_DIAL: Final = 1.0
 """Seconds after which a peer that is not there is called again; they double up to `LAST_DIAL`."""
 LAST_DIAL: Final = 15.0
@@ -35,8 +36,7 @@ class Wanted:
 
     start: int
     stop: int
-    urgent: bool = False
-    """Whether somebody waits for them right now."""
+    haste: Haste = Haste.LATER
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Source(Protocol):
         """Get ready to deliver into a download's file. Raises an Exception if that is impossible at present."""
 
     def want(self, spans: Sequence[Wanted]) -> None:
-        """Deliver these bytes, the first ones first, and try no longer to deliver others.
+        """Deliver these bytes, the sooner wanted ones first, and try no longer to deliver others.
 
         It may be called before `start` returned. Bytes are not written that are neither wanted nor in a piece with
         wanted ones; so what was there before may be written again, with the same content, beside what is wanted.
@@ -125,7 +125,9 @@ class SwarmSource:
         self._torrent: Torrent | None = None
         self._held: list[bool] = []
         self._lost: set[int] = set()
-        self._deadlines: dict[int, int] = {}
+        self._wishes: dict[int, Haste] = {}
+        self._awaited: dict[int, float] = {}
+        self._hurrying: asyncio.TimerHandle | None = None
         self._peers = 0
         self._pause = FIRST_DIAL
         self._called = float("-inf")
@@ -157,22 +159,28 @@ class SwarmSource:
     def want(self, spans: Sequence[Wanted]) -> None:
         """Ask for the pieces that these bytes are in."""
         length = self._meta.piece_length
-        deadlines: dict[int, int] = {}
+        clock = asyncio.get_running_loop().time()
+        wishes: dict[int, Haste] = {}
+        awaited: dict[int, float] = {}
         for each in spans:
             for index in range(each.start // length, -(-each.stop // length)):
-                if index not in deadlines:
-                    # What was asked for keeps its place, so that a window that moves on changes few deadlines.
-                    later = self._deadlines.get(index, len(deadlines) * STEP_MS)
-                    deadlines[index] = 0 if each.urgent else later
-        urgent = any(each.urgent for each in spans)
-        fresh = urgent or bool(deadlines.keys() - self._deadlines.keys())
-        self._deadlines = deadlines
+                haste = each.haste
+                former = self._wishes.get(index)
+                if haste is Haste.NOW and former not in (None, Haste.NOW):
+                    # It is under way, most likely; to hurry it would only hold up what follows.
+                    awaited[index] = self._awaited.get(index, clock)
+                    haste = Haste.SOON
+                wishes[index] = max(haste, wishes.get(index, Haste.LATER))
+        now = any(each.haste is Haste.NOW for each in spans)
+        fresh = now or bool(wishes.keys() - self._wishes.keys())
+        self._wishes, self._awaited = wishes, awaited
+        self._hurry()
         if self._torrent is None:
             return
-        if not self._lost.isdisjoint(deadlines):
+        if not self._lost.isdisjoint(wishes):
             self._begin_anew()
             return
-        self._torrent.want(deadlines)
+        self._torrent.want(self._wishes)
         if fresh:
             self._call_soon()
 
@@ -200,7 +208,7 @@ class SwarmSource:
             return
         self._held[index] = True
         self._pause = FIRST_DIAL
-        self._deadlines.pop(index, None)
+        self._wishes.pop(index, None)
         start = index * self._meta.piece_length
         self._target.arrived(start, start + self._meta.piece_size(index))
 
@@ -240,16 +248,17 @@ class SwarmSource:
                 self._lost.add(index)
         if self._introducer is not None:
             self._introducer.introduce(self._owner, torrent)
-        torrent.want(self._deadlines)
+        torrent.want(self._wishes)
         self._tried = False
         self._call()
         # Only a torrent that begins calls its peers at once; any other does so up to a second later.
         torrent.resume()
 
     async def _remove(self) -> None:
-        if self._dialling is not None:
-            self._dialling.cancel()
-            self._dialling = None
+        for timer in (self._dialling, self._hurrying):
+            if timer is not None:
+                timer.cancel()
+        self._dialling = self._hurrying = None
         torrent, self._torrent = self._torrent, None
         if torrent is not None:
             if self._introducer is not None:
@@ -276,6 +285,30 @@ class SwarmSource:
         else:
             self._reopening = None
 
+    # Hurrying what takes too long.
+
+    def _hurry(self) -> None:
+        """Want at once what somebody has waited for too long, and look again later if there is more."""
+        if self._hurrying is not None:
+            self._hurrying.cancel()
+            self._hurrying = None
+        loop = asyncio.get_running_loop()
+        for index, since in list(self._awaited.items()):
+            if index not in self._wishes:
+                del self._awaited[index]
+            elif loop.time() - since >= PATIENCE:
+                del self._awaited[index]
+                self._wishes[index] = Haste.NOW
+        if self._awaited:
+            first = min(self._awaited.values())
+            self._hurrying = loop.call_at(first + PATIENCE, self._hurry_now)
+
+    def _hurry_now(self) -> None:
+        self._hurrying = None
+        self._hurry()
+        if self._torrent is not None:
+            self._torrent.want(self._wishes)
+
     # Calling peers.
 
     def _call_soon(self) -> None:
@@ -297,7 +330,7 @@ class SwarmSource:
     def _call(self) -> None:
         """Call all addresses, and again later for as long as nobody is there and something is wanted."""
         self._dialling = None
-        if self._torrent is None or self._closed or self._peers or not self._deadlines:
+        if self._torrent is None or self._closed or self._peers or not self._wishes:
             return
         if self._tried and (self._introducer is None or self._pause >= PATIENT_DIAL):
             # After a few failures libtorrent would not call them again for long, or ever.
