@@ -4,11 +4,14 @@ Part of `script/bench swarm`, after `swarm.py`, whose figures of the same names 
 engine gives a real Home Assistant a ticket, and a client takes the film by a signed link, as a television would. Each
 round has an owner that was never met before, so nothing is in the cache.
 
-- `play_mb_s.{pemus,pemus_webrtc}`: a whole film;
+- `play_mb_s.{pemus,pemus_webrtc}`: a whole film, and `cpu_s_per_gb` of all that took part: Home Assistant, its engine and
+  the owner's;
 - `first_byte_s`: from the ticket to the first byte of the body, and from a seek to 80 % to its first byte: by TCP, by
   WebRTC, and with the owner limited to 10 MB/s;
 - `shaped`: a film over a line of 20 or 100 Mbit/s, as a share of the line. The line is a pair of network namespaces,
-  which only an administrator can make; without that the figures are absent.
+  which only an administrator can make; without that the figures are absent;
+- `answer_ms_p99.{idle,hashing}`: how long Home Assistant takes to answer a trifle, while its engine rests, and while it
+  hashes 40 GB.
 
 WebRTC's offers and answers are carried between the two engines by this program, as a link of friends would.
 """
@@ -31,6 +34,7 @@ import time
 from typing import Any
 
 import aiohttp
+import psutil  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
@@ -45,8 +49,10 @@ MB = 1_000_000
 FIRST_BYTE_MB = 400
 LIMIT = 10 * MB
 LINES = {"mbit_20": 20, "mbit_100": 100}
-SHAPED_SECONDS = 10
+SHAPED_SECONDS = 30
 """Length of the film on a line, in seconds of the line."""
+HASHED_FILES = 10
+HASHED_BYTES = 4_000 * MB
 NAMESPACE = "pemus-bench"
 NEAR, FAR = "10.213.7.1", "10.213.7.2"
 
@@ -164,7 +170,9 @@ class Bench:
                     "path": signed["path"],
                     "size": size,
                 }
-                yield Film(target, began)
+                assert engine.process is not None
+                owner = psutil.Process(engine.process.pid)
+                yield Film(target, began, [owner, *owner.children(recursive=True)])
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -187,13 +195,24 @@ class Bench:
 
     async def play(self) -> dict[str, Any]:
         """Measure how fast a whole film comes."""
-        found: dict[str, list[float]] = {}
+        rates: dict[str, list[float]] = {}
+        costs: dict[str, list[float]] = {}
         for _ in range(self.rounds):
             for name, webrtc in (("pemus", False), ("pemus_webrtc", True)):
                 async with self.film(self.size, webrtc=webrtc) as film:
+                    used = self.cpu(film)
                     rate = await asyncio.to_thread(film.whole)
-                found.setdefault(name, []).append(rate / MB)
-        return {"play_mb_s": _medians(found)}
+                    used = self.cpu(film) - used
+                rates.setdefault(name, []).append(rate / MB)
+                costs.setdefault(name, []).append(used / (self.size / 1e9))
+        return {"play_mb_s": _medians(rates), "cpu_s_per_gb": _medians(costs)}
+
+    def cpu(self, film: Film) -> float:
+        """Return the seconds of processor time of both homes up to now."""
+        assert self.home.process is not None
+        own = [psutil.Process(self.home.process.pid), *self.home.family()]
+        times = (process.cpu_times() for process in (*own, *film.processes))
+        return float(sum(each.user + each.system for each in times))
 
     async def shaped(self) -> dict[str, Any]:
         """Measure how much of a line is used."""
@@ -210,13 +229,51 @@ class Bench:
                 found.setdefault(name, []).append(rate / line)
         return {"shaped": _medians(found)}
 
+    async def hashing(self) -> dict[str, Any]:
+        """Measure whether Home Assistant notices that the engine hashes."""
+        idle = await self._answers(HASHED_FILES)
+        folder = self.folder / "hashed"
+        folder.mkdir()
+        for number in range(HASHED_FILES):
+            # Of zeros, but that is all the same to a hash. Nothing has to be read from a disk for them.
+            with (folder / f"{number}.mp4").open("wb") as file:
+                file.truncate(HASHED_BYTES + number)
+        before = self.cpu_of_engine()
+        await self.home.share(folder, "Hashed")
+        busy = await self._answers(HASHED_FILES)
+        hashed = self.cpu_of_engine() - before
+        if hashed < HASHED_FILES / 4:
+            raise SystemExit(f"the engine did not hash: it took {hashed:.1f} s of CPU")
+        return {"answer_ms_p99": {"idle": idle, "hashing": busy}}
+
+    def cpu_of_engine(self) -> float:
+        """Return the seconds of processor time of the engine up to now."""
+        engine = self.home.engine()
+        assert engine is not None
+        times = engine.cpu_times()
+        return float(times.user + times.system)
+
+    async def _answers(self, seconds: float) -> float:
+        """Ask for a trifle 50 times a second; return the 99th percentile of the milliseconds until the answer."""
+        took: list[float] = []
+        end = time.perf_counter() + seconds
+        while (start := time.perf_counter()) < end:
+            async with self.home.session.get("/manifest.json") as answer:
+                await answer.read()
+            took.append((time.perf_counter() - start) * 1000)
+            await asyncio.sleep(0.02)
+        return statistics.quantiles(took, n=100)[98]
+
 
 class Film:
     """A film of another home, as a player sees it."""
 
-    def __init__(self, target: dict[str, Any], began: float) -> None:
-        """Know where it is, and when the home got its ticket."""
+    def __init__(
+        self, target: dict[str, Any], began: float, processes: list[psutil.Process]
+    ) -> None:
+        """Know where it is, when the home got its ticket, and which processes its owner has."""
         self.began = began
+        self.processes = processes
         self._target = target
 
     def first_byte(self, start: int, since: float | None = None) -> float:
@@ -298,7 +355,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         return result
 
 
-PARTS: tuple[str, ...] = ("first_byte", "play", "shaped")
+PARTS: tuple[str, ...] = ("first_byte", "play", "shaped", "hashing")
 
 
 def main() -> None:
