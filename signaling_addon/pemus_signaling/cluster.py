@@ -1,0 +1,97 @@
+"""One process alone, or many that act as one.
+
+What the parts ask of it is small: tell the other nodes something, know which of them live, and know which node an id is
+connected to. `Alone` answers for a single process. Everything that crosses nodes is best effort and never waits: who
+misses a message has a protocol above it that asks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+import uuid
+
+type Handler = Callable[[str, bytes], None]
+"""Takes the node that a message comes from, and the message."""
+
+
+class Cluster(Protocol):
+    """The nodes that act as one."""
+
+    node: str
+    """This process. A new name at each start."""
+
+    async def start(self) -> None:
+        """Join."""
+
+    async def close(self) -> None:
+        """Leave. The others know at once."""
+
+    def nodes(self) -> frozenset[str]:
+        """Return the nodes that live, with this one."""
+
+    def on(self, topic: str, handler: Handler) -> None:
+        """Hand messages of other nodes about a topic to `handler`. To be called before `start`."""
+
+    def on_nodes(self, handler: Callable[[], None]) -> None:
+        """Call `handler` whenever `nodes` has changed, and when a store that was away is back. Before `start`."""
+
+    def send(self, node: str, topic: str, message: bytes) -> None:
+        """Tell one other node. Dropped if that is not possible at present."""
+
+    def broadcast(self, topic: str, message: bytes) -> None:
+        """Tell all other nodes."""
+
+    async def claim(self, name: str, *, take: bool) -> bool:
+        """Have a name for this node; return False if another living node has it and it must not be taken.
+
+        `take` takes it over: the node that had it is told through its handler of the topic "superseded", with the name.
+        While the store is away the answer is True, and who really has it is settled when it is back.
+        """
+
+    def release(self, name: str) -> None:
+        """Give a name back, if this node has it."""
+
+    async def locate(self, name: str) -> str | None:
+        """Return the living node that has a name, None if nobody does or that cannot be told at present."""
+
+
+class Alone:
+    """A cluster of one."""
+
+    def __init__(self) -> None:
+        """Have a name, for the logs."""
+        self.node = uuid.uuid4().hex[:12]
+
+    async def start(self) -> None:
+        """Do nothing."""
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    def nodes(self) -> frozenset[str]:
+        """Return this one."""
+        return frozenset((self.node,))
+
+    def on(self, topic: str, handler: Handler) -> None:
+        """Never call it: there are no others."""
+
+    def on_nodes(self, handler: Callable[[], None]) -> None:
+        """Never call it: nothing changes."""
+
+    def send(self, node: str, topic: str, message: bytes) -> None:
+        """Do nothing."""
+
+    def broadcast(self, topic: str, message: bytes) -> None:
+        """Do nothing."""
+
+    async def claim(self, name: str, *, take: bool) -> bool:
+        """Agree: who has a name in this process is known to those who ask."""
+        return True
+
+    def release(self, name: str) -> None:
+        """Do nothing."""
+
+    async def locate(self, name: str) -> str | None:
+        """Return None: a name that this process has is found before anyone asks."""
+        return None

@@ -1,0 +1,90 @@
+"""PeMuS IDs: what they are made of, and how somebody proves to have one.
+
+An ID is the beginning of the SHA-256 hash of an Ed25519 public key (RFC 8032), 130 bits in Crockford's base 32, and two
+check characters: 28 characters, shown in groups of four. Case does not matter, nor does which dashes stand where; `O` is
+read as `0`, `I` and `L` as `1`. The check is the rest of the 130 bits by 1021, so a wrong character, and two that
+changed places, are found before anything is asked of anybody.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+import secrets
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+BODY: Final = 26
+"""Characters that come from the key."""
+LENGTH: Final = BODY + 2
+KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
+
+_PRIME: Final = 1021
+_READ: Final = {
+    **{character: value for value, character in enumerate(ALPHABET)},
+    **{character.lower(): value for value, character in enumerate(ALPHABET)},
+    **dict.fromkeys("oO", 0),
+    **dict.fromkeys("iIlL", 1),
+}
+
+
+def pemus_id(key: bytes) -> str:
+    """Return the ID of a public key of 32 bytes, without dashes."""
+    number = int.from_bytes(sha256(key).digest()) >> (256 - 5 * BODY)
+    return _write(number, BODY) + _write(number % _PRIME, LENGTH - BODY)
+
+
+def read_id(text: str) -> str | None:
+    """Return an ID as `pemus_id` writes it, or None if the text is none: that is, if it has a typing error."""
+    if len(text) > 2 * LENGTH:
+        return None
+    plain = text.replace("-", "").replace(" ", "")
+    if len(plain) != LENGTH or not all(character in _READ for character in plain):
+        return None
+    number = 0
+    for character in plain[:BODY]:
+        number = number * 32 + _READ[character]
+    check = _READ[plain[BODY]] * 32 + _READ[plain[BODY + 1]]
+    if number % _PRIME != check:
+        return None
+    return _write(number, BODY) + _write(check, LENGTH - BODY)
+
+
+def grouped(identifier: str) -> str:
+    """Return an ID as people read it."""
+    return "-".join(identifier[at : at + 4] for at in range(0, len(identifier), 4))
+
+
+def challenge() -> bytes:
+    """Return a fresh nonce."""
+    return secrets.token_bytes(NONCE_BYTES)
+
+
+def statement(origin: str, nonce: bytes, identifier: str) -> bytes:
+    """Return what is signed to prove an identity to a server.
+
+    `origin` is the server's as its client sees it, so that no server can hand another's challenge on.
+    """
+    parts = (b"pemus signalling 1", origin.encode(), nonce, identifier.encode())
+    return b"".join(len(part).to_bytes(2) + part for part in parts)
+
+
+def is_signed(key: bytes, signature: bytes, message: bytes) -> bool:
+    """Tell whether the owner of a public key signed a message."""
+    if len(key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+        return False
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _write(number: int, length: int) -> str:
+    return "".join(
+        ALPHABET[number >> (5 * place) & 31] for place in reversed(range(length))
+    )
