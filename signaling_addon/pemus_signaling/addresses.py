@@ -1,0 +1,115 @@
+"""Whose address a connection has, also behind proxies, and where its client believes to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+import re
+from typing import Final
+
+_AUTHORITY: Final = re.compile(
+    r"(\[[0-9a-f:.]+\]|[a-z0-9._~-]+)(?::([0-9]{1,5}))?", re.IGNORECASE
+)
+_USUAL_PORT: Final = {"http": 80, "https": 443}
+_IPV6_PREFIX: Final = 64
+
+
+class Networks:
+    """Networks that an address may be of."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        """Take networks like `10.0.0.0/8`. Raises ValueError."""
+        self._networks: list[IPv4Network | IPv6Network] = [
+            ip_network(network) for network in networks
+        ]
+
+    def __contains__(self, address: str) -> bool:
+        """Tell whether an address is of one of them. What is no address is not."""
+        if not self._networks or (known := read_address(address)) is None:
+            return False
+        return any(known in network for network in self._networks)
+
+    def client(self, peer: str, forwarded: Sequence[str]) -> str:
+        """Return the address of who began a request.
+
+        `peer` is who sent it to us, `forwarded` are the values of its X-Forwarded-For. Each proxy adds whom it got the
+        request from at the right, so what is believed goes from the right for as long as those who said it are proxies
+        of these networks. What stands further left may be anybody's invention.
+        """
+        address = peer
+        for hop in reversed(
+            [hop.strip() for value in forwarded for hop in value.split(",")]
+        ):
+            if address not in self:
+                break
+            known = read_address(hop)
+            if known is None:
+                break
+            address = str(known)
+        return address
+
+
+def read_address(text: str) -> IPv4Address | IPv6Address | None:
+    """Return an IP address, an IPv4 one in IPv6's clothes (RFC 4291, section 2.5.5.2) as itself; None if it is none."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def household(address: str) -> str:
+    """Return what limits count as one client: an IPv4 address, or the IPv6 network that one customer is given."""
+    if ":" not in address:
+        return address
+    known = read_address(address)
+    if not isinstance(known, IPv6Address):
+        return str(known)
+    return str(IPv6Network((int(known) >> _IPV6_PREFIX << _IPV6_PREFIX, _IPV6_PREFIX)))
+
+
+class Origins:
+    """The server's own origins (RFC 6454), as its clients see them."""
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        """Have these. Without any, an origin is only known to a client that connected to a literal address."""
+        self._origins = origins
+
+    def seen_by(self, host: str, local: str, port: int, *, secure: bool) -> str:
+        """Return the origin that a client connected to, or an empty text if that is none of this server's.
+
+        `host` is the request's Host, `local` and `port` are where the connection came in.
+        """
+        scheme = "https" if secure else "http"
+        found = _AUTHORITY.fullmatch(host)
+        name = found[1].lower() if found else ""
+        asked_port = int(found[2]) if found and found[2] else _USUAL_PORT[scheme]
+        if self._origins:
+            own = _origin(scheme, name, asked_port)
+            # A proxy may tell another host than the client did. The client signs what it knows, so that a wrong guess
+            # proves nothing to anybody.
+            return own if own in self._origins else self._origins[0]
+        literal = read_address(name.strip("[]"))
+        here = read_address(local)
+        if here is None or asked_port != port:
+            return ""
+        if literal == here or (name == "localhost" and here.is_loopback):
+            return _origin(scheme, name, asked_port)
+        return ""
+
+
+def _origin(scheme: str, name: str, port: int) -> str:
+    return (
+        f"{scheme}://{name}"
+        if port == _USUAL_PORT[scheme]
+        else f"{scheme}://{name}:{port}"
+    )

@@ -1,0 +1,103 @@
+"""The heads of HTTP requests (RFC 9112), as far as a client needs to be understood that wants a WebSocket."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+import binascii
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl, unquote
+
+END: Final = b"\r\n\r\n"
+MAX_FIELDS: Final = 100
+"""Names and values in a head, or in a query."""
+
+
+class HeadError(ValueError):
+    """A head is not what RFC 9112 and RFC 6455 ask for. The message goes to the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """A request for a WebSocket (RFC 6455, section 4.2.1)."""
+
+    path: str
+    query: dict[str, str]
+    """The first value of each name."""
+    key: str
+    """Sec-WebSocket-Key."""
+    host: str
+    forwarded_for: list[str]
+    forwarded_proto: str
+
+
+def wants_websocket(head: bytes) -> bool:
+    """Tell whether a head may be a request for a WebSocket, without reading it."""
+    return head.startswith(b"GET ") and b"\nupgrade:" in head.lower()
+
+
+def read_handshake(head: bytes) -> Handshake | None:
+    """Return what a head asks for, or None if that is no WebSocket. Raises HeadError."""
+    try:
+        request, *lines = head.decode("latin-1").split("\r\n")
+        method, target, version = request.split(" ")
+    except ValueError:
+        raise HeadError("the request line is not readable") from None
+    if len(lines) > MAX_FIELDS:
+        raise HeadError("there are too many header fields")
+    fields: dict[str, str] = {}
+    forwarded_for = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
+        if not colon or not name or name != name.strip():
+            raise HeadError("a header field is not readable")
+        if name == "x-forwarded-for":
+            forwarded_for.append(value)
+        # Fields that may be repeated mean the same as one with a list (RFC 9110, section 5.3).
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    if "websocket" not in _words(fields.get("upgrade", "")) or "upgrade" not in _words(
+        fields.get("connection", "")
+    ):
+        return None
+    if method != "GET" or version != "HTTP/1.1":
+        raise HeadError("a WebSocket is asked for with GET and HTTP/1.1")
+    if fields.get("content-length", "0") != "0" or "transfer-encoding" in fields:
+        raise HeadError("a request for a WebSocket has no body")
+    if fields.get("sec-websocket-version") != "13":
+        raise HeadError("version 13 of WebSocket is spoken here")
+    key = fields.get("sec-websocket-key", "")
+    if not _is_key(key):
+        raise HeadError("Sec-WebSocket-Key is not readable")
+    path, _, query = target.partition("?")
+    return Handshake(
+        path=unquote(path),
+        query=read_query(query),
+        key=key,
+        host=fields.get("host", ""),
+        forwarded_for=forwarded_for,
+        forwarded_proto=fields.get("x-forwarded-proto", ""),
+    )
+
+
+def read_query(text: str) -> dict[str, str]:
+    """Return the first value of each name in a query. Raises HeadError."""
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise HeadError("the query is not readable") from None
+    query: dict[str, str] = {}
+    for name, value in pairs:
+        query.setdefault(name, value)
+    return query
+
+
+def _words(value: str) -> list[str]:
+    return [word.strip() for word in value.lower().split(",")]
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(b64decode(text, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False
