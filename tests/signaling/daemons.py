@@ -1,0 +1,123 @@
+"""Programs that the server works with, as Debian has them: where they are, and one of them for a test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+import shutil
+import subprocess
+
+import pytest
+
+PATIENCE = 30
+"""Seconds until a program that should have started did not."""
+
+_POLICY = Path("/usr/sbin/policy-rc.d")
+"""Asked by Debian's packages whether they may start their services."""
+
+
+def find_program(name: str, package: str) -> Path:
+    """Return a program's path. It is installed with apt if that is possible, and the test fails if it is not."""
+    if (
+        (found := _which(name)) is None
+        and os.geteuid() == 0
+        and shutil.which("apt-get")
+    ):
+        _install(package)
+        found = _which(name)
+    if found is None:
+        pytest.fail(
+            f"{name} is missing. Install it (on Debian: apt install {package}), or run the tests as root.",
+            pytrace=False,
+        )
+    return found
+
+
+def _which(name: str) -> Path | None:
+    found = shutil.which(
+        name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
+    )
+    return Path(found) if found else None
+
+
+def _install(package: str) -> None:
+    """Install a package of which no service is left running, now or after the next boot."""
+    forbids = not _POLICY.exists()
+    if forbids:
+        _POLICY.write_text("#!/bin/sh\nexit 101\n")
+        _POLICY.chmod(0o755)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    wait = ("-o", "DPkg::Lock::Timeout=120")
+    try:
+        for command in (
+            ("update",),
+            ("install", "--yes", "--no-install-recommends", package),
+        ):
+            done = subprocess.run(
+                ["apt-get", *wait, *command],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                pytest.fail(
+                    f"apt-get {' '.join(command)}: {done.stderr}", pytrace=False
+                )
+    finally:
+        if forbids:
+            _POLICY.unlink(missing_ok=True)
+    if shutil.which("systemctl"):
+        subprocess.run(
+            ["systemctl", "disable", package], capture_output=True, check=False
+        )
+
+
+class Redis:
+    """A Redis of a test's own, which keeps nothing. It may go away and come back at the same address."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        """Prepare one that listens at a socket in `folder`."""
+        self._program = program
+        self._socket = folder / "redis.sock"
+        self._process: asyncio.subprocess.Process | None = None
+        self.url = f"unix://{self._socket}"
+
+    async def start(self) -> None:
+        """Start, and wait until it answers."""
+        # fmt: off
+        self._process = await asyncio.create_subprocess_exec(
+            self._program, "--port", "0", "--unixsocket", self._socket, "--save", "", "--appendonly", "no",
+            "--daemonize", "no", "--dir", self._socket.parent,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        # fmt: on
+        async with asyncio.timeout(PATIENCE):
+            while not await self._answers():
+                assert self._process.returncode is None, "redis-server ended"
+                await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        """End at once, as when the machine is gone."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+            self._process = None
+
+    async def _answers(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._socket)
+        except OSError:
+            return False
+        try:
+            writer.write(b"PING\r\n")
+            return await reader.readline() == b"+PONG\r\n"
+        except OSError:
+            return False
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
