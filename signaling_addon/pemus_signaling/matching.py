@@ -1,0 +1,81 @@
+"""Who gets an offer: which peers of a swarm a tracker introduces to the one that announces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import random
+from typing import Final, Protocol
+
+BUSY: Final = 10
+"""Offers after which a peer counts as busier: as many as libtorrent answers from one announce to the next."""
+MOST: Final = 55
+"""Offers after which a peer gets no more until it announces again: as many connections as npm's webtorrent keeps for a
+torrent. So nobody is swamped, however many others offer."""
+_CHOICE: Final = 2
+"""Peers that are looked at, in each group, for each one that is chosen."""
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """A peer, as far as it matters here."""
+
+    left: float
+    """Bytes that it lacks; infinite if that is not known."""
+    load: int
+    """Offers that it was given since it announced."""
+
+
+class Policy(Protocol):
+    """A way to choose."""
+
+    def choose[P: Peer](
+        self, announcer: P, seeds: Sequence[P], leechers: Sequence[P], most: int
+    ) -> Sequence[P]:
+        """Return up to `most` different peers for the offers of one, never itself.
+
+        It is one of `seeds`, which lack nothing, or of `leechers`, which do. Neither must be changed, and how long it
+        takes must not depend on how many there are.
+        """
+
+
+class PreferComplete:
+    """The default: those that have more first, unless they are busy.
+
+    A peer that lacks something is introduced to seeds, and to those that lack least; a seed to peers that lack
+    something, the least busy ones first. In a large swarm, the best of a random few are taken: nearly as good as the best
+    of all, and it does not send everybody to the same ones (M. Mitzenmacher, "The Power of Two Choices in Randomized Load
+    Balancing", 2001).
+    """
+
+    def choose[P: Peer](
+        self, announcer: P, seeds: Sequence[P], leechers: Sequence[P], most: int
+    ) -> Sequence[P]:
+        """Return the best ones."""
+        found = _some(leechers, most)
+        if announcer.left:
+            found += _some(seeds, most)
+        found = [each for each in found if each.load < MOST and each is not announcer]
+        if len(found) > most:
+            found.sort(key=_by_worth if announcer.left else _by_load)
+            del found[most:]
+        return found
+
+
+def _some[P: Peer](peers: Sequence[P], most: int) -> list[P]:
+    """Return all peers if they are few, else some that stand one after another, from anywhere on."""
+    count = _CHOICE * most + 1
+    total = len(peers)
+    if total <= count:
+        return list(peers)
+    start = int(random.random() * total)
+    found = list(peers[start : start + count])
+    return found + list(peers[: count - len(found)])
+
+
+def _by_load(peer: Peer) -> int:
+    return peer.load
+
+
+def _by_worth(peer: Peer) -> tuple[int, float, int]:
+    return peer.load // BUSY, peer.left, peer.load
