@@ -89,21 +89,25 @@ class Origins:
 
         `host` is the request's Host, `local` and `port` are where the connection came in.
         """
+        for origin in self._origins:
+            if origin.partition("://")[2] == host.lower():
+                return origin
+        if self._origins:
+            # A proxy may tell another host than its client did. The client signs what it knows, so that a wrong guess
+            # proves nothing to anybody.
+            return self._origins[0]
         scheme = "https" if secure else "http"
         found = _AUTHORITY.fullmatch(host)
-        name = found[1].lower() if found else ""
-        asked_port = int(found[2]) if found and found[2] else _USUAL_PORT[scheme]
-        if self._origins:
-            own = _origin(scheme, name, asked_port)
-            # A proxy may tell another host than the client did. The client signs what it knows, so that a wrong guess
-            # proves nothing to anybody.
-            return own if own in self._origins else self._origins[0]
-        literal = read_address(name.strip("[]"))
         here = read_address(local)
-        if here is None or asked_port != port:
+        if found is None or here is None:
             return ""
-        if literal == here or (name == "localhost" and here.is_loopback):
-            return _origin(scheme, name, asked_port)
+        name = found[1].lower()
+        if int(found[2] or _USUAL_PORT[scheme]) != port:
+            return ""
+        if read_address(name.strip("[]")) == here or (
+            name == "localhost" and here.is_loopback
+        ):
+            return _origin(scheme, name, port)
         return ""
 
 
