@@ -32,10 +32,10 @@ async def test_nobody_is_listed() -> None:
         running() as server,
         connected(server, "alice"),
         aiohttp.ClientSession() as session,
+        session.get(http(server, "/peerjs/peers")) as answer,
     ):
-        async with session.get(http(server, "/peerjs/peers")) as answer:
-            assert answer.status == 401
-            assert "alice" not in await answer.text()
+        assert answer.status == 401
+        assert "alice" not in await answer.text()
 
 
 @pytest.mark.parametrize("kind", ["OFFER", "ANSWER", "CANDIDATE", "LEAVE"])
@@ -112,14 +112,17 @@ async def test_who_waits_in_vain_is_told_once() -> None:
 
 
 async def test_more_messages_than_may_wait_expire_at_once() -> None:
-    async with running(expire_timeout=60.0, queued_messages=3) as server:
-        async with connected(server, "alice") as alice, connected(server, "bob") as bob:
-            for number in range(5):
-                await alice.say("CANDIDATE", dst="nobody", payload=number)
-            await alice.says_nothing_before(alice, "alice")
-            await bob.say("OFFER", dst="nobody")
-            assert await bob.hear() == {"type": "EXPIRE", "src": "nobody", "dst": "bob"}
-            assert server.peers.waiting == 3
+    async with (
+        running(expire_timeout=60.0, queued_messages=3) as server,
+        connected(server, "alice") as alice,
+        connected(server, "bob") as bob,
+    ):
+        for number in range(5):
+            await alice.say("CANDIDATE", dst="nobody", payload=number)
+        await alice.says_nothing_before(alice, "alice")
+        await bob.say("OFFER", dst="nobody")
+        assert await bob.hear() == {"type": "EXPIRE", "src": "nobody", "dst": "bob"}
+        assert server.peers.waiting == 3
 
 
 async def test_one_sender_cannot_fill_what_there_is_for_all() -> None:
@@ -171,13 +174,15 @@ async def test_another_key_can_be_set() -> None:
 
 async def test_an_id_is_taken_while_somebody_has_it() -> None:
     async with running() as server:
-        async with connected(server, "alice", "one"):
-            async with connecting(server, "alice", "another") as thief:
-                assert await thief.hear() == {
-                    "type": "ID-TAKEN",
-                    "payload": {"msg": "ID is taken"},
-                }
-                assert await thief.end() == Close.POLICY
+        async with (
+            connected(server, "alice", "one"),
+            connecting(server, "alice", "another") as thief,
+        ):
+            assert await thief.hear() == {
+                "type": "ID-TAKEN",
+                "payload": {"msg": "ID is taken"},
+            }
+            assert await thief.end() == Close.POLICY
         async with asyncio.timeout(PATIENCE):
             while server.peers.clients:
                 await asyncio.sleep(0)
@@ -186,15 +191,16 @@ async def test_an_id_is_taken_while_somebody_has_it() -> None:
 
 
 async def test_a_client_that_comes_back_with_its_token_is_let_in_at_once() -> None:
-    async with running() as server, connected(server, "bob") as bob:
-        async with (
-            connected(server, "alice", "mine") as dead,
-            connected(server, "alice", "mine") as alive,
-        ):
-            assert await dead.end() == Close.SUPERSEDED
-            assert dead.reason == "superseded"
-            await bob.say("OFFER", dst="alice", payload=1)
-            assert (await alive.hear())["payload"] == 1
+    async with (
+        running() as server,
+        connected(server, "bob") as bob,
+        connected(server, "alice", "mine") as dead,
+        connected(server, "alice", "mine") as alive,
+    ):
+        assert await dead.end() == Close.SUPERSEDED
+        assert dead.reason == "superseded"
+        await bob.say("OFFER", dst="alice", payload=1)
+        assert (await alive.hear())["payload"] == 1
 
 
 async def test_who_leaves_has_its_id_no_longer() -> None:
@@ -221,14 +227,17 @@ async def test_who_says_nothing_is_hung_up_on() -> None:
 
 
 async def test_there_is_a_most_of_clients() -> None:
-    async with running(concurrent_limit=2) as server:
-        async with connected(server, "alice"), connected(server, "bob"):
-            async with connecting(server, "carol") as carol:
-                assert await carol.hear() == {
-                    "type": "ERROR",
-                    "payload": {"msg": "Server has reached its concurrent user limit"},
-                }
-                assert await carol.end() == Close.TRY_LATER
+    async with (
+        running(concurrent_limit=2) as server,
+        connected(server, "alice"),
+        connected(server, "bob"),
+        connecting(server, "carol") as carol,
+    ):
+        assert await carol.hear() == {
+            "type": "ERROR",
+            "payload": {"msg": "Server has reached its concurrent user limit"},
+        }
+        assert await carol.end() == Close.TRY_LATER
 
 
 @pytest.mark.parametrize(
