@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
+from aiohttp import web
+
+from . import __version__
+from .addresses import Networks
 from .cluster import Alone, Cluster
 from .front import Front
+from .limits import Rates
+from .metrics import Metrics
 from .peers import Peers
+from .room_store import MemoryStore
+from .rooms import Rooms
 from .sessions import Sessions
 from .settings import Settings
+from .swarms import Limits
+from .tokens import Revocations
+from .tracker import Tracker
+
+ROOMS_FILE = "rooms.db"
+"""In the folder for data."""
 
 
 class Server:
@@ -18,6 +34,7 @@ class Server:
         self.cluster: Cluster = cluster or Alone()
         self.front = Front(settings)
         self.sessions = Sessions(settings.secret.encode() if settings.secret else None)
+        self.revocations = Revocations(self.cluster)
         self.peers = Peers(
             self.cluster,
             self.sessions,
@@ -28,8 +45,30 @@ class Server:
             queued_messages=settings.queued_messages,
             queued_bytes=settings.queued_bytes,
         )
-        self.front.route(f"{settings.path}peerjs", self.peers.accept)
-        self.front.app.add_routes(self.peers.routes(settings.path))
+        self.tracker = Tracker(
+            self.cluster,
+            self.revocations,
+            open_mode=settings.open_tracker,
+            limits=Limits(
+                offers_per_announce=settings.offers_per_announce,
+                interval=settings.announce_interval,
+            ),
+        )
+        self.rooms = Rooms(
+            MemoryStore(
+                settings.data / ROOMS_FILE if settings.data is not None else None
+            ),
+            self.sessions,
+            self.revocations,
+            rooms_per_home=settings.rooms_per_home,
+            lookups=per_minute(settings.lookups_per_minute),
+            visits=per_minute(settings.visits_per_minute),
+            changes=per_minute(settings.changes_per_minute),
+        )
+        self.metrics = Metrics(Networks(settings.metrics))
+        self._is_ready = False
+        self._add_routes()
+        self._add_metrics()
 
     @property
     def port(self) -> int:
@@ -39,11 +78,102 @@ class Server:
     async def start(self) -> None:
         """Listen. Raises OSError."""
         await self.cluster.start()
+        await self.rooms.start()
         await self.peers.start()
         await self.front.start()
+        self._is_ready = True
 
     async def stop(self) -> None:
         """Tell all clients when to come back, and end."""
+        self._is_ready = False
         await self.front.stop(self.settings.retry_after)
         await self.peers.close()
+        self.tracker.close()
+        await self.rooms.close()
         await self.cluster.close()
+
+    def _add_routes(self) -> None:
+        path = self.settings.path
+        self.front.route(f"{path}peerjs", self.peers.accept)
+        self.front.route(f"{path}announce", self.tracker.accept)
+        self.front.app.add_routes(
+            [
+                web.get(path, self._get_description),
+                *self.metrics.routes(),
+                *self.rooms.routes(path),
+                # The last: its paths begin with anything.
+                *self.peers.routes(path),
+            ]
+        )
+
+    def _add_metrics(self) -> None:
+        metrics, sockets = self.metrics, self.front.sockets
+        metrics.is_ready = lambda: self._is_ready
+        metrics.gauge("sockets", "WebSockets that are open.", lambda: len(sockets.open))
+        metrics.gauge(
+            "requests",
+            "Connections that are no WebSockets, or not yet.",
+            lambda: len(self.front.requests),
+        )
+        metrics.gauge(
+            "peers",
+            "Clients of PeerServer's protocol.",
+            lambda: len(self.peers.clients),
+        )
+        metrics.gauge(
+            "peer_messages_waiting",
+            "Messages that wait for a receiver.",
+            lambda: self.peers.waiting,
+        )
+        metrics.gauge(
+            "tracker_sockets", "Clients of the tracker.", lambda: self.tracker.sockets
+        )
+        metrics.gauge(
+            "revocations",
+            "Revoked rooms and tokens that are remembered.",
+            lambda: len(self.revocations),
+        )
+        metrics.counter(
+            "messages", "Messages that were received.", lambda: sockets.messages
+        )
+        metrics.counter(
+            "connections_refused",
+            "Connections beyond what one address may have.",
+            lambda: self.front.refused,
+        )
+        metrics.counters(
+            "sockets_cut",
+            "Sockets that were closed for what their clients did.",
+            "why",
+            lambda: {
+                "too_fast": sockets.too_fast,
+                "too_slow": sockets.too_slow,
+                "unreadable": sockets.failed,
+            },
+        )
+        metrics.counters(
+            "peer_events",
+            "What happened to clients and their messages.",
+            "event",
+            lambda: asdict(self.peers.counts),
+        )
+
+    async def _get_description(self, request: web.Request) -> web.Response:
+        """Say what this server can do."""
+        return web.json_response(
+            {
+                "name": "PeMuS signalling server",
+                "version": __version__,
+                "features": self.features,
+            }
+        )
+
+    @property
+    def features(self) -> list[str]:
+        """What it has beyond PeerServer's protocol."""
+        return ["identity", "tracker", "rooms"]
+
+
+def per_minute(number: float) -> Rates:
+    """Allow so many a minute, in the long run and at once."""
+    return Rates(number / 60, number)

@@ -108,9 +108,13 @@ class Settings:
         "take announces without a token as well; their swarms are apart from all others",
     )
     offers_per_announce: int = _set(20, "of one announce that are passed on", 1, 200)
-    announce_interval: float = _set(120.0, "between two announces of a peer", 5, 3600)
+    announce_interval: int = _set(120, "between two announces of a peer", 5, 3600)
     rooms_per_home: int = _set(100, "that are open at a time", 1, 100_000)
-    room_lookups_per_minute: float = _set(60.0, "of one address", 1, 1_000_000)
+    lookups_per_minute: float = _set(
+        120.0, "of rooms and TURN credentials, by one address", 1, 1_000_000
+    )
+    visits_per_minute: float = _set(600.0, "to one room, by all together", 1, 1_000_000)
+    changes_per_minute: float = _set(60.0, "of a home's rooms", 1, 1_000_000)
 
     turn: bool = _set(False, "run coturn, and hand out credentials for it")
     turn_host: str | None = _set(

@@ -1,0 +1,72 @@
+"""The command line: `python -m pemus_signaling`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import sys
+
+import uvloop
+
+from .log import handle_exception, set_up
+from .server import Server
+from .settings import Settings, SettingsError, read_settings
+
+_LOGGER = logging.getLogger(__package__)
+
+
+async def run(settings: Settings) -> None:
+    """Serve until somebody says to stop. Raises OSError if that cannot begin."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(handle_exception)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    server = Server(settings)
+    loop.add_signal_handler(signal.SIGHUP, _read_certificate, server)
+    try:
+        await server.start()
+        _LOGGER.info("Listening on port %d", server.port)
+        await stopped.wait()
+        _LOGGER.info("Stopping")
+    finally:
+        await server.stop()
+
+
+def main() -> None:
+    """Run the server."""
+    try:
+        settings = read_settings(sys.argv[1:], os.environ)
+    except SettingsError as error:
+        sys.exit(f"pemus_signaling: {error}")
+    set_up(settings.log_level)
+    _open_many_files()
+    try:
+        uvloop.run(run(settings))
+    except OSError as error:
+        sys.exit(f"pemus_signaling: {error.strerror or error}")
+
+
+def _read_certificate(server: Server) -> None:
+    try:
+        server.front.load_certificate()
+    except OSError as error:
+        # The former one goes on.
+        _LOGGER.error("The certificate could not be read: %s", error.strerror)
+    else:
+        _LOGGER.info("The certificate was read again")
+
+
+def _open_many_files() -> None:
+    """Let there be as many sockets as the system allows; usually it has to be asked."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The log: a line of JSON for each event, without anybody's address and without anything that was said.
+
+What this program logs holds neither. What a library logs may, so of that only the fixed part of the message is kept. Of an
+exception its type is told and where it came from, but not its text.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from datetime import UTC, datetime
+import logging
+from pathlib import Path
+import sys
+from traceback import extract_tb
+from typing import Any, Final, TextIO
+
+import orjson
+
+from . import __name__ as PACKAGE
+
+FRAMES: Final = 8
+"""Of a traceback, the innermost."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes records as JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line."""
+        own = record.name == PACKAGE or record.name.startswith(f"{PACKAGE}.")
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(
+                timespec="milliseconds"
+            ),
+            "level": record.levelname.lower(),
+            "logger": record.name.removeprefix(f"{PACKAGE}."),
+            "message": record.getMessage() if own else str(record.msg),
+        }
+        if record.exc_info is not None and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            line["error"] = type(error).__name__
+            line["from"] = [
+                f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+                for frame in extract_tb(error.__traceback__)[-FRAMES:]
+            ]
+        return orjson.dumps(line).decode()
+
+
+def set_up(level: str, stream: TextIO = sys.stderr) -> None:
+    """Log from this level on: "debug", "info", "warning" or "error"."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger(PACKAGE).setLevel(level.upper())
+
+
+def handle_exception(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody caught. The loop's own way would describe the connection that it happened on."""
+    error = context.get("exception")
+    _LOGGER.error(
+        "Something failed that nobody waited for",
+        exc_info=error if isinstance(error, BaseException) else None,
+    )
