@@ -13,7 +13,7 @@ from dataclasses import replace
 from http import HTTPStatus
 import re
 import time
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -28,6 +28,7 @@ from .answers import (
     read_object,
     unauthorized,
 )
+from .limits import Rates
 from .room_store import (
     REMEMBERED,
     Created,
@@ -63,13 +64,6 @@ _TOKEN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ATTEMPTS: Final = 5
 
 
-class Limit(Protocol):
-    """How often something may be done."""
-
-    def allow(self, key: str) -> float:
-        """Return 0, or the seconds after which to try again."""
-
-
 class Rooms:
     """Answers what homes and guests ask about rooms."""
 
@@ -79,17 +73,15 @@ class Rooms:
         sessions: Sessions,
         revocations: Revocations,
         *,
-        address: Callable[[web.Request], str],
         rooms_per_home: int,
-        lookups: Limit,
-        visits: Limit,
-        changes: Limit,
+        lookups: Rates,
+        visits: Rates,
+        changes: Rates,
     ) -> None:
         """Have the limits `lookups` for each address, `visits` for each room and `changes` for each home."""
         self._store = store
         self._sessions = sessions
         self._revocations = revocations
-        self._address = address
         self._rooms_per_home = rooms_per_home
         self._lookups = lookups
         self._visits = visits
@@ -234,7 +226,7 @@ class Rooms:
 
     def _home(self, request: web.Request) -> Session:
         """Return the home that a request is of. Raises Failure."""
-        self._limit(self._lookups, household(self._address(request)))
+        self._limit(self._lookups, household(request.remote or ""))
         session = self._sessions.read(bearer(request))
         if session is None:
             raise unauthorized()
@@ -242,7 +234,7 @@ class Rooms:
 
     async def _visited(self, request: web.Request) -> Room:
         """Return the room that a guest asks about. Raises Failure."""
-        self._limit(self._lookups, household(self._address(request)))
+        self._limit(self._lookups, household(request.remote or ""))
         room = await self._find(request)
         self._limit(self._visits, room.slug)
         if room.is_gone(time.time()):
@@ -291,7 +283,7 @@ class Rooms:
                 FULL_RETRY,
             ) from None
 
-    def _limit(self, limit: Limit, key: str) -> None:
+    def _limit(self, limit: Rates, key: str) -> None:
         wait = limit.allow(key)
         if wait > 0:
             raise rate_limited(wait)

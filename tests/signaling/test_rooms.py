@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings, strategies as st
 import orjson
 from pemus_signaling import answers
+from pemus_signaling.answers import Handler
 from pemus_signaling.cluster import Alone
 from pemus_signaling.identity import pemus_id
 from pemus_signaling.limits import Rates
@@ -68,7 +69,6 @@ class Server:
             self.store,
             self.sessions,
             self.revocations,
-            address=lambda _request: self.address,
             **{"rooms_per_home": 10, **plenty, **limits},
         )
         self.client: TestClient[web.Request, web.Application]
@@ -102,7 +102,13 @@ async def serving(
 ) -> AsyncIterator[Server]:
     server = Server(store, **limits)
     await server.rooms.start()
-    app = web.Application()
+
+    @web.middleware
+    async def known(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Do what the front does."""
+        return await handler(request.clone(remote=server.address))
+
+    app = web.Application(middlewares=[known])
     app.add_routes(server.rooms.routes("/"))
     async with TestClient(TestServer(app)) as client:
         server.client = client
