@@ -18,6 +18,7 @@ _AUTHORITY: Final = re.compile(
     r"(\[[0-9a-f:.]+\]|[a-z0-9._~-]+)(?::([0-9]{1,5}))?", re.IGNORECASE
 )
 _USUAL_PORT: Final = {"http": 80, "https": 443}
+_MAPPED: Final = "::ffff:"
 _IPV6_PREFIX: Final = 64
 
 
@@ -67,6 +68,12 @@ def read_address(text: str) -> IPv4Address | IPv6Address | None:
     return address
 
 
+def plain_address(text: str) -> str:
+    """Return an address as the system tells it: without what interface it is on, and an IPv4 one as itself."""
+    text = text.partition("%")[0]
+    return text[len(_MAPPED) :] if text.startswith(_MAPPED) and "." in text else text
+
+
 def household(address: str) -> str:
     """Return what limits count as one client: an IPv4 address, or the IPv6 network that one customer is given."""
     if ":" not in address:
@@ -97,6 +104,9 @@ class Origins:
             # proves nothing to anybody.
             return self._origins[0]
         scheme = "https" if secure else "http"
+        if host == f"{local}:{port}":
+            # What most who come this way say.
+            return _origin(scheme, local, port)
         found = _AUTHORITY.fullmatch(host)
         here = read_address(local)
         if found is None or here is None:

@@ -12,27 +12,31 @@ import logging
 import random
 import socket
 import ssl
+import time
 from typing import Any, Final, cast
 
 from aiohttp import hdrs, web
-from picows import WSAutoPingStrategy
+from picows import WSAutoPingStrategy, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
-from .addresses import Networks, Origins, household, read_address
+from .addresses import Networks, Origins, household, plain_address
 from .heads import END, Handshake, HeadError, read_handshake, wants_websocket
 from .settings import Settings
 from .sockets import Close, Listener, Refusal, Upgrade
-from .websocket import Sockets, WebSocket
+from .websocket import Sockets, WebSocket, Wire
 
 type Accept = Callable[[Upgrade], Listener | Refusal]
 """Decides about a client that wants a WebSocket."""
 
 HEAD_SIZE: Final = 8 * 1024
 """Bytes of the head of a request at most."""
+READ_SIZE: Final = 16 * 1024
 HEAD_PATIENCE: Final = 10.0
 """Seconds that a client has to send it."""
 HTTP_PATIENCE: Final = 60.0
 """Seconds that a request over HTTP may take, with its answer."""
+SWEEP: Final = 1.0
+"""Seconds between two looks for those that take longer."""
 HTTP_BODY: Final = 64 * 1024
 STOP_PATIENCE: Final = 5.0
 """Seconds that sockets have to end when the server stops."""
@@ -72,12 +76,15 @@ class Front:
         )
         self.requests: set[_Connection] = set()
         """Connections that are no WebSockets, or not yet."""
+        self.clock: Callable[[], float] = time.monotonic
+        self._sweeper: asyncio.TimerHandle | None = None
         self.refused = 0
         """Connections that were hung up on because their address had enough of them, since the start."""
         self.app = web.Application(middlewares=[self._tend], client_max_size=HTTP_BODY)
         self.app.on_response_prepare.append(_prepare)
         self.handler: web.Server | None = None
         """aiohttp's side, once started."""
+        self.buffer = memoryview(bytearray(READ_SIZE))
         self.port = 0
         """Where it listens, once it does."""
 
@@ -103,6 +110,8 @@ class Front:
         await self._runner.setup()
         self.handler = self._runner.server
         loop = asyncio.get_running_loop()
+        self.clock = loop.time
+        self._sweep()
         handshake = None if self._tls is None else HEAD_PATIENCE
         for sock in await _listening(
             self._settings.host, self._settings.port, shared=shared
@@ -123,6 +132,8 @@ class Front:
 
         `retry_after` is in seconds, for the average client: were it the same for all, they would come at once.
         """
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         for server in self._servers:
             server.close()
         for open_socket in list(self.sockets.open):
@@ -161,15 +172,22 @@ class Front:
             )
             if not connection.has_place:
                 return Refusal(429, "Too many connections", retry_after=60)
-        local, port = connection.local
+        local = connection.local()
         return accept(
             Upgrade(
                 path=handshake.path,
                 query=handshake.query,
                 address=connection.address,
-                origin=self.origins.seen_by(handshake.host, local, port, secure=secure),
+                origin=self.origins.seen_by(handshake.host, *local, secure=secure),
             )
         )
+
+    def _sweep(self) -> None:
+        """Hang up on who takes too long. One timer for all: most connections need none for more than a moment."""
+        now = self.clock()
+        for connection in [late for late in self.requests if late.deadline < now]:
+            connection.hang_up()
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
     @web.middleware
     async def _tend(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -204,43 +222,38 @@ _PREFLIGHT: Final = {
 }
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """A connection until it is known what it is to be, and what aiohttp makes of it if it is no WebSocket."""
 
     __slots__ = (
         "_front",
         "_handler",
         "_head",
-        "_timer",
         "_transport",
         "address",
+        "deadline",
         "has_place",
-        "local",
         "peer",
     )
 
     def __init__(self, front: Front) -> None:
         self._front = front
-        self._head = bytearray()
+        self._head = b""
         self._handler: web.RequestHandler | None = None
         self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self.deadline = front.clock() + HEAD_PATIENCE
+        """When it is hung up on, by the loop's clock."""
         self.peer = self.address = ""
-        self.local = ("", 0)
         self.has_place = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        peer, local = (
-            transport.get_extra_info("peername"),
-            transport.get_extra_info("sockname"),
-        )
-        if not peer or not local:
+        peer = transport.get_extra_info("peername")
+        if not peer:
             # It is gone already.
             transport.close()
             return
-        self.peer = self.address = str(read_address(peer[0]))
-        self.local = (local[0], local[1])
+        self.peer = self.address = plain_address(peer[0])
         self._front.requests.add(self)
         # A proxy speaks for many.
         if self.peer not in self._front.proxies:
@@ -249,27 +262,38 @@ class _Connection(asyncio.Protocol):
                 self._front.refused += 1
                 self.hang_up()
                 return
-        self._timer = asyncio.get_running_loop().call_later(HEAD_PATIENCE, self.hang_up)
+
+    def local(self) -> tuple[str, int]:
+        """Return the address and the port that it came in at."""
+        local = (
+            None
+            if self._transport is None
+            else self._transport.get_extra_info("sockname")
+        )
+        return (plain_address(local[0]), int(local[1])) if local else ("", 0)
 
     def become(self, address: str) -> None:
         """Be a client's of this address, and take a place of its own."""
         self.address = address
         self.has_place = self._front.sockets.places.take(household(address))
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        # One for all: what is read into it is taken before anything else is read.
+        return self._front.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._front.buffer[:nbytes])
         if self._handler is not None:
             self._handler.data_received(data)
             return
         if self._transport is None or self._transport.is_closing():
             return
-        self._head += data
-        end = self._head.find(END)
-        if end > HEAD_SIZE or (end < 0 and len(self._head) > HEAD_SIZE):
+        head = self._head = self._head + data
+        end = head.find(END)
+        if end > HEAD_SIZE or (end < 0 and len(head) > HEAD_SIZE):
             self._answer(Refusal(431, "Request Header Fields Too Large"))
         elif end >= 0:
-            self._head_received(
-                bytes(self._head[:end]), bytes(self._head[end + len(END) :])
-            )
+            self._head_received(head[:end], head[end + len(END) :])
 
     def eof_received(self) -> None:
         if self._handler is not None:
@@ -317,10 +341,8 @@ class _Connection(asyncio.Protocol):
     def _serve(self) -> None:
         """Let aiohttp answer."""
         assert self._transport is not None and self._front.handler is not None
-        head, self._head = bytes(self._head), bytearray()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(HTTP_PATIENCE, self.hang_up)
+        head, self._head = self._head, b""
+        self.deadline = self._front.clock() + HTTP_PATIENCE
         self._handler = self._front.handler()
         self._handler.connection_made(self._transport)
         self._handler.data_received(head)
@@ -330,22 +352,21 @@ class _Connection(asyncio.Protocol):
         assert self._transport is not None
         sockets = self._front.sockets
         opened = WebSocket(listener, household(self.address), sockets)
+        answered = WSUpgradeResponseWithListener(cast(Any, _Switching()), opened)
         protocol = WSProtocol(
-            None, None, False, lambda _: opened, _QUIET, True, None,  # client's side, time-out of the handshake
+            None, None, False, lambda _: answered, _QUIET, True, None,  # client's side, time-out of the handshake
             False, 0, 0, WSAutoPingStrategy.PING_WHEN_IDLE, False,  # pings and pongs of its own accord
             sockets.message_size, None, 0,
         )  # fmt: skip
         self._forget()
         transport, self._transport = self._transport, None
-        # uvloop asks what kind of protocol it reads for when it begins to.
-        transport.pause_reading()
         transport.set_protocol(protocol)
-        protocol.connection_made(transport)
         # The place is the socket's from here on.
         self.has_place = False
-        _feed(protocol, b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-              b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n" % key.encode() + rest)  # fmt: skip
-        transport.resume_reading()
+        wire = Wire(transport)
+        protocol.connection_made(wire)
+        wire.hold_answer()
+        _feed(protocol, _UPGRADE % key.encode() + rest)
 
     def _answer(self, refusal: Refusal) -> None:
         assert self._transport is not None
@@ -364,10 +385,34 @@ class _Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         self._front.requests.discard(self)
-        self._head = bytearray()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._head = b""
+
+
+_UPGRADE: Final = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+)
+"""What picows needs to see of a request. It understands less of what stands in one than browsers send."""
+
+
+class _Switching:
+    """The answer to a handshake, as far as picows looks at it."""
+
+    __slots__ = ("headers",)
+
+    status = HTTPStatus.SWITCHING_PROTOCOLS
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+
+    def to_bytes(self) -> bytearray:
+        return bytearray(_SWITCHING % self.headers["Sec-WebSocket-Accept"].encode())
+
+
+_SWITCHING: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n\r\n"
+)
 
 
 def _feed(protocol: Any, data: bytes) -> None:

@@ -6,18 +6,31 @@ from base64 import b64decode
 import binascii
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote, unquote_plus
 
 END: Final = b"\r\n\r\n"
 MAX_FIELDS: Final = 100
 """Names and values in a head, or in a query."""
+
+_FIELDS: Final = frozenset(
+    (
+        "connection",
+        "content-length",
+        "host",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "transfer-encoding",
+        "upgrade",
+        "x-forwarded-proto",
+    )
+)
 
 
 class HeadError(ValueError):
     """A head is not what RFC 9112 and RFC 6455 ask for. The message goes to the client."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handshake:
     """A request for a WebSocket (RFC 6455, section 4.2.1)."""
 
@@ -48,14 +61,14 @@ def read_handshake(head: bytes) -> Handshake | None:
     fields: dict[str, str] = {}
     forwarded_for = []
     for line in lines:
-        name, colon, value = line.partition(":")
-        name, value = name.lower(), value.strip(" \t")
-        if not colon or not name or name != name.strip():
-            raise HeadError("a header field is not readable")
-        if name == "x-forwarded-for":
+        name, _, value = line.partition(":")
+        name = name.lower()
+        if name in _FIELDS:
+            value = value.strip(" \t")
+            # Fields that may be repeated mean the same as one with a list (RFC 9110, section 5.3).
+            fields[name] = f"{fields[name]}, {value}" if name in fields else value
+        elif name == "x-forwarded-for":
             forwarded_for.append(value)
-        # Fields that may be repeated mean the same as one with a list (RFC 9110, section 5.3).
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
     if "websocket" not in _words(fields.get("upgrade", "")) or "upgrade" not in _words(
         fields.get("connection", "")
     ):
@@ -82,14 +95,19 @@ def read_handshake(head: bytes) -> Handshake | None:
 
 def read_query(text: str) -> dict[str, str]:
     """Return the first value of each name in a query. Raises HeadError."""
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError:
-        raise HeadError("the query is not readable") from None
     query: dict[str, str] = {}
-    for name, value in pairs:
-        query.setdefault(name, value)
+    if text:
+        pairs = text.split("&", MAX_FIELDS)
+        if len(pairs) > MAX_FIELDS:
+            raise HeadError("the query has too many parts")
+        for pair in pairs:
+            name, _, value = pair.partition("=")
+            query.setdefault(_unquote(name), _unquote(value))
     return query
+
+
+def _unquote(text: str) -> str:
+    return unquote_plus(text) if "%" in text or "+" in text else text
 
 
 def _words(value: str) -> list[str]:

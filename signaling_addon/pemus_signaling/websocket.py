@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 import logging
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from multidict import CIMultiDict
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
@@ -58,6 +59,106 @@ class Sockets:
         """Sockets that were closed because a message could not be read."""
 
 
+class Wire:
+    """What picows gets for a transport, and for the transport's socket.
+
+    It likes to know and to log much about a socket when it gets one, for which uvloop makes more than ten system calls.
+    And it would send the answer to the handshake alone, when a first message is about to follow.
+    """
+
+    __slots__ = ("_answer", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        """Be between picows and the loop's transport."""
+        self._transport = transport
+        self._answer: bytes | None = None
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """How to write. picows asks for it once to keep it, and once to answer the handshake."""
+        return self._transport.write if self._answer is None else self._hold
+
+    @property
+    def get_write_buffer_size(self) -> Callable[[], int]:
+        """How to learn how many bytes wait."""
+        return self._transport.get_write_buffer_size
+
+    def writelines(self, data: Iterable[bytes]) -> None:
+        """Write several pieces."""
+        self._transport.writelines(data)
+
+    def close(self) -> None:
+        """Hang up, when everything is sent."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        self._transport.abort()
+
+    def get_extra_info(self, name: str) -> Any:
+        """Return what picows needs to know."""
+        if name == "socket":
+            return self
+        return self._transport.get_extra_info(name) if name == "ssl_object" else None
+
+    def fileno(self) -> int:
+        """Return the socket's number."""
+        return int(self._transport.get_extra_info("socket").fileno())
+
+    def setsockopt(self, *option: int) -> None:
+        """Do nothing: the loop has set TCP_NODELAY already."""
+
+    def getsockopt(self, *option: int) -> int:
+        """Return anything: it is for a log that nobody writes."""
+        return 0
+
+    def hold_answer(self) -> None:
+        """Do not send what is written next, but with `answer`."""
+        self._answer = b""
+
+    def answer(self, more: bytes) -> None:
+        """Send what was held, and more."""
+        held, self._answer = self._answer or b"", None
+        self._transport.write(held + more)
+
+    def limit_buffer(self, size: int) -> None:
+        """Have the protocol told when more bytes wait."""
+        self._transport.set_write_buffer_limits(high=size)
+
+    def _hold(self, data: bytes) -> None:
+        self._answer = bytes(data)
+
+
+class _First:
+    """Takes what is sent while a socket opens, in the place of picows' transport."""
+
+    __slots__ = ("farewell", "frames")
+
+    def __init__(self) -> None:
+        self.frames = b""
+        self.farewell: tuple[WSCloseCode, bytes] | None = None
+
+    def send(self, kind: WSMsgType, message: bytes) -> None:
+        size = len(message)
+        length = (
+            bytes((size,))
+            if size < 126
+            else b"\x7e" + size.to_bytes(2)
+            if size < 65536
+            else b"\x7f" + size.to_bytes(8)
+        )
+        self.frames += bytes((0x80 | kind.value,)) + length + message
+
+    def send_pong(self, message: bytes) -> None:
+        self.send(WSMsgType.PONG, message)
+
+    def send_close(self, code: WSCloseCode, reason: bytes) -> None:
+        self.farewell = code, reason
+
+    def disconnect(self, graceful: bool = True) -> None:
+        pass
+
+
 class WebSocket(WSListener):
     """A socket to those who speak over it, and what picows tells of its connection."""
 
@@ -80,7 +181,7 @@ class WebSocket(WSListener):
         self._household = household
         self._sockets = sockets
         self._loop = asyncio.get_running_loop()
-        self._transport: WSTransport | None = None
+        self._transport: WSTransport | _First | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._fragments: bytearray | None = None
         self._credit = sockets.burst
@@ -98,15 +199,18 @@ class WebSocket(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Begin."""
-        self._transport = transport
-        # picows keeps the request and its answer for those who like to look at them.
-        transport.request.headers = transport.response.headers = _NO_HEADERS
-        transport.underlying_transport.set_write_buffer_limits(
-            high=self._sockets.send_buffer
-        )
+        # picows keeps the request for those who like to look at it.
+        transport.request.headers = _NO_HEADERS
+        wire = cast(Wire, transport.underlying_transport)
+        wire.limit_buffer(self._sockets.send_buffer)
         self._sockets.open.add(self)
+        self._transport = first = _First()
         if self._listener is not None:
             self._listener.opened(self)
+        self._transport = transport
+        wire.answer(first.frames)
+        if first.farewell is not None:
+            transport.send_close(*first.farewell)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Hand a message to the listener."""
