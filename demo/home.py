@@ -143,6 +143,8 @@ class Home:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # Not where the sources are: their custom_components would be taken for its own.
+                cwd=self.folder,
                 env=os.environ | self._environ,
                 # A Ctrl-C in the terminal is for this process, which then stops Home Assistant.
                 start_new_session=True,

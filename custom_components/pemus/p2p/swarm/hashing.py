@@ -46,6 +46,8 @@ _LARGE: Final = 8 * 1024 * 1024
 """Bytes from which on a second thread pays."""
 _STOP_TIMEOUT: Final = 1.0
 _SAMPLES: Final = 32
+# Seconds between two pieces.
+_BREATH: Final = 0.0001
 _NICE: Final = 10
 # ioprio_set(2): "best effort", its lowest level.
 _IO_LOWEST: Final = (2 << 13) | 7
@@ -477,6 +479,9 @@ class Hasher:
             self._turns.finished(job, index, length, digest)
             if job.passing and not job.urgent:
                 os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
+            if not urgent:
+                # A thread of low priority that never sleeps can still hold up one that wakes, for tens of milliseconds.
+                time.sleep(_BREATH)
         _check(job.file, descriptor)
 
 
