@@ -144,7 +144,9 @@ def test_everything_in_the_image_is_pinned(config: dict[str, Any]) -> None:
     )
     assert "--require-hashes" in dockerfile
     assert "--only-binary :all:" in dockerfile
-    assert re.findall(r"^HEALTHCHECK .*pemus_signaling\.health", dockerfile, re.MULTILINE)
+    assert re.findall(
+        r"^HEALTHCHECK .*pemus_signaling\.health", dockerfile, re.MULTILINE
+    )
     workflow = (ROOT / ".github" / "workflows" / "app.yml").read_text()
     uses = re.findall(r"uses: (\S+)", workflow)
     assert uses

@@ -266,7 +266,7 @@ class Rooms:
                 return new
         raise Failure(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "rate_limited",
+            "unavailable",
             "The room changes too often.",
             1,
         )

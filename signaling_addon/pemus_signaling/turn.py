@@ -116,7 +116,7 @@ class Turn:
         if self._coturn is not None and not self._coturn.is_ready:
             raise Failure(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                "not_found",
+                "unavailable",
                 "TURN does not run at present.",
                 RETRY_AFTER,
             )

@@ -9,9 +9,10 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+import pytest
+
 from pemus_signaling import discovery
 from pemus_signaling.discovery import announce, whereabouts
-import pytest
 
 CONFIG = whereabouts(9000, "/", ("https://signal.example",), secure=True)
 

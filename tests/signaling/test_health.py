@@ -6,10 +6,10 @@ import asyncio
 import os
 import sys
 
-from pemus_signaling.health import is_well
-from pemus_signaling.settings import Settings
 import pytest
 
+from pemus_signaling.health import is_well
+from pemus_signaling.settings import Settings
 from tests.signaling.server import ADDRESS, running
 
 

@@ -15,6 +15,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings, strategies as st
 import orjson
+import pytest
+
 from pemus_signaling import answers
 from pemus_signaling.answers import Handler
 from pemus_signaling.cluster import Alone
@@ -34,7 +36,6 @@ from pemus_signaling.rooms import LONGEST, MAX_REVOKED, Rooms
 from pemus_signaling.sessions import Sessions
 from pemus_signaling.slugs import new_slug, read_slug
 from pemus_signaling.tokens import MAX_PER_KEY, Revocations, RoomToken
-import pytest
 
 HOUR = 3600
 

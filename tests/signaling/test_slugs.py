@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from hypothesis import example, given, strategies as st
+import pytest
+
 from pemus_signaling.slugs import (
     BITS,
     CONSONANTS,
@@ -11,7 +13,6 @@ from pemus_signaling.slugs import (
     read_slug,
     write_slug,
 )
-import pytest
 
 numbers = st.integers(0, 2**BITS - 1)
 

@@ -19,6 +19,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+import pytest
+
 from pemus_signaling import coturn as module
 from pemus_signaling.cluster import Alone
 from pemus_signaling.coturn import Coturn, CoturnSettings, denied_networks
@@ -28,8 +30,6 @@ from pemus_signaling.limits import Rates
 from pemus_signaling.sessions import Sessions
 from pemus_signaling.tokens import Revocations, RoomToken, sign
 from pemus_signaling.turn import LIFE, Turn
-import pytest
-
 from tests.signaling.turn_client import (
     TCP,
     TurnClient,
@@ -226,6 +226,20 @@ async def test_networks_of_this_machine_are_refused_though_they_are_public(
         async with allocated(port, 6) as client:
             assert await refusal(client.permit("2a00:1450:1:2:ffff::")) == 403
             assert await refusal(client.permit("2a00:1450:1:3::")) == 0
+
+
+async def test_the_public_address_of_a_router_is_no_way_back_in(
+    coturn_program: Path,
+) -> None:
+    async with (
+        running(coturn_program, external_ip="9.9.9.10") as (_, port),
+        turn_client(HOME, port, *credentials()) as client,
+    ):
+        host, _ = await client.allocate()
+
+        assert host == "9.9.9.10"
+        assert await refusal(client.permit("9.9.9.10")) == 403
+        assert await refusal(client.permit("9.9.9.11")) == 0
 
 
 async def test_a_packet_does_not_reach_a_private_peer(coturn_program: Path) -> None:
