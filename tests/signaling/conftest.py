@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from tests.signaling.daemons import Redis, find_program
+from tests.signaling.daemons import Redis, find_program, install
 
 
 @pytest.fixture(autouse=True)
@@ -16,16 +16,33 @@ def custom_integrations_found() -> None:
     """Stand in for the fixture of the integration's tests: there is no Home Assistant here."""
 
 
+PROGRAMS = {
+    "redis_program": ("redis-server", "redis-server"),
+    "coturn_program": ("turnserver", "coturn"),
+}
+"""Fixtures, the programs that they are, and Debian's packages of these."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Install what will be needed before the first test: it may take longer than a test may."""
+    wanted = {
+        name for item in session.items for name in getattr(item, "fixturenames", ())
+    }
+    for fixture, (name, package) in PROGRAMS.items():
+        if fixture in wanted:
+            install(name, package)
+
+
 @pytest.fixture(scope="session")
 def redis_program() -> Path:
     """Return redis-server, installed with apt if need be."""
-    return find_program("redis-server", "redis-server")
+    return find_program(*PROGRAMS["redis_program"])
 
 
 @pytest.fixture(scope="session")
 def coturn_program() -> Path:
     """Return coturn, installed with apt if need be."""
-    return find_program("turnserver", "coturn")
+    return find_program(*PROGRAMS["coturn_program"])
 
 
 @pytest.fixture

@@ -19,31 +19,24 @@ _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def find_program(name: str, package: str) -> Path:
-    """Return a program's path. It is installed with apt if that is possible, and the test fails if it is not."""
-    if (
-        (found := _which(name)) is None
-        and os.geteuid() == 0
-        and shutil.which("apt-get")
-    ):
-        _install(package)
-        found = _which(name)
+    """Return a program's path. The test fails if it is not there and `install` did not help."""
+    problem = install(name, package)
+    found = _which(name)
     if found is None:
         pytest.fail(
-            f"{name} is missing. Install it (on Debian: apt install {package}), or run the tests as root.",
+            f"{name} is missing. Install it (on Debian: apt install {package}), or run the tests as root. {problem}",
             pytrace=False,
         )
     return found
 
 
-def _which(name: str) -> Path | None:
-    found = shutil.which(
-        name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
-    )
-    return Path(found) if found else None
+def install(name: str, package: str) -> str:
+    """Install a program with apt, if it is missing and that is allowed. Return what went wrong, an empty text if nothing did.
 
-
-def _install(package: str) -> None:
-    """Install a package of which no service is left running, now or after the next boot."""
+    No service of the package is left running, now or after the next boot.
+    """
+    if _which(name) or os.geteuid() != 0 or not shutil.which("apt-get"):
+        return ""
     forbids = not _POLICY.exists()
     if forbids:
         _POLICY.write_text("#!/bin/sh\nexit 101\n")
@@ -63,9 +56,7 @@ def _install(package: str) -> None:
                 check=False,
             )
             if done.returncode:
-                pytest.fail(
-                    f"apt-get {' '.join(command)}: {done.stderr}", pytrace=False
-                )
+                return f"apt-get {command[0]}: {done.stderr}"
     finally:
         if forbids:
             _POLICY.unlink(missing_ok=True)
@@ -73,6 +64,14 @@ def _install(package: str) -> None:
         subprocess.run(
             ["systemctl", "disable", package], capture_output=True, check=False
         )
+    return ""
+
+
+def _which(name: str) -> Path | None:
+    found = shutil.which(
+        name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
+    )
+    return Path(found) if found else None
 
 
 class Redis:
