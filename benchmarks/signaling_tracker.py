@@ -32,10 +32,11 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import orjson
-from pemus_signaling.tokens import ANNOUNCE, RoomToken, sign
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 import psutil
 import uvloop
+
+from pemus_signaling.tokens import ANNOUNCE, RoomToken, sign
 
 ROOT = Path(__file__).parent.parent
 NPM = ROOT / ".venvs" / "npm"

@@ -135,7 +135,7 @@ def failure(reason: str, info_hash: str | None, action: str = "announce") -> byt
 def _read_answer(said: dict[str, Any], info_hash: str, peer_id: str) -> Answer:
     to_peer_id, offer_id = said.get("to_peer_id"), said.get("offer_id")
     if not is_binary(to_peer_id):
-        raise MalformedError("invalid `to_peer_id` (required with `answer`)", said)
+        raise MalformedError("invalid to_peer_id", said)
     sdp = _description(said["answer"], "answer")
     if sdp is None or not _is_offer_id(offer_id):
         raise MalformedError("invalid answer", said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import random
 from typing import Final, Protocol
 
@@ -12,6 +12,8 @@ BUSY: Final = 10
 MOST: Final = 55
 """Offers after which a peer gets no more until it announces again: as many connections as npm's webtorrent keeps for a
 torrent. So nobody is swamped, however many others offer."""
+PATIENCE: Final = 20.0
+"""Seconds for which a peer that got an offer is expected to answer it. npm's webtorrent may take five to gather addresses."""
 _CHOICE: Final = 2
 """Peers that are looked at, in each group, for each one that is chosen."""
 
@@ -24,15 +26,31 @@ class Peer:
     """Bytes that it lacks; infinite if that is not known."""
     load: int
     """Offers that it was given since it announced."""
+    asked: list[Peer] = field(default_factory=list)
+    """Who got the offers that it made last, and has not answered."""
+    asked_at: float = 0.0
+
+    def waits_for(self, other: Peer, now: float) -> bool:
+        """Tell whether another peer is about to answer this one's offer.
+
+        An offer of that one's would cross it. Each of the two would then keep the connection that it heard of first, and
+        give the other up as one too many: npm's webtorrent does, and none is left.
+        """
+        return other in self.asked and now < self.asked_at + PATIENCE
 
 
 class Policy(Protocol):
     """A way to choose."""
 
     def choose[P: Peer](
-        self, announcer: P, seeds: Sequence[P], leechers: Sequence[P], most: int
+        self,
+        announcer: P,
+        seeds: Sequence[P],
+        leechers: Sequence[P],
+        most: int,
+        now: float,
     ) -> Sequence[P]:
-        """Return up to `most` different peers for the offers of one, never itself.
+        """Return up to `most` different peers for the offers of one: never itself, and nobody who waits for it.
 
         It is one of `seeds`, which lack nothing, or of `leechers`, which do. Neither must be changed, and how long it
         takes must not depend on how many there are.
@@ -49,13 +67,24 @@ class PreferComplete:
     """
 
     def choose[P: Peer](
-        self, announcer: P, seeds: Sequence[P], leechers: Sequence[P], most: int
+        self,
+        announcer: P,
+        seeds: Sequence[P],
+        leechers: Sequence[P],
+        most: int,
+        now: float,
     ) -> Sequence[P]:
         """Return the best ones."""
         found = _some(leechers, most)
         if announcer.left:
             found += _some(seeds, most)
-        found = [each for each in found if each.load < MOST and each is not announcer]
+        found = [
+            each
+            for each in found
+            if each.load < MOST
+            and each is not announcer
+            and not each.waits_for(announcer, now)
+        ]
         if len(found) > most:
             found.sort(key=_by_worth if announcer.left else _by_load)
             del found[most:]

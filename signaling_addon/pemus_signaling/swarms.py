@@ -17,8 +17,6 @@ import orjson
 from .announces import Announce, Answer, Scrape, failure
 from .matching import Peer, Policy
 
-PATIENCE: Final = 3
-"""Intervals after which a peer that has not announced again is taken to be gone."""
 BURST: Final = 10
 """Announces, with as many offers as are allowed, whose offers are passed on in one interval."""
 
@@ -33,18 +31,15 @@ class Limits:
     peers_per_swarm: int = 10_000
     interval: int = 120
     """Seconds after which clients announce again."""
+    patience: int = 360
+    """Seconds after which a peer that has not announced again is taken to be gone. libtorrent announces every 60 at most,
+    however short the interval is, and every 300 if it is told nothing else."""
 
     def __post_init__(self) -> None:
         """Check them."""
-        if (
-            min(
-                self.offers_per_announce,
-                self.swarms_per_socket,
-                self.peers_per_swarm,
-                self.interval,
-            )
-            < 1
-        ):
+        if min(self.offers_per_announce, self.swarms_per_socket) < 1:
+            raise ValueError("every limit must be at least 1")
+        if min(self.peers_per_swarm, self.interval, self.patience) < 1:
             raise ValueError("every limit must be at least 1")
 
 
@@ -61,7 +56,7 @@ class Client:
     """By info-hash and peer id."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Member(Peer):
     """A peer of a swarm."""
 
@@ -181,6 +176,8 @@ class Swarms:
         if receiver is None or receiver is member:
             return
         self.answers += 1
+        if member in receiver.asked:
+            receiver.asked.remove(member)
         receiver.client.send(
             b'%b%b,"answer":{"type":"answer","sdp":%b}}'
             % (_head(member), orjson.dumps(message.offer_id), orjson.dumps(message.sdp))
@@ -207,7 +204,7 @@ class Swarms:
 
     def sweep(self) -> None:
         """Let peers go that have not announced for too long."""
-        oldest = self._clock() - PATIENCE * self._limits.interval
+        oldest = self._clock() - self._limits.patience
         for swarm in self:
             for member in tuple(swarm.members.values()):
                 if member.announced < oldest:
@@ -235,8 +232,15 @@ class Swarms:
                 swarm = self._swarm(client.owner, message.info_hash)
             if len(swarm.members) >= self._limits.peers_per_swarm:
                 return "this swarm is full"
-            member = Member(message.left, 0, client, swarm, message.peer_id, now)
-            member.since = now
+            member = Member(
+                left=message.left,
+                load=0,
+                client=client,
+                swarm=swarm,
+                peer_id=message.peer_id,
+                announced=now,
+                since=now,
+            )
             client.members[known] = member
             swarm.enter(member)
         else:
@@ -282,7 +286,11 @@ class Swarms:
         if member.offered >= BURST * self._limits.offers_per_announce:
             return
         swarm = member.swarm
-        receivers = self._policy.choose(member, swarm.seeds, swarm.leechers, most)
+        receivers = self._policy.choose(
+            member, swarm.seeds, swarm.leechers, most, member.announced
+        )
+        member.asked = list(receivers)
+        member.asked_at = member.announced
         self.offers += len(receivers)
         member.offered += len(receivers)
         head = _head(member)

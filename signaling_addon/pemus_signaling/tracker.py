@@ -20,7 +20,7 @@ from .cluster import Cluster
 from .homes import Homes
 from .matching import Policy, PreferComplete
 from .sockets import Close, Listener, Refusal, Socket, Upgrade
-from .swarms import PATIENCE, Client, Limits, Swarms
+from .swarms import Client, Limits, Swarms
 from .tokens import (
     ANNOUNCE,
     Revocation,
@@ -29,6 +29,9 @@ from .tokens import (
     TokenError,
     read as read_token,
 )
+
+SWEEPS: Final = 3
+"""How often, in the time after which a peer is taken to be gone, all of them are looked at."""
 
 _DAY: Final = 86400
 _NOBODY: Final = b""
@@ -216,14 +219,14 @@ class Tracker:
     def _sweep_later(self) -> None:
         if self._sweeper is None:
             loop = asyncio.get_running_loop()
-            self._sweeper = loop.call_later(self._limits.interval, self._sweep)
+            self._sweeper = loop.call_later(self._limits.patience / SWEEPS, self._sweep)
 
     def _sweep(self) -> None:
         """Forget who has not been heard of for too long."""
         self._sweeper = None
         self.swarms.sweep()
         self._homes.sweep()
-        oldest = time.monotonic() - PATIENCE * self._limits.interval
+        oldest = time.monotonic() - self._limits.patience
         for guest in tuple(self._guests.values()):
             guest.sweep(oldest)
         if self._guests or not self._homes.alone:

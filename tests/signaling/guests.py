@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import orjson
+
 from pemus_signaling.cluster import Alone, Cluster
 from pemus_signaling.server import Server
 from pemus_signaling.tokens import ANNOUNCE, Revocations, RoomToken, sign

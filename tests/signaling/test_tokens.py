@@ -9,6 +9,8 @@ import json
 from typing import Any
 
 from hypothesis import given, strategies as st
+import pytest
+
 from pemus_signaling import tokens
 from pemus_signaling.cluster import Alone
 from pemus_signaling.tokens import (
@@ -23,7 +25,6 @@ from pemus_signaling.tokens import (
     read,
     sign,
 )
-import pytest
 
 from .guests import Home, until
 from .nodes import Nodes

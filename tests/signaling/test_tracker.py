@@ -9,14 +9,15 @@ from typing import Any, Self
 import aiohttp
 from hypothesis import given, settings, strategies as st
 import orjson
+import pytest
+
 from pemus_signaling.announces import MAX_SCRAPED, MAX_SDP, read
 from pemus_signaling.cluster import Alone
 from pemus_signaling.matching import MOST
 from pemus_signaling.sockets import Close, Listener, Refusal, Upgrade
-from pemus_signaling.swarms import BURST, PATIENCE as INTERVALS, Limits
+from pemus_signaling.swarms import BURST, Limits
 from pemus_signaling.tokens import Revocations
 from pemus_signaling.tracker import Tracker
-import pytest
 
 from .guests import FILM, Home, Tracked, named, tracking, until
 from .nodes import Node, Nodes
@@ -125,6 +126,20 @@ async def test_a_peer_that_hangs_up_leaves_its_swarms() -> None:
         await guest.socket.close()
         await until(lambda: not len(tracked.tracker.swarms))
         await until(lambda: not tracked.tracker.sockets)
+
+
+async def test_offers_of_two_peers_do_not_cross() -> None:
+    async with tracking() as tracked:
+        seed, guest = [await tracked.connect(HOME.token(name)) for name in "ab"]
+        await seed.enter("seed", left=0)
+        await guest.enter("guest", offers=1)
+        assert "offer" in await seed.hear()
+        await seed.enter("seed", left=0, offers=1)
+        await guest.silence()
+        await seed.answer("seed", "guest", named("guest0"))
+        assert "answer" in await guest.hear()
+        await seed.enter("seed", left=0, offers=1)
+        assert "offer" in await guest.hear()
 
 
 async def test_no_more_offers_are_passed_on_than_are_wanted_or_allowed() -> None:
@@ -420,12 +435,12 @@ async def test_a_peer_that_says_no_more_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock()
-    tracker = Tracker(Alone(), Revocations(Alone()), limits=Limits(interval=100))
+    tracker = Tracker(Alone(), Revocations(Alone()), limits=Limits(patience=100))
     monkeypatch.setattr(tracker.swarms, "_clock", clock)
     guest = listener(tracker, HOME.token())
     guest.opened(Told())
     guest.received(orjson.dumps(announced()))
-    clock.now = 100.0 * INTERVALS
+    clock.now = 100.0
     guest.received(orjson.dumps(announced(info_hash=named("another"))))
     tracker.swarms.sweep()
     assert len(tracker.swarms) == 2
@@ -437,7 +452,7 @@ async def test_a_peer_that_says_no_more_is_forgotten(
 
 
 async def test_a_socket_that_says_nothing_is_closed() -> None:
-    async with tracking(limits=Limits(interval=1)) as tracked:
+    async with tracking(limits=Limits(patience=2)) as tracked:
         silent, lively = [await tracked.connect(HOME.token(name)) for name in "ab"]
         ending = asyncio.ensure_future(silent.end())
         while not ending.done():
@@ -500,7 +515,7 @@ def announced(peer_id: str = "a", offers: int = 0, **changes: Any) -> dict[str, 
         (announced(peer_id="") | {"peer_id": 7}, "invalid peer_id"),
         (announced(event="exploded"), "invalid event"),
         (announced(event=[]), "invalid event"),
-        (announced(answer={}) | {"answer": 1}, "invalid `to_peer_id`"),
+        (announced(answer={}) | {"answer": 1}, "invalid to_peer_id"),
         (announced(answer=1, to_peer_id=named("b")), "invalid answer"),
         (
             announced(
