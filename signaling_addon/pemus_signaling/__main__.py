@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 import contextlib
 import gc
 import logging
@@ -14,6 +15,7 @@ from typing import Final
 
 import uvloop
 
+from .discovery import TOKEN, announce, whereabouts
 from .log import handle_exception, set_up
 from .server import Server
 from .settings import Settings, SettingsError, read_settings
@@ -42,10 +44,28 @@ async def run(settings: Settings) -> None:
         gc.freeze()
         gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_OLD)
         _LOGGER.info("Listening on port %d", server.port)
-        await stopped.wait()
+        with telling_home_assistant(settings, server.port):
+            await stopped.wait()
         _LOGGER.info("Stopping")
     finally:
         await server.stop()
+
+
+@contextlib.contextmanager
+def telling_home_assistant(settings: Settings, port: int) -> Iterator[None]:
+    """Meanwhile tell the Supervisor where this server is, if this is an app of Home Assistant's."""
+    token = os.environ.get(TOKEN)
+    if token is None:
+        yield
+        return
+    found = whereabouts(
+        port, settings.path, settings.origins, secure=settings.certificate is not None
+    )
+    telling = asyncio.create_task(announce(found, token), name="discovery")
+    try:
+        yield
+    finally:
+        telling.cancel()
 
 
 def main() -> None:
@@ -58,6 +78,8 @@ def main() -> None:
     _open_many_files()
     try:
         uvloop.run(run(settings))
+    except SettingsError as error:
+        sys.exit(f"pemus_signaling: {error}")
     except OSError as error:
         sys.exit(f"pemus_signaling: {error.strerror or error}")
 

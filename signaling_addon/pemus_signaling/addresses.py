@@ -91,34 +91,42 @@ class Origins:
         """Have these. Without any, an origin is only known to a client that connected to a literal address."""
         self._origins = origins
 
-    def seen_by(self, host: str, local: str, port: int, *, secure: bool) -> str:
+    def seen_by(
+        self, host: str, local: str, port: int, *, secure: bool, proxied: bool
+    ) -> str:
         """Return the origin that a client connected to, or an empty text if that is none of this server's.
 
-        `host` is the request's Host, `local` and `port` are where the connection came in.
+        `host` is the request's Host, `local` and `port` are where the connection came in, `secure` is whether with TLS, and
+        `proxied` is whether a proxy did it for the client.
         """
         for origin in self._origins:
             if origin.partition("://")[2] == host.lower():
                 return origin
-        if self._origins:
-            # A proxy may tell another host than its client did. The client signs what it knows, so that a wrong guess
-            # proves nothing to anybody.
-            return self._origins[0]
-        scheme = "https" if secure else "http"
-        if host == f"{local}:{port}":
-            # What most who come this way say.
-            return _origin(scheme, local, port)
-        found = _AUTHORITY.fullmatch(host)
-        here = read_address(local)
-        if found is None or here is None:
-            return ""
-        name = found[1].lower()
-        if int(found[2] or _USUAL_PORT[scheme]) != port:
-            return ""
-        if read_address(name.strip("[]")) == here or (
-            name == "localhost" and here.is_loopback
-        ):
-            return _origin(scheme, name, port)
+        literal = (
+            ""
+            if proxied
+            else _literal(host, local, port, "https" if secure else "http")
+        )
+        # A proxy may tell another host than its client did. The client signs what it knows, so that a wrong guess proves
+        # nothing to anybody.
+        return literal or (self._origins[0] if self._origins else "")
+
+
+def _literal(host: str, local: str, port: int, scheme: str) -> str:
+    """Return the origin of a client that named the very address that it connected to."""
+    if host == f"{local}:{port}":
+        # What most who come this way say.
+        return _origin(scheme, local, port)
+    found = _AUTHORITY.fullmatch(host)
+    here = read_address(local)
+    if found is None or here is None or int(found[2] or _USUAL_PORT[scheme]) != port:
         return ""
+    name = found[1].lower()
+    if read_address(name.strip("[]")) == here or (
+        name == "localhost" and here.is_loopback
+    ):
+        return _origin(scheme, name, port)
+    return ""
 
 
 def _origin(scheme: str, name: str, port: int) -> str:

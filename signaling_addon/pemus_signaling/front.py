@@ -35,6 +35,8 @@ HEAD_PATIENCE: Final = 10.0
 """Seconds that a client has to send it."""
 HTTP_PATIENCE: Final = 60.0
 """Seconds that a request over HTTP may take, with its answer."""
+LINGER: Final = 1.0
+"""Seconds that the rest of a request is read for which was answered early."""
 SWEEP: Final = 1.0
 """Seconds between two looks for those that take longer."""
 HTTP_BODY: Final = 64 * 1024
@@ -106,6 +108,7 @@ class Front:
             access_log=None,
             handle_signals=False,
             shutdown_timeout=STOP_PATIENCE,
+            lingering_time=LINGER,
         )
         await self._runner.setup()
         self.handler = self._runner.server
@@ -160,25 +163,27 @@ class Front:
         accept = self._paths.get(handshake.path)
         if accept is None:
             return None
-        proxied = connection.peer in self.proxies
-        secure = (
-            handshake.forwarded_proto == "https"
-            if proxied and handshake.forwarded_proto
-            else self._tls is not None
-        )
-        if proxied:
+        trusted = connection.peer in self.proxies
+        proxied = trusted and bool(handshake.forwarded_for)
+        if trusted:
             connection.become(
                 self.proxies.client(connection.peer, handshake.forwarded_for)
             )
             if not connection.has_place:
                 return Refusal(429, "Too many connections", retry_after=60)
-        local = connection.local()
+        local, port = connection.local()
         return accept(
             Upgrade(
                 path=handshake.path,
                 query=handshake.query,
                 address=connection.address,
-                origin=self.origins.seen_by(handshake.host, *local, secure=secure),
+                origin=self.origins.seen_by(
+                    handshake.host,
+                    local,
+                    port,
+                    secure=self._tls is not None,
+                    proxied=proxied,
+                ),
             )
         )
 

@@ -21,7 +21,6 @@ _FIELDS: Final = frozenset(
         "sec-websocket-version",
         "transfer-encoding",
         "upgrade",
-        "x-forwarded-proto",
     )
 )
 
@@ -41,7 +40,6 @@ class Handshake:
     """Sec-WebSocket-Key."""
     host: str
     forwarded_for: list[str]
-    forwarded_proto: str
 
 
 def wants_websocket(head: bytes) -> bool:
@@ -68,7 +66,7 @@ def read_handshake(head: bytes) -> Handshake | None:
             # Fields that may be repeated mean the same as one with a list (RFC 9110, section 5.3).
             fields[name] = f"{fields[name]}, {value}" if name in fields else value
         elif name == "x-forwarded-for":
-            forwarded_for.append(value)
+            forwarded_for.append(value.strip(" \t"))
     if "websocket" not in _words(fields.get("upgrade", "")) or "upgrade" not in _words(
         fields.get("connection", "")
     ):
@@ -89,7 +87,6 @@ def read_handshake(head: bytes) -> Handshake | None:
         key=key,
         host=fields.get("host", ""),
         forwarded_for=forwarded_for,
-        forwarded_proto=fields.get("x-forwarded-proto", ""),
     )
 
 

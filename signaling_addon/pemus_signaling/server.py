@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+import secrets
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from . import __version__
 from .addresses import Networks
 from .cluster import Alone, Cluster
+from .coturn import Coturn, CoturnSettings
 from .front import Front
 from .limits import Rates
 from .metrics import Metrics
@@ -16,10 +19,11 @@ from .peers import Peers
 from .room_store import MemoryStore
 from .rooms import Rooms
 from .sessions import Sessions
-from .settings import Settings
+from .settings import Settings, SettingsError
 from .swarms import Limits
 from .tokens import Revocations
 from .tracker import Tracker
+from .turn import Turn
 
 ROOMS_FILE = "rooms.db"
 """In the folder for data."""
@@ -29,7 +33,7 @@ class Server:
     """The signalling server, as one process."""
 
     def __init__(self, settings: Settings, cluster: Cluster | None = None) -> None:
-        """Put it together. Raises OSError if the certificate cannot be read."""
+        """Put it together. Raises SettingsError, and OSError if the certificate cannot be read."""
         self.settings = settings
         self.cluster: Cluster = cluster or Alone()
         self.front = Front(settings)
@@ -65,6 +69,7 @@ class Server:
             visits=per_minute(settings.visits_per_minute),
             changes=per_minute(settings.changes_per_minute),
         )
+        self.turn = self._make_turn() if settings.turn or settings.turn_secret else None
         self.metrics = Metrics(Networks(settings.metrics))
         self._is_ready = False
         self._add_routes()
@@ -80,6 +85,8 @@ class Server:
         await self.cluster.start()
         await self.rooms.start()
         await self.peers.start()
+        if self.turn is not None:
+            await self.turn.start()
         await self.front.start()
         self._is_ready = True
 
@@ -89,8 +96,47 @@ class Server:
         await self.front.stop(self.settings.retry_after)
         await self.peers.close()
         self.tracker.close()
+        if self.turn is not None:
+            await self.turn.close()
         await self.rooms.close()
         await self.cluster.close()
+
+    def _make_turn(self) -> Turn:
+        """Prepare credentials and, if it is to run here, coturn. Raises SettingsError."""
+        settings = self.settings
+        secret = settings.turn_secret or secrets.token_urlsafe(32)
+        host = settings.turn_host
+        if host is None and settings.origins:
+            host = urlsplit(settings.origins[0]).hostname
+        coturn = None
+        try:
+            if settings.turn:
+                coturn = Coturn(
+                    CoturnSettings(
+                        secret=secret,
+                        realm=settings.turn_realm,
+                        port=settings.turn_port,
+                        min_port=settings.turn_min_port,
+                        max_port=settings.turn_max_port,
+                        external_ip=settings.turn_external_ip,
+                        user_quota=settings.turn_user_quota,
+                        total_quota=settings.turn_total_quota,
+                        max_bps=settings.turn_max_bps,
+                    )
+                )
+            return Turn(
+                self.sessions,
+                self.revocations,
+                self.rooms.is_open,
+                secret=secret,
+                host=host,
+                port=settings.turn_port,
+                coturn=coturn,
+                lookups=per_minute(settings.lookups_per_minute),
+                grants=per_minute(settings.grants_per_minute),
+            )
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
 
     def _add_routes(self) -> None:
         path = self.settings.path
@@ -101,6 +147,7 @@ class Server:
                 web.get(path, self._get_description),
                 *self.metrics.routes(),
                 *self.rooms.routes(path),
+                *(self.turn.routes(path) if self.turn is not None else ()),
                 # The last: its paths begin with anything.
                 *self.peers.routes(path),
             ]
@@ -171,7 +218,9 @@ class Server:
     @property
     def features(self) -> list[str]:
         """What it has beyond PeerServer's protocol."""
-        return ["identity", "tracker", "rooms"]
+        return ["identity", "tracker", "rooms"] + (
+            ["turn"] if self.turn is not None else []
+        )
 
 
 def per_minute(number: float) -> Rates:

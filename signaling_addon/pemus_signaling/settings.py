@@ -115,6 +115,9 @@ class Settings:
     )
     visits_per_minute: float = _set(600.0, "to one room, by all together", 1, 1_000_000)
     changes_per_minute: float = _set(60.0, "of a home's rooms", 1, 1_000_000)
+    grants_per_minute: float = _set(
+        600.0, "of TURN credentials, for a home and all its guests", 1, 1_000_000
+    )
 
     turn: bool = _set(False, "run coturn, and hand out credentials for it")
     turn_host: str | None = _set(

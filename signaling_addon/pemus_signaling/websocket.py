@@ -85,7 +85,8 @@ class Wire:
 
     def writelines(self, data: Iterable[bytes]) -> None:
         """Write several pieces."""
-        self._transport.writelines(data)
+        # Not as several: asyncio of Python 3.12.8 and 3.13.1 forgets to say then that too much waits.
+        self._transport.write(b"".join(data))
 
     def close(self) -> None:
         """Hang up, when everything is sent."""

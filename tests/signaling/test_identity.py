@@ -9,6 +9,8 @@ from typing import Any
 
 import aiohttp
 from hypothesis import given, strategies as st
+import pytest
+
 from pemus_signaling.identity import (
     ALPHABET,
     LENGTH,
@@ -19,7 +21,6 @@ from pemus_signaling.identity import (
 )
 from pemus_signaling.sessions import LIFE, Sessions
 from pemus_signaling.sockets import Close
-import pytest
 
 from .clients import Client, Identity, b64, connected, connecting, proven
 from .server import running, ws
@@ -234,7 +235,8 @@ async def test_a_server_that_knows_its_origin_wants_that_one_signed() -> None:
             ("signal.example", "https://signal.example"),
             ("other.example:8443", "https://other.example:8443"),
             # A proxy may have hidden where the client is.
-            ("127.0.0.1:9000", "https://signal.example"),
+            ("10.0.0.1:9000", "https://signal.example"),
+            (f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}"),
         ]:
             url = ws(server, f"/peerjs?key=peerjs&token=t&id={identity.id}")
             headers = {"Host": host}
