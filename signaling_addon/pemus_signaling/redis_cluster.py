@@ -1,0 +1,429 @@
+"""Nodes that find each other, and talk, through a Redis or Valkey.
+
+The store knows which nodes live (each says so once a second), which node has which name, and carries messages between
+nodes by its channels; it keeps nothing that somebody said. While it is away every node goes on for its own clients, and
+when it is back each says anew what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+import logging
+import secrets
+import time
+from typing import Any, Final
+import uuid
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from .cluster import Handler
+
+BEAT: Final = 1.0
+"""Seconds after which a node says again that it lives."""
+ALIVE_MS: Final = 4000
+"""Milliseconds after which a node that said nothing is dead, and what it had is free."""
+RENEW: Final = 40.0
+"""Seconds after which a node says again which names it has."""
+NAME_S: Final = 150
+"""Seconds after which the store forgets a name of which it heard nothing."""
+ANSWER: Final = 3.0
+"""Seconds after which a store that does not answer is away."""
+LOCATED_S: Final = 1.0
+"""Seconds for which it is believed where a name was found."""
+MAX_LOCATED: Final = 20_000
+MAX_OUTBOX: Final = 16 * 1024**2
+"""Bytes that may wait for the store. What is beyond is dropped."""
+AT_ONCE: Final = 512 * 1024
+"""Bytes after which a publication is long enough."""
+NAMES_AT_ONCE: Final = 500
+
+_PREFIX: Final = "pemus:"
+_NODES: Final = f"{_PREFIX}nodes"
+_SECRET: Final = f"{_PREFIX}secret"
+_ALL: Final = f"{_PREFIX}all"
+_NODE_LENGTH: Final = 12
+_CHANGED: Final = "nodes"
+_SUPERSEDED: Final = "superseded"
+_RETRY: Final = 0.5
+
+# The store's own clock is the only one that all nodes share.
+_NOW: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+_BEAT_SCRIPT: Final = f"""{_NOW}
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+"""
+_CLAIM_SCRIPT: Final = f"""
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+  {_NOW}
+  local till = redis.call('ZSCORE', KEYS[2], holder)
+  if till and tonumber(till) > now then
+    if ARGV[2] == '0' then return 0 end
+    redis.call('PUBLISH', ARGV[4] .. holder, ARGV[5])
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
+return 1
+"""
+_LOCATE_SCRIPT: Final = f"""
+local holder = redis.call('GET', KEYS[1])
+if not holder then return false end
+{_NOW}
+local till = redis.call('ZSCORE', KEYS[2], holder)
+if till and tonumber(till) > now then return holder end
+return false
+"""
+_RELEASE_SCRIPT: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class RedisCluster:
+    """A node of a cluster that a Redis holds together."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare to join the cluster at a URL (`redis://`, `rediss://` or `unix://`)."""
+        self.node = uuid.uuid4().hex[:_NODE_LENGTH]
+        self.dropped = 0
+        """Messages to other nodes that there was no room for."""
+        self.is_away = True
+        """Whether the store does not answer."""
+        # redis-py's own types do not say what its calls return.
+        self._redis: Any = Redis.from_url(
+            url, socket_timeout=ANSWER, socket_connect_timeout=ANSWER
+        )
+        # Whoever listens may hear nothing for long.
+        keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+        self._ear: Any = Redis.from_url(url, socket_connect_timeout=ANSWER, **keepalive)
+        self._beat_script = self._redis.register_script(_BEAT_SCRIPT)
+        self._claim_script = self._redis.register_script(_CLAIM_SCRIPT)
+        self._locate_script = self._redis.register_script(_LOCATE_SCRIPT)
+        self._release_script = self._redis.register_script(_RELEASE_SCRIPT)
+        self._handlers: dict[str, Handler] = {_CHANGED: self._others_changed}
+        self._node_handlers: list[Callable[[], None]] = []
+        self._nodes = frozenset((self.node,))
+        self._names: set[str] = set()
+        self._released: set[str] = set()
+        self._located: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._outbox: dict[str, list[bytes]] = {}
+        self._waiting = 0
+        self._filled = asyncio.Event()
+        self._due = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Join. Raises OSError if the store cannot be reached."""
+        try:
+            pubsub = await self._subscribe()
+            self._nodes = await self._beat()
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._close_connections()
+            raise OSError(f"Redis cannot be reached: {error}") from None
+        self.is_away = False
+        self._tasks = [
+            asyncio.create_task(self._listen(pubsub), name="cluster: listen"),
+            asyncio.create_task(self._live(), name="cluster: live"),
+            asyncio.create_task(self._flush(), name="cluster: flush"),
+            asyncio.create_task(self._renew(), name="cluster: renew"),
+        ]
+        self.broadcast(_CHANGED, b"")
+        self._tell()
+
+    async def close(self) -> None:
+        """Leave. The others know at once, and what this node had is free."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks and not self.is_away:
+            with suppress(RedisError, OSError, TimeoutError):
+                await self._redis.zrem(_NODES, self.node)
+                message = _frame(_CHANGED, b"")
+                await self._redis.publish(_ALL, self.node.encode() + message)
+        await self._close_connections()
+
+    async def secret(self) -> bytes:
+        """Return a secret that all nodes share, made by whichever asks first. Raises RedisError or OSError."""
+        await self._redis.set(_SECRET, secrets.token_bytes(32), nx=True)
+        return bytes(await self._redis.get(_SECRET))
+
+    def nodes(self) -> frozenset[str]:
+        """Return the nodes that live; this one alone while the store is away."""
+        return self._nodes
+
+    def on(self, topic: str, handler: Handler) -> None:
+        """Hand messages about a topic to `handler`."""
+        self._handlers[topic] = handler
+
+    def on_nodes(self, handler: Callable[[], None]) -> None:
+        """Call `handler` when nodes come or go, and when the store is back."""
+        self._node_handlers.append(handler)
+
+    def send(self, node: str, topic: str, message: bytes) -> None:
+        """Tell one other node."""
+        if node in self._nodes:
+            self._post(_channel(node), topic, message)
+
+    def broadcast(self, topic: str, message: bytes) -> None:
+        """Tell all other nodes."""
+        self._post(_ALL, topic, message)
+
+    async def claim(self, name: str, *, take: bool) -> bool:
+        """Have a name for this node."""
+        self._released.discard(name)
+        self._names.add(name)
+        if self.is_away:
+            return True
+        try:
+            claimed = await self._claim(self._claim_script, name, take=take)
+        except (RedisError, OSError, TimeoutError):
+            self._due.set()
+            return True
+        if not claimed:
+            self._names.discard(name)
+        self._located.pop(name, None)
+        return bool(claimed)
+
+    def release(self, name: str) -> None:
+        """Give a name back."""
+        if name in self._names:
+            self._names.discard(name)
+            self._released.add(name)
+            self._filled.set()
+
+    async def locate(self, name: str) -> str | None:
+        """Return the living node that has a name. What was found is believed for a moment."""
+        if self.is_away:
+            return None
+        if (found := self._located.get(name)) is not None:
+            until, node = found
+            if until > time.monotonic() and node in self._nodes:
+                return node
+            del self._located[name]
+        try:
+            answer = await self._locate_script(keys=[_name(name), _NODES])
+        except (RedisError, OSError, TimeoutError):
+            self._due.set()
+            return None
+        if answer is None:
+            return None
+        node: str = answer.decode()
+        while len(self._located) >= MAX_LOCATED:
+            self._located.popitem(last=False)
+        self._located[name] = (time.monotonic() + LOCATED_S, node)
+        return node
+
+    # Living.
+
+    async def _live(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT):
+                    await self._due.wait()
+            self._due.clear()
+            try:
+                nodes = await self._beat()
+                if self.is_away:
+                    await self._claim_all()
+            except (RedisError, OSError, TimeoutError) as error:
+                self._lose(error)
+                # A store that is away is not to be asked without a pause because somebody is in a hurry.
+                await asyncio.sleep(BEAT)
+                continue
+            was_away, self.is_away = self.is_away, False
+            if was_away:
+                _LOGGER.warning("Redis is back")
+            if nodes != self._nodes or was_away:
+                self._nodes = nodes
+                self._tell()
+
+    async def _beat(self) -> frozenset[str]:
+        nodes = await self._beat_script(keys=[_NODES], args=[self.node, ALIVE_MS])
+        return frozenset((self.node, *(node.decode() for node in nodes)))
+
+    def _lose(self, error: Exception) -> None:
+        if self.is_away:
+            return
+        self.is_away = True
+        _LOGGER.warning(
+            "Redis is away (%s): this node goes on alone", type(error).__name__
+        )
+        self._nodes = frozenset((self.node,))
+        self._located.clear()
+        self._outbox.clear()
+        self._waiting = 0
+        self._released.clear()
+        self._tell()
+
+    def _tell(self) -> None:
+        for handler in self._node_handlers:
+            handler()
+
+    def _others_changed(self, _node: str, _message: bytes) -> None:
+        self._due.set()
+
+    # Names.
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW)
+            if not self.is_away:
+                with suppress(RedisError, OSError, TimeoutError):
+                    await self._claim_all()
+
+    async def _claim_all(self) -> None:
+        """Say again which names this node has. Who came to have one elsewhere meanwhile keeps it."""
+        names = list(self._names)
+        for at in range(0, len(names), NAMES_AT_ONCE):
+            asked = names[at : at + NAMES_AT_ONCE]
+            pipeline = self._redis.pipeline(transaction=False)
+            for name in asked:
+                await self._claim(self._claim_script, name, take=False, on=pipeline)
+            for name, claimed in zip(asked, await pipeline.execute(), strict=True):
+                if not claimed and name in self._names:
+                    self._names.discard(name)
+                    self._hear(self.node, _SUPERSEDED, name.encode())
+
+    async def _claim(
+        self, script: Any, name: str, *, take: bool, on: Any = None
+    ) -> Any:
+        lost = self.node.encode() + _frame(_SUPERSEDED, name.encode())
+        return await script(
+            keys=[_name(name), _NODES],
+            args=[self.node, int(take), NAME_S, _channel(""), lost],
+            client=on,
+        )
+
+    # Speaking.
+
+    def _post(self, channel: str, topic: str, message: bytes) -> None:
+        if self.is_away:
+            return
+        frame = _frame(topic, message)
+        if self._waiting + len(frame) > MAX_OUTBOX:
+            self.dropped += 1
+            return
+        self._waiting += len(frame)
+        self._outbox.setdefault(channel, []).append(frame)
+        self._filled.set()
+
+    async def _flush(self) -> None:
+        """Publish what has gathered while the last publication was under way."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            outbox, self._outbox, self._waiting = self._outbox, {}, 0
+            released, self._released = self._released, set()
+            pipeline = self._redis.pipeline(transaction=False)
+            for channel, frames in outbox.items():
+                for part in _joined(self.node.encode(), frames):
+                    pipeline.publish(channel, part)
+            for name in released:
+                await self._release_script(
+                    keys=[_name(name)], args=[self.node], client=pipeline
+                )
+            try:
+                await pipeline.execute()
+            except (RedisError, OSError, TimeoutError):
+                self._due.set()
+                await asyncio.sleep(_RETRY)
+
+    # Hearing.
+
+    async def _subscribe(self) -> Any:
+        pubsub = self._ear.pubsub(ignore_subscribe_messages=True)
+        await pubsub.subscribe(_channel(self.node), _ALL)
+        return pubsub
+
+    async def _listen(self, pubsub: Any) -> None:
+        while True:
+            try:
+                if pubsub is None:
+                    pubsub = await self._subscribe()
+                    # What was said meanwhile was lost.
+                    self._due.set()
+                    self._tell()
+                async for message in pubsub.listen():
+                    self._take(message["data"])
+            except (RedisError, OSError, TimeoutError):
+                self._due.set()
+            if pubsub is not None:
+                with suppress(RedisError, OSError, TimeoutError):
+                    await pubsub.aclose()
+            pubsub = None
+            await asyncio.sleep(_RETRY)
+
+    def _take(self, data: bytes) -> None:
+        node = data[:_NODE_LENGTH].decode()
+        # Who is told that it was superseded may have done that itself, at another node's bidding.
+        for topic, message in _frames(data):
+            if node != self.node:
+                self._hear(node, topic, message)
+
+    def _hear(self, node: str, topic: str, message: bytes) -> None:
+        if topic == _SUPERSEDED:
+            self._names.discard(message.decode())
+        if (handler := self._handlers.get(topic)) is None:
+            return
+        try:
+            handler(node, message)
+        except Exception as error:  # noqa: BLE001 - one message must not end the hearing of others
+            _LOGGER.error(
+                "A message about %s was not understood: %s", topic, type(error).__name__
+            )
+
+    async def _close_connections(self) -> None:
+        for connection in (self._redis, self._ear):
+            with suppress(RedisError, OSError, TimeoutError):
+                await connection.aclose()
+
+
+def _channel(node: str) -> str:
+    return f"{_PREFIX}to:{node}"
+
+
+def _name(name: str) -> str:
+    return f"{_PREFIX}name:{name}"
+
+
+def _frame(topic: str, message: bytes) -> bytes:
+    return b"".join(
+        (
+            len(topic).to_bytes(1),
+            topic.encode(),
+            len(message).to_bytes(4),
+            message,
+        )
+    )
+
+
+def _joined(head: bytes, frames: list[bytes]) -> Iterator[bytes]:
+    """Put frames together into a few publications."""
+    part, length = [head], 0
+    for frame in frames:
+        if length + len(frame) > AT_ONCE and length:
+            yield b"".join(part)
+            part, length = [head], 0
+        part.append(frame)
+        length += len(frame)
+    yield b"".join(part)
+
+
+def _frames(data: bytes) -> Iterator[tuple[str, bytes]]:
+    at = _NODE_LENGTH
+    while at < len(data):
+        topic = data[at + 1 : at + 1 + data[at]]
+        at += 1 + len(topic)
+        length = int.from_bytes(data[at : at + 4])
+        at += 4
+        yield topic.decode(), data[at : at + length]
+        at += length

@@ -1,0 +1,267 @@
+"""Nodes that a real Redis holds together: who lives, who has a name, and what happens while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from hypothesis import given, strategies as st
+import pytest
+
+from pemus_signaling import redis_cluster
+from pemus_signaling.redis_cluster import RedisCluster, _frame, _frames, _joined
+
+from .daemons import Redis
+
+PATIENCE = 30
+
+
+async def until(done: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not done():
+            await asyncio.sleep(0.01)
+
+
+class Heard:
+    """What a node was told."""
+
+    def __init__(self, cluster: RedisCluster, *topics: str) -> None:
+        self.messages: list[tuple[str, str, bytes]] = []
+        self.changes = 0
+        for topic in ("greeting", "superseded", *topics):
+            cluster.on(topic, self._listen(topic))
+        cluster.on_nodes(self._changed)
+
+    def _listen(self, topic: str) -> Callable[[str, bytes], None]:
+        def hear(node: str, message: bytes) -> None:
+            self.messages.append((topic, node, message))
+
+        return hear
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+
+def die(cluster: RedisCluster) -> None:
+    """End a node without a word, as a power cut would."""
+    for task in cluster._tasks:
+        task.cancel()
+    cluster._tasks = []
+
+
+@asynccontextmanager
+async def joined(
+    redis: Redis, number: int = 2
+) -> AsyncIterator[list[tuple[RedisCluster, Heard]]]:
+    async with AsyncExitStack() as stack:
+        nodes = []
+        for _ in range(number):
+            cluster = RedisCluster(redis.url)
+            nodes.append((cluster, Heard(cluster)))
+            await cluster.start()
+            stack.push_async_callback(cluster.close)
+        names = frozenset(cluster.node for cluster, _ in nodes)
+        await until(lambda: all(cluster.nodes() == names for cluster, _ in nodes))
+        yield nodes
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds by itself takes less."""
+    monkeypatch.setattr(redis_cluster, "BEAT", 0.1)
+    monkeypatch.setattr(redis_cluster, "ALIVE_MS", 1500)
+    monkeypatch.setattr(redis_cluster, "_RETRY", 0.05)
+
+
+async def test_nodes_know_each_other_and_notice_who_leaves(redis_server: Redis) -> None:
+    async with joined(redis_server, 3) as nodes:
+        (first, heard), (second, _), (third, _) = nodes
+        changes = heard.changes
+        await third.close()
+        left = frozenset((first.node, second.node))
+        await until(lambda: first.nodes() == second.nodes() == left)
+        assert heard.changes > changes
+
+
+async def test_a_message_reaches_the_one_node_it_is_for(redis_server: Redis) -> None:
+    async with joined(redis_server, 3) as nodes:
+        (first, own), (second, heard), (_, other) = nodes
+        first.send(second.node, "greeting", b"hello")
+        first.broadcast("greeting", b"\0 all \xff")
+        await until(lambda: len(heard.messages) == 2 and other.messages)
+        assert heard.messages == [
+            ("greeting", first.node, b"hello"),
+            ("greeting", first.node, b"\0 all \xff"),
+        ]
+        assert other.messages == [("greeting", first.node, b"\0 all \xff")]
+        assert own.messages == []
+        # Of what nobody listens for, and for whom nobody is, nothing comes and nothing breaks.
+        first.send(second.node, "unheard", b"")
+        first.send("0" * 12, "greeting", b"")
+        first.send(second.node, "greeting", b"still there")
+        await until(lambda: len(heard.messages) == 3)
+
+
+async def test_messages_keep_their_order_and_none_is_lost(redis_server: Redis) -> None:
+    async with joined(redis_server) as nodes:
+        (first, _), (second, heard) = nodes
+        for number in range(5000):
+            first.send(second.node, "greeting", b"%d" % number + bytes(300))
+            if number % 500 == 0:
+                await asyncio.sleep(0)
+        await until(lambda: len(heard.messages) == 5000)
+        assert [int(message.rstrip(b"\0")) for _, _, message in heard.messages] == list(
+            range(5000)
+        )
+
+
+async def test_a_handler_that_fails_does_not_silence_the_rest(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        (first, _), (second, heard) = nodes
+
+        def fail(node: str, message: bytes) -> None:
+            raise ValueError
+
+        second.on("broken", fail)
+        first.send(second.node, "broken", b"")
+        first.send(second.node, "greeting", b"hello")
+        await until(lambda: heard.messages)
+
+
+async def test_a_name_belongs_to_one_node(redis_server: Redis) -> None:
+    async with joined(redis_server) as nodes:
+        (first, heard), (second, _) = nodes
+        assert await first.locate("name") is None
+        assert await first.claim("name", take=False)
+        assert await first.claim("name", take=False)
+        assert not await second.claim("name", take=False)
+        assert await second.locate("name") == first.node
+        assert await second.claim("name", take=True)
+        await until(lambda: heard.messages)
+        assert heard.messages == [("superseded", second.node, b"name")]
+        await asyncio.sleep(redis_cluster.LOCATED_S)
+        assert await first.locate("name") == second.node
+        # It is not the first one's to give back any more.
+        first.release("name")
+        assert not await first.claim("name", take=False)
+        second.release("name")
+        async with asyncio.timeout(PATIENCE):
+            while not await first.claim("name", take=False):
+                await asyncio.sleep(0.01)
+
+
+async def test_a_name_that_is_given_back_and_claimed_at_once_stays(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        (first, _), (second, _) = nodes
+        for _ in range(50):
+            assert await first.claim("name", take=False)
+            first.release("name")
+        assert await first.claim("name", take=False)
+        first.release("other")
+        first.send(second.node, "greeting", b"")
+        await until(lambda: nodes[1][1].messages)
+        assert await second.locate("name") == first.node
+
+
+async def test_what_a_dead_node_had_is_free_within_seconds(redis_server: Redis) -> None:
+    async with joined(redis_server) as nodes:
+        (first, _), (second, _) = nodes
+        assert await first.claim("name", take=False)
+        die(first)
+        assert not await second.claim("name", take=False)
+        await until(lambda: second.nodes() == {second.node})
+        assert await second.locate("name") is None
+        assert await second.claim("name", take=False)
+
+
+async def test_each_node_goes_on_alone_while_redis_is_away(redis_server: Redis) -> None:
+    async with joined(redis_server) as nodes:
+        (first, heard), (second, _) = nodes
+        assert await first.claim("mine", take=False)
+        await redis_server.stop()
+        await until(lambda: first.is_away and second.is_away)
+        assert first.nodes() == {first.node}
+        assert await first.claim("new", take=False)
+        assert await second.claim("yours", take=False)
+        assert await first.locate("yours") is None
+        first.send(second.node, "greeting", b"lost")
+        first.broadcast("greeting", b"lost")
+        changes = heard.changes
+        # It comes back with nothing in it.
+        await redis_server.start()
+        both = {first.node, second.node}
+        await until(lambda: first.nodes() == second.nodes() == both)
+        assert heard.changes > changes
+        assert await second.locate("mine") == first.node
+        assert await second.locate("new") == first.node
+        assert await first.locate("yours") == second.node
+        async with asyncio.timeout(PATIENCE):
+            while not nodes[1][1].messages:
+                first.send(second.node, "greeting", b"again")
+                await asyncio.sleep(0.05)
+        assert {message for _, _, message in nodes[1][1].messages} == {b"again"}
+
+
+async def test_of_two_that_took_a_name_meanwhile_one_is_told(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        (first, heard), (second, heard_too) = nodes
+        await redis_server.stop()
+        await until(lambda: first.is_away and second.is_away)
+        assert await first.claim("name", take=False)
+        assert await second.claim("name", take=False)
+        await redis_server.start()
+        await until(lambda: not first.is_away and not second.is_away)
+        await until(lambda: heard.messages or heard_too.messages)
+        told = [*heard.messages, *heard_too.messages]
+        assert [(topic, name) for topic, _, name in told] == [("superseded", b"name")]
+
+
+async def test_there_is_no_start_without_redis(redis_server: Redis) -> None:
+    await redis_server.stop()
+    cluster = RedisCluster(redis_server.url)
+    with pytest.raises(OSError, match="Redis cannot be reached"):
+        await cluster.start()
+    await cluster.close()
+
+
+async def test_what_waits_for_redis_is_bounded(
+    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_cluster, "MAX_OUTBOX", 10_000)
+    async with joined(redis_server) as nodes:
+        (first, _), (second, heard) = nodes
+        for _ in range(100):
+            first.send(second.node, "greeting", bytes(1000))
+        assert first.dropped == 91
+        await until(lambda: len(heard.messages) == 9)
+        first.send(second.node, "greeting", b"and on")
+        await until(lambda: len(heard.messages) == 10)
+
+
+async def test_all_nodes_have_one_secret(redis_server: Redis) -> None:
+    async with joined(redis_server) as nodes:
+        (first, _), (second, _) = nodes
+        secret = await first.secret()
+        assert len(secret) == 32
+        assert await second.secret() == secret
+
+
+@given(
+    messages=st.lists(
+        st.tuples(st.text("abc", min_size=1, max_size=9), st.binary(max_size=300)),
+        max_size=30,
+    )
+)
+def test_messages_that_are_put_together_come_apart_again(
+    messages: list[tuple[str, bytes]],
+) -> None:
+    frames = [_frame(topic, message) for topic, message in messages]
+    parts = list(_joined(b"n" * 12, frames))
+    assert [each for part in parts for each in _frames(part)] == messages
