@@ -205,9 +205,9 @@ class RedisCluster:
         if self.is_away:
             return None
         if (found := self._located.get(name)) is not None:
-            until, node = found
-            if until > time.monotonic() and node in self._nodes:
-                return node
+            until, known = found
+            if until > time.monotonic() and known in self._nodes:
+                return known
             del self._located[name]
         try:
             answer = await self._locate_script(keys=[_name(name), _NODES])
