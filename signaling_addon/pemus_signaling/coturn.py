@@ -405,6 +405,7 @@ async def answers(address: str, port: int) -> bool:
         return False
     finally:
         transport.close()
+        await probe.closed.wait()
 
 
 class _Probe(asyncio.DatagramProtocol):
@@ -412,6 +413,7 @@ class _Probe(asyncio.DatagramProtocol):
 
     def __init__(self) -> None:
         self.answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.closed = asyncio.Event()
         self._transaction = _COOKIE + secrets.token_bytes(12)
         self.request = b"\x00\x01\x00\x00" + self._transaction
 
@@ -419,6 +421,10 @@ class _Probe(asyncio.DatagramProtocol):
         """Take the answer."""
         if data[4:20] == self._transaction and not self.answered.done():
             self.answered.set_result(data[:2] == b"\x01\x01")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take note of the end."""
+        self.closed.set()
 
     def error_received(self, exc: Exception) -> None:
         """Take note that nobody listens."""

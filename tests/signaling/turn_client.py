@@ -11,6 +11,7 @@ import hmac
 from ipaddress import ip_address
 import secrets
 import struct
+from typing import cast
 import zlib
 
 COOKIE = 0x2112A442
@@ -62,11 +63,11 @@ class TurnClient(asyncio.DatagramProtocol):
         self.with_fingerprint = True
         self._realm = self._nonce = b""
         self._transport: asyncio.DatagramTransport
+        self._closed = asyncio.Event()
         self._waiting: dict[bytes, asyncio.Future[tuple[int, dict[int, bytes]]]] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         kind = int.from_bytes(data[:2])
@@ -81,8 +82,12 @@ class TurnClient(asyncio.DatagramProtocol):
         ) is not None and not waiting.done():
             waiting.set_result((kind, attributes))
 
-    def close(self) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed.set()
+
+    async def close(self) -> None:
         self._transport.close()
+        await self._closed.wait()
 
     async def binding(self) -> tuple[str, int]:
         """Return this socket's address as the server sees it."""
@@ -187,7 +192,7 @@ async def turn_client(
     try:
         yield client
     finally:
-        client.close()
+        await client.close()
 
 
 def message(kind: int, transaction: bytes, body: bytes, key: bytes = b"") -> bytes:
