@@ -264,12 +264,9 @@ async def announced(
     slots = asyncio.Semaphore(OPENING)
 
     async def connect(message: bytes) -> None:
+        peer = Peer(warm, message)
         async with slots:
-            _, peer = await ws_connect(
-                lambda: Peer(warm, message),
-                server.url(),
-                websocket_handshake_timeout=60,
-            )
+            await ws_connect(lambda: peer, server.url(), websocket_handshake_timeout=60)
         peers.append(peer)
 
     async with asyncio.timeout(PATIENCE):
@@ -326,32 +323,24 @@ async def measure(rounds: int, announces: int) -> dict[str, dict[str, float]]:
 
 async def serve() -> None:
     """Run PeMuS's server with limits that one load generator in one place does not reach, until the input ends."""
-    from pemus_signaling.cluster import Alone
-    from pemus_signaling.front import Front
+    from pemus_signaling.server import Server as Program
     from pemus_signaling.settings import Settings
-    from pemus_signaling.swarms import Limits
-    from pemus_signaling.tokens import Revocations
-    from pemus_signaling.tracker import Tracker
 
-    settings = Settings(
-        host="127.0.0.1",
-        port=0,
-        messages_per_second=1_000_000,
-        sockets_per_address=100_000,
+    program = Program(
+        Settings(
+            host="127.0.0.1",
+            port=0,
+            retry_after=0,
+            messages_per_second=1_000_000,
+            sockets_per_address=100_000,
+            offers_per_announce=200,
+            announce_interval=INTERVAL,
+        )
     )
-    cluster = Alone()
-    front = Front(settings)
-    tracker = Tracker(
-        cluster,
-        Revocations(cluster),
-        limits=Limits(offers_per_announce=200, interval=INTERVAL),
-    )
-    front.route("/announce", tracker.accept)
-    await front.start()
-    print(f"ws://127.0.0.1:{front.port}/announce", flush=True)
+    await program.start()
+    print(f"ws://127.0.0.1:{program.port}/announce", flush=True)
     await asyncio.to_thread(sys.stdin.read)
-    await front.stop(0)
-    tracker.close()
+    await program.stop()
 
 
 def main() -> None:

@@ -20,6 +20,9 @@ from .matching import Peer, Policy
 BURST: Final = 10
 """Announces, with as many offers as are allowed, whose offers are passed on in one interval."""
 
+_INTERVALS: Final = 3
+"""Intervals in which nothing was heard, after which a peer is gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -31,16 +34,21 @@ class Limits:
     peers_per_swarm: int = 10_000
     interval: int = 120
     """Seconds after which clients announce again."""
-    patience: int = 360
-    """Seconds after which a peer that has not announced again is taken to be gone. libtorrent announces every 60 at most,
-    however short the interval is, and every 300 if it is told nothing else."""
+    least_patience: int = 360
+    """Seconds for which a peer that has not announced again is not taken to be gone, however short the interval is:
+    libtorrent does not announce more often than every 60."""
 
     def __post_init__(self) -> None:
         """Check them."""
         if min(self.offers_per_announce, self.swarms_per_socket) < 1:
             raise ValueError("every limit must be at least 1")
-        if min(self.peers_per_swarm, self.interval, self.patience) < 1:
+        if min(self.peers_per_swarm, self.interval, self.least_patience) < 1:
             raise ValueError("every limit must be at least 1")
+
+    @property
+    def patience(self) -> int:
+        """Return the seconds after which a peer that has not announced again is taken to be gone."""
+        return max(self.least_patience, _INTERVALS * self.interval)
 
 
 @dataclass(slots=True, eq=False)

@@ -61,6 +61,7 @@ class Tracker:
         self.numbers = count(1)
         """Of guests, for this node's lifetime."""
         self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
         self.swarms = Swarms(policy or PreferComplete(), self._limits)
         """Those whose home this node is."""
         self._homes = Homes(cluster, self.swarms, self._tell, self._moved)
@@ -90,6 +91,7 @@ class Tracker:
 
     def close(self) -> None:
         """Leave nothing behind. The sockets are closed by who stops the server."""
+        self._is_closed = True
         for guest in tuple(self._guests.values()):
             guest.end()
         if self._sweeper is not None:
@@ -217,7 +219,7 @@ class Tracker:
                 guest.revoke("the token was revoked")
 
     def _sweep_later(self) -> None:
-        if self._sweeper is None:
+        if self._sweeper is None and not self._is_closed:
             loop = asyncio.get_running_loop()
             self._sweeper = loop.call_later(self._limits.patience / SWEEPS, self._sweep)
 

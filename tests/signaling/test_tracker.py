@@ -19,8 +19,9 @@ from pemus_signaling.swarms import BURST, Limits
 from pemus_signaling.tokens import Revocations
 from pemus_signaling.tracker import Tracker
 
-from .guests import FILM, Home, Tracked, named, tracking, until
+from .guests import FILM, Home, Peer, Tracked, named, tracking, until
 from .nodes import Node, Nodes
+from .server import running, ws
 
 HOME = Home()
 
@@ -176,6 +177,30 @@ async def test_the_interval_can_be_set() -> None:
 def test_limits_that_allow_nothing_are_refused() -> None:
     with pytest.raises(ValueError):
         Limits(offers_per_announce=0)
+
+
+async def test_the_server_has_it_beside_all_else() -> None:
+    async with running(announce_interval=30) as server, aiohttp.ClientSession() as all_:
+        assert "tracker" in server.features
+        url = f"{ws(server, '/announce')}?token={HOME.token()}"
+        async with all_.ws_connect(url) as socket:
+            guest = Peer(socket)
+            assert (await guest.enter("guest"))["interval"] == 30
+            server.revocations.revoke_room(HOME.key, "baku-timo-resa-lufi")
+            assert await guest.end() == Close.REVOKED
+
+
+async def test_nothing_is_left_behind_when_nodes_go_after_it() -> None:
+    nodes = Nodes()
+    one, two = nodes.join("one"), nodes.join("two")
+    tracker = Tracker(one, Revocations(one))
+    await one.start()
+    await two.start()
+    assert tracker._sweeper is not None
+    tracker.close()
+    await two.close()
+    await one.close()
+    assert tracker._sweeper is None
 
 
 # Who may do what.
@@ -435,7 +460,9 @@ async def test_a_peer_that_says_no_more_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock()
-    tracker = Tracker(Alone(), Revocations(Alone()), limits=Limits(patience=100))
+    tracker = Tracker(
+        Alone(), Revocations(Alone()), limits=Limits(interval=1, least_patience=100)
+    )
     monkeypatch.setattr(tracker.swarms, "_clock", clock)
     guest = listener(tracker, HOME.token())
     guest.opened(Told())
@@ -451,8 +478,13 @@ async def test_a_peer_that_says_no_more_is_forgotten(
     assert len(tracker.swarms) == 0
 
 
+def test_nobody_is_forgotten_who_announces_as_often_as_he_is_told() -> None:
+    assert Limits(interval=1).patience == 360
+    assert Limits(interval=3600).patience == 3 * 3600
+
+
 async def test_a_socket_that_says_nothing_is_closed() -> None:
-    async with tracking(limits=Limits(patience=2)) as tracked:
+    async with tracking(limits=Limits(interval=1, least_patience=2)) as tracked:
         silent, lively = [await tracked.connect(HOME.token(name)) for name in "ab"]
         ending = asyncio.ensure_future(silent.end())
         while not ending.done():
