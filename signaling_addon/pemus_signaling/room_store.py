@@ -87,8 +87,12 @@ class Created(Enum):
     """The server has as many as it can keep."""
 
 
+class StoreAwayError(OSError):
+    """What keeps the rooms does not answer at present."""
+
+
 class RoomStore(Protocol):
-    """Keeps rooms. Each of its methods happens at once or not at all."""
+    """Keeps rooms. Each of its methods happens at once or not at all, or raises StoreAwayError."""
 
     async def start(self) -> None:
         """Get ready."""

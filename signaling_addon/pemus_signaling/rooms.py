@@ -20,6 +20,7 @@ from aiohttp import web
 from .addresses import household
 from .answers import (
     Failure,
+    Handler,
     answering,
     bad_request,
     bearer,
@@ -35,6 +36,7 @@ from .room_store import (
     Published,
     Room,
     RoomStore,
+    StoreAwayError,
     close_room,
     without_old,
 )
@@ -52,6 +54,9 @@ MAX_REVOKED: Final = 64
 """Tokens of a room that are revoked at a time. Who has more to send away closes the room."""
 FULL_RETRY: Final = 3600
 """Seconds after which to try again when the server has no place for a room."""
+
+AWAY_RETRY: Final = 5
+"""Seconds after which to try again when what keeps the rooms does not answer."""
 
 _TYPE: Final = re.compile(
     r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", re.IGNORECASE
@@ -108,13 +113,13 @@ class Rooms:
         """Return what to add to an application. `prefix` begins and ends with a slash."""
         rooms, room = f"{prefix}room", f"{prefix}room/{{slug}}"
         return [
-            web.post(rooms, answering(self._create)),
-            web.get(rooms, answering(self._list)),
-            web.get(room, answering(self._look_up)),
-            web.get(room + "/fileType", answering(self._file_type)),
-            web.patch(room, answering(self._change)),
-            web.delete(room, answering(self._delete)),
-            web.delete(room + "/token/{token}", answering(self._revoke)),
+            web.post(rooms, _answering(self._create)),
+            web.get(rooms, _answering(self._list)),
+            web.get(room, _answering(self._look_up)),
+            web.get(room + "/fileType", _answering(self._file_type)),
+            web.patch(room, _answering(self._change)),
+            web.delete(room, _answering(self._delete)),
+            web.delete(room + "/token/{token}", _answering(self._revoke)),
         ]
 
     async def is_open(self, key: bytes, slug: str) -> bool:
@@ -287,6 +292,23 @@ class Rooms:
         wait = limit.allow(key)
         if wait > 0:
             raise rate_limited(wait)
+
+
+def _answering(handler: Handler) -> Handler:
+    """Return a handler that answers with what went wrong, and says that a room is gone only if that is known."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except StoreAwayError:
+            raise Failure(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "unavailable",
+                "The rooms cannot be looked up at present.",
+                AWAY_RETRY,
+            ) from None
+
+    return answering(answer)
 
 
 def _gone() -> Failure:

@@ -1,0 +1,158 @@
+"""Rooms that all nodes share, kept in the Redis or Valkey that holds them together.
+
+A room is one value, which the store forgets by itself when nobody can have a token for it any more. Beside it each home
+has a sorted set of its rooms by the time of their end, so that it can be counted how many are open. What has to happen at
+once is a script. While the store is away a request fails with StoreAway: nobody is told that a room is gone that is not.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+import logging
+import time
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from .room_store import (
+    REMEMBERED,
+    Created,
+    Room,
+    StoreAwayError,
+    decode_room,
+    encode_room,
+)
+
+ANSWER: Final = 3.0
+"""Seconds after which a store that does not answer is away."""
+SCANNED: Final = 500
+
+_ROOM: Final = "pemus:room:"
+_HOME: Final = "pemus:home:"
+_CREATE: Final = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 'TAKEN' end
+local now, most = tonumber(ARGV[4]), tonumber(ARGV[5])
+if redis.call('ZCOUNT', KEYS[2], '(' .. now, '+inf') >= most then return 'TOO_MANY' end
+local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)
+for place = 1, #gone - most + 1 do
+  redis.call('DEL', ARGV[6] .. gone[place])
+  redis.call('ZREM', KEYS[2], gone[place])
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EXAT', ARGV[3])
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[7])
+return 'DONE'
+"""
+_REPLACE: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EXAT', ARGV[4])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[5])
+return 1
+"""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class RedisStore:
+    """Keeps rooms in a Redis."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare to keep rooms at a URL (`redis://`, `rediss://` or `unix://`)."""
+        # redis-py's own types do not say what its calls return.
+        self._redis: Any = Redis.from_url(
+            url, socket_timeout=ANSWER, socket_connect_timeout=ANSWER
+        )
+        self._create = self._redis.register_script(_CREATE)
+        self._replace = self._redis.register_script(_REPLACE)
+
+    async def start(self) -> None:
+        """Do nothing: the first question connects."""
+
+    async def close(self) -> None:
+        """Hang up."""
+        with suppress(RedisError, OSError, TimeoutError):
+            await self._redis.aclose()
+
+    async def create(self, room: Room, most: int) -> Created:
+        """Keep a new room. Raises StoreAwayError."""
+        try:
+            # fmt: off
+            answer = await self._create(
+                keys=[_ROOM + room.slug, _HOME + room.host],
+                args=[encode_room(room), room.ended, _forgotten(room), int(time.time()), most, _ROOM, room.slug],
+            )
+            # fmt: on
+        except OutOfMemoryError:
+            return Created.FULL
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreAwayError from error
+        return Created[answer.decode()]
+
+    async def get(self, slug: str) -> Room | None:
+        """Return a room. Raises StoreAwayError."""
+        (room,) = await self._read([slug])
+        return room
+
+    async def replace(self, old: Room, new: Room) -> bool:
+        """Change a room, unless somebody did meanwhile. Raises StoreAwayError."""
+        try:
+            # fmt: off
+            return bool(await self._replace(
+                keys=[_ROOM + new.slug, _HOME + new.host],
+                args=[encode_room(old), encode_room(new), new.ended, _forgotten(new), new.slug],
+            ))
+            # fmt: on
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreAwayError from error
+
+    async def rooms_of(self, host: str) -> list[Room]:
+        """Return the rooms of a home. Raises StoreAwayError."""
+        try:
+            slugs = [
+                slug.decode() for slug in await self._redis.zrange(_HOME + host, 0, -1)
+            ]
+            rooms = await self._read(slugs)
+            if forgotten := [
+                slug for slug, room in zip(slugs, rooms, strict=True) if room is None
+            ]:
+                await self._redis.zrem(_HOME + host, *forgotten)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreAwayError from error
+        return [room for room in rooms if room is not None]
+
+    async def all_rooms(self) -> list[Room]:
+        """Return the rooms of all homes. Raises StoreAwayError."""
+        try:
+            slugs = [
+                key.decode().removeprefix(_ROOM)
+                async for key in self._redis.scan_iter(f"{_ROOM}*", count=SCANNED)
+            ]
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreAwayError from error
+        rooms: list[Room] = []
+        for at in range(0, len(slugs), SCANNED):
+            found = await self._read(slugs[at : at + SCANNED])
+            rooms.extend(room for room in found if room is not None)
+        return rooms
+
+    async def _read(self, slugs: list[str]) -> list[Room | None]:
+        if not slugs:
+            return []
+        try:
+            bodies = await self._redis.mget([_ROOM + slug for slug in slugs])
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreAwayError from error
+        return [None if body is None else _decoded(body) for body in bodies]
+
+
+def _forgotten(room: Room) -> int:
+    """Return the time at which nobody can have a token for a room any more."""
+    return room.ended + int(REMEMBERED)
+
+
+def _decoded(body: bytes) -> Room | None:
+    try:
+        return decode_room(body)
+    except (ValueError, KeyError, TypeError) as error:
+        _LOGGER.warning("A room cannot be read: %s", type(error).__name__)
+        return None
