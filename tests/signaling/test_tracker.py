@@ -12,13 +12,15 @@ import orjson
 import pytest
 
 from pemus_signaling.announces import MAX_SCRAPED, MAX_SDP, read
-from pemus_signaling.cluster import Alone
+from pemus_signaling.cluster import Alone, Cluster
 from pemus_signaling.matching import MOST
+from pemus_signaling.redis_cluster import RedisCluster
 from pemus_signaling.sockets import Close, Listener, Refusal, Upgrade
 from pemus_signaling.swarms import BURST, Limits
 from pemus_signaling.tokens import Revocations
 from pemus_signaling.tracker import Tracker
 
+from .daemons import Redis
 from .guests import FILM, Home, Peer, Tracked, named, tracking, until
 from .nodes import Node, Nodes
 from .server import running, ws
@@ -761,8 +763,8 @@ class Together:
     async def __aexit__(self, *error: object) -> None:
         await self.stack.aclose()
 
-    async def join(self, **options: Any) -> Tracked:
-        node = self.nodes.join(f"node {len(self.trackers)}")
+    async def join(self, node: Cluster | None = None, **options: Any) -> Tracked:
+        node = node or self.nodes.join(f"node {len(self.trackers)}")
         tracked = await self.stack.enter_async_context(tracking(node, **options))
         self.trackers.append(tracked)
         return tracked
@@ -958,3 +960,37 @@ async def test_a_socket_may_not_announce_more_because_there_are_more_nodes() -> 
             refused += "failure reason" in reply
         assert refused >= 40 - 8
         await guest.silence()
+
+
+async def test_peers_meet_through_a_redis_that_goes_away_and_comes_back(
+    redis_server: Redis,
+) -> None:
+    """While it is away, those of one node still meet, also if their swarm's home was elsewhere."""
+    together = Together()
+    async with together.stack:
+        for _ in range(2):
+            await together.join(RedisCluster(redis_server.url))
+        homes = [each.tracker._homes for each in together.trackers]
+        await until(lambda: not any(each.alone for each in homes))
+        films = [together.swarm_of(0), together.swarm_of(1)]
+        here = await together.trackers[0].connect(HOME.token("a"))
+        there = await together.trackers[1].connect(HOME.token("b"))
+        for film in films:
+            await here.enter("here", film)
+            assert (await there.enter("there", film))["incomplete"] == 2
+
+        await redis_server.stop()
+        await until(lambda: all(each.alone for each in homes))
+        beside = await together.trackers[0].connect(HOME.token("c"))
+        for film in films:
+            assert (await beside.enter("beside", film, offers=1))["incomplete"] == 2
+            assert (await here.hear())["peer_id"] == named("beside")
+
+        await redis_server.start()
+        await until(lambda: not any(each.alone for each in homes))
+        for film in films:
+            for number in (0, 1):
+                await together.counts(number, film, 0, 3)
+        for film in films:
+            await there.enter("there", film, offers=5)
+            assert (await here.hear())["peer_id"] == named("there")
