@@ -1,0 +1,269 @@
+"""Clients of PeerServer's protocol by the hundred, for signaling.py.
+
+    python benchmarks/signaling_load.py relay|paced|idle --port PORT --pid PID [--clients N] [--seconds S] [--rate N]
+
+Speaks to whatever listens at the port of this machine, and prints what it saw as JSON. `PID` is the server's process,
+whose CPU time and memory are looked at around what is measured.
+
+- `relay`: pairs of clients send one message to and fro, as fast as it goes;
+- `paced`: pairs of clients send messages at a given rate altogether, and look how long each is under way;
+- `idle`: clients connect, so many at a time, and stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from base64 import b64encode
+from collections.abc import Callable
+import json
+import os
+import resource
+import time
+from typing import Any
+
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+import psutil
+import uvloop
+
+MESSAGE = 1200
+"""Bytes of a message: an offer of a browser with a few candidates has about as many."""
+WARM_UP = 1.0
+SETTLE = 3.0
+OPENING = 128
+"""Clients that connect at a time."""
+STAMP = 20
+"""Digits of a time in nanoseconds."""
+ADDRESS = "127.0.0.1"
+
+
+def message(receiver: str) -> bytes:
+    """Return a candidate's message for a receiver, with room for a time."""
+    head = b'{"type":"CANDIDATE","payload":{"connectionId":"dc_4f0q5uu9a9","type":"data","at":"'
+    rest = b'","sdp":"%b"},"dst":"' + receiver.encode() + b'"}'
+    line = b"a=candidate:1467250027 1 udp 2122260223 192.0.2.7 54321 typ host generation 0\\r\\n"
+    filling = (line * 20)[: MESSAGE - len(head) - len(rest) - STAMP + 2].rstrip(b"\\")
+    return head + b"0" * STAMP + rest % filling
+
+
+class Client(WSListener):
+    """Somebody who has a partner."""
+
+    def __init__(self, number: int, heard: Callable[[Client, WSFrame], None]) -> None:
+        """Be the client of this number; its partner has the other number of the pair."""
+        self.heard = heard
+        self.name = f"client-{number:05}"
+        self.words = message(f"client-{number ^ 1:05}")
+        self.transport: WSTransport | None = None
+        self.opened = asyncio.get_running_loop().create_future()
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Keep the socket."""
+        self.transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take OPEN, then messages."""
+        if self.opened.done():
+            self.heard(self, frame)
+        elif b"OPEN" in frame.get_payload_as_bytes():
+            self.opened.set_result(None)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Notice what must not happen."""
+        if not self.opened.done():
+            self.opened.set_exception(ConnectionError("a client was hung up on"))
+
+    def send(self, words: bytes) -> None:
+        """Say something."""
+        assert self.transport is not None
+        self.transport.send(WSMsgType.TEXT, words)
+
+
+async def connect(
+    port: int, count: int, heard: Callable[[Client, WSFrame], None]
+) -> list[Client]:
+    """Return clients that have heard OPEN."""
+    slots = asyncio.Semaphore(OPENING)
+
+    async def one(number: int) -> Client:
+        async with slots:
+            client = Client(number, heard)
+            url = f"ws://{ADDRESS}:{port}/peerjs?key=peerjs&id={client.name}&token=token{number}"
+            await ws_connect(lambda: client, url)
+            await client.opened
+            return client
+
+    return list(await asyncio.gather(*(one(number) for number in range(count))))
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the CPU time that a process has taken."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+async def relay(
+    port: int, process: psutil.Process, clients: int, seconds: float
+) -> dict[str, float]:
+    """Let every client answer each message with one."""
+    count = 0
+
+    def heard(client: Client, frame: WSFrame) -> None:
+        nonlocal count
+        count += 1
+        client.send(client.words)
+
+    everybody = await connect(port, clients, heard)
+    for client in everybody:
+        client.send(client.words)
+    await asyncio.sleep(WARM_UP)
+    counted, cpu, began = count, cpu_seconds(process), time.perf_counter()
+    await asyncio.sleep(seconds)
+    counted, cpu, took = (
+        count - counted,
+        cpu_seconds(process) - cpu,
+        time.perf_counter() - began,
+    )
+    return {
+        "messages_per_s": counted / took,
+        "messages_per_cpu_s": counted / cpu,
+        "cpu": cpu / took,
+    }
+
+
+async def paced(
+    port: int, process: psutil.Process, clients: int, seconds: float, rate: float
+) -> dict[str, float]:
+    """Send messages at a rate, and return how long they were under way, in milliseconds."""
+    late: list[int] = []
+    at = message("").index(b"0" * STAMP)
+
+    def heard(client: Client, frame: WSFrame) -> None:
+        words = frame.get_payload_as_bytes()
+        start = words.index(b'"at":"') + 6
+        late.append(time.perf_counter_ns() - int(words[start : start + STAMP]))
+
+    everybody = await connect(port, clients, heard)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    sent, cpu = 0, 0.0
+    warm = False
+    while (now := loop.time()) < began + WARM_UP + seconds:
+        if not warm and now >= began + WARM_UP:
+            warm = True
+            late.clear()
+            cpu = cpu_seconds(process)
+        # As many as are due; one by one, as they would come.
+        while sent < (loop.time() - began) * rate:
+            client = everybody[(sent * 7) % clients]
+            words = (
+                client.words[:at]
+                + b"%020d" % time.perf_counter_ns()
+                + client.words[at + STAMP :]
+            )
+            client.send(words)
+            sent += 1
+            if sent % 8 == 0:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.0005)
+    cpu = cpu_seconds(process) - cpu
+    await asyncio.sleep(0.5)
+    late.sort()
+    return {
+        "p50_ms": late[len(late) // 2] / 1e6,
+        "p99_ms": late[int(len(late) * 0.99)] / 1e6,
+        "rate": len(late) / seconds,
+        "cpu": cpu / seconds,
+    }
+
+
+class Idle(asyncio.Protocol):
+    """A client that only connects. It takes as little as can be, so that the server is what is measured."""
+
+    def __init__(self, request: bytes) -> None:
+        """Ask with this request."""
+        self._request = request
+        self._heard = b""
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask."""
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for OPEN."""
+        if not self.opened.done():
+            self._heard += data
+            if b'"OPEN"' in self._heard:
+                self._heard = b""
+                self.opened.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Notice what must not happen."""
+        if not self.opened.done():
+            self.opened.set_exception(ConnectionError("a client was hung up on"))
+
+
+async def idle(port: int, process: psutil.Process, clients: int) -> dict[str, float]:
+    """Connect, and look what that costs the server."""
+    loop = asyncio.get_running_loop()
+    before = process.memory_info().rss
+    slots = asyncio.Semaphore(OPENING)
+
+    async def one(number: int) -> Any:
+        request = (
+            f"GET /peerjs?key=peerjs&id=client-{number:05}&token=token{number:05}&version=1.5.5 HTTP/1.1\r\n"
+            f"Host: {ADDRESS}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {b64encode(os.urandom(16)).decode()}\r\nOrigin: http://{ADDRESS}\r\n"
+            "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n"
+            "Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-GB,en;q=0.9\r\nPragma: no-cache\r\n"
+            "Cache-Control: no-cache\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+        ).encode()
+        async with slots:
+            _, protocol = await loop.create_connection(
+                lambda: Idle(request), ADDRESS, port
+            )
+            await protocol.opened
+            return protocol
+
+    cpu, began = cpu_seconds(process), time.perf_counter()
+    everybody = await asyncio.gather(*(one(number) for number in range(clients)))
+    took, cpu = time.perf_counter() - began, cpu_seconds(process) - cpu
+    await asyncio.sleep(SETTLE)
+    rss = process.memory_info().rss
+    return {
+        "connect_per_s": len(everybody) / took,
+        "connect_per_cpu_s": len(everybody) / cpu,
+        "rss_mb": rss / 2**20,
+        "kb_per_socket": (rss - before) / clients / 1024,
+    }
+
+
+def main() -> None:
+    """Do one part."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", choices=["relay", "paced", "idle"])
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--pid", type=int, required=True)
+    parser.add_argument("--clients", type=int, default=400)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--rate", type=float, default=4000)
+    options = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    process = psutil.Process(options.pid)
+    work = {
+        "relay": lambda: relay(options.port, process, options.clients, options.seconds),
+        "paced": lambda: paced(
+            options.port, process, options.clients, options.seconds, options.rate
+        ),
+        "idle": lambda: idle(options.port, process, options.clients),
+    }
+    print(json.dumps(uvloop.run(work[options.part]())))
+
+
+if __name__ == "__main__":
+    main()
