@@ -19,6 +19,7 @@ from .discovery import TOKEN, announce, whereabouts
 from .log import handle_exception, set_up
 from .server import Server
 from .settings import Settings, SettingsError, read_settings
+from .workers import Workers, worker_number
 
 GC_YOUNG: Final = 10_000
 GC_MIDDLE: Final = 20
@@ -28,14 +29,14 @@ GC_OLD: Final = 50
 _LOGGER = logging.getLogger(__package__)
 
 
-async def run(settings: Settings) -> None:
-    """Serve until somebody says to stop. Raises OSError if that cannot begin."""
+async def run(settings: Settings, worker: int | None = None) -> None:
+    """Serve until somebody says to stop, maybe as one of several workers. Raises OSError if that cannot begin."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(handle_exception)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    server = Server(settings)
+    server = Server(settings, worker)
     loop.add_signal_handler(signal.SIGHUP, _read_certificate, server)
     try:
         await server.start()
@@ -68,8 +69,21 @@ def telling_home_assistant(settings: Settings, port: int) -> Iterator[None]:
         telling.cancel()
 
 
+async def run_workers(settings: Settings) -> None:
+    """Have workers serve until somebody says to stop. Raises SettingsError. Exits if they cannot serve."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    workers = Workers(settings, sys.argv[1:])
+    loop.add_signal_handler(signal.SIGHUP, workers.signal, signal.SIGHUP)
+    if not await workers.run(stopped):
+        sys.exit(1)
+
+
 def main() -> None:
     """Run the server."""
+    worker = worker_number(os.environ)
     try:
         settings = read_settings(sys.argv[1:], os.environ)
     except SettingsError as error:
@@ -77,7 +91,10 @@ def main() -> None:
     set_up(settings.log_level)
     _open_many_files()
     try:
-        uvloop.run(run(settings))
+        if settings.workers > 1 and worker is None:
+            uvloop.run(run_workers(settings))
+        else:
+            uvloop.run(run(settings, worker))
     except SettingsError as error:
         sys.exit(f"pemus_signaling: {error}")
     except OSError as error:

@@ -16,7 +16,9 @@ from .front import Front
 from .limits import Rates
 from .metrics import Metrics
 from .peers import Peers
-from .room_store import MemoryStore
+from .redis_cluster import RedisCluster
+from .redis_rooms import RedisStore
+from .room_store import MemoryStore, RoomStore
 from .rooms import Rooms
 from .sessions import Sessions
 from .settings import Settings, SettingsError
@@ -32,10 +34,21 @@ ROOMS_FILE = "rooms.db"
 class Server:
     """The signalling server, as one process."""
 
-    def __init__(self, settings: Settings, cluster: Cluster | None = None) -> None:
-        """Put it together. Raises SettingsError, and OSError if the certificate cannot be read."""
+    def __init__(self, settings: Settings, worker: int | None = None) -> None:
+        """Put it together. Raises SettingsError, and OSError if the certificate cannot be read.
+
+        `worker` counts the processes that share a port; there are no others if it is None.
+        """
         self.settings = settings
-        self.cluster: Cluster = cluster or Alone()
+        self.cluster: Cluster = Alone()
+        store: RoomStore
+        if settings.redis is not None:
+            self.cluster = RedisCluster(settings.redis)
+            store = RedisStore(settings.redis)
+        else:
+            path = None if settings.data is None else settings.data / ROOMS_FILE
+            store = MemoryStore(path)
+        self._worker = worker
         self.front = Front(settings)
         self.sessions = Sessions(settings.secret.encode() if settings.secret else None)
         self.revocations = Revocations(self.cluster)
@@ -59,9 +72,7 @@ class Server:
             ),
         )
         self.rooms = Rooms(
-            MemoryStore(
-                settings.data / ROOMS_FILE if settings.data is not None else None
-            ),
+            store,
             self.sessions,
             self.revocations,
             rooms_per_home=settings.rooms_per_home,
@@ -83,11 +94,13 @@ class Server:
     async def start(self) -> None:
         """Listen. Raises OSError."""
         await self.cluster.start()
+        if isinstance(self.cluster, RedisCluster) and self.settings.secret is None:
+            self.sessions.share(await self.cluster.secret())
         await self.rooms.start()
         await self.peers.start()
         if self.turn is not None:
             await self.turn.start()
-        await self.front.start()
+        await self.front.start(shared=self._worker is not None)
         self._is_ready = True
 
     async def stop(self) -> None:
@@ -110,7 +123,8 @@ class Server:
             host = urlsplit(settings.origins[0]).hostname
         coturn = None
         try:
-            if settings.turn:
+            # One for all processes of this machine.
+            if settings.turn and not self._worker:
                 coturn = Coturn(
                     CoturnSettings(
                         secret=secret,

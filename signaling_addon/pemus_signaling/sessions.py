@@ -44,6 +44,10 @@ class Sessions:
         """Sign with a secret that all nodes share, or with one of its own, which ends all sessions when the process ends."""
         self._secret = secret or secrets.token_bytes(32)
 
+    def share(self, secret: bytes) -> None:
+        """Sign with the secret of all nodes from now on."""
+        self._secret = secret
+
     def issue(
         self, identifier: str, key: bytes, now: float | None = None
     ) -> tuple[str, float]:

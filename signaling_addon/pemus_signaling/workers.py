@@ -1,0 +1,129 @@
+"""Several processes on one port, so that all cores of a machine are used. A Redis makes them act as one.
+
+The system deals new connections out among them. The process that was started serves nobody: it starts the others, starts
+one anew that ends, and ends them with itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+import ctypes
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from typing import Final
+
+from .settings import PREFIX, Settings, SettingsError
+
+WORKER: Final = PREFIX + "WORKER"
+"""The environment variable that tells a process which worker it is, from 0."""
+EARLY: Final = 5.0
+"""Seconds within which a worker that ends has not worked at all."""
+FIRST_PAUSE: Final = 0.5
+"""Seconds before a worker is started anew. They double with each early end, up to `LAST_PAUSE`."""
+LAST_PAUSE: Final = 30.0
+STOP_PATIENCE: Final = 20.0
+"""Seconds that workers have to say good-bye to their clients."""
+
+_PARENT: Final = PREFIX + "PARENT"
+_DEATH_SIGNAL: Final = 1
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def worker_number(environment: Mapping[str, str]) -> int | None:
+    """Return which worker this process is, None if it is none. One whose parent is gone already ends."""
+    if (number := environment.get(WORKER)) is None:
+        return None
+    # Linux alone ends a process with its parent, and only one that outlives this line.
+    with suppress(AttributeError):
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
+    if str(os.getppid()) != environment.get(_PARENT):
+        sys.exit(1)
+    return int(number)
+
+
+class Workers:
+    """The processes that serve."""
+
+    def __init__(self, settings: Settings, arguments: Sequence[str]) -> None:
+        """Prepare as many as are set, with the arguments that this process was started with. Raises SettingsError."""
+        if settings.port == 0:
+            raise SettingsError("port: workers need one that all of them know")
+        self._number = settings.workers
+        self._command = (sys.executable, "-m", __package__, *arguments)
+        self._environment = {**os.environ, _PARENT: str(os.getpid())}
+        if settings.turn and settings.turn_secret is None:
+            # One of them runs coturn, and all hand out credentials for it.
+            secret = secrets.token_urlsafe(32)
+            self._environment[PREFIX + "TURN_SECRET"] = secret
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._worked = False
+
+    async def run(self, stopped: asyncio.Event) -> bool:
+        """Keep them running until `stopped`. Return False if they never worked: what is wrong is wrong with all."""
+        keepers = [
+            asyncio.create_task(self._keep(number), name=f"worker {number}")
+            for number in range(self._number)
+        ]
+        waiting = asyncio.create_task(stopped.wait(), name="workers: wait")
+        try:
+            await asyncio.wait((waiting, *keepers), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (waiting, *keepers):
+                task.cancel()
+            await asyncio.gather(waiting, *keepers, return_exceptions=True)
+            await self._stop()
+        return self._worked or stopped.is_set()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Hand a signal on to all of them."""
+        for process in self._processes.values():
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    async def _keep(self, number: int) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            process = await asyncio.create_subprocess_exec(
+                *self._command, env={**self._environment, WORKER: str(number)}
+            )
+            self._processes[number] = process
+            watch = asyncio.create_task(self._watch(process), name=f"watch {number}")
+            try:
+                status = await process.wait()
+            finally:
+                watch.cancel()
+            if time.monotonic() - began >= EARLY:
+                pause = FIRST_PAUSE
+            elif not self._worked:
+                return
+            _LOGGER.error("Worker %d ended with status %d", number, status)
+            await asyncio.sleep(pause)
+            pause = min(LAST_PAUSE, pause * 2)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Take note once one of them has lasted."""
+        await asyncio.sleep(EARLY)
+        if process.returncode is None:
+            self._worked = True
+
+    async def _stop(self) -> None:
+        self.signal(signal.SIGTERM)
+        running = [
+            process
+            for process in self._processes.values()
+            if process.returncode is None
+        ]
+        try:
+            async with asyncio.timeout(STOP_PATIENCE):
+                await asyncio.gather(*(process.wait() for process in running))
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            await asyncio.gather(*(process.wait() for process in running))

@@ -1,0 +1,378 @@
+"""Several servers that a real Redis makes one: what clients of different ones have of each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from pemus_signaling import redis_cluster
+from pemus_signaling.redis_cluster import RedisCluster
+from pemus_signaling.server import Server
+from pemus_signaling.sockets import Close
+
+from .clients import Identity, connected, connecting, proven
+from .daemons import Redis
+from .guests import FILM, PATIENCE, Home, Peer, named
+from .server import ADDRESS, http, running, ws
+
+
+@dataclass
+class Process:
+    """A server in a process of its own, as far as clients need to know."""
+
+    port: int
+    process: asyncio.subprocess.Process
+
+
+async def until(done: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not done():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds by itself takes less."""
+    monkeypatch.setattr(redis_cluster, "BEAT", 0.1)
+    monkeypatch.setattr(redis_cluster, "ALIVE_MS", 1500)
+    monkeypatch.setattr(redis_cluster, "_RETRY", 0.05)
+
+
+def cluster(server: Server) -> RedisCluster:
+    assert isinstance(server.cluster, RedisCluster)
+    return server.cluster
+
+
+@asynccontextmanager
+async def two(redis: Redis, **settings: Any) -> AsyncIterator[tuple[Server, Server]]:
+    async with (
+        running(redis=redis.url, **settings) as here,
+        running(redis=redis.url, **settings) as there,
+    ):
+        await until(lambda: len(here.cluster.nodes() & there.cluster.nodes()) == 2)
+        yield here, there
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((ADDRESS, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def started(*arguments: object) -> AsyncIterator[Process]:
+    """Run the program as an operator does."""
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pemus_signaling", "--host", ADDRESS),
+        *("--port", str(port), "--retry-after", "0", *map(str, arguments)),
+        stderr=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        await ready(port)
+        yield Process(port, process)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            async with asyncio.timeout(PATIENCE):
+                await process.wait()
+
+
+async def ready(port: int) -> None:
+    async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(f"http://{ADDRESS}:{port}/readyz") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_clients_of_different_nodes_reach_each_other(redis_server: Redis) -> None:
+    async with (
+        two(redis_server) as (here, there),
+        connected(here, "anna") as anna,
+        connected(there, "bert") as bert,
+        connected(there, "carl") as carl,
+    ):
+        await anna.say("OFFER", dst="bert", payload={"sdp": "ü"})
+        assert await bert.hear() == {
+            "type": "OFFER",
+            "src": "anna",
+            "dst": "bert",
+            "payload": {"sdp": "ü"},
+        }
+        await bert.say("ANSWER", dst="anna", src="carl", payload=1)
+        assert (await anna.hear())["src"] == "bert"
+        for number in range(200):
+            await anna.say("CANDIDATE", dst="bert", payload=number)
+        assert [(await bert.hear())["payload"] for _ in range(200)] == list(range(200))
+        await carl.says_nothing_before(anna, "carl")
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_message_waits_for_who_comes_to_another_node(
+    redis_server: Redis,
+) -> None:
+    async with two(redis_server) as (here, there), connected(here, "anna") as anna:
+        # Some of these names belong to one node, some to the other.
+        names = [f"late {number}" for number in range(8)]
+        for name in names:
+            await anna.say("OFFER", dst=name, payload=name)
+        for name in names:
+            async with connected(there, name) as late:
+                heard = await late.hear()
+                assert (heard["src"], heard["payload"]) == ("anna", name)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_what_nobody_fetches_expires_wherever_it_waits(
+    redis_server: Redis,
+) -> None:
+    async with (
+        two(redis_server, expire_timeout=0.2) as (here, _),
+        connected(here, "anna") as anna,
+    ):
+        names = {f"nobody {number}" for number in range(8)}
+        for name in names:
+            await anna.say("OFFER", dst=name, payload=1)
+            await anna.say("CANDIDATE", dst=name, payload=2)
+        expired = [await anna.hear() for _ in names]
+        assert {each["src"] for each in expired} == names
+        assert {each["type"] for each in expired} == {"EXPIRE"}
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_id_is_taken_everywhere_until_its_client_goes(
+    redis_server: Redis,
+) -> None:
+    async with two(redis_server) as (here, there):
+        async with connected(here, "anna") as anna:
+            async with connecting(there, "anna", "another token") as other:
+                assert (await other.hear())["type"] == "ID-TAKEN"
+            # With its token it may come back at another node before the first notices.
+            async with connected(there, "anna"):
+                assert await anna.end() == Close.SUPERSEDED
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                async with connecting(here, "anna", "another token") as other:
+                    if (await other.hear())["type"] == "OPEN":
+                        break
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_identity_takes_over_at_another_node(redis_server: Redis) -> None:
+    identity = Identity()
+    async with (
+        two(redis_server) as (here, there),
+        proven(here, identity) as (first, opened),
+        proven(there, identity) as (second, _),
+        connected(here, "guest") as guest,
+    ):
+        assert await first.end() == Close.SUPERSEDED
+        await guest.say("OFFER", dst=identity.id, payload="hello")
+        assert (await second.hear())["payload"] == "hello"
+        # What one node let in, all do.
+        headers = {"Authorization": f"Bearer {opened['session']}"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.get(http(there, "/room")) as answer,
+        ):
+            assert answer.status == 200
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_room_is_known_everywhere_and_closes_everywhere(
+    redis_server: Redis,
+) -> None:
+    identity = Identity()
+    home = Home()
+    home.private_key, home.key = identity.private, identity.key
+    async with (
+        two(redis_server) as (here, there),
+        proven(here, identity) as (_, opened),
+        aiohttp.ClientSession() as session,
+    ):
+        headers = {"Authorization": f"Bearer {opened['session']}"}
+        made = {"expires": int(time.time()) + 600}
+        async with session.post(
+            http(here, "/room"), json=made, headers=headers
+        ) as answer:
+            assert answer.status == 201
+            slug = (await answer.json())["slug"]
+        async with session.get(http(there, f"/room/{slug}")) as answer:
+            assert (await answer.json())["host"] == identity.id
+        url = ws(there, f"/announce?token={home.token(room=slug)}")
+        async with session.ws_connect(url) as guest:
+            await Peer(guest).enter("guest")
+            async with session.delete(
+                http(here, f"/room/{slug}"), headers=headers
+            ) as answer:
+                assert answer.status == 204
+            message = await guest.receive(timeout=PATIENCE)
+            assert (message.type, message.data) == (
+                aiohttp.WSMsgType.CLOSE,
+                Close.REVOKED,
+            )
+        async with session.get(http(there, f"/room/{slug}")) as answer:
+            assert answer.status == 410
+
+
+@pytest.mark.usefixtures("quick")
+async def test_peers_of_different_nodes_are_introduced(redis_server: Redis) -> None:
+    home = Home()
+    async with (
+        two(redis_server) as nodes,
+        aiohttp.ClientSession() as session,
+    ):
+        # Some of these torrents belong to one node, some to the other.
+        for number in range(6):
+            film = named(f"film {number}")
+            sockets = [
+                await session.ws_connect(
+                    ws(node, f"/announce?token={home.token(f'{number}{place}')}")
+                )
+                for place, node in enumerate(nodes)
+            ]
+            seed, guest = map(Peer, sockets)
+            await seed.enter("seed", film, left=0)
+            reply = await guest.enter("guest", film, offers=1)
+            assert (reply["complete"], reply["incomplete"]) == (1, 1)
+            offer = await seed.hear()
+            assert (offer["offer"]["type"], offer["info_hash"]) == ("offer", film)
+            for each in sockets:
+                await each.close()
+    assert len(FILM) == 20
+
+
+async def test_a_node_that_is_killed_loses_only_its_own_clients(
+    redis_server: Redis,
+) -> None:
+    redis = ("--redis", redis_server.url)
+    async with (
+        started(*redis) as here,
+        started(*redis) as there,
+        connected(here, "anna") as anna,  # type: ignore[arg-type]
+        connected(there, "bert") as bert,  # type: ignore[arg-type]
+        connected(there, "carl") as carl,  # type: ignore[arg-type]
+    ):
+        await anna.say("OFFER", dst="bert", payload=1)
+        assert (await bert.hear())["payload"] == 1
+        here.process.kill()
+        await anna.end()
+        await bert.say("OFFER", dst="carl", payload=2)
+        assert (await carl.hear())["payload"] == 2
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                async with connecting(there, "anna", "new") as again:  # type: ignore[arg-type]
+                    if (await again.hear())["type"] == "OPEN":
+                        break
+                await asyncio.sleep(0.2)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_while_redis_is_away_local_clients_go_on_and_then_all_is_well_again(
+    redis_server: Redis,
+) -> None:
+    async with (
+        two(redis_server) as (here, there),
+        connected(here, "anna") as anna,
+        connected(here, "bert") as bert,
+        connected(there, "carl") as carl,
+    ):
+        await redis_server.stop()
+        await anna.say("OFFER", dst="bert", payload=1)
+        assert (await bert.hear())["payload"] == 1
+        await until(lambda: cluster(here).is_away and cluster(there).is_away)
+        async with connected(here, "dora") as dora:
+            await dora.say("OFFER", dst="anna", payload=2)
+            assert (await anna.hear())["payload"] == 2
+            await redis_server.start()
+            await until(lambda: len(here.cluster.nodes() & there.cluster.nodes()) == 2)
+            # Nobody had to connect anew.
+            await carl.say("OFFER", dst="dora", payload=3)
+            assert (await dora.hear())["payload"] == 3
+            await anna.say("OFFER", dst="carl", payload=4)
+            assert (await carl.hear())["payload"] == 4
+
+
+async def test_workers_share_a_port_and_end_together(redis_server: Redis) -> None:
+    async with started("--redis", redis_server.url, "--workers", 2) as server:
+        parent = psutil.Process(server.process.pid)
+        await until(lambda: len(parent.children()) == 2)
+        workers = parent.children()
+        async with connected(server, "bert") as bert:  # type: ignore[arg-type]
+            # The system deals them out, so that a few of many are with each.
+            for number in range(12):
+                async with connected(server, f"anna {number}") as anna:  # type: ignore[arg-type]
+                    await anna.say("OFFER", dst="bert", payload=number)
+                    assert (await bert.hear())["payload"] == number
+        server.process.terminate()
+        async with asyncio.timeout(PATIENCE):
+            assert await server.process.wait() == 0
+        assert not any(worker.is_running() for worker in workers)
+
+
+async def test_a_worker_that_dies_is_replaced_and_none_outlives_the_first_process(
+    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with started("--redis", redis_server.url, "--workers", 2) as server:
+        parent = psutil.Process(server.process.pid)
+        await until(lambda: len(parent.children()) == 2)
+        # Before that, whatever is wrong is wrong with all of them.
+        await until(
+            lambda: all(
+                time.time() - each.create_time() > 6 for each in parent.children()
+            )
+        )
+        first = parent.children()[0]
+        first.send_signal(signal.SIGKILL)
+        await until(lambda: not first.is_running() and len(parent.children()) == 2)
+        await ready(server.port)
+        workers = parent.children()
+        os.kill(server.process.pid, signal.SIGKILL)
+        await server.process.wait()
+        await until(
+            lambda: (
+                not any(
+                    worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE
+                    for worker in workers
+                )
+            )
+        )
+
+
+async def test_workers_that_cannot_serve_end_the_program(redis_server: Redis) -> None:
+    with socket.socket() as other:
+        other.bind((ADDRESS, 0))
+        other.listen()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pemus_signaling", "--host", ADDRESS),
+            *("--port", str(other.getsockname()[1]), "--redis", redis_server.url),
+            *("--workers", "2"),
+            stderr=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        async with asyncio.timeout(PATIENCE):
+            _, said = await process.communicate()
+    assert process.returncode == 1
+    assert b"in use" in said
