@@ -36,10 +36,10 @@ PROOF_PATIENCE: Final = 10.0
 PROOFS_PER_SECOND: Final = 5.0
 PROOFS_AT_ONCE: Final = 50
 """Of the clients of one address."""
-MAX_EARLY: Final = 64
+MAX_EARLY: Final = 16
 """Messages of a client that are kept while other nodes are asked whether its id is free."""
-MAX_LOCATING: Final = 256
-"""Messages to one receiver that are kept while it is looked for."""
+MAX_LOCATING: Final = 8 * 1024 * 1024
+"""Bytes of all messages that are kept while their receivers are looked for. More than that is lost."""
 SWEEP: Final = 5.0
 """Seconds between two looks for clients that say nothing any more; less if `alive_timeout` is short."""
 RECLAIM_DELAYS: Final = (0.1, 0.3, 0.6)
@@ -111,6 +111,7 @@ class Peers:
             expire_timeout, queued_messages, queued_bytes, self._expired
         )
         self._locating: dict[str, list[tuple[str, bytes, bool]]] = {}
+        self._locating_bytes = 0
         self._sweeping: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         cluster.on("superseded", self._superseded)
@@ -196,11 +197,14 @@ class Peers:
             if keep:
                 self._keep(receiver, sender, message)
             return
+        if self._locating_bytes + len(message) > MAX_LOCATING:
+            return
+        self._locating_bytes += len(message)
         looked_for = self._locating.get(receiver)
         if looked_for is None:
             self._locating[receiver] = [(sender, message, keep)]
             self._run(self._locate(receiver))
-        elif len(looked_for) < MAX_LOCATING:
+        else:
             looked_for.append((sender, message, keep))
 
     def _complain(self, text: str, code: Close = Close.POLICY) -> Listener:
@@ -278,6 +282,7 @@ class Peers:
             node = await self.cluster.locate(receiver)
         finally:
             looked_for = self._locating.pop(receiver)
+            self._locating_bytes -= sum(len(message) for _, message, _ in looked_for)
         for sender, message, keep in looked_for:
             if self._deliver(receiver, message):
                 continue

@@ -206,10 +206,12 @@ class WebSocket(WSListener):
         wire.limit_buffer(self._sockets.send_buffer)
         self._sockets.open.add(self)
         self._transport = first = _First()
-        if self._listener is not None:
-            self._listener.opened(self)
-        self._transport = transport
-        wire.answer(first.frames)
+        try:
+            if self._listener is not None:
+                self._listener.opened(self)
+        finally:
+            self._transport = transport
+            wire.answer(first.frames)
         if first.farewell is not None:
             transport.send_close(*first.farewell)
 
@@ -242,7 +244,7 @@ class WebSocket(WSListener):
         except Exception as error:  # noqa: BLE001
             # Its text may hold what the message does.
             sockets.failed += 1
-            _LOGGER.info("A message could not be read: %s", type(error).__name__)
+            _LOGGER.debug("A message could not be read: %s", type(error).__name__)
             self.close(Close.UNREADABLE)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:

@@ -1,0 +1,249 @@
+"""PeerServer's protocol over several nodes, without the sockets and the store between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+import contextlib
+from contextlib import asynccontextmanager
+from typing import Any
+
+from hypothesis import given, settings, strategies as st
+import orjson
+
+from pemus_signaling.peers import MAX_LOCATING, Peers
+from pemus_signaling.sessions import Sessions
+from pemus_signaling.sockets import Close, Listener, Refusal, Upgrade
+
+from .nodes import Node, Nodes
+
+PATIENCE = 20
+
+
+class Named(Node):
+    """A node of a cluster in which names belong to nodes."""
+
+    names: dict[str, str]
+
+    async def claim(self, name: str, *, take: bool) -> bool:
+        await asyncio.sleep(0)
+        former = self.names.get(name)
+        if former not in (None, self.node):
+            if not take:
+                return False
+            self.send(former, "superseded", name.encode())
+        self.names[name] = self.node
+        return True
+
+    def release(self, name: str) -> None:
+        if self.names.get(name) == self.node:
+            del self.names[name]
+
+    async def locate(self, name: str) -> str | None:
+        await asyncio.sleep(0)
+        return self.names.get(name)
+
+
+class Sink:
+    """A socket, and the one who sits at its other end."""
+
+    def __init__(self, peers: Peers, identifier: str, token: str = "t") -> None:
+        self.heard: list[dict[str, Any]] = []
+        self.code: Close | None = None
+        listener = peers.accept(
+            Upgrade(
+                "/peerjs",
+                {"key": "peerjs", "id": identifier, "token": token},
+                "192.0.2.1",
+                "",
+            )
+        )
+        assert not isinstance(listener, Refusal)
+        self.listener: Listener = listener
+        listener.opened(self)
+
+    def send(self, message: bytes) -> None:
+        self.heard.append(orjson.loads(message))
+
+    def close(self, code: Close, reason: str = "") -> None:
+        if self.code is None:
+            self.code = code
+            self.listener.closed()
+
+    def say(self, kind: str, **more: Any) -> None:
+        self.listener.received(orjson.dumps({"type": kind, **more}))
+
+    async def hear(self) -> dict[str, Any]:
+        async with asyncio.timeout(PATIENCE):
+            while not self.heard:
+                await asyncio.sleep(0.001)
+        return self.heard.pop(0)
+
+    async def end(self) -> Close:
+        async with asyncio.timeout(PATIENCE):
+            while self.code is None:
+                await asyncio.sleep(0.001)
+        return self.code
+
+
+@asynccontextmanager
+async def nodes(count: int, expire_timeout: float = 60.0) -> AsyncIterator[list[Peers]]:
+    together = Nodes()
+    names: dict[str, str] = {}
+    made = []
+    for number in range(count):
+        node = Named(together, f"node-{number}")
+        node.names = names
+        made.append(
+            Peers(
+                node,
+                Sessions(),
+                key="peerjs",
+                alive_timeout=90,
+                expire_timeout=expire_timeout,
+                concurrent_limit=100,
+                queued_messages=50,
+                queued_bytes=10_000_000,
+            )
+        )
+        await node.start()
+    for peers in made:
+        await peers.start()
+    yield made
+    for peers in made:
+        await peers.close()
+
+
+async def test_messages_to_another_node_keep_their_order() -> None:
+    async with nodes(3) as (one, two, _):
+        alice, bob = Sink(one, "alice"), Sink(two, "bob")
+        assert [(await sink.hear())["type"] for sink in (alice, bob)] == [
+            "OPEN",
+            "OPEN",
+        ]
+        for number in range(100):
+            alice.say("CANDIDATE", dst="bob", payload=number)
+        assert [(await bob.hear())["payload"] for _ in range(100)] == list(range(100))
+
+
+async def test_what_is_said_before_the_id_is_claimed_is_said_after() -> None:
+    async with nodes(2) as (one, two):
+        bob = Sink(two, "bob")
+        await bob.hear()
+        alice = Sink(one, "alice")
+        alice.say("OFFER", dst="bob", payload=1)
+        assert not alice.heard
+        assert (await bob.hear())["src"] == "alice"
+        assert (await alice.hear())["type"] == "OPEN"
+
+
+async def test_who_says_too_much_before_is_hung_up_on() -> None:
+    async with nodes(2) as (one, _):
+        alice = Sink(one, "alice")
+        for _ in range(100):
+            alice.say("HEARTBEAT")
+        assert await alice.end() == Close.TRY_LATER
+        assert not one.entering
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not one.clients
+        # The id that was claimed for it is free.
+        assert (await Sink(one, "alice", "another").hear())["type"] == "OPEN"
+
+
+async def test_messages_wait_wherever_the_receiver_comes() -> None:
+    async with nodes(4) as everywhere:
+        alice = Sink(everywhere[0], "alice")
+        await alice.hear()
+        # Their ids belong to different nodes.
+        for number in range(12):
+            alice.say("OFFER", dst=f"bob-{number}", payload=number)
+        async with asyncio.timeout(PATIENCE):
+            while sum(peers.waiting for peers in everywhere) < 12:
+                await asyncio.sleep(0.001)
+        assert sum(peers.waiting > 0 for peers in everywhere) > 1
+        for number in range(12):
+            bob = Sink(everywhere[number % 4], f"bob-{number}")
+            assert [(await bob.hear()).get("payload") for _ in range(2)] == [
+                None,
+                number,
+            ]
+
+
+async def test_who_waits_in_vain_for_somebody_elsewhere_is_told() -> None:
+    async with nodes(4, expire_timeout=0.05) as everywhere:
+        alice = Sink(everywhere[0], "alice")
+        await alice.hear()
+        for number in range(8):
+            alice.say("OFFER", dst=f"bob-{number}")
+        told = [await alice.hear() for _ in range(8)]
+        assert {message["src"] for message in told} == {
+            f"bob-{number}" for number in range(8)
+        }
+        assert {message["type"] for message in told} == {"EXPIRE"}
+
+
+async def test_a_client_that_comes_back_to_another_node_is_let_in_with_its_token_alone() -> (
+    None
+):
+    async with nodes(2) as (one, two):
+        alice = Sink(one, "alice", "mine")
+        await alice.hear()
+        thief = Sink(two, "alice", "another")
+        assert (await thief.hear())["type"] == "ID-TAKEN"
+        assert await thief.end() == Close.POLICY
+        assert alice.code is None
+        again = Sink(two, "alice", "mine")
+        assert (await again.hear())["type"] == "OPEN"
+        assert await alice.end() == Close.SUPERSEDED
+
+
+async def test_who_goes_while_its_id_is_claimed_leaves_nothing() -> None:
+    async with nodes(2) as (one, two):
+        alice = Sink(one, "alice")
+        alice.listener.closed()
+        async with asyncio.timeout(PATIENCE):
+            while one._tasks:
+                await asyncio.sleep(0.001)
+        assert not one.clients and not one.entering
+        assert (await Sink(two, "alice").hear())["type"] == "OPEN"
+
+
+async def test_what_waits_for_an_answer_of_the_store_is_bounded() -> None:
+    async with nodes(2) as (one, _):
+        alice = Sink(one, "alice")
+        await alice.hear()
+        for number in range(300):
+            alice.say("OFFER", dst=f"bob-{number}", payload="x" * 60_000)
+        assert one._locating_bytes <= MAX_LOCATING
+        async with asyncio.timeout(PATIENCE):
+            while one._tasks:
+                await asyncio.sleep(0.001)
+        assert one._locating_bytes == 0
+        assert not one._locating
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.binary(max_size=60)
+        | st.binary(max_size=20).map(lambda data: b"D" + len(data).to_bytes(4) + data),
+        max_size=5,
+    )
+)
+def test_half_a_message_of_another_node_harms_nobody(messages: list[bytes]) -> None:
+    async def run() -> None:
+        async with nodes(2) as (one, two):
+            alice = Sink(one, "alice")
+            await alice.hear()
+            for message in messages:
+                # The cluster logs what is raised, and goes on.
+                with contextlib.suppress(UnicodeDecodeError):
+                    one._told("node-1", message)
+            bob = Sink(two, "bob")
+            await bob.hear()
+            bob.say("OFFER", dst="alice", payload="still here")
+            while (await alice.hear()).get("payload") != "still here":
+                pass
+
+    asyncio.run(run())
