@@ -10,7 +10,9 @@ the same one here.
 - `relay_msgs_per_cpu_s`: 400 clients in pairs, each answering a message of 1.2 kB with one, as fast as it goes;
 - `relay_p99_ms`: the same clients at an equal load of 4,000 messages a second: how long a message is under way;
 - `idle_10k`: 10,000 clients connect and stay: memory of the server, and how many connect in a second;
-- `tracker_...`: see `signaling_tracker.py`.
+- `tracker_...`: see `signaling_tracker.py`;
+- `scale`: two nodes that a Redis makes one, and the same clients as in `relay`: partners at the same node, and partners at
+  different ones. The CPU time is that of both nodes; `..._with_redis` counts the Redis, too.
 
 The figures are medians of the rounds. MB are powers of two.
 """
@@ -25,12 +27,17 @@ import json
 from pathlib import Path
 import re
 import resource
+import shutil
 import statistics
 import sys
+import tempfile
 from typing import Any
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from signaling_load import WARM_UP, cpu_seconds
 import signaling_tracker
 
 HERE = Path(__file__).parent
@@ -41,12 +48,12 @@ RATE = 4000
 """Messages a second, which neither server finds hard."""
 ANNOUNCES = 20_000
 SERVERS = ("pemus", "peerjs_server")
-PARTS = ("relay", "idle", "tracker")
+PARTS = ("relay", "idle", "tracker", "scale")
 
 
 @asynccontextmanager
-async def serving(name: str) -> AsyncIterator[tuple[int, int]]:
-    """Run a server. Yields its process id and its port."""
+async def serving(name: str, *more: str) -> AsyncIterator[tuple[int, int]]:
+    """Run a server, with more arguments. Yields its process id and its port."""
     many = "10000000"
     command = {
         "pemus": (
@@ -63,7 +70,10 @@ async def serving(name: str) -> AsyncIterator[tuple[int, int]]:
         ),
     }[name]
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        *more,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     assert process.stdout is not None
     try:
@@ -81,27 +91,83 @@ async def serving(name: str) -> AsyncIterator[tuple[int, int]]:
 
 async def load(name: str, part: str, **options: object) -> dict[str, float]:
     """Run the load generator against a fresh server, and return what it says."""
-    async with serving(name) as (pid, port):
+    async with serving(name) as server:
         arguments = [
             str(word) for key, value in options.items() for word in (f"--{key}", value)
         ]
-        generator = await asyncio.create_subprocess_exec(
-            sys.executable,
-            HERE / "signaling_load.py",
-            part,
-            *("--port", str(port), "--pid", str(pid), *arguments),
-            stdout=asyncio.subprocess.PIPE,
+        return await generate(name, part, [server], *arguments)
+
+
+async def generate(
+    name: str, part: str, servers: list[tuple[int, int]], *arguments: str
+) -> dict[str, float]:
+    """Run the load generator against the processes and ports of servers, and return what it says."""
+    generator = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(HERE / "signaling_load.py"), part, *arguments),
+        *("--port", *(str(port) for _, port in servers)),
+        *("--pid", *(str(pid) for pid, _ in servers)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(PATIENCE):
+        said, _ = await generator.communicate()
+    if generator.returncode:
+        raise SystemExit(f"the load generator failed against {name}")
+    seen: dict[str, float] = json.loads(said)
+    print(
+        f"{name:14} {part:6} {', '.join(f'{key} {value:.5g}' for key, value in seen.items())}",
+        file=sys.stderr,
+    )
+    return seen
+
+
+async def scale(rounds: int, seconds: float) -> dict[str, Any]:
+    """Measure two nodes."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        raise SystemExit(
+            "redis-server is missing (on Debian: apt install redis-server)"
         )
-        async with asyncio.timeout(PATIENCE):
-            said, _ = await generator.communicate()
-        if generator.returncode:
-            raise SystemExit(f"the load generator failed against {name}")
-        seen: dict[str, float] = json.loads(said)
-        print(
-            f"{name:14} {part:6} {', '.join(f'{key} {value:.5g}' for key, value in seen.items())}",
-            file=sys.stderr,
+    seen: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="pemus-") as folder:
+        path = Path(folder) / "redis.sock"
+        redis = await asyncio.create_subprocess_exec(
+            *(program, "--port", "0", "--unixsocket", str(path), "--save", ""),
+            *("--appendonly", "no", "--dir", folder),
+            stdout=asyncio.subprocess.DEVNULL,
         )
-        return seen
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not path.exists():
+                    await asyncio.sleep(0.05)
+            process = psutil.Process(redis.pid)
+            shared = ("--redis", f"unix://{path}")
+            for _ in range(rounds):
+                for name, option in (("local", ()), ("cross_node", ("--cross",))):
+                    async with (
+                        serving("pemus", *shared) as here,
+                        serving("pemus", *shared) as there,
+                    ):
+                        # Until each knows of the other.
+                        await asyncio.sleep(2)
+                        before = cpu_seconds(process)
+                        arguments = ("--seconds", str(seconds), *option)
+                        one = await generate(name, "relay", [here, there], *arguments)
+                        # The generator looks at the nodes for so long; Redis works a little longer.
+                        taken = (
+                            (cpu_seconds(process) - before)
+                            * seconds
+                            / (seconds + WARM_UP)
+                        )
+                        rate, each = one["messages_per_s"], one["messages_per_cpu_s"]
+                        seen.setdefault(f"{name}_msgs_per_cpu_s", []).append(each)
+                        seen.setdefault(f"{name}_msgs_per_s", []).append(rate)
+                        seen.setdefault(f"{name}_msgs_per_cpu_s_with_redis", []).append(
+                            rate / (rate / each + taken / seconds)
+                        )
+        finally:
+            redis.terminate()
+            await redis.wait()
+    return {"scale": {name: statistics.median(each) for name, each in seen.items()}}
 
 
 async def in_turns(
@@ -150,6 +216,7 @@ async def measure(rounds: int, seconds: float, parts: list[str]) -> dict[str, An
         "relay": lambda: relay(rounds, seconds),
         "idle": lambda: idle(rounds),
         "tracker": lambda: signaling_tracker.measure(rounds, ANNOUNCES),
+        "scale": lambda: scale(rounds, seconds),
     }
     result: dict[str, Any] = {}
     for part in parts:

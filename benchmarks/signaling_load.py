@@ -1,9 +1,10 @@
 """Clients of PeerServer's protocol by the hundred, for signaling.py.
 
-    python benchmarks/signaling_load.py relay|paced|idle --port PORT --pid PID [--clients N] [--seconds S] [--rate N]
+    python benchmarks/signaling_load.py relay|paced|idle --port PORT... --pid PID... [--clients N] [--seconds S] [--rate N] [--cross]
 
 Speaks to whatever listens at the port of this machine, and prints what it saw as JSON. `PID` is the server's process,
-whose CPU time and memory are looked at around what is measured.
+whose CPU time and memory are looked at around what is measured. With several ports, the two of a pair connect to the same
+one, or with `--cross` to different ones.
 
 - `relay`: pairs of clients send one message to and fro, as fast as it goes;
 - `paced`: pairs of clients send messages at a given rate altogether, and look how long each is under way;
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import json
 import os
 import resource
@@ -80,7 +81,11 @@ class Client(WSListener):
 
 
 async def connect(
-    port: int, count: int, heard: Callable[[Client, WSFrame], None]
+    ports: Sequence[int],
+    count: int,
+    heard: Callable[[Client, WSFrame], None],
+    *,
+    cross: bool = False,
 ) -> list[Client]:
     """Return clients that have heard OPEN."""
     slots = asyncio.Semaphore(OPENING)
@@ -88,6 +93,7 @@ async def connect(
     async def one(number: int) -> Client:
         async with slots:
             client = Client(number, heard)
+            port = ports[(number if cross else number // 2) % len(ports)]
             url = f"ws://{ADDRESS}:{port}/peerjs?key=peerjs&id={client.name}&token=token{number}"
             await ws_connect(lambda: client, url)
             await client.opened
@@ -96,14 +102,19 @@ async def connect(
     return list(await asyncio.gather(*(one(number) for number in range(count))))
 
 
-def cpu_seconds(process: psutil.Process) -> float:
-    """Return the CPU time that a process has taken."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def cpu_seconds(*processes: psutil.Process) -> float:
+    """Return the CPU time that processes have taken."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(each.user + each.system for each in times))
 
 
 async def relay(
-    port: int, process: psutil.Process, clients: int, seconds: float
+    ports: Sequence[int],
+    processes: Sequence[psutil.Process],
+    clients: int,
+    seconds: float,
+    *,
+    cross: bool = False,
 ) -> dict[str, float]:
     """Let every client answer each message with one."""
     count = 0
@@ -113,15 +124,15 @@ async def relay(
         count += 1
         client.send(client.words)
 
-    everybody = await connect(port, clients, heard)
+    everybody = await connect(ports, clients, heard, cross=cross)
     for client in everybody:
         client.send(client.words)
     await asyncio.sleep(WARM_UP)
-    counted, cpu, began = count, cpu_seconds(process), time.perf_counter()
+    counted, cpu, began = count, cpu_seconds(*processes), time.perf_counter()
     await asyncio.sleep(seconds)
     counted, cpu, took = (
         count - counted,
-        cpu_seconds(process) - cpu,
+        cpu_seconds(*processes) - cpu,
         time.perf_counter() - began,
     )
     return {
@@ -143,7 +154,7 @@ async def paced(
         start = words.index(b'"at":"') + 6
         late.append(time.perf_counter_ns() - int(words[start : start + STAMP]))
 
-    everybody = await connect(port, clients, heard)
+    everybody = await connect([port], clients, heard)
     loop = asyncio.get_running_loop()
     began = loop.time()
     sent, cpu = 0, 0.0
@@ -246,21 +257,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", choices=["relay", "paced", "idle"])
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--pid", type=int, required=True)
+    parser.add_argument("--port", type=int, nargs="+", required=True)
+    parser.add_argument("--pid", type=int, nargs="+", required=True)
+    parser.add_argument("--cross", action="store_true")
     parser.add_argument("--clients", type=int, default=400)
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--rate", type=float, default=4000)
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    process = psutil.Process(options.pid)
+    processes = [psutil.Process(pid) for pid in options.pid]
+    port, process = options.port[0], processes[0]
+    clients, seconds = options.clients, options.seconds
     work = {
-        "relay": lambda: relay(options.port, process, options.clients, options.seconds),
-        "paced": lambda: paced(
-            options.port, process, options.clients, options.seconds, options.rate
+        "relay": lambda: relay(
+            options.port, processes, clients, seconds, cross=options.cross
         ),
-        "idle": lambda: idle(options.port, process, options.clients),
+        "paced": lambda: paced(port, process, clients, seconds, options.rate),
+        "idle": lambda: idle(port, process, clients),
     }
     print(json.dumps(uvloop.run(work[options.part]())))
 

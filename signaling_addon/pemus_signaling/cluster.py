@@ -52,6 +52,9 @@ class Cluster(Protocol):
     def release(self, name: str) -> None:
         """Give a name back, if this node has it."""
 
+    def found(self, name: str) -> str | None:
+        """Return the living node that had a name a moment ago, None if nobody asked for it since."""
+
     async def locate(self, name: str) -> str | None:
         """Return the living node that has a name, None if nobody does or that cannot be told at present."""
 
@@ -91,6 +94,10 @@ class Alone:
 
     def release(self, name: str) -> None:
         """Do nothing."""
+
+    def found(self, name: str) -> str | None:
+        """Return None: nobody asked."""
+        return None
 
     async def locate(self, name: str) -> str | None:
         """Return None: a name that this process has is found before anyone asks."""

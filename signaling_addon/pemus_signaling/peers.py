@@ -197,6 +197,12 @@ class Peers:
             if keep:
                 self._keep(receiver, sender, message)
             return
+        # Who is being looked for has messages waiting that come first.
+        if receiver not in self._locating:
+            node = self.cluster.found(receiver)
+            if node is not None and node != self.cluster.node:
+                self._send(node, _DELIVER, receiver, sender, message)
+                return
         if self._locating_bytes + len(message) > MAX_LOCATING:
             return
         self._locating_bytes += len(message)

@@ -17,7 +17,7 @@ import time
 from typing import Any, Final
 import uuid
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from .cluster import Handler
@@ -37,9 +37,13 @@ LOCATED_S: Final = 1.0
 MAX_LOCATED: Final = 20_000
 MAX_OUTBOX: Final = 16 * 1024**2
 """Bytes that may wait for the store. What is beyond is dropped."""
+GATHER: Final = 0.002
+"""Seconds for which messages gather, since a publication costs the same for one or for fifty."""
 AT_ONCE: Final = 512 * 1024
 """Bytes after which a publication is long enough."""
 NAMES_AT_ONCE: Final = 500
+CONNECTIONS: Final = 16
+"""Connections to the store. Questions beyond wait for one that is free."""
 
 _PREFIX: Final = "pemus:"
 _NODES: Final = f"{_PREFIX}nodes"
@@ -88,6 +92,21 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 _LOGGER = logging.getLogger(__name__)
 
 
+def store_at(url: str) -> Any:
+    """Return a client of the store at a URL. Nothing is connected yet.
+
+    redis-py's own types do not say what its calls return, so it has none here.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS,
+        timeout=ANSWER,
+        socket_timeout=ANSWER,
+        socket_connect_timeout=ANSWER,
+    )
+    return Redis.from_pool(pool)
+
+
 class RedisCluster:
     """A node of a cluster that a Redis holds together."""
 
@@ -98,10 +117,7 @@ class RedisCluster:
         """Messages to other nodes that there was no room for."""
         self.is_away = True
         """Whether the store does not answer."""
-        # redis-py's own types do not say what its calls return.
-        self._redis: Any = Redis.from_url(
-            url, socket_timeout=ANSWER, socket_connect_timeout=ANSWER
-        )
+        self._redis = store_at(url)
         # Whoever listens may hear nothing for long.
         keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
         self._ear: Any = Redis.from_url(url, socket_connect_timeout=ANSWER, **keepalive)
@@ -109,6 +125,7 @@ class RedisCluster:
         self._claim_script = self._redis.register_script(_CLAIM_SCRIPT)
         self._locate_script = self._redis.register_script(_LOCATE_SCRIPT)
         self._release_script = self._redis.register_script(_RELEASE_SCRIPT)
+        self._clock = time.monotonic
         self._handlers: dict[str, Handler] = {_CHANGED: self._others_changed}
         self._node_handlers: list[Callable[[], None]] = []
         self._nodes = frozenset((self.node,))
@@ -200,15 +217,22 @@ class RedisCluster:
             self._released.add(name)
             self._filled.set()
 
+    def found(self, name: str) -> str | None:
+        """Return the node that was found to have a name a moment ago."""
+        if (known := self._located.get(name)) is None:
+            return None
+        until, node = known
+        if until > self._clock() and node in self._nodes:
+            return node
+        del self._located[name]
+        return None
+
     async def locate(self, name: str) -> str | None:
         """Return the living node that has a name. What was found is believed for a moment."""
         if self.is_away:
             return None
-        if (found := self._located.get(name)) is not None:
-            until, known = found
-            if until > time.monotonic() and known in self._nodes:
-                return known
-            del self._located[name]
+        if (known := self.found(name)) is not None:
+            return known
         try:
             answer = await self._locate_script(keys=[_name(name), _NODES])
         except (RedisError, OSError, TimeoutError):
@@ -219,7 +243,7 @@ class RedisCluster:
         node: str = answer.decode()
         while len(self._located) >= MAX_LOCATED:
             self._located.popitem(last=False)
-        self._located[name] = (time.monotonic() + LOCATED_S, node)
+        self._located[name] = (self._clock() + LOCATED_S, node)
         return node
 
     # Living.
@@ -320,6 +344,7 @@ class RedisCluster:
         """Publish what has gathered while the last publication was under way."""
         while True:
             await self._filled.wait()
+            await asyncio.sleep(GATHER)
             self._filled.clear()
             outbox, self._outbox, self._waiting = self._outbox, {}, 0
             released, self._released = self._released, set()

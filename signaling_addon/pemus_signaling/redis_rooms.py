@@ -10,11 +10,11 @@ from __future__ import annotations
 from contextlib import suppress
 import logging
 import time
-from typing import Any, Final
+from typing import Final
 
-from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from .redis_cluster import store_at
 from .room_store import (
     REMEMBERED,
     Created,
@@ -24,8 +24,6 @@ from .room_store import (
     encode_room,
 )
 
-ANSWER: Final = 3.0
-"""Seconds after which a store that does not answer is away."""
 SCANNED: Final = 500
 
 _ROOM: Final = "pemus:room:"
@@ -58,10 +56,7 @@ class RedisStore:
 
     def __init__(self, url: str) -> None:
         """Prepare to keep rooms at a URL (`redis://`, `rediss://` or `unix://`)."""
-        # redis-py's own types do not say what its calls return.
-        self._redis: Any = Redis.from_url(
-            url, socket_timeout=ANSWER, socket_connect_timeout=ANSWER
-        )
+        self._redis = store_at(url)
         self._create = self._redis.register_script(_CREATE)
         self._replace = self._redis.register_script(_REPLACE)
 

@@ -76,5 +76,8 @@ class Node:
 
     def release(self, name: str) -> None: ...
 
+    def found(self, name: str) -> str | None:
+        return None
+
     async def locate(self, name: str) -> str | None:
         return None

@@ -153,6 +153,20 @@ async def test_a_name_belongs_to_one_node(redis_server: Redis) -> None:
                 await asyncio.sleep(0.01)
 
 
+async def test_a_crowd_that_comes_at_once_is_served(redis_server: Redis) -> None:
+    async with joined(redis_server) as nodes:
+        (first, _), (second, _) = nodes
+        names = [f"name {number}" for number in range(2000)]
+        assert all(
+            await asyncio.gather(*(first.claim(name, take=False) for name in names))
+        )
+        found = await asyncio.gather(*(second.locate(name) for name in names))
+        assert set(found) == {first.node}
+        assert not any(
+            await asyncio.gather(*(second.claim(name, take=False) for name in names))
+        )
+
+
 async def test_a_name_that_is_given_back_and_claimed_at_once_stays(
     redis_server: Redis,
 ) -> None:
