@@ -55,6 +55,9 @@ class Cluster(Protocol):
     def found(self, name: str) -> str | None:
         """Return the living node that had a name a moment ago, None if nobody asked for it since."""
 
+    def lost(self, name: str) -> None:
+        """Ask the store when somebody wants to know next where a name is: it was not where it was found."""
+
     async def locate(self, name: str) -> str | None:
         """Return the living node that has a name, None if nobody does or that cannot be told at present."""
 
@@ -98,6 +101,9 @@ class Alone:
     def found(self, name: str) -> str | None:
         """Return None: nobody asked."""
         return None
+
+    def lost(self, name: str) -> None:
+        """Do nothing."""
 
     async def locate(self, name: str) -> str | None:
         """Return None: a name that this process has is found before anyone asks."""

@@ -328,8 +328,9 @@ class Peers:
             if kind == _KEEP:
                 self._keep(receiver, sender, parts[2])
             else:
-                # It went meanwhile.
-                self._keep_at_home(receiver, sender, parts[2])
+                # It went meanwhile, maybe to another node.
+                self.cluster.lost(receiver)
+                self.route(sender, receiver, parts[2], keep=True)
         elif kind == _ARRIVED and len(parts) == 1:
             receiver = parts[0].decode()
             for sender, kept in self._waiting.fetch(receiver):

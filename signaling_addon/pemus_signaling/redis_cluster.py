@@ -32,12 +32,12 @@ NAME_S: Final = 150
 """Seconds after which the store forgets a name of which it heard nothing."""
 ANSWER: Final = 3.0
 """Seconds after which a store that does not answer is away."""
-LOCATED_S: Final = 1.0
-"""Seconds for which it is believed where a name was found."""
+LOCATED_S: Final = 10.0
+"""Seconds for which it is believed where a name was found. Who is asked wrongly knows better, or asks the store."""
 MAX_LOCATED: Final = 20_000
 MAX_OUTBOX: Final = 16 * 1024**2
 """Bytes that may wait for the store. What is beyond is dropped."""
-GATHER: Final = 0.002
+GATHER: Final = 0.005
 """Seconds for which messages gather, since a publication costs the same for one or for fifty."""
 AT_ONCE: Final = 512 * 1024
 """Bytes after which a publication is long enough."""
@@ -226,6 +226,10 @@ class RedisCluster:
             return node
         del self._located[name]
         return None
+
+    def lost(self, name: str) -> None:
+        """Forget where a name was found."""
+        self._located.pop(name, None)
 
     async def locate(self, name: str) -> str | None:
         """Return the living node that has a name. What was found is believed for a moment."""

@@ -79,5 +79,7 @@ class Node:
     def found(self, name: str) -> str | None:
         return None
 
+    def lost(self, name: str) -> None: ...
+
     async def locate(self, name: str) -> str | None:
         return None

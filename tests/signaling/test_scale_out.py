@@ -201,6 +201,23 @@ async def test_an_identity_takes_over_at_another_node(redis_server: Redis) -> No
 
 
 @pytest.mark.usefixtures("quick")
+async def test_who_moved_to_another_node_is_found_there_at_once(
+    redis_server: Redis,
+) -> None:
+    identity = Identity()
+    async with (
+        two(redis_server) as (here, there),
+        running(redis=redis_server.url) as third,
+        connected(here, "guest") as guest,
+    ):
+        await until(lambda: len(here.cluster.nodes() & third.cluster.nodes()) == 3)
+        for place, node in enumerate((there, third, here, third, there)):
+            async with proven(node, identity) as (home, _):
+                await guest.say("OFFER", dst=identity.id, payload=place)
+                assert (await home.hear())["payload"] == place
+
+
+@pytest.mark.usefixtures("quick")
 async def test_a_room_is_known_everywhere_and_closes_everywhere(
     redis_server: Redis,
 ) -> None:
