@@ -12,9 +12,18 @@ from custom_components.pemus.p2p.version import VERSION
 from custom_components.pemus.provision import PYTHON_VERSION, REQUIREMENTS, _find_uv
 
 MANIFEST = REQUIREMENTS.parents[1] / "manifest.json"
+SIGNALING = REQUIREMENTS.parents[3] / "signaling_addon" / "requirements.txt"
+PACKAGES = {
+    REQUIREMENTS: ("libtorrent", "av", "mutagen", "pillow", "watchfiles", "pysubs2"),
+    SIGNALING: ("picows", "uvloop", "cryptography", "orjson", "redis"),
+}
+every_list = pytest.mark.parametrize(
+    "requirements", PACKAGES, ids=["engine", "signalling"]
+)
 
 
 @pytest.mark.timeout(300)
+@every_list
 @pytest.mark.parametrize(
     "platform",
     [
@@ -26,25 +35,28 @@ MANIFEST = REQUIREMENTS.parents[1] / "manifest.json"
         "aarch64-unknown-linux-musl",
     ],
 )
-def test_there_are_wheels_for(platform: str, tmp_path: Path) -> None:
+def test_there_are_wheels_for(
+    platform: str, requirements: Path, tmp_path: Path
+) -> None:
     resolved = subprocess.run(
         [
             *(_find_uv(), "pip", "install", "--dry-run", "--no-config"),
             *("--python", sys.executable, "--target", str(tmp_path / "target")),
             *("--python-platform", platform, "--python-version", PYTHON_VERSION),
-            *("--only-binary", ":all:", "--require-hashes", "-r", str(REQUIREMENTS)),
+            *("--only-binary", ":all:", "--require-hashes", "-r", str(requirements)),
         ],
         capture_output=True,
         text=True,
         check=False,
     )
     assert resolved.returncode == 0, resolved.stderr
-    for name in ("libtorrent", "av", "mutagen", "pillow", "watchfiles", "pysubs2"):
+    for name in PACKAGES[requirements]:
         assert f" {name}==" in resolved.stderr
 
 
-def test_every_package_is_pinned_and_hashed() -> None:
-    text = REQUIREMENTS.read_text(encoding="utf-8").replace("\\\n", " ")
+@every_list
+def test_every_package_is_pinned_and_hashed(requirements: Path) -> None:
+    text = requirements.read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip() and line[0] != "#"]
     assert len(lines) > 10
     for line in lines:
@@ -53,8 +65,9 @@ def test_every_package_is_pinned_and_hashed() -> None:
         ), line
 
 
-def test_no_index_is_named() -> None:
-    assert "://" not in REQUIREMENTS.read_text(encoding="utf-8")
+@every_list
+def test_no_index_is_named(requirements: Path) -> None:
+    assert "://" not in requirements.read_text(encoding="utf-8")
 
 
 def test_the_manifest_and_the_engine_are_of_one_release() -> None:
