@@ -20,8 +20,9 @@ from collections.abc import Callable, Sequence
 import json
 import os
 import resource
+import select
+import socket
 import time
-from typing import Any
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 import psutil
@@ -35,7 +36,14 @@ OPENING = 128
 """Clients that connect at a time."""
 STAMP = 20
 """Digits of a time in nanoseconds."""
+PATIENCE = 60
 ADDRESS = "127.0.0.1"
+BROWSER = (
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n"
+    "Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-GB,en;q=0.9\r\nPragma: no-cache\r\n"
+    "Cache-Control: no-cache\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+)
+"""The rest of the head of a browser's request."""
 
 
 def message(receiver: str) -> bytes:
@@ -188,64 +196,66 @@ async def paced(
     }
 
 
-class Idle(asyncio.Protocol):
-    """A client that only connects. It takes as little as can be, so that the server is what is measured."""
+class Crowd:
+    """Clients that only connect. They take as little as can be, so that the server is what is measured."""
 
-    def __init__(self, request: bytes) -> None:
-        """Ask with this request."""
-        self._request = request
-        self._heard = b""
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, port: int, clients: int) -> None:
+        """Be so many clients of a server."""
+        self._port = port
+        self._clients = clients
+        self._poll = select.epoll()
+        self._begun = 0
+        self._waiting: dict[int, socket.socket] = {}
+        self._open: list[socket.socket] = []
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask."""
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        transport.write(self._request)
+    def connect(self) -> None:
+        """Connect all of them, `OPENING` at a time, and return when each has heard OPEN."""
+        while len(self._open) < self._clients:
+            while self._begun < self._clients and len(self._waiting) < OPENING:
+                self._begin()
+            for number, _ in self._poll.poll(PATIENCE) or [(-1, 0)]:
+                if number < 0:
+                    raise SystemExit("the server does not answer")
+                self._hear(number)
 
-    def data_received(self, data: bytes) -> None:
-        """Wait for OPEN."""
-        if not self.opened.done():
-            self._heard += data
-            if b'"OPEN"' in self._heard:
-                self._heard = b""
-                self.opened.set_result(None)
+    def _begin(self) -> None:
+        client = socket.socket()
+        client.connect((ADDRESS, self._port))
+        client.sendall(
+            (
+                f"GET /peerjs?key=peerjs&id=client-{self._begun:05}&token=token{self._begun:05}&version=1.5.5 HTTP/1.1\r\n"
+                f"Host: {ADDRESS}:{self._port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                f"Sec-WebSocket-Key: {b64encode(os.urandom(16)).decode()}\r\nOrigin: http://{ADDRESS}\r\n"
+                + BROWSER
+            ).encode()
+        )
+        self._begun += 1
+        self._waiting[client.fileno()] = client
+        # Told of each arrival once: the answer may come in pieces.
+        self._poll.register(client, select.EPOLLIN | select.EPOLLET)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Notice what must not happen."""
-        if not self.opened.done():
-            self.opened.set_exception(ConnectionError("a client was hung up on"))
+    def _hear(self, number: int) -> None:
+        client = self._waiting[number]
+        heard = client.recv(1000, socket.MSG_PEEK)
+        if not heard:
+            raise SystemExit("a client was hung up on")
+        if b'"OPEN"' in heard:
+            self._poll.unregister(client)
+            self._open.append(self._waiting.pop(number))
 
 
 async def idle(port: int, process: psutil.Process, clients: int) -> dict[str, float]:
     """Connect, and look what that costs the server."""
-    loop = asyncio.get_running_loop()
     before = process.memory_info().rss
-    slots = asyncio.Semaphore(OPENING)
-
-    async def one(number: int) -> Any:
-        request = (
-            f"GET /peerjs?key=peerjs&id=client-{number:05}&token=token{number:05}&version=1.5.5 HTTP/1.1\r\n"
-            f"Host: {ADDRESS}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            f"Sec-WebSocket-Key: {b64encode(os.urandom(16)).decode()}\r\nOrigin: http://{ADDRESS}\r\n"
-            "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n"
-            "Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-GB,en;q=0.9\r\nPragma: no-cache\r\n"
-            "Cache-Control: no-cache\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
-        ).encode()
-        async with slots:
-            _, protocol = await loop.create_connection(
-                lambda: Idle(request), ADDRESS, port
-            )
-            await protocol.opened
-            return protocol
-
+    crowd = Crowd(port, clients)
     cpu, began = cpu_seconds(process), time.perf_counter()
-    everybody = await asyncio.gather(*(one(number) for number in range(clients)))
+    crowd.connect()
     took, cpu = time.perf_counter() - began, cpu_seconds(process) - cpu
     await asyncio.sleep(SETTLE)
     rss = process.memory_info().rss
     return {
-        "connect_per_s": len(everybody) / took,
-        "connect_per_cpu_s": len(everybody) / cpu,
+        "connect_per_s": clients / took,
+        "connect_per_cpu_s": clients / cpu,
         "rss_mb": rss / 2**20,
         "kb_per_socket": (rss - before) / clients / 1024,
     }

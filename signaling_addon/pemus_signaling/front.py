@@ -234,6 +234,7 @@ class _Connection(asyncio.BufferedProtocol):
         "_front",
         "_handler",
         "_head",
+        "_household",
         "_transport",
         "address",
         "deadline",
@@ -248,7 +249,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self.deadline = front.clock() + HEAD_PATIENCE
         """When it is hung up on, by the loop's clock."""
-        self.peer = self.address = ""
+        self.peer = self.address = self._household = ""
         self.has_place = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -280,7 +281,8 @@ class _Connection(asyncio.BufferedProtocol):
     def become(self, address: str) -> None:
         """Be a client's of this address, and take a place of its own."""
         self.address = address
-        self.has_place = self._front.sockets.places.take(household(address))
+        self._household = household(address)
+        self.has_place = self._front.sockets.places.take(self._household)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         # One for all: what is read into it is taken before anything else is read.
@@ -308,7 +310,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._forget()
         if self.has_place:
             self.has_place = False
-            self._front.sockets.places.leave(household(self.address))
+            self._front.sockets.places.leave(self._household)
         if self._handler is not None:
             self._handler.connection_lost(exc)
         self._transport = None
@@ -356,7 +358,7 @@ class _Connection(asyncio.BufferedProtocol):
         """Let picows speak on."""
         assert self._transport is not None
         sockets = self._front.sockets
-        opened = WebSocket(listener, household(self.address), sockets)
+        opened = WebSocket(listener, self._household, sockets)
         answered = WSUpgradeResponseWithListener(cast(Any, _Switching()), opened)
         protocol = WSProtocol(
             None, None, False, lambda _: answered, _QUIET, True, None,  # client's side, time-out of the handshake
@@ -372,6 +374,10 @@ class _Connection(asyncio.BufferedProtocol):
         protocol.connection_made(wire)
         wire.hold_answer()
         _feed(protocol, _UPGRADE % key.encode() + rest)
+        if not opened.began:
+            # picows did not like what was fed to it, and tells nobody.
+            wire.abort()
+            sockets.places.leave(self._household)
 
     def _answer(self, refusal: Refusal) -> None:
         assert self._transport is not None

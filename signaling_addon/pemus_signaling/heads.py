@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
-import binascii
 from dataclasses import dataclass
+import re
 from typing import Final
 from urllib.parse import unquote, unquote_plus
 
@@ -12,6 +11,8 @@ END: Final = b"\r\n\r\n"
 MAX_FIELDS: Final = 100
 """Names and values in a head, or in a query."""
 
+_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
+"""16 bytes in base64."""
 _FIELDS: Final = frozenset(
     (
         "connection",
@@ -44,7 +45,9 @@ class Handshake:
 
 def wants_websocket(head: bytes) -> bool:
     """Tell whether a head may be a request for a WebSocket, without reading it."""
-    return head.startswith(b"GET ") and b"\nupgrade:" in head.lower()
+    return head.startswith(b"GET ") and (
+        b"\nUpgrade:" in head or b"\nupgrade:" in head.lower()
+    )
 
 
 def read_handshake(head: bytes) -> Handshake | None:
@@ -67,8 +70,8 @@ def read_handshake(head: bytes) -> Handshake | None:
             fields[name] = f"{fields[name]}, {value}" if name in fields else value
         elif name == "x-forwarded-for":
             forwarded_for.append(value.strip(" \t"))
-    if "websocket" not in _words(fields.get("upgrade", "")) or "upgrade" not in _words(
-        fields.get("connection", "")
+    if not _has(fields, "upgrade", "websocket") or not _has(
+        fields, "connection", "upgrade"
     ):
         return None
     if method != "GET" or version != "HTTP/1.1":
@@ -78,7 +81,7 @@ def read_handshake(head: bytes) -> Handshake | None:
     if fields.get("sec-websocket-version") != "13":
         raise HeadError("version 13 of WebSocket is spoken here")
     key = fields.get("sec-websocket-key", "")
-    if not _is_key(key):
+    if not _KEY.fullmatch(key):
         raise HeadError("Sec-WebSocket-Key is not readable")
     path, _, query = target.partition("?")
     return Handshake(
@@ -107,12 +110,7 @@ def _unquote(text: str) -> str:
     return unquote_plus(text) if "%" in text or "+" in text else text
 
 
-def _words(value: str) -> list[str]:
-    return [word.strip() for word in value.lower().split(",")]
-
-
-def _is_key(text: str) -> bool:
-    try:
-        return len(b64decode(text, validate=True)) == 16
-    except (binascii.Error, ValueError):
-        return False
+def _has(fields: dict[str, str], name: str, word: str) -> bool:
+    """Tell whether a field's list has a word."""
+    value = fields.get(name, "").lower()
+    return value == word or word in [each.strip() for each in value.split(",")]

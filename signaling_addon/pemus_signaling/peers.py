@@ -21,7 +21,7 @@ from aiohttp import hdrs, web
 import orjson
 
 from .addresses import household
-from .cluster import Cluster
+from .cluster import Alone, Cluster
 from .identity import LENGTH, read_id
 from .limits import Rates
 from .proofs import Challenge
@@ -97,6 +97,7 @@ class Peers:
     ) -> None:
         """Prepare. The durations are in seconds; see `settings` for what the rest means."""
         self.cluster = cluster
+        self._alone = isinstance(cluster, Alone)
         self.sessions = sessions
         self.counts = Counts()
         self.clients: dict[str, Client] = {}
@@ -173,7 +174,7 @@ class Peers:
 
     def enter(self, client: Client) -> None:
         """Let a client have its id, if it may."""
-        if client.id in self.clients:
+        if client.id in self.clients or self._alone:
             self._settle(client, claimed=True)
         else:
             self._run(self._claim(client))
@@ -257,8 +258,7 @@ class Peers:
             self._supersede(former)
         self.counts.opened += 1
         client.entered(message for _, message in self._waiting.fetch(client.id))
-        home = self._home(client.id)
-        if home != self.cluster.node:
+        if not self._alone and (home := self._home(client.id)) != self.cluster.node:
             self.cluster.send(home, "peers", _pack(_ARRIVED, client.id.encode()))
 
     def _supersede(self, client: Client) -> None:
@@ -365,7 +365,7 @@ class Peers:
         )
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something now, and later what of it has to wait. Nothing has to in a cluster of one."""
+        """Do something now, and later what of it has to wait."""
         task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
         if not task.done():
             self._tasks.add(task)

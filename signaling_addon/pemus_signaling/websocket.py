@@ -189,6 +189,11 @@ class WebSocket(WSListener):
         self._refilled = self._loop.time()
         self._ended = False
 
+    @property
+    def began(self) -> bool:
+        """Whether the handshake was answered."""
+        return self._transport is not None or self._ended
+
     def send(self, message: bytes) -> None:
         """Send a text message, as `sockets.Socket` says."""
         if not self._ended and self._transport is not None:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import orjson
+
 from pemus_signaling.identity import pemus_id, statement
 from pemus_signaling.server import Server
 

@@ -6,9 +6,10 @@ import asyncio
 
 import aiohttp
 from aiohttp import web
+import pytest
+
 from pemus_signaling.server import Server
 from pemus_signaling.sockets import Close, Listener, Refusal, Socket, Upgrade
-import pytest
 
 from .server import http, running, ws
 

@@ -7,9 +7,10 @@ import asyncio
 import aiohttp
 from hypothesis import HealthCheck, given, settings, strategies as st
 import orjson
+import pytest
+
 from pemus_signaling.identity import read_id
 from pemus_signaling.sockets import Close
-import pytest
 
 from .clients import PATIENCE, connected, connecting
 from .server import http, running
