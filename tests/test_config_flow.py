@@ -1,14 +1,22 @@
 """Giving the home its name."""
 
+from typing import Any
 from unittest.mock import ANY
 
-from homeassistant.config_entries import SOURCE_USER, ConfigEntryState, FlowType
+from homeassistant.config_entries import (
+    SOURCE_HASSIO,
+    SOURCE_USER,
+    ConfigEntryState,
+    FlowType,
+)
 from homeassistant.const import CONF_NAME
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.helpers.service_info.hassio import HassioServiceInfo
+import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.pemus.const import CONF_UPLOAD_LIMIT, DOMAIN
+from custom_components.pemus.const import CONF_SIGNALING_APP, CONF_UPLOAD_LIMIT, DOMAIN
 
 
 async def test_a_home_gets_its_name_and_goes_on_with_its_first_folder(
@@ -123,3 +131,81 @@ async def test_a_home_is_renamed(hass: HomeAssistant, entry: MockConfigEntry) ->
     assert entry.title == "Haus"
     assert entry.runtime_data.config.home_name == "Haus"
     assert (await entry.runtime_data.engine.client.status()).pid == pid
+
+
+APP = {
+    "host": "127.0.0.1",
+    "port": 9000,
+    "path": "/",
+    "ssl": False,
+    "origin": None,
+}
+
+
+async def find_app(hass: HomeAssistant, **changes: Any) -> Any:
+    """Have the Supervisor tell of the signalling app."""
+    info = HassioServiceInfo(
+        config=APP | changes, name="PeMuS signalling", slug="pemus", uuid="1"
+    )
+    return await hass.config_entries.flow.async_init(
+        DOMAIN, context={"source": SOURCE_HASSIO}, data=info
+    )
+
+
+async def test_the_signalling_app_offers_to_set_up_a_home(
+    hass: HomeAssistant, engine_environment: object
+) -> None:
+    result = await find_app(hass)
+    assert (result["type"], result["step_id"]) == (
+        FlowResultType.FORM,
+        "hassio_confirm",
+    )
+    result = await hass.config_entries.flow.async_configure(result["flow_id"], {})
+    assert result["step_id"] == "user"
+    result = await hass.config_entries.flow.async_configure(
+        result["flow_id"], {CONF_NAME: "Casa"}
+    )
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert result["data"] == {CONF_SIGNALING_APP: "http://127.0.0.1:9000/"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({}, "http://127.0.0.1:9000/"),
+        ({"ssl": True, "path": "/pemus/"}, "https://127.0.0.1:9000/pemus/"),
+        ({"origin": "https://signal.example"}, "https://signal.example/"),
+    ],
+)
+async def test_a_home_takes_note_of_its_signalling_app_and_goes_on(
+    hass: HomeAssistant, entry: MockConfigEntry, changes: dict[str, Any], url: str
+) -> None:
+    engine = entry.runtime_data.data.pid
+    result = await find_app(hass, **changes)
+    assert result["type"] is FlowResultType.ABORT
+    assert result["reason"] == "already_configured"
+    await hass.async_block_till_done()
+    assert entry.data[CONF_SIGNALING_APP] == url
+    assert entry.state is ConfigEntryState.LOADED
+    assert entry.runtime_data.data.pid == engine
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"port": 0},
+        {"port": "9000"},
+        {"host": "a host"},
+        {"host": None},
+        {"path": "no slash"},
+        {"origin": "ftp://signal.example"},
+        {"origin": "https://signal.example/a/path"},
+    ],
+)
+async def test_a_signalling_app_that_makes_no_sense_changes_nothing(
+    hass: HomeAssistant, entry: MockConfigEntry, changes: dict[str, Any]
+) -> None:
+    result = await find_app(hass, **changes)
+    assert result["type"] is FlowResultType.ABORT
+    assert result["reason"] == "invalid_discovery"
+    assert CONF_SIGNALING_APP not in entry.data

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 import signal
 
+from aiohttp import ClientError
 from homeassistant.config_entries import ConfigEntryDisabler
 from homeassistant.core import HomeAssistant
 from homeassistant.setup import async_setup_component
@@ -11,8 +12,9 @@ from pytest_homeassistant_custom_component.common import (
     MockConfigEntry,
     get_system_health_info,
 )
+from pytest_homeassistant_custom_component.test_util.aiohttp import AiohttpClientMocker
 
-from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.const import CONF_SIGNALING_APP, DOMAIN
 
 from .household import eventually
 
@@ -31,6 +33,21 @@ async def test_the_state_of_the_engine_and_the_size_of_the_library_are_told(
         "songs": 3,
         "photos": 2,
     }
+
+
+async def test_it_is_told_whether_the_signalling_app_answers(
+    hass: HomeAssistant, entry: MockConfigEntry, aioclient_mock: AiohttpClientMocker
+) -> None:
+    assert await async_setup_component(hass, "system_health", {})
+    url = "http://127.0.0.1:9000/"
+    hass.config_entries.async_update_entry(entry, data={CONF_SIGNALING_APP: url})
+    aioclient_mock.get(url, text="{}")
+    info = await get_system_health_info(hass, DOMAIN)
+    assert await info["signaling_app"] == "ok"
+    aioclient_mock.clear_requests()
+    aioclient_mock.get(url, exc=ClientError)
+    info = await get_system_health_info(hass, DOMAIN)
+    assert (await info["signaling_app"])["error"] == "unreachable"
 
 
 async def test_an_engine_that_is_down_tells_only_that(

@@ -117,7 +117,10 @@ def test_every_field_of_a_form_is_named_and_explained() -> None:
         for step in flow["step"].values():
             assert step["title"]
             for part in (step, *step.get("sections", {}).values()):
-                assert part["data"].keys() == part["data_description"].keys()
+                assert (
+                    part.get("data", {}).keys()
+                    == part.get("data_description", {}).keys()
+                )
 
 
 def test_every_section_of_the_options_is_named() -> None:
@@ -195,6 +198,7 @@ def test_the_system_information_has_its_labels() -> None:
         "limited",
         "photos",
         "shares",
+        "signaling_app",
         "songs",
         "videos",
     }

@@ -14,7 +14,7 @@ from homeassistant.config_entries import (
     SubentryFlowContext,
     SubentryFlowResult,
 )
-from homeassistant.const import CONF_NAME, CONF_PATH
+from homeassistant.const import CONF_HOST, CONF_NAME, CONF_PATH, CONF_PORT, CONF_SSL
 from homeassistant.core import callback
 from homeassistant.helpers.selector import (
     SelectSelector,
@@ -22,9 +22,16 @@ from homeassistant.helpers.selector import (
     SelectSelectorMode,
     TextSelector,
 )
+from homeassistant.helpers.service_info.hassio import HassioServiceInfo
 import voluptuous as vol
 
-from .const import CONF_KINDS, CONF_UPLOAD_LIMIT, DOMAIN, SUBENTRY_SHARE
+from .const import (
+    CONF_KINDS,
+    CONF_SIGNALING_APP,
+    CONF_UPLOAD_LIMIT,
+    DOMAIN,
+    SUBENTRY_SHARE,
+)
 from .options import DEFAULTS
 from .options_flow import RATE_SELECTOR, PemusOptionsFlow, errors_of
 from .p2p.models import Kind
@@ -42,8 +49,25 @@ SETUP_SCHEMA = HOME_SCHEMA.extend(
 )
 
 
+# What the signalling app tells the Supervisor of itself.
+APP_SCHEMA = vol.Schema(
+    {
+        vol.Required(CONF_HOST): vol.All(str, vol.Match(r"^[A-Za-z0-9.:_-]+$")),
+        vol.Required(CONF_PORT): vol.All(int, vol.Range(1, 65535)),
+        vol.Optional(CONF_PATH, default="/"): vol.All(str, vol.Match(r"^/")),
+        vol.Optional(CONF_SSL, default=False): bool,
+        vol.Optional("origin", default=None): vol.Any(
+            None, vol.All(str, vol.Match(r"^https?://[^/]+$"))
+        ),
+    },
+    extra=vol.ALLOW_EXTRA,
+)
+
+
 class PemusConfigFlow(ConfigFlow, domain=DOMAIN):
     """Give this home a name. There is one home per Home Assistant."""
+
+    _signaling_app: str | None = None
 
     @staticmethod
     @callback
@@ -77,7 +101,10 @@ class PemusConfigFlow(ConfigFlow, domain=DOMAIN):
             if not (name := user_input[CONF_NAME].strip()):
                 errors[CONF_NAME] = "no_name"
             if not errors:
-                return self.async_create_entry(title=name, data={}, options=options)
+                data = {}
+                if self._signaling_app is not None:
+                    data[CONF_SIGNALING_APP] = self._signaling_app
+                return self.async_create_entry(title=name, data=data, options=options)
         return self.async_show_form(
             step_id="user",
             data_schema=self.add_suggested_values_to_schema(
@@ -85,6 +112,33 @@ class PemusConfigFlow(ConfigFlow, domain=DOMAIN):
             ),
             errors=errors,
         )
+
+    @override
+    async def async_step_hassio(
+        self, discovery_info: HassioServiceInfo
+    ) -> ConfigFlowResult:
+        """Take note of the signalling app that runs beside this Home Assistant."""
+        try:
+            app = APP_SCHEMA(discovery_info.config)
+        except vol.Invalid:
+            return self.async_abort(reason="invalid_discovery")
+        scheme = "https" if app[CONF_SSL] else "http"
+        origin = app["origin"] or f"{scheme}://{app[CONF_HOST]}:{app[CONF_PORT]}"
+        self._signaling_app = origin + app[CONF_PATH]
+        await self.async_set_unique_id(DOMAIN)
+        self._abort_if_unique_id_configured(
+            updates={CONF_SIGNALING_APP: self._signaling_app}, reload_on_update=False
+        )
+        return await self.async_step_hassio_confirm()
+
+    async def async_step_hassio_confirm(
+        self, user_input: dict[str, Any] | None = None
+    ) -> ConfigFlowResult:
+        """Offer to set up this home, since its signalling app is there already."""
+        if user_input is not None:
+            return await self.async_step_user()
+        self._set_confirm_only()
+        return self.async_show_form(step_id="hassio_confirm")
 
     @override
     async def async_on_create_entry(self, result: ConfigFlowResult) -> ConfigFlowResult:

@@ -20,3 +20,6 @@ CONF_ACTIVE_SEEDS: Final = "active_seeds"
 CONF_PORT_MAPPING: Final = "port_mapping"
 CONF_CACHE_QUOTA: Final = "cache_quota"
 CONF_CACHE_RESERVE: Final = "cache_reserve"
+
+CONF_SIGNALING_APP: Final = "signaling_app"
+"""The URL of the signalling app beside this Home Assistant, if there is one."""

@@ -2,9 +2,13 @@
 
 from typing import Any
 
-from homeassistant.components.system_health import SystemHealthRegistration
+from homeassistant.components.system_health import (
+    SystemHealthRegistration,
+    async_check_can_reach_url,
+)
 from homeassistant.core import HomeAssistant, callback
 
+from .const import CONF_SIGNALING_APP, DOMAIN
 from .supervisor import DATA_ENGINE, EngineState
 
 
@@ -15,7 +19,7 @@ def async_register(hass: HomeAssistant, register: SystemHealthRegistration) -> N
 
 
 async def async_info(hass: HomeAssistant) -> dict[str, Any]:
-    """Return the state of the engine, and how much it looks after."""
+    """Return the state of the engine, how much it looks after, and whether the signalling app answers."""
     if (engine := hass.data.get(DATA_ENGINE)) is None:
         return {"engine_state": EngineState.STOPPED}
     info: dict[str, Any] = {
@@ -30,4 +34,8 @@ async def async_info(hass: HomeAssistant) -> dict[str, Any]:
             "songs": status.counts.music,
             "photos": status.counts.photo,
         }
+    for entry in hass.config_entries.async_loaded_entries(DOMAIN):
+        if (url := entry.data.get(CONF_SIGNALING_APP)) is not None:
+            # Asked while the page is shown already.
+            info["signaling_app"] = async_check_can_reach_url(hass, url)
     return info
