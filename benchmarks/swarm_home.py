@@ -175,8 +175,7 @@ class Bench:
                     "size": size,
                 }
                 assert engine.process is not None
-                owner = psutil.Process(engine.process.pid)
-                yield Film(target, began, [owner, *owner.children(recursive=True)])
+                yield Film(target, began, psutil.Process(engine.process.pid))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -214,8 +213,9 @@ class Bench:
     def cpu(self, film: Film) -> float:
         """Return the seconds of processor time of both homes up to now."""
         assert self.home.process is not None
-        own = [psutil.Process(self.home.process.pid), *self.home.family()]
-        times = (process.cpu_times() for process in (*own, *film.processes))
+        home, engine = psutil.Process(self.home.process.pid), self.home.engine()
+        assert engine is not None
+        times = (process.cpu_times() for process in (home, engine, film.owner))
         return float(sum(each.user + each.system for each in times))
 
     async def shaped(self) -> dict[str, Any]:
@@ -283,11 +283,11 @@ class Film:
     """A film of another home, as a player sees it."""
 
     def __init__(
-        self, target: dict[str, Any], began: float, processes: list[psutil.Process]
+        self, target: dict[str, Any], began: float, owner: psutil.Process
     ) -> None:
-        """Know where it is, when the home got its ticket, and which processes its owner has."""
+        """Know where it is, when the home got its ticket, and the process of its owner's engine."""
         self.began = began
-        self.processes = processes
+        self.owner = owner
         self._target = target
 
     def first_byte(self, start: int, since: float | None = None) -> float:
