@@ -217,6 +217,8 @@ class Front:
 async def _prepare(request: web.Request, response: web.StreamResponse) -> None:
     # The next request on a connection might be one for a WebSocket, which aiohttp is not to see.
     response.force_close()
+    # aiohttp has decided already what to say about the connection, so its client would send the next request on it.
+    response.headers[hdrs.CONNECTION] = "close"
     response.headers.setdefault(hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, "*")
 
 

@@ -79,6 +79,17 @@ async def test_pages_are_served_on_the_same_port() -> None:
             assert answer.status == 404
 
 
+async def test_a_client_knows_that_its_next_request_takes_another_connection() -> None:
+    async with running(Heard().prepare) as server, aiohttp.ClientSession() as client:
+        for _ in range(3):
+            async with client.get(http(server, "/page")) as answer:
+                assert answer.headers["Connection"] == "close"
+            # Unlike a GET, this is not sent once more when nobody answers.
+            async with client.post(http(server, "/room"), json={}) as answer:
+                assert answer.status == 401
+                assert answer.headers["Connection"] == "close"
+
+
 async def test_who_is_refused_learns_when_to_come_back() -> None:
     async with running(Heard().prepare) as server, aiohttp.ClientSession() as client:
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
