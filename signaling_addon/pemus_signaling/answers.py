@@ -11,12 +11,17 @@ from typing import Any, Final
 from aiohttp import web
 import orjson
 
+from .limits import Rates
+from .room_store import StoreAwayError
+
 MAX_BODY: Final = 4096
 """Bytes of a request's body."""
 BODY_TIMEOUT: Final = 10.0
 """Seconds in which a body must arrive."""
 MAX_BEARER: Final = 8192
 """Characters of a token."""
+AWAY_RETRY: Final = 5
+"""Seconds after which to try again when what keeps the rooms does not answer."""
 
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -53,33 +58,43 @@ def unauthorized() -> Failure:
     )
 
 
-def rate_limited(retry_after: float) -> Failure:
-    """Return the failure of one request too many."""
-    return Failure(
-        HTTPStatus.TOO_MANY_REQUESTS,
-        "rate_limited",
-        "Too many requests. Try again later.",
-        retry_after,
-    )
+def take(limit: Rates, key: str) -> None:
+    """Count a request. Raises Failure if it is one too many."""
+    wait = limit.allow(key)
+    if wait > 0:
+        raise Failure(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "rate_limited",
+            "Too many requests. Try again later.",
+            wait,
+        )
 
 
 def answering(handler: Handler) -> Handler:
-    """Return a handler that answers with what a `Failure` says."""
+    """Return a handler that answers with what a `Failure` says, and says that a room is gone only if that is known."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
-        except Failure as failure:
-            response = json(
-                {"error": failure.error, "message": failure.message}, failure.status
+        except Failure as error:
+            failure = error
+        except StoreAwayError:
+            failure = Failure(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "unavailable",
+                "The rooms cannot be looked up at present.",
+                AWAY_RETRY,
             )
-            if failure.retry_after is not None:
-                response.headers["Retry-After"] = str(
-                    max(1, math.ceil(failure.retry_after))
-                )
-            if failure.status is HTTPStatus.UNAUTHORIZED:
-                response.headers["WWW-Authenticate"] = "Bearer"
-            return response
+        response = json(
+            {"error": failure.error, "message": failure.message}, failure.status
+        )
+        if failure.retry_after is not None:
+            response.headers["Retry-After"] = str(
+                max(1, math.ceil(failure.retry_after))
+            )
+        if failure.status is HTTPStatus.UNAUTHORIZED:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
 
     return answer
 

@@ -20,13 +20,12 @@ from aiohttp import web
 from .addresses import household
 from .answers import (
     Failure,
-    Handler,
     answering,
     bad_request,
     bearer,
     json,
-    rate_limited,
     read_object,
+    take,
     unauthorized,
 )
 from .limits import Rates
@@ -36,7 +35,6 @@ from .room_store import (
     Published,
     Room,
     RoomStore,
-    StoreAwayError,
     close_room,
     without_old,
 )
@@ -54,9 +52,6 @@ MAX_REVOKED: Final = 64
 """Tokens of a room that are revoked at a time. Who has more to send away closes the room."""
 FULL_RETRY: Final = 3600
 """Seconds after which to try again when the server has no place for a room."""
-
-AWAY_RETRY: Final = 5
-"""Seconds after which to try again when what keeps the rooms does not answer."""
 
 _TYPE: Final = re.compile(
     r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", re.IGNORECASE
@@ -113,13 +108,13 @@ class Rooms:
         """Return what to add to an application. `prefix` begins and ends with a slash."""
         rooms, room = f"{prefix}room", f"{prefix}room/{{slug}}"
         return [
-            web.post(rooms, _answering(self._create)),
-            web.get(rooms, _answering(self._list)),
-            web.get(room, _answering(self._look_up)),
-            web.get(room + "/fileType", _answering(self._file_type)),
-            web.patch(room, _answering(self._change)),
-            web.delete(room, _answering(self._delete)),
-            web.delete(room + "/token/{token}", _answering(self._revoke)),
+            web.post(rooms, answering(self._create)),
+            web.get(rooms, answering(self._list)),
+            web.get(room, answering(self._look_up)),
+            web.get(room + "/fileType", answering(self._file_type)),
+            web.patch(room, answering(self._change)),
+            web.delete(room, answering(self._delete)),
+            web.delete(room + "/token/{token}", answering(self._revoke)),
         ]
 
     async def is_open(self, key: bytes, slug: str) -> bool:
@@ -129,7 +124,7 @@ class Rooms:
 
     async def _create(self, request: web.Request) -> web.Response:
         home = self._home(request)
-        self._limit(self._changes, home.id)
+        take(self._changes, home.id)
         given = await read_object(request)
         if "expires" not in given:
             raise bad_request("expires: is missing.")
@@ -182,7 +177,7 @@ class Rooms:
 
     async def _change(self, request: web.Request) -> web.Response:
         home = self._home(request)
-        self._limit(self._changes, home.id)
+        take(self._changes, home.id)
         fields = _read(await read_object(request), time.time())
         return json(
             _shown(
@@ -194,7 +189,7 @@ class Rooms:
 
     async def _delete(self, request: web.Request) -> web.Response:
         home = self._home(request)
-        self._limit(self._changes, home.id)
+        take(self._changes, home.id)
 
         def close(room: Room, now: float) -> Room:
             self._taking_back(
@@ -207,7 +202,7 @@ class Rooms:
 
     async def _revoke(self, request: web.Request) -> web.Response:
         home = self._home(request)
-        self._limit(self._changes, home.id)
+        take(self._changes, home.id)
         token = request.match_info["token"]
         if not _TOKEN_ID.fullmatch(token):
             raise bad_request("That is no token's id.")
@@ -231,7 +226,7 @@ class Rooms:
 
     def _home(self, request: web.Request) -> Session:
         """Return the home that a request is of. Raises Failure."""
-        self._limit(self._lookups, household(request.remote or ""))
+        take(self._lookups, household(request.remote or ""))
         session = self._sessions.read(bearer(request))
         if session is None:
             raise unauthorized()
@@ -239,9 +234,9 @@ class Rooms:
 
     async def _visited(self, request: web.Request) -> Room:
         """Return the room that a guest asks about. Raises Failure."""
-        self._limit(self._lookups, household(request.remote or ""))
+        take(self._lookups, household(request.remote or ""))
         room = await self._find(request)
-        self._limit(self._visits, room.slug)
+        take(self._visits, room.slug)
         if room.is_gone(time.time()):
             raise _gone()
         return room
@@ -287,28 +282,6 @@ class Rooms:
                 "You revoked too much in the last days. Nothing was changed.",
                 FULL_RETRY,
             ) from None
-
-    def _limit(self, limit: Rates, key: str) -> None:
-        wait = limit.allow(key)
-        if wait > 0:
-            raise rate_limited(wait)
-
-
-def _answering(handler: Handler) -> Handler:
-    """Return a handler that answers with what went wrong, and says that a room is gone only if that is known."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except StoreAwayError:
-            raise Failure(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "unavailable",
-                "The rooms cannot be looked up at present.",
-                AWAY_RETRY,
-            ) from None
-
-    return answering(answer)
 
 
 def _gone() -> Failure:

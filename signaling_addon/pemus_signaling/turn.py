@@ -19,7 +19,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from .addresses import household
-from .answers import Failure, answering, bearer, json, rate_limited, unauthorized
+from .answers import Failure, answering, bearer, json, take, unauthorized
 from .coturn import Coturn
 from .limits import Rates
 from .sessions import Sessions
@@ -109,10 +109,10 @@ class Turn:
         }
 
     async def _answer(self, request: web.Request) -> web.Response:
-        self._limit(self._lookups, household(request.remote or ""))
+        take(self._lookups, household(request.remote or ""))
         now = time.time()
         key, who, expires = await self._allowed(bearer(request), now)
-        self._limit(self._grants, key.hex())
+        take(self._grants, key.hex())
         if self._coturn is not None and not self._coturn.is_ready:
             raise Failure(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -153,11 +153,6 @@ class Turn:
         raise Failure(
             HTTPStatus.BAD_REQUEST, "bad_request", "The request does not name a host."
         )
-
-    def _limit(self, limit: Rates, key: str) -> None:
-        wait = limit.allow(key)
-        if wait > 0:
-            raise rate_limited(wait)
 
 
 def _written(host: str) -> str:

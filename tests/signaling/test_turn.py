@@ -27,6 +27,7 @@ from pemus_signaling.coturn import Coturn, CoturnSettings, denied_networks
 from pemus_signaling.identity import pemus_id
 from pemus_signaling.interfaces import own_addresses
 from pemus_signaling.limits import Rates
+from pemus_signaling.room_store import StoreAwayError
 from pemus_signaling.sessions import Sessions
 from pemus_signaling.tokens import Revocations, RoomToken, sign
 from pemus_signaling.turn import LIFE, Turn
@@ -557,6 +558,8 @@ class Server:
         self.private = Ed25519PrivateKey.generate()
         self.key = self.private.public_key().public_bytes_raw()
         self.open = {(self.key, ROOM)}
+        self.away = False
+        """Whether what keeps the rooms does not answer."""
         plenty = {"lookups": Rates(1e6, 1e6), "grants": Rates(1e6, 1e6)}
         self.turn = Turn(
             self.sessions,
@@ -571,6 +574,8 @@ class Server:
         self.client: TestClient[web.Request, web.Application]
 
     async def is_open(self, key: bytes, room: str) -> bool:
+        if self.away:
+            raise StoreAwayError
         return (key, room) in self.open
 
     def session(self) -> str:
@@ -627,6 +632,17 @@ async def test_a_home_gets_credentials_with_which_coturn_makes_an_allocation(
         ) as client:
             await client.allocate()
             await client.permit("1.1.1.1")
+
+
+async def test_a_guest_may_try_again_when_his_room_could_not_be_looked_up() -> None:
+    async with serving() as server:
+        server.away = True
+        status, answer = await server.ask(server.token())
+        assert (status, answer["error"]) == (503, "unavailable")
+        # A home needs no room.
+        assert (await server.ask(server.session()))[0] == 200
+        server.away = False
+        assert (await server.ask(server.token()))[0] == 200
 
 
 async def test_credentials_end_in_time_and_say_nothing_of_whose_they_are() -> None:
