@@ -3,7 +3,8 @@
 - `__main__`, `settings`, `server`, `workers`: the command line, what can be set, and how the parts are put together;
 - `front`, `heads`, `addresses`, `websocket`, `sockets`: one port for WebSockets and HTTP, who is at the other end, and what a
   WebSocket is to the rest of the program;
-- `identity`, `proofs`, `sessions`, `tokens`: PeMuS IDs, signed proofs, and what shows that there was one;
+- `identity`, `proofs`, `sessions`, `tokens`, `base64url`: PeMuS IDs, signed proofs, what shows that there was one, and how
+  all these are written;
 - `peers`, `waiting`: PeerServer's protocol;
 - `tracker`, `announces`, `swarms`, `matching`, `homes`: WebTorrent's tracker, on one node and on many;
 - `rooms`, `room_store`, `slugs`, `answers`: links for guests;

@@ -493,7 +493,7 @@ class Client:
             self._timer = None
 
     def _session(self, kind: str, key: bytes) -> bytes:
-        session, expires = self._peers.sessions.issue(self.id, key)
+        session, expires = self._peers.sessions.issue(key)
         return orjson.dumps(
             {"type": kind, "payload": {"session": session, "expires": int(expires)}}
         )

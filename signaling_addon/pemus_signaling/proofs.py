@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-import binascii
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
+from . import base64url
 from .identity import challenge, is_signed, pemus_id, statement
 
 MAX_WRITTEN: Final = 128
@@ -27,7 +26,7 @@ class Challenge:
 
     def message(self) -> bytes:
         """Return what the client is sent."""
-        nonce = urlsafe_b64encode(self.nonce).rstrip(b"=").decode()
+        nonce = base64url.encode(self.nonce)
         return orjson.dumps(
             {"type": "CHALLENGE", "payload": {"nonce": nonce, "origin": self.origin}}
         )
@@ -47,6 +46,6 @@ def _read(text: Any) -> bytes | None:
     if not isinstance(text, str) or len(text) > MAX_WRITTEN:
         return None
     try:
-        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (binascii.Error, ValueError):
+        return base64url.decode(text)
+    except ValueError:
         return None

@@ -6,8 +6,6 @@ signature is an HMAC (RFC 2104) that only this server, and its other nodes, can 
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-import binascii
 from dataclasses import dataclass
 from hashlib import sha256
 import hmac
@@ -15,6 +13,7 @@ import secrets
 import time
 from typing import Final
 
+from . import base64url
 from .identity import KEY_BYTES, pemus_id
 
 LIFE: Final = 3600
@@ -48,13 +47,11 @@ class Sessions:
         """Sign with the secret of all nodes from now on."""
         self._secret = secret
 
-    def issue(
-        self, identifier: str, key: bytes, now: float | None = None
-    ) -> tuple[str, float]:
+    def issue(self, key: bytes, now: float | None = None) -> tuple[str, float]:
         """Return a token for the owner of a key, and when it expires."""
         expires = int(time.time() if now is None else now) + LIFE
         body = key + expires.to_bytes(8)
-        return f"{_write(body)}.{_write(self._sign(body))}", float(expires)
+        return f"{base64url.encode(body)}.{base64url.encode(self._sign(body))}", float(expires)
 
     def read(self, token: str, now: float | None = None) -> Session | None:
         """Return the session of a token, or None if there is none: it was not made here, or has expired."""
@@ -62,8 +59,9 @@ class Sessions:
             return None
         written_body, dot, written_signature = token.partition(".")
         try:
-            body, signature = _read(written_body), _read(written_signature)
-        except (binascii.Error, ValueError):
+            body = base64url.decode(written_body)
+            signature = base64url.decode(written_signature)
+        except ValueError:
             return None
         if (
             not dot
@@ -78,11 +76,3 @@ class Sessions:
 
     def _sign(self, body: bytes) -> bytes:
         return hmac.digest(self._secret, _PURPOSE + body, sha256)
-
-
-def _write(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _read(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -7,7 +7,6 @@ it, or its room, was revoked. The format is in docs/protocol.md.
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 import math
@@ -18,6 +17,7 @@ from typing import Any, Final, Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import orjson
 
+from . import base64url
 from .cluster import Cluster
 from .identity import KEY_BYTES, is_signed
 
@@ -93,7 +93,7 @@ def sign(private_key: Ed25519PrivateKey, token: RoomToken) -> str:
     """Return a token as a home writes it. Its key must be that of `private_key`."""
     said: dict[str, Any] = {
         "v": 1,
-        "key": _encoded(token.key),
+        "key": base64url.encode(token.key),
         "room": token.room,
         "id": token.id,
         "exp": token.expires,
@@ -102,7 +102,7 @@ def sign(private_key: Ed25519PrivateKey, token: RoomToken) -> str:
     if token.hashes is not None:
         said["hashes"] = sorted(each.hex() for each in token.hashes)
     body = orjson.dumps(said)
-    return f"{_encoded(body)}.{_encoded(private_key.sign(_CONTEXT + body))}"
+    return f"{base64url.encode(body)}.{base64url.encode(private_key.sign(_CONTEXT + body))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,19 +264,15 @@ def _read_hashes(hashes: object) -> frozenset[bytes]:
 
 
 def _decoded(text: str) -> bytes:
-    # The library's own decoder leaves out what it does not know.
+    # The decoder leaves out what it does not know.
     if _TEXT.fullmatch(text) is None or len(text) % 4 == 1:
         raise TokenError("the token is malformed")
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _encoded(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
+    return base64url.decode(text)
 
 
 def _write(entries: list[tuple[Revocation, float]]) -> bytes:
     return orjson.dumps(
-        [[_encoded(each.key), each.what, each.name, until] for each, until in entries]
+        [[base64url.encode(each.key), each.what, each.name, until] for each, until in entries]
     )
 
 

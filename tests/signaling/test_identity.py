@@ -283,7 +283,7 @@ async def test_one_address_cannot_try_for_ever() -> None:
 def test_a_session_ends() -> None:
     sessions = Sessions(os.urandom(32))
     identity = Identity()
-    token, expires = sessions.issue(identity.id, identity.key, now=1000)
+    token, expires = sessions.issue(identity.key, now=1000)
     assert expires == 1000 + LIFE
     assert sessions.read(token, now=expires - 1) is not None
     assert sessions.read(token, now=expires) is None
@@ -291,7 +291,7 @@ def test_a_session_ends() -> None:
 
 def test_a_session_of_another_server_is_none() -> None:
     identity = Identity()
-    token, _ = Sessions(os.urandom(32)).issue(identity.id, identity.key)
+    token, _ = Sessions(os.urandom(32)).issue(identity.key)
     assert Sessions(os.urandom(32)).read(token) is None
 
 
@@ -310,7 +310,7 @@ def test_any_text_can_be_offered_as_a_session(text: str) -> None:
 def test_a_changed_session_is_none(at: int, change: int) -> None:
     sessions = Sessions(SECRET)
     identity = Identity()
-    token, _ = sessions.issue(identity.id, identity.key)
+    token, _ = sessions.issue(identity.key)
     body, signature = token.split(".")
     changed = bytearray(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     changed[at] ^= change

@@ -47,7 +47,7 @@ class Home:
         self.key = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
         self.id = pemus_id(self.key)
         self.headers = {
-            "Authorization": f"Bearer {sessions.issue(self.id, self.key)[0]}"
+            "Authorization": f"Bearer {sessions.issue(self.key)[0]}"
         }
 
     def token(self, room: str, name: str = "guest") -> RoomToken:

@@ -579,7 +579,7 @@ class Server:
         return (key, room) in self.open
 
     def session(self) -> str:
-        return self.sessions.issue(pemus_id(self.key), self.key)[0]
+        return self.sessions.issue(self.key)[0]
 
     def token(self, **changes: Any) -> str:
         values = {
