@@ -7,12 +7,26 @@ misses a message has a protocol above it that asks again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from hashlib import blake2b
 from typing import Protocol
 import uuid
 
 type Handler = Callable[[str, bytes], None]
 """Takes the node that a message comes from, and the message."""
+
+
+def home_of(nodes: Collection[str], thing: bytes) -> str:
+    """Return the one of these nodes that a thing belongs to.
+
+    This is rendezvous hashing (D. Thaler, C. Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998): all
+    nodes that see the same nodes agree, and only what belongs to a node that comes or goes moves.
+    """
+    if len(nodes) == 1:
+        return next(iter(nodes))
+    return max(
+        nodes, key=lambda node: blake2b(node.encode() + thing, digest_size=8).digest()
+    )
 
 
 class Cluster(Protocol):

@@ -1,10 +1,8 @@
 """Swarms over several nodes: each has one home, and whoever is connected to another node is introduced there.
 
 A node that takes an announce for a swarm whose home is elsewhere hands it on as it is, and what the home has for that
-socket comes back the same way. The home is chosen by rendezvous hashing (D. Thaler, C. Ravishankar, "Using Name-Based
-Mappings to Increase Hit Rates", 1998), so all nodes that see the same nodes agree, and only the swarms of a node that comes
-or goes move. Messages between nodes may be lost: a peer that nobody hears of any more is forgotten, and one that is missing
-announces again.
+socket comes back the same way. All nodes that see the same nodes agree on the home (`cluster.home_of`). Messages between
+nodes may be lost: a peer that nobody hears of any more is forgotten, and one that is missing announces again.
 
 A message is a line of JSON and, after it, what it is about:
 - `{"say": SOCKET, "owner": KEY, "name": NAME, "silently": BOOL}` and a message of a client;
@@ -16,14 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from hashlib import blake2b
 import math
 from typing import Any, Final
 
 import orjson
 
 from .announces import Announce, Answer, MalformedError, Scrape, read
-from .cluster import Cluster
+from .cluster import Cluster, home_of
 from .swarms import Client, Swarms
 
 _TOPIC: Final = "tracker"
@@ -115,11 +112,7 @@ class Homes:
                 del self._strangers[known]
 
     def _choose(self, owner: bytes, info_hash: str) -> str:
-        swarm = owner + info_hash.encode("latin-1")
-        return max(
-            self._nodes,
-            key=lambda node: blake2b(node.encode() + swarm, digest_size=8).digest(),
-        )
+        return home_of(self._nodes, owner + info_hash.encode("latin-1"))
 
     def _changed(self) -> None:
         nodes = self._cluster.nodes()

@@ -4,7 +4,7 @@ Clients have ids and send each other offers, answers and candidates (WebRTC, W3C
 one client that it names, with who sent it. Nobody is listed, and whether an id exists is only told to who claims it.
 
 A node of a cluster asks where a receiver is and hands the message to that node. What has to wait for a receiver waits
-at the node that the receiver's id belongs to (`cluster.home`), which hears of it when it comes, wherever that is.
+at the node that the receiver's id belongs to (`cluster.home_of`), which hears of it when it comes, wherever that is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
-from hashlib import sha256
 import hmac
 from typing import Any, Final
 import uuid
@@ -21,7 +20,7 @@ from aiohttp import hdrs, web
 import orjson
 
 from .addresses import household
-from .cluster import Alone, Cluster
+from .cluster import Alone, Cluster, home_of
 from .identity import LENGTH, read_id
 from .limits import Rates
 from .proofs import Challenge
@@ -305,11 +304,8 @@ class Peers:
             self._send(home, _KEEP, receiver, sender, message)
 
     def _home(self, name: str) -> str:
-        """Return the node that a name belongs to: all nodes agree, and few names move when one comes or goes."""
-        nodes = self.cluster.nodes()
-        if len(nodes) == 1:
-            return self.cluster.node
-        return max(nodes, key=lambda node: sha256(f"{node} {name}".encode()).digest())
+        """Return the node that a name belongs to."""
+        return home_of(self.cluster.nodes(), name.encode())
 
     def _send(
         self, node: str, kind: bytes, receiver: str, sender: str, message: bytes

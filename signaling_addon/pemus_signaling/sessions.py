@@ -51,7 +51,9 @@ class Sessions:
         """Return a token for the owner of a key, and when it expires."""
         expires = int(time.time() if now is None else now) + LIFE
         body = key + expires.to_bytes(8)
-        return f"{base64url.encode(body)}.{base64url.encode(self._sign(body))}", float(expires)
+        signature = self._sign(body)
+        token = f"{base64url.encode(body)}.{base64url.encode(signature)}"
+        return token, float(expires)
 
     def read(self, token: str, now: float | None = None) -> Session | None:
         """Return the session of a token, or None if there is none: it was not made here, or has expired."""

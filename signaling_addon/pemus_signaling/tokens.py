@@ -272,7 +272,10 @@ def _decoded(text: str) -> bytes:
 
 def _write(entries: list[tuple[Revocation, float]]) -> bytes:
     return orjson.dumps(
-        [[base64url.encode(each.key), each.what, each.name, until] for each, until in entries]
+        [
+            [base64url.encode(each.key), each.what, each.name, until]
+            for each, until in entries
+        ]
     )
 
 

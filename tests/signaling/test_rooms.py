@@ -46,9 +46,7 @@ class Home:
     def __init__(self, sessions: Sessions) -> None:
         self.key = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
         self.id = pemus_id(self.key)
-        self.headers = {
-            "Authorization": f"Bearer {sessions.issue(self.key)[0]}"
-        }
+        self.headers = {"Authorization": f"Bearer {sessions.issue(self.key)[0]}"}
 
     def token(self, room: str, name: str = "guest") -> RoomToken:
         """Return a token as it would sign it."""
