@@ -45,6 +45,9 @@ NAMES_AT_ONCE: Final = 500
 CONNECTIONS: Final = 16
 """Connections to the store. Questions beyond wait for one that is free."""
 
+STORE_ERRORS: Final = (RedisError, OSError)
+"""What a question raises that the store did not answer, in time or at all."""
+
 _PREFIX: Final = "pemus:"
 _NODES: Final = f"{_PREFIX}nodes"
 _SECRET: Final = f"{_PREFIX}secret"
@@ -143,7 +146,7 @@ class RedisCluster:
         try:
             pubsub = await self._subscribe()
             self._nodes = await self._beat()
-        except (RedisError, OSError, TimeoutError) as error:
+        except STORE_ERRORS as error:
             await self._close_connections()
             raise OSError(f"Redis cannot be reached: {error}") from None
         self.is_away = False
@@ -162,7 +165,7 @@ class RedisCluster:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._tasks and not self.is_away:
-            with suppress(RedisError, OSError, TimeoutError):
+            with suppress(*STORE_ERRORS):
                 await self._redis.zrem(_NODES, self.node)
                 message = _frame(_CHANGED, b"")
                 await self._redis.publish(_ALL, self.node.encode() + message)
@@ -201,8 +204,8 @@ class RedisCluster:
         if self.is_away:
             return True
         try:
-            claimed = await self._claim(self._claim_script, name, take=take)
-        except (RedisError, OSError, TimeoutError):
+            claimed = await self._claim(name, take=take)
+        except STORE_ERRORS:
             self._due.set()
             return True
         if not claimed:
@@ -239,7 +242,7 @@ class RedisCluster:
             return known
         try:
             answer = await self._locate_script(keys=[_name(name), _NODES])
-        except (RedisError, OSError, TimeoutError):
+        except STORE_ERRORS:
             self._due.set()
             return None
         if answer is None:
@@ -262,7 +265,7 @@ class RedisCluster:
                 nodes = await self._beat()
                 if self.is_away:
                     await self._claim_all()
-            except (RedisError, OSError, TimeoutError) as error:
+            except STORE_ERRORS as error:
                 self._lose(error)
                 # A store that is away is not to be asked without a pause because somebody is in a hurry.
                 await asyncio.sleep(BEAT)
@@ -305,7 +308,7 @@ class RedisCluster:
         while True:
             await asyncio.sleep(RENEW)
             if not self.is_away:
-                with suppress(RedisError, OSError, TimeoutError):
+                with suppress(*STORE_ERRORS):
                     await self._claim_all()
 
     async def _claim_all(self) -> None:
@@ -313,19 +316,18 @@ class RedisCluster:
         names = list(self._names)
         for at in range(0, len(names), NAMES_AT_ONCE):
             asked = names[at : at + NAMES_AT_ONCE]
-            pipeline = self._redis.pipeline(transaction=False)
-            for name in asked:
-                await self._claim(self._claim_script, name, take=False, on=pipeline)
-            for name, claimed in zip(asked, await pipeline.execute(), strict=True):
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for name in asked:
+                    await self._claim(name, take=False, on=pipeline)
+                answers = await pipeline.execute()
+            for name, claimed in zip(asked, answers, strict=True):
                 if not claimed and name in self._names:
                     self._names.discard(name)
                     self._hear(self.node, _SUPERSEDED, name.encode())
 
-    async def _claim(
-        self, script: Any, name: str, *, take: bool, on: Any = None
-    ) -> Any:
+    async def _claim(self, name: str, *, take: bool, on: Any = None) -> Any:
         lost = self.node.encode() + _frame(_SUPERSEDED, name.encode())
-        return await script(
+        return await self._claim_script(
             keys=[_name(name), _NODES],
             args=[self.node, int(take), NAME_S, _channel(""), lost],
             client=on,
@@ -352,17 +354,17 @@ class RedisCluster:
             self._filled.clear()
             outbox, self._outbox, self._waiting = self._outbox, {}, 0
             released, self._released = self._released, set()
-            pipeline = self._redis.pipeline(transaction=False)
-            for channel, frames in outbox.items():
-                for part in _joined(self.node.encode(), frames):
-                    pipeline.publish(channel, part)
-            for name in released:
-                await self._release_script(
-                    keys=[_name(name)], args=[self.node], client=pipeline
-                )
             try:
-                await pipeline.execute()
-            except (RedisError, OSError, TimeoutError):
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    for channel, frames in outbox.items():
+                        for part in _joined(self.node.encode(), frames):
+                            pipeline.publish(channel, part)
+                    for name in released:
+                        await self._release_script(
+                            keys=[_name(name)], args=[self.node], client=pipeline
+                        )
+                    await pipeline.execute()
+            except STORE_ERRORS:
                 self._due.set()
                 await asyncio.sleep(_RETRY)
 
@@ -383,10 +385,10 @@ class RedisCluster:
                     self._tell()
                 async for message in pubsub.listen():
                     self._take(message["data"])
-            except (RedisError, OSError, TimeoutError):
+            except STORE_ERRORS:
                 self._due.set()
             if pubsub is not None:
-                with suppress(RedisError, OSError, TimeoutError):
+                with suppress(*STORE_ERRORS):
                     await pubsub.aclose()
             pubsub = None
             await asyncio.sleep(_RETRY)
@@ -412,7 +414,7 @@ class RedisCluster:
 
     async def _close_connections(self) -> None:
         for connection in (self._redis, self._ear):
-            with suppress(RedisError, OSError, TimeoutError):
+            with suppress(*STORE_ERRORS):
                 await connection.aclose()
 
 

@@ -7,14 +7,15 @@ once is a script. While the store is away a request fails with StoreAway: nobody
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 import logging
 import time
 from typing import Final
 
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError
 
-from .redis_cluster import store_at
+from .redis_cluster import STORE_ERRORS, store_at
 from .room_store import (
     REMEMBERED,
     Created,
@@ -65,22 +66,21 @@ class RedisStore:
 
     async def close(self) -> None:
         """Hang up."""
-        with suppress(RedisError, OSError, TimeoutError):
+        with suppress(*STORE_ERRORS):
             await self._redis.aclose()
 
     async def create(self, room: Room, most: int) -> Created:
         """Keep a new room. Raises StoreAwayError."""
-        try:
-            # fmt: off
-            answer = await self._create(
-                keys=[_ROOM + room.slug, _HOME + room.host],
-                args=[encode_room(room), room.ended, _forgotten(room), int(time.time()), most, _ROOM, room.slug],
-            )
-            # fmt: on
-        except OutOfMemoryError:
-            return Created.FULL
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreAwayError from error
+        with _asking():
+            try:
+                # fmt: off
+                answer = await self._create(
+                    keys=[_ROOM + room.slug, _HOME + room.host],
+                    args=[encode_room(room), room.ended, _forgotten(room), int(time.time()), most, _ROOM, room.slug],
+                )
+                # fmt: on
+            except OutOfMemoryError:
+                return Created.FULL
         return Created[answer.decode()]
 
     async def get(self, slug: str) -> Room | None:
@@ -90,19 +90,17 @@ class RedisStore:
 
     async def replace(self, old: Room, new: Room) -> bool:
         """Change a room, unless somebody did meanwhile. Raises StoreAwayError."""
-        try:
+        with _asking():
             # fmt: off
             return bool(await self._replace(
                 keys=[_ROOM + new.slug, _HOME + new.host],
                 args=[encode_room(old), encode_room(new), new.ended, _forgotten(new), new.slug],
             ))
             # fmt: on
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreAwayError from error
 
     async def rooms_of(self, host: str) -> list[Room]:
         """Return the rooms of a home. Raises StoreAwayError."""
-        try:
+        with _asking():
             slugs = [
                 slug.decode() for slug in await self._redis.zrange(_HOME + host, 0, -1)
             ]
@@ -111,19 +109,15 @@ class RedisStore:
                 slug for slug, room in zip(slugs, rooms, strict=True) if room is None
             ]:
                 await self._redis.zrem(_HOME + host, *forgotten)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreAwayError from error
         return [room for room in rooms if room is not None]
 
     async def all_rooms(self) -> list[Room]:
         """Return the rooms of all homes. Raises StoreAwayError."""
-        try:
+        with _asking():
             slugs = [
                 key.decode().removeprefix(_ROOM)
                 async for key in self._redis.scan_iter(f"{_ROOM}*", count=SCANNED)
             ]
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreAwayError from error
         rooms: list[Room] = []
         for at in range(0, len(slugs), SCANNED):
             found = await self._read(slugs[at : at + SCANNED])
@@ -133,11 +127,18 @@ class RedisStore:
     async def _read(self, slugs: list[str]) -> list[Room | None]:
         if not slugs:
             return []
-        try:
+        with _asking():
             bodies = await self._redis.mget([_ROOM + slug for slug in slugs])
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreAwayError from error
         return [None if body is None else _decoded(body) for body in bodies]
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """Say StoreAwayError for whatever a question raises that is not answered."""
+    try:
+        yield
+    except STORE_ERRORS as error:
+        raise StoreAwayError from error
 
 
 def _forgotten(room: Room) -> int:
