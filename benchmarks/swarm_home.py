@@ -215,8 +215,7 @@ class Bench:
         assert self.home.process is not None
         home, engine = psutil.Process(self.home.process.pid), self.home.engine()
         assert engine is not None
-        times = (process.cpu_times() for process in (home, engine, film.owner))
-        return float(sum(each.user + each.system for each in times))
+        return cpu_seconds(home, engine, film.owner)
 
     async def shaped(self) -> dict[str, Any]:
         """Measure how much of a line is used."""
@@ -266,8 +265,7 @@ class Bench:
         """Return the seconds of processor time of the engine up to now."""
         engine = self.home.engine()
         assert engine is not None
-        times = engine.cpu_times()
-        return float(times.user + times.system)
+        return cpu_seconds(engine)
 
     async def _lag(self, seconds: float) -> float:
         """Return the 99th percentile of how late Home Assistant's event loop is, in milliseconds."""
@@ -341,6 +339,12 @@ def shaped_line(mbit: int) -> Iterator[tuple[str, ...] | None]:
         with suppress(subprocess.CalledProcessError):
             ip("link", "del", "pemus-near")
         ip("netns", "del", NAMESPACE)
+
+
+def cpu_seconds(*processes: psutil.Process) -> float:
+    """Return the processor time that processes have taken."""
+    times = [process.cpu_times() for process in processes]
+    return float(sum(each.user + each.system for each in times))
 
 
 def _medians(found: dict[str, list[float]]) -> dict[str, float]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+import os
 from pathlib import Path
 import tempfile
 
+from playwright.async_api import Browser, async_playwright
 import pytest
 import uvloop
 
@@ -25,6 +27,17 @@ def custom_integrations_found() -> None:
     """Stand in for the fixture of the integration's tests: there is no Home Assistant here."""
 
 
+CHROMIUM = os.environ.get("PEMUS_CHROMIUM", "/usr/bin/chromium")
+CHROMIUM_OPTIONS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Its addresses have names that are found by multicast, which not every machine that tests has.
+    "--disable-features=WebRtcHideLocalIpsWithMdns",
+)
 PROGRAMS = {
     "redis_program": ("redis-server", "redis-server"),
     "coturn_program": ("turnserver", "coturn"),
@@ -65,3 +78,14 @@ async def redis_server(redis_program: Path) -> AsyncGenerator[Redis]:
             yield redis
         finally:
             await redis.stop()
+
+
+@pytest.fixture
+async def browser() -> AsyncGenerator[Browser]:
+    """Have a Chromium that WebRTC works in on this machine alone."""
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=CHROMIUM_OPTIONS
+        )
+        yield started
+        await started.close()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-import os
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 import pytest
 
 from pemus_signaling.server import Server
@@ -23,17 +21,6 @@ SCRIPT = (
     / "peerjs"
     / "dist"
     / "peerjs.js"
-)
-CHROMIUM = os.environ.get("PEMUS_CHROMIUM", "/usr/bin/chromium")
-CHROMIUM_OPTIONS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    # Its addresses have names that are found by multicast, which not every machine that tests has.
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
 )
 PATIENCE = 60_000
 
@@ -69,16 +56,6 @@ def prepare(server: Server) -> None:
 
     server.front.app.router.add_get("/page", page)
     server.front.app.router.add_get("/peerjs.js", script)
-
-
-@pytest.fixture
-async def browser() -> AsyncGenerator[Browser]:
-    async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=CHROMIUM_OPTIONS
-        )
-        yield started
-        await started.close()
 
 
 async def open_page(browser: Browser, server: Server) -> Page:

@@ -13,14 +13,7 @@ from pemus_signaling import redis_cluster
 from pemus_signaling.redis_cluster import RedisCluster, _frame, _frames, _joined
 
 from .daemons import Redis
-
-PATIENCE = 30
-
-
-async def until(done: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not done():
-            await asyncio.sleep(0.01)
+from .guests import PATIENCE, until
 
 
 class Heard:

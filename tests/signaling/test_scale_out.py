@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 import os
@@ -25,7 +25,7 @@ from pemus_signaling.sockets import Close
 
 from .clients import Identity, connected, connecting, proven
 from .daemons import Redis
-from .guests import FILM, PATIENCE, Home, Peer, named
+from .guests import FILM, PATIENCE, Home, Peer, named, until
 from .server import ADDRESS, http, running, ws
 
 
@@ -35,12 +35,6 @@ class Process:
 
     port: int
     process: asyncio.subprocess.Process
-
-
-async def until(done: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not done():
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture

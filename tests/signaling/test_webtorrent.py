@@ -14,7 +14,7 @@ import sys
 from typing import Any, Protocol
 
 from aiohttp import web
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 import pytest
 
 from pemus_signaling.sockets import Close
@@ -26,17 +26,6 @@ ROOT = Path(__file__).parents[2]
 NPM = ROOT / ".venvs" / "npm"
 TOOLS = Path(__file__).parent / "webtorrent"
 SCRIPT = NPM / "node_modules" / "webtorrent" / "dist" / "webtorrent.min.js"
-CHROMIUM = os.environ.get("PEMUS_CHROMIUM", "/usr/bin/chromium")
-CHROMIUM_OPTIONS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    # Its addresses have names that are found by multicast, which not every machine that tests has.
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
-)
 PATIENCE = 60
 LIMITS = Limits(interval=10)
 """A connection that fails is tried again after the next announce. It happens: between programs as different as these."""
@@ -221,7 +210,7 @@ class Programs:
 
 
 @pytest.fixture
-async def programs() -> AsyncGenerator[Programs]:
+async def programs(browser: Browser) -> AsyncGenerator[Programs]:
     assert (NPM / "node").exists(), "run script/test: it installs npm's packages"
 
     async def document(_request: web.Request) -> web.Response:
@@ -237,12 +226,7 @@ async def programs() -> AsyncGenerator[Programs]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(
-                executable_path=CHROMIUM, args=list(CHROMIUM_OPTIONS)
-            )
-            yield Programs(browser, f"http://127.0.0.1:{runner.addresses[0][1]}/")
-            await browser.close()
+        yield Programs(browser, f"http://127.0.0.1:{runner.addresses[0][1]}/")
     finally:
         await runner.cleanup()
 
