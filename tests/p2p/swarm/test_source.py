@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 import os
 from pathlib import Path
 import time
 
+import pytest
+
+from p2p.swarm import source as source_module
 from p2p.swarm.reading import Haste
 from p2p.swarm.session import Session, SessionSettings
 from p2p.swarm.source import Source, SwarmSource, Wanted
@@ -55,8 +58,63 @@ def span(piece: int, haste: Haste = Haste.LATER) -> Wanted:
     return Wanted(piece * PIECE, (piece + 1) * PIECE, haste)
 
 
+class Line:
+    """A TCP connection's way to the owner, which can break, or die without a word."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._here: set[asyncio.StreamWriter] = set()
+        self._there: set[asyncio.StreamWriter] = set()
+        self._frozen: set[asyncio.StreamWriter] = set()
+        self.port = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[None]:
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            server.close()
+            self.cut()
+
+    def cut(self) -> None:
+        """Break what is connected at present."""
+        for writer in (*self._here, *self._there):
+            writer.close()
+        self._here.clear()
+        self._there.clear()
+
+    def freeze(self) -> None:
+        """Break what is connected at present for the owner alone; the receiver hears nothing of it."""
+        self._frozen |= self._here
+        for writer in self._there:
+            writer.close()
+        self._there.clear()
+
+    async def _connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        there_reader, there = await asyncio.open_connection("127.0.0.1", self._to)
+        self._here.add(writer)
+        self._there.add(there)
+        await asyncio.gather(
+            self._pass(reader, there), self._pass(there_reader, writer)
+        )
+
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        if writer not in self._frozen:
+            writer.close()
+
+
 @asynccontextmanager
-async def slow_line(tmp_path: Path) -> AsyncGenerator[tuple[SwarmSource, Part]]:
+async def slow_line(tmp_path: Path) -> AsyncGenerator[tuple[SwarmSource, Part, Line]]:
     content = os.urandom(SIZE)
     film = tmp_path / "film.mp4"
     film.write_bytes(content)
@@ -69,19 +127,23 @@ async def slow_line(tmp_path: Path) -> AsyncGenerator[tuple[SwarmSource, Part]]:
         SessionSettings(addresses=("127.0.0.1",), upload_limit=RATE, lan_exempt=False)
     )
     receiver = await Session.open(LOCAL)
-    source = SwarmSource(receiver, meta, OWNER, [("127.0.0.1", owner.port)])
+    line = Line(owner.port)
     try:
         await owner.seed(meta, film, "film", Silent())
-        await source.start(part)
-        yield source, part
+        async with line.open():
+            source = SwarmSource(receiver, meta, OWNER, [("127.0.0.1", line.port)])
+            await source.start(part)
+            try:
+                yield source, part, line
+            finally:
+                await source.close()
     finally:
-        await source.close()
         await receiver.close()
         await owner.close()
 
 
 async def test_pieces_come_in_the_order_of_the_file(tmp_path: Path) -> None:
-    async with slow_line(tmp_path) as (source, part):
+    async with slow_line(tmp_path) as (source, part, _):
         source.want([span(0, Haste.NOW), *map(span, range(1, 12))])
         await part.until(*range(12))
         # Two neighbours are under way at once.
@@ -91,7 +153,7 @@ async def test_pieces_come_in_the_order_of_the_file(tmp_path: Path) -> None:
 async def test_who_seeks_does_not_wait_for_what_was_wanted_before(
     tmp_path: Path,
 ) -> None:
-    async with slow_line(tmp_path) as (source, part):
+    async with slow_line(tmp_path) as (source, part, _):
         source.want([span(0, Haste.NOW), *map(span, range(1, 24))])
         await part.until(0, 1)
         source.want([span(28, Haste.NOW), *map(span, range(29, 32))])
@@ -106,7 +168,7 @@ async def test_who_seeks_does_not_wait_for_what_was_wanted_before(
 async def test_what_two_readers_need_soon_comes_before_what_either_needs_later(
     tmp_path: Path,
 ) -> None:
-    async with slow_line(tmp_path) as (source, part):
+    async with slow_line(tmp_path) as (source, part, _):
         source.want(
             [
                 span(0, Haste.NOW),
@@ -121,7 +183,7 @@ async def test_what_two_readers_need_soon_comes_before_what_either_needs_later(
 
 
 async def test_what_is_awaited_too_long_is_hurried(tmp_path: Path) -> None:
-    async with slow_line(tmp_path) as (source, part):
+    async with slow_line(tmp_path) as (source, part, _):
         wishes = [span(0, Haste.NOW), *map(span, range(1, PIECES))]
         source.want(wishes)
         await part.until(0)
@@ -133,7 +195,7 @@ async def test_what_is_awaited_too_long_is_hurried(tmp_path: Path) -> None:
 
 
 async def test_what_is_not_wanted_any_more_does_not_come(tmp_path: Path) -> None:
-    async with slow_line(tmp_path) as (source, part):
+    async with slow_line(tmp_path) as (source, part, _):
         source.want([*map(span, range(PIECES))])
         await part.until(0, 1)
         source.want([])
@@ -141,3 +203,27 @@ async def test_what_is_not_wanted_any_more_does_not_come(tmp_path: Path) -> None
         there = len(part.order)
         await asyncio.sleep(1)
         assert len(part.order) == there < PIECES
+
+
+async def test_a_connection_that_breaks_is_replaced_at_once(tmp_path: Path) -> None:
+    async with slow_line(tmp_path) as (source, part, line):
+        source.want([*map(span, range(PIECES))])
+        await part.until(0, 1)
+        line.cut()
+        there = len(part.order)
+        # Six pieces a second, from the second connection on.
+        assert await part.until(there, there + 1) < 2
+
+
+async def test_a_connection_that_says_nothing_any_more_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "SILENCE", 1.0)
+    async with slow_line(tmp_path) as (source, part, line):
+        source.want([*map(span, range(PIECES))])
+        await part.until(0, 1)
+        line.freeze()
+        await asyncio.sleep(0.5)
+        there = len(part.order)
+        source.want([span(there, Haste.NOW), *map(span, range(there + 1, PIECES))])
+        assert await part.until(there, there + 1) < 6

@@ -487,6 +487,8 @@ class Session:
             "connections_limit": settings.connections,
             "unchoke_slots_limit": -1,
             "allow_multiple_connections_per_ip": True,
+            # Who comes back is welcome, even if the connection that broke is not known to be dead yet.
+            "allow_multiple_connections_per_pid": True,
             # A reader that has all it wants for now would be hung up on, and its next seek would hang.
             "close_redundant_connections": False,
             "send_socket_buffer_size": _SOCKET_BUFFER,

@@ -26,6 +26,14 @@ FIRST_DIAL: Final = 1.0
 LAST_DIAL: Final = 15.0
 PATIENT_DIAL: Final = 8.0
 """Seconds between two calls from which on all attempts begin anew, those by WebRTC too, which take their time."""
+SILENCE: Final = 4.0
+"""Seconds without a byte, while somebody waits, after which peers are called anew; they double up to `LAST_SILENCE`.
+
+To libtorrent a connection whose other end is gone looks like one on which nothing happens, for up to half a minute. A
+disk that has to spin up first looks like that as well, so it gets more and more time."""
+LAST_SILENCE: Final = 32.0
+_LISTEN: Final = 0.5
+"""Seconds between two looks at whether something comes."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -132,6 +140,12 @@ class SwarmSource:
         self._pause = FIRST_DIAL
         self._called = float("-inf")
         self._tried = False
+        self._introduced = False
+        self._delivered = False
+        self._received = 0
+        self._heard = float("-inf")
+        self._silence = SILENCE
+        self._listening: asyncio.TimerHandle | None = None
         self._dialling: asyncio.TimerHandle | None = None
         self._reopening: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
@@ -181,6 +195,8 @@ class SwarmSource:
             self._begin_anew()
             return
         self._torrent.want(self._wishes)
+        if self._listening is None:
+            self._listen()
         if fresh:
             self._call_soon()
 
@@ -207,6 +223,8 @@ class SwarmSource:
         if self._target is None or not 0 <= index < len(self._held):
             return
         self._held[index] = True
+        self._delivered = True
+        self._silence = SILENCE
         self._pause = FIRST_DIAL
         self._wishes.pop(index, None)
         start = index * self._meta.piece_length
@@ -217,12 +235,22 @@ class SwarmSource:
         self._peers += 1
 
     def peer_lost(self) -> None:
-        """Count a peer less, and call again if it was the last one.
+        """Count a peer less, and call again if it was the last one: at once if it has just delivered something.
 
-        Not at once: it may be one that hangs up on whoever it does not know, or one that is just starting again.
+        Connections break, and WebRTC's more often than others: the ICE agent in libtorrent 2.1.1 takes a thousand
+        datagrams without a pause for an error (libjuice 1.7.0, mended in 1.7.1). A peer that never delivered may be one
+        that hangs up on whoever it does not know, or one that is just starting again.
         """
         self._peers = max(0, self._peers - 1)
-        if self._peers == 0 and self._dialling is None:
+        if self._peers or self._dialling is not None:
+            return
+        if self._delivered and self._torrent is not None:
+            self._delivered = False
+            if self._introduced:
+                # Otherwise libtorrent waits for its time to announce until it meets anybody.
+                self._torrent.reannounce()
+            self._call()
+        else:
             self._call_later()
 
     def failed(self, message: str) -> None:
@@ -246,19 +274,20 @@ class SwarmSource:
         ):
             if self._held[index] and not there:
                 self._lost.add(index)
-        if self._introducer is not None:
+        if self._introducer is not None and self._introduced:
             self._introducer.introduce(self._owner, torrent)
         torrent.want(self._wishes)
+        self._listen()
         self._tried = False
         self._call()
         # Only a torrent that begins calls its peers at once; any other does so up to a second later.
         torrent.resume()
 
     async def _remove(self) -> None:
-        for timer in (self._dialling, self._hurrying):
+        for timer in (self._dialling, self._hurrying, self._listening):
             if timer is not None:
                 timer.cancel()
-        self._dialling = self._hurrying = None
+        self._dialling = self._hurrying = self._listening = None
         torrent, self._torrent = self._torrent, None
         if torrent is not None:
             if self._introducer is not None:
@@ -309,6 +338,25 @@ class SwarmSource:
         if self._torrent is not None:
             self._torrent.want(self._wishes)
 
+    # Noticing that nothing comes.
+
+    def _listen(self) -> None:
+        """Begin anew if a peer is there, somebody waits, and nothing has come for long."""
+        self._listening = None
+        if not self._wishes or self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        waited = self._awaited or Haste.NOW in self._wishes.values()
+        received = self.status.received
+        if not (waited and self._peers) or received != self._received:
+            self._received, self._heard = received, loop.time()
+        elif loop.time() - self._heard >= self._silence:
+            _LOGGER.debug("%s: nothing comes", self._meta.info_hash[:6])
+            self._silence = min(LAST_SILENCE, 2 * self._silence)
+            self._heard = loop.time()
+            self._begin_anew()
+        self._listening = loop.call_later(_LISTEN, self._listen)
+
     # Calling peers.
 
     def _call_soon(self) -> None:
@@ -336,6 +384,11 @@ class SwarmSource:
             # After a few failures libtorrent would not call them again for long, or ever.
             self._begin_anew()
             return
+        # Where TCP works it is faster and takes less, and two connections to one peer are no use: it goes first.
+        late = self._tried or not self._addresses
+        if self._introducer is not None and not self._introduced and late:
+            self._introduced = True
+            self._introducer.introduce(self._owner, self._torrent)
         self._tried = True
         self._called = asyncio.get_running_loop().time()
         for host, port in self._addresses:
