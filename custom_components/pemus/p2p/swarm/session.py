@@ -469,7 +469,8 @@ class Session:
 
     @staticmethod
     def _pack(settings: SessionSettings) -> lt.settings_pack:
-        return {
+        # libtorrent's type of its settings has not all of them: "per_pid" is missing.
+        return {  # type: ignore[typeddict-unknown-key]
             "user_agent": "PeMuS",
             "peer_fingerprint": "-PS0100-",
             "alert_mask": int(_ALERTS),
