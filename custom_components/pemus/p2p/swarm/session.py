@@ -43,6 +43,7 @@ _DISK_IO: Final = "posix_disk_io_constructor"
 _FORCED: Final = 0
 _RC4: Final = 2
 _SOCKET_BUFFER: Final = 4 * 1024 * 1024
+_LEAST_SEND_BUFFER: Final = 128 * 1024
 _NORMAL: Final = 4
 _IN_ORDER: Final = lt.torrent_flags.sequential_download
 # What has libtorrent's highest priority goes first, in no order; the rest goes in the order of the file.
@@ -493,6 +494,9 @@ class Session:
             # A reader that has all it wants for now would be hung up on, and its next seek would hang.
             "close_redundant_connections": False,
             "send_socket_buffer_size": _SOCKET_BUFFER,
+            # A peer that has just come, or that seeks, has no rate yet that the buffer could follow: with 10 KiB it got a
+            # block per tick. What is in there cannot be taken back, so it is not more than a tenth of a second on a slow line.
+            "send_buffer_low_watermark": _LEAST_SEND_BUFFER,
             "recv_socket_buffer_size": _SOCKET_BUFFER,
             "mixed_mode_algorithm": 0,
             # Otherwise every peer is called by uTP first, which takes half as much CPU again, and seconds where only the

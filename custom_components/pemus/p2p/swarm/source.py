@@ -26,6 +26,10 @@ FIRST_DIAL: Final = 1.0
 LAST_DIAL: Final = 15.0
 PATIENT_DIAL: Final = 8.0
 """Seconds between two calls from which on all attempts begin anew, those by WebRTC too, which take their time."""
+NEXT_ADDRESS: Final = 0.25
+"""Seconds that an address has to answer until the owner's next one is called too (RFC 8305 section 5).
+
+Two connections to one peer would share its line, and each would carry half of what somebody waits for."""
 SILENCE: Final = 4.0
 """Seconds without a byte, while somebody waits, after which peers are called anew; they double up to `LAST_SILENCE`.
 
@@ -147,6 +151,7 @@ class SwarmSource:
         self._silence = SILENCE
         self._listening: asyncio.TimerHandle | None = None
         self._dialling: asyncio.TimerHandle | None = None
+        self._connecting: asyncio.TimerHandle | None = None
         self._reopening: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._closed = False
@@ -284,10 +289,15 @@ class SwarmSource:
         torrent.resume()
 
     async def _remove(self) -> None:
-        for timer in (self._dialling, self._hurrying, self._listening):
+        for timer in (
+            self._dialling,
+            self._connecting,
+            self._hurrying,
+            self._listening,
+        ):
             if timer is not None:
                 timer.cancel()
-        self._dialling = self._hurrying = self._listening = None
+        self._dialling = self._connecting = self._hurrying = self._listening = None
         torrent, self._torrent = self._torrent, None
         if torrent is not None:
             if self._introducer is not None:
@@ -376,7 +386,7 @@ class SwarmSource:
         self._pause = min(LAST_DIAL, self._pause * 2)
 
     def _call(self) -> None:
-        """Call all addresses, and again later for as long as nobody is there and something is wanted."""
+        """Call the owner, and again later for as long as nobody is there and something is wanted."""
         self._dialling = None
         if self._torrent is None or self._closed or self._peers or not self._wishes:
             return
@@ -391,9 +401,21 @@ class SwarmSource:
             self._introducer.introduce(self._owner, self._torrent)
         self._tried = True
         self._called = asyncio.get_running_loop().time()
-        for host, port in self._addresses:
-            try:
-                self._torrent.connect(host, port)
-            except (ValueError, RuntimeError) as err:
-                _LOGGER.debug("Cannot call %s: %s", self._owner, err)
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self._connect(self._addresses)
         self._call_later()
+
+    def _connect(self, addresses: Sequence[tuple[str, int]]) -> None:
+        """Call the first of these addresses, and soon the others if nobody has answered."""
+        self._connecting = None
+        if not addresses or self._torrent is None or self._peers:
+            return
+        (host, port), *others = addresses
+        try:
+            self._torrent.connect(host, port)
+        except (ValueError, RuntimeError) as err:
+            _LOGGER.debug("Cannot call %s: %s", self._owner, err)
+        self._connecting = asyncio.get_running_loop().call_later(
+            NEXT_ADDRESS, self._connect, others
+        )
