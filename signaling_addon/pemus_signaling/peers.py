@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 import hmac
+from struct import Struct
 from typing import Any, Final
 import uuid
 
@@ -57,6 +58,8 @@ _ARRIVED: Final = b"A"
 """To the node that an id belongs to: a client is here now."""
 _RECLAIM: Final = b"R"
 """To the node that has an id: its owner is here, and this is his token."""
+_HEAD: Final = Struct(">cHH")
+"""Of what nodes tell each other: the kind, and the lengths of two texts that follow before the message."""
 
 
 class MessageError(ValueError):
@@ -190,9 +193,10 @@ class Peers:
         if len(receiver) > MAX_ID:
             return
         # However somebody wrote an ID, it is the same one.
-        receiver = (read_id(receiver) if len(receiver) >= LENGTH else None) or receiver
-        if self._deliver(receiver, message):
-            return
+        if len(receiver) >= LENGTH and (identity := read_id(receiver)) is not None:
+            receiver = identity
+            if self._deliver(receiver, message):
+                return
         if len(self.cluster.nodes()) == 1:
             if keep:
                 self._keep(receiver, sender, message)
@@ -316,27 +320,27 @@ class Peers:
 
     def _told(self, node: str, message: bytes) -> None:
         """Take what another node says."""
-        kind, parts = _unpack(message)
-        if kind in (_DELIVER, _KEEP) and len(parts) == 3:
-            receiver, sender = parts[0].decode(), parts[1].decode()
-            if self._deliver(receiver, parts[2]):
+        kind, one, other, relayed = _unpack(message)
+        receiver = one.decode()
+        if kind in (_DELIVER, _KEEP):
+            if self._deliver(receiver, relayed):
                 return
+            sender = other.decode()
             if kind == _KEEP:
-                self._keep(receiver, sender, parts[2])
+                self._keep(receiver, sender, relayed)
             else:
                 # It went meanwhile, maybe to another node.
                 self.cluster.lost(receiver)
-                self.route(sender, receiver, parts[2], keep=True)
-        elif kind == _ARRIVED and len(parts) == 1:
-            receiver = parts[0].decode()
+                self.route(sender, receiver, relayed, keep=True)
+        elif kind == _ARRIVED:
             for sender, kept in self._waiting.fetch(receiver):
                 self._send(node, _DELIVER, receiver, sender, kept)
-        elif kind == _RECLAIM and len(parts) == 2:
-            client = self.clients.get(parts[0].decode())
+        elif kind == _RECLAIM:
+            client = self.clients.get(receiver)
             if (
                 client is not None
                 and client.key is None
-                and hmac.compare_digest(client.token.encode(), parts[1])
+                and hmac.compare_digest(client.token.encode(), other)
             ):
                 self.leave(client)
                 self._supersede(client)
@@ -539,15 +543,14 @@ async def _get_peers(request: web.Request) -> web.Response:
     return web.Response(status=401, text="Unauthorized")
 
 
-def _pack(kind: bytes, *parts: bytes) -> bytes:
-    return kind + b"".join(len(part).to_bytes(4) + part for part in parts)
+def _pack(kind: bytes, one: bytes, other: bytes = b"", message: bytes = b"") -> bytes:
+    return _HEAD.pack(kind, len(one), len(other)) + one + other + message
 
 
-def _unpack(message: bytes) -> tuple[bytes, list[bytes]]:
-    parts = []
-    at = 1
-    while at < len(message):
-        end = at + 4 + int.from_bytes(message[at : at + 4])
-        parts.append(message[at + 4 : end])
-        at = end
-    return message[:1], parts
+def _unpack(message: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    kind, one, other = _HEAD.unpack_from(message)
+    middle = _HEAD.size + one
+    end = middle + other
+    if end > len(message):
+        raise MessageError("a message of another node is cut off")
+    return kind, message[_HEAD.size : middle], message[middle:end], message[end:]
