@@ -125,7 +125,7 @@ class Revocations:
     """What was revoked, on all nodes.
 
     Each is forgotten once every token that it may cover has expired. A home cannot crowd out another's: beyond
-    `MAX_PER_KEY` no more are taken.
+    `MAX_PER_KEY` no more are taken, and where all homes together have too many, the one that has most loses its oldest.
     """
 
     def __init__(
@@ -183,8 +183,13 @@ class Revocations:
                 self._until[revocation] = until
             return True
         count = self._counts.get(revocation.key, 0)
-        if count >= MAX_PER_KEY or len(self._until) >= MAX_REVOCATIONS:
+        if count >= MAX_PER_KEY:
             return False
+        if len(self._until) >= MAX_REVOCATIONS:
+            greedy = max(self._counts, key=self._counts.__getitem__)
+            if self._counts[greedy] <= count + 1:
+                return False
+            self._drop(next(each for each in self._until if each.key == greedy))
         self._counts[revocation.key] = count + 1
         self._until[revocation] = until
         for handler in self._handlers:
@@ -197,11 +202,14 @@ class Revocations:
             revocation = next(iter(self._until))
             if self._until[revocation] > now:
                 break
-            del self._until[revocation]
-            self._own.discard(revocation)
-            self._counts[revocation.key] -= 1
-            if not self._counts[revocation.key]:
-                del self._counts[revocation.key]
+            self._drop(revocation)
+
+    def _drop(self, revocation: Revocation) -> None:
+        del self._until[revocation]
+        self._own.discard(revocation)
+        self._counts[revocation.key] -= 1
+        if not self._counts[revocation.key]:
+            del self._counts[revocation.key]
 
     def _told(self, _node: str, message: bytes) -> None:
         latest = self._clock() + LIFE + SKEW

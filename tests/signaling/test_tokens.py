@@ -277,6 +277,24 @@ def test_all_homes_together_cannot_either(
         revocations.revoke_token(Home().key, "c")
 
 
+def test_who_revokes_a_lot_makes_room_for_those_who_revoke_little(
+    revocations: Revocations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "MAX_REVOCATIONS", 10)
+    greedy = Home().key
+    for number in range(10):
+        revocations.revoke_token(greedy, f"{number}")
+    for number in range(5):
+        revocations.revoke_token(HOME.key, f"{number}")
+    assert len(revocations) == 10
+    kept = {
+        (each.key, each.name)
+        for each in revocations._until  # what is forgotten is the oldest of the greedy one
+    }
+    assert {(HOME.key, f"{number}") for number in range(5)} <= kept
+    assert {(greedy, f"{number}") for number in range(5, 10)} <= kept
+
+
 async def test_other_nodes_learn_of_it(clock: Callable[[], float]) -> None:
     nodes = Nodes()
     one, two = nodes.join("one"), nodes.join("two")
