@@ -191,7 +191,7 @@ class Coturn:
             began = time.monotonic()
             try:
                 await self._run()
-            except CoturnError as error:
+            except (CoturnError, OSError) as error:
                 if time.monotonic() > began + LAST_PAUSE:
                     pause = FIRST_PAUSE
                 _LOGGER.error(

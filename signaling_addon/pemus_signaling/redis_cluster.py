@@ -43,6 +43,8 @@ GATHER: Final = 0.01
 AT_ONCE: Final = 512 * 1024
 """Bytes after which a publication is long enough."""
 NAMES_AT_ONCE: Final = 500
+MAX_RELEASED: Final = 100_000
+"""Names that may wait to be given back until the store is there again. It forgets the others by itself."""
 CONNECTIONS: Final = 16
 """Connections to the store. Questions beyond wait for one that is free."""
 
@@ -124,14 +126,17 @@ class RedisCluster:
         self.is_away = True
         """Whether the store does not answer."""
         self._redis = store_at(url)
+        # Whoever keeps all other connections busy must not make this node look dead.
+        self._pulse = store_at(url)
         # Whoever listens may hear nothing for long.
         keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
         self._ear: Any = Redis.from_url(url, socket_connect_timeout=ANSWER, **keepalive)
-        self._beat_script = self._redis.register_script(_BEAT_SCRIPT)
+        self._beat_script = self._pulse.register_script(_BEAT_SCRIPT)
         self._claim_script = self._redis.register_script(_CLAIM_SCRIPT)
         self._locate_script = self._redis.register_script(_LOCATE_SCRIPT)
         self._release_script = self._redis.register_script(_RELEASE_SCRIPT)
         self._clock = time.monotonic
+        self._shared = b""
         self._handlers: dict[str, Handler] = {_CHANGED: self._others_changed}
         self._node_handlers: list[Callable[[], None]] = []
         self._nodes = frozenset((self.node,))
@@ -177,7 +182,8 @@ class RedisCluster:
     async def secret(self) -> bytes:
         """Return a secret that all nodes share, made by whichever asks first. Raises RedisError or OSError."""
         await self._redis.set(_SECRET, secrets.token_bytes(32), nx=True)
-        return bytes(await self._redis.get(_SECRET))
+        self._shared = bytes(await self._redis.get(_SECRET))
+        return self._shared
 
     def nodes(self) -> frozenset[str]:
         """Return the nodes that live; this one alone while the store is away."""
@@ -295,7 +301,6 @@ class RedisCluster:
         self._located.clear()
         self._outbox.clear()
         self._waiting = 0
-        self._released.clear()
         self._tell()
 
     def _tell(self) -> None:
@@ -316,6 +321,9 @@ class RedisCluster:
 
     async def _claim_all(self) -> None:
         """Say again which names this node has. Who came to have one elsewhere meanwhile keeps it."""
+        if self._shared:
+            # A store that came back empty would give the next node another one.
+            await self._redis.set(_SECRET, self._shared, nx=True)
         names = list(self._names)
         for at in range(0, len(names), NAMES_AT_ONCE):
             asked = names[at : at + NAMES_AT_ONCE]
@@ -368,8 +376,12 @@ class RedisCluster:
                         )
                     await pipeline.execute()
             except STORE_ERRORS:
+                if len(self._released) < MAX_RELEASED:
+                    self._released |= released - self._names
                 self._due.set()
                 await asyncio.sleep(_RETRY)
+                if self._released:
+                    self._filled.set()
 
     # Hearing.
 
@@ -416,7 +428,7 @@ class RedisCluster:
             )
 
     async def _close_connections(self) -> None:
-        for connection in (self._redis, self._ear):
+        for connection in (self._redis, self._pulse, self._ear):
             with suppress(*STORE_ERRORS):
                 await connection.aclose()
 

@@ -17,6 +17,7 @@ from redis.exceptions import OutOfMemoryError
 
 from .redis_cluster import STORE_ERRORS, store_at
 from .room_store import (
+    MAX_ROOMS,
     REMEMBERED,
     Created,
     Room,
@@ -29,23 +30,38 @@ SCANNED: Final = 500
 
 _ROOM: Final = "pemus:room:"
 _HOME: Final = "pemus:home:"
+_ROOMS: Final = "pemus:rooms"
+"""All rooms by the time at which they are forgotten, so that they can be counted."""
 _CREATE: Final = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'TAKEN' end
 local now, most = tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('ZCOUNT', KEYS[2], '(' .. now, '+inf') >= most then return 'TOO_MANY' end
+if redis.call('ZCOUNT', KEYS[3], '(' .. now, '+inf') >= tonumber(ARGV[8]) then return 'FULL' end
 local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)
 for place = 1, #gone - most + 1 do
   redis.call('DEL', ARGV[6] .. gone[place])
   redis.call('ZREM', KEYS[2], gone[place])
+  redis.call('ZREM', KEYS[3], gone[place])
 end
 redis.call('SET', KEYS[1], ARGV[1], 'EXAT', ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[7])
+redis.call('ZADD', KEYS[3], ARGV[3], ARGV[7])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+for place = 2, 3 do
+  redis.call('EXPIREAT', KEYS[place], ARGV[3], 'NX')
+  redis.call('EXPIREAT', KEYS[place], ARGV[3], 'GT')
+end
 return 'DONE'
 """
 _REPLACE: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'EXAT', ARGV[4])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[5])
+redis.call('ZADD', KEYS[3], ARGV[4], ARGV[5])
+for place = 2, 3 do
+  redis.call('EXPIREAT', KEYS[place], ARGV[4], 'NX')
+  redis.call('EXPIREAT', KEYS[place], ARGV[4], 'GT')
+end
 return 1
 """
 
@@ -55,8 +71,9 @@ _LOGGER = logging.getLogger(__name__)
 class RedisStore:
     """Keeps rooms in a Redis."""
 
-    def __init__(self, url: str) -> None:
-        """Prepare to keep rooms at a URL (`redis://`, `rediss://` or `unix://`)."""
+    def __init__(self, url: str, most: int = MAX_ROOMS) -> None:
+        """Prepare to keep `most` rooms at a URL (`redis://`, `rediss://` or `unix://`)."""
+        self._most = most
         self._redis = store_at(url)
         self._create = self._redis.register_script(_CREATE)
         self._replace = self._redis.register_script(_REPLACE)
@@ -75,8 +92,8 @@ class RedisStore:
             try:
                 # fmt: off
                 answer = await self._create(
-                    keys=[_ROOM + room.slug, _HOME + room.host],
-                    args=[encode_room(room), room.ended, _forgotten(room), int(time.time()), most, _ROOM, room.slug],
+                    keys=[_ROOM + room.slug, _HOME + room.host, _ROOMS],
+                    args=[encode_room(room), room.ended, _forgotten(room), int(time.time()), most, _ROOM, room.slug, self._most],
                 )
                 # fmt: on
             except OutOfMemoryError:
@@ -93,7 +110,7 @@ class RedisStore:
         with _asking():
             # fmt: off
             return bool(await self._replace(
-                keys=[_ROOM + new.slug, _HOME + new.host],
+                keys=[_ROOM + new.slug, _HOME + new.host, _ROOMS],
                 args=[encode_room(old), encode_room(new), new.ended, _forgotten(new), new.slug],
             ))
             # fmt: on

@@ -261,6 +261,10 @@ class _File:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return self._read()
+        except sqlite3.OperationalError as error:
+            # The disk is full, or somebody else has it: nothing is wrong with the file.
+            self._close()
+            raise OSError(f"{self._path.name} cannot be opened: {error}") from error
         except sqlite3.DatabaseError as error:
             self._close()
             aside = self._path.with_suffix(".broken")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 import contextlib
 import os
 from pathlib import Path
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -105,6 +107,16 @@ class Redis:
                 self._process.kill()
             await self._process.wait()
             self._process = None
+
+    @contextlib.contextmanager
+    def stuck(self) -> Iterator[None]:
+        """Have it answer nobody for a while, and lose nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     async def _answers(self) -> bool:
         try:

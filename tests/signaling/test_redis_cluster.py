@@ -260,6 +260,37 @@ async def test_all_nodes_have_one_secret(redis_server: Redis) -> None:
         assert await second.secret() == secret
 
 
+async def test_a_redis_that_comes_back_empty_has_the_same_secret(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        (first, _), (second, _) = nodes
+        secret = await first.secret()
+        await redis_server.stop()
+        await until(lambda: first.is_away and second.is_away)
+        await redis_server.start()
+        await until(lambda: not first.is_away and not second.is_away)
+        third = RedisCluster(redis_server.url)
+        await third.start()
+        assert await third.secret() == secret
+        await third.close()
+
+
+async def test_a_name_that_was_given_back_while_redis_was_away_is_free(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        (first, _), (second, _) = nodes
+        assert await first.claim("name", take=False)
+        with redis_server.stuck():
+            first.release("name")
+            await until(lambda: first.is_away and second.is_away)
+        await until(lambda: not first.is_away and not second.is_away)
+        async with asyncio.timeout(PATIENCE):
+            while not await second.claim("name", take=False):
+                await asyncio.sleep(0.05)
+
+
 @given(
     messages=st.lists(
         st.tuples(st.text("abc", min_size=1, max_size=9), st.binary(max_size=300)),

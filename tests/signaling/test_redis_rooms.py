@@ -159,3 +159,25 @@ async def test_while_redis_is_away_no_guest_is_told_that_a_room_is_gone(
         # It kept nothing, so now that is known.
         status, _ = await server.ask("GET", f"/room/{opened['slug']}")
         assert status == 404
+
+
+async def test_all_homes_together_have_so_many_rooms(redis_server: Redis) -> None:
+    store = RedisStore(redis_server.url, most=2)
+    gone = room("gone", "a", expires=int(time.time()) - REMEMBERED - 10)
+    assert await store.create(gone, 10) is Created.DONE
+    assert await store.create(room("one", "b"), 10) is Created.DONE
+    assert await store.create(room("two", "c"), 10) is Created.DONE
+    assert await store.create(room("three", "d"), 10) is Created.FULL
+    await store.close()
+
+
+async def test_nothing_is_left_of_a_home_whose_rooms_are_forgotten(
+    redis_server: Redis, stores: tuple[RedisStore, RedisStore]
+) -> None:
+    store, _ = stores
+    assert await store.create(room("one"), 10) is Created.DONE
+    longer = room("two", expires=int(time.time()) + 7200)
+    assert await store.create(longer, 10) is Created.DONE
+    client = Client.from_url(redis_server.url)
+    assert await client.expiretime(f"pemus:home:{HOST}") == longer.expires + REMEMBERED
+    await client.aclose()

@@ -696,6 +696,24 @@ async def test_a_broken_file_is_put_aside(file: Path, content: bytes) -> None:
         assert len(await store.all_rooms()) == 1
 
 
+async def test_a_file_that_cannot_be_opened_at_present_stays_where_it_is(
+    file: Path,
+) -> None:
+    async with started(MemoryStore(file)) as store:
+        await store.create(a_room(), 10)
+    with sqlite3.connect(file, isolation_level=None) as database:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("BEGIN EXCLUSIVE")
+        locked = MemoryStore(file)
+        with pytest.raises(OSError, match="cannot be opened"):
+            await locked.start()
+        await locked.close()
+    database.close()
+    async with started(MemoryStore(file)) as store:
+        assert len(await store.all_rooms()) == 1
+    assert not file.with_suffix(".broken").exists()
+
+
 async def test_a_room_that_cannot_be_read_does_not_hide_the_others(file: Path) -> None:
     room = a_room()
     async with started(MemoryStore(file)) as store:
