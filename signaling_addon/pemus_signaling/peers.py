@@ -40,6 +40,8 @@ MAX_EARLY: Final = 16
 """Messages of a client that are kept while other nodes are asked whether its id is free."""
 MAX_LOCATING: Final = 8 * 1024 * 1024
 """Bytes of all messages that are kept while their receivers are looked for. More than that is lost."""
+MAX_LOOKED_FOR: Final = 1_000
+"""Receivers that are looked for at once. Messages to more of them are lost."""
 SWEEP: Final = 5.0
 """Seconds between two looks for clients that say nothing any more; less if `alive_timeout` is short."""
 RECLAIM_DELAYS: Final = (0.1, 0.3, 0.6)
@@ -207,7 +209,9 @@ class Peers:
             if node is not None and node != self.cluster.node:
                 self._send(node, _DELIVER, receiver, sender, message)
                 return
-        if self._locating_bytes + len(message) > MAX_LOCATING:
+        if self._locating_bytes + len(message) > MAX_LOCATING or (
+            receiver not in self._locating and len(self._locating) >= MAX_LOOKED_FOR
+        ):
             return
         self._locating_bytes += len(message)
         looked_for = self._locating.get(receiver)
@@ -245,7 +249,8 @@ class Peers:
         former = self.clients.get(client.id)
         if client not in self.entering:
             # It went while others were asked.
-            if claimed and former is None:
+            others = any(each.id == client.id for each in self.entering)
+            if claimed and former is None and not others:
                 self.cluster.release(client.id)
             return
         if former is not None and client.key is None:
@@ -273,7 +278,7 @@ class Peers:
         if client is None:
             return False
         self.counts.relayed += 1
-        client.socket.send(message)
+        client.socket.relay(message)
         return True
 
     def _keep(self, receiver: str, sender: str, message: bytes) -> None:
@@ -331,7 +336,7 @@ class Peers:
             else:
                 # It went meanwhile, maybe to another node.
                 self.cluster.lost(receiver)
-                self.route(sender, receiver, relayed, keep=True)
+                self.route(sender, receiver, relayed, keep=_may_wait(relayed))
         elif kind == _ARRIVED:
             for sender, kept in self._waiting.fetch(receiver):
                 self._send(node, _DELIVER, receiver, sender, kept)
@@ -437,7 +442,7 @@ class Client:
             client = peers.clients.get(receiver)
             if client is not None:
                 peers.counts.relayed += 1
-                client.socket.send(whole)
+                client.socket.relay(whole)
             else:
                 if not isinstance(receiver, str):
                     raise MessageError("an id is a text")
@@ -460,7 +465,11 @@ class Client:
         for message in waited:
             self.socket.send(message)
         for message in early:
-            self.received(message)
+            try:
+                self.received(message)
+            except Exception:  # noqa: BLE001 - whatever it is, it is the same as over the socket itself
+                self.socket.close(Close.UNREADABLE)
+                break
 
     def _receive_early(self, data: dict[str, Any], message: bytes) -> None:
         """Take a message of a client that has not got its id yet."""
@@ -505,6 +514,9 @@ class _Nowhere:
     def send(self, message: bytes) -> None:
         pass
 
+    def relay(self, message: bytes) -> None:
+        pass
+
     def close(self, code: Close, reason: str = "") -> None:
         pass
 
@@ -541,6 +553,11 @@ async def _get_id(request: web.Request) -> web.Response:
 
 async def _get_peers(request: web.Request) -> web.Response:
     return web.Response(status=401, text="Unauthorized")
+
+
+def _may_wait(relayed: bytes) -> bool:
+    """Tell whether a message that was written here is of use to a receiver that comes later."""
+    return not relayed.startswith((b'{"type":"LEAVE"', b'{"type":"EXPIRE"'))
 
 
 def _pack(kind: bytes, one: bytes, other: bytes = b"", message: bytes = b"") -> bytes:

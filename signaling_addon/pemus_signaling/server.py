@@ -66,6 +66,7 @@ class Server:
             self.cluster,
             self.revocations,
             open_mode=settings.open_tracker,
+            most=settings.concurrent_limit,
             limits=Limits(
                 offers_per_announce=settings.offers_per_announce,
                 interval=settings.announce_interval,
@@ -196,6 +197,11 @@ class Server:
         )
         metrics.counter(
             "messages", "Messages that were received.", lambda: sockets.messages
+        )
+        metrics.counter(
+            "messages_dropped",
+            "Messages that were not relayed to clients that read too slowly.",
+            lambda: sockets.dropped,
         )
         metrics.counter(
             "connections_refused",

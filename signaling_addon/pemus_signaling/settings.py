@@ -83,7 +83,10 @@ class Settings:
         5.0, "for which messages wait for a receiver that is not there", 0, 300
     )
     concurrent_limit: int = _set(
-        10_000, "clients of PeerServer's protocol at a time, per process", 1, 10_000_000
+        10_000,
+        "clients of PeerServer's protocol at a time, per process, and of the tracker",
+        1,
+        10_000_000,
     )
     message_size: int = _set(64 * 1024, "of one message at most", 1024, 1024 * 1024)
     messages_per_second: float = _set(

@@ -193,9 +193,8 @@ class Swarms:
 
     def scrape(self, client: Client, message: Scrape) -> None:
         """Reply how many peers swarms have."""
-        asked = message.info_hashes or [name for name, _ in client.members]
         files = {}
-        for info_hash in asked:
+        for info_hash in message.info_hashes:
             swarm = self._swarms.get((client.owner, info_hash))
             files[info_hash] = {
                 "complete": len(swarm.seeds) if swarm else 0,
@@ -270,6 +269,8 @@ class Swarms:
     def _remove(self, member: Member) -> None:
         swarm = member.swarm
         swarm.leave(member)
+        # Who went with offers that nobody answered would keep those whom it asked, and they those whom they asked.
+        member.asked = []
         if not swarm.members:
             del self._swarms[swarm.owner, swarm.info_hash]
         del member.client.members[swarm.info_hash, member.peer_id]

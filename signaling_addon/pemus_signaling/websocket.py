@@ -55,6 +55,8 @@ class Sockets:
         """Sockets that were closed because they said too much, since the start."""
         self.too_slow = 0
         """Sockets that were hung up on because they did not read what was sent to them."""
+        self.dropped = 0
+        """Messages of others that a client did not get, because much waited for it already."""
         self.failed = 0
         """Sockets that were closed because a message could not be read."""
 
@@ -198,6 +200,18 @@ class WebSocket(WSListener):
         """Send a text message, as `sockets.Socket` says."""
         if not self._ended and self._transport is not None:
             self._transport.send(_TEXT, message)
+
+    def relay(self, message: bytes) -> None:
+        """Send what another client says, as `sockets.Socket` says."""
+        transport = self._transport
+        if transport is None or self._ended:
+            return
+        if not isinstance(transport, _First):
+            waiting = transport.underlying_transport.get_write_buffer_size()
+            if waiting and waiting + len(message) > self._sockets.send_buffer // 2:
+                self._sockets.dropped += 1
+                return
+        transport.send(_TEXT, message)
 
     def close(self, code: Close, reason: str = "") -> None:
         """Close, as `sockets.Socket` says."""

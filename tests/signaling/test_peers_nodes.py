@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import given, settings, strategies as st
 import orjson
 
-from pemus_signaling.peers import MAX_LOCATING, MessageError, Peers
+from pemus_signaling.peers import MAX_LOCATING, MessageError, Peers, _pack
 from pemus_signaling.sessions import Sessions
 from pemus_signaling.sockets import Close, Listener, Refusal, Upgrade
 
@@ -65,6 +65,8 @@ class Sink:
 
     def send(self, message: bytes) -> None:
         self.heard.append(orjson.loads(message))
+
+    relay = send
 
     def close(self, code: Close, reason: str = "") -> None:
         if self.code is None:
@@ -252,3 +254,23 @@ def test_half_a_message_of_another_node_harms_nobody(messages: list[bytes]) -> N
                 pass
 
     asyncio.run(run())
+
+
+async def test_what_cannot_be_read_before_the_id_is_granted_ends_the_socket() -> None:
+    async with nodes(2) as (one, two):
+        alice = Sink(one, "alice")
+        alice.say("OFFER", dst=["x"])
+        assert await alice.end() is Close.UNREADABLE
+        bob = Sink(two, "bob")
+        assert (await bob.hear())["type"] == "OPEN"
+
+
+async def test_a_farewell_that_missed_its_receiver_does_not_wait() -> None:
+    async with nodes(2) as (one, two):
+        said = orjson.dumps({"type": "LEAVE", "src": "alice", "dst": "bob"})
+        one._told("node-1", _pack(b"D", b"bob", b"alice", said))
+        offer = orjson.dumps({"type": "OFFER", "src": "alice", "dst": "bob"})
+        one._told("node-1", _pack(b"D", b"bob", b"alice", offer))
+        while one._tasks:
+            await asyncio.sleep(0.001)
+        assert one.waiting + two.waiting == 1
