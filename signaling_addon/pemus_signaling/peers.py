@@ -54,6 +54,8 @@ _RELAYED: Final = frozenset(("OFFER", "ANSWER", "CANDIDATE", "LEAVE"))
 # What nodes tell each other.
 _DELIVER: Final = b"D"
 """To the node where the receiver is: receiver, sender, message."""
+_TRY: Final = b"T"
+"""Likewise, if the receiver is still there: it is of no use to one who comes later."""
 _KEEP: Final = b"K"
 """To the node that the receiver's id belongs to: the same."""
 _ARRIVED: Final = b"A"
@@ -207,7 +209,7 @@ class Peers:
         if receiver not in self._locating:
             node = self.cluster.found(receiver)
             if node is not None and node != self.cluster.node:
-                self._send(node, _DELIVER, receiver, sender, message)
+                self._send(node, _DELIVER if keep else _TRY, receiver, sender, message)
                 return
         if self._locating_bytes + len(message) > MAX_LOCATING or (
             receiver not in self._locating and len(self._locating) >= MAX_LOOKED_FOR
@@ -301,7 +303,7 @@ class Peers:
             if self._deliver(receiver, message):
                 continue
             if node is not None and node != self.cluster.node:
-                self._send(node, _DELIVER, receiver, sender, message)
+                self._send(node, _DELIVER if keep else _TRY, receiver, sender, message)
             elif keep:
                 self._keep_at_home(receiver, sender, message)
 
@@ -327,7 +329,7 @@ class Peers:
         """Take what another node says."""
         kind, one, other, relayed = _unpack(message)
         receiver = one.decode()
-        if kind in (_DELIVER, _KEEP):
+        if kind in (_DELIVER, _TRY, _KEEP):
             if self._deliver(receiver, relayed):
                 return
             sender = other.decode()
@@ -336,7 +338,7 @@ class Peers:
             else:
                 # It went meanwhile, maybe to another node.
                 self.cluster.lost(receiver)
-                self.route(sender, receiver, relayed, keep=_may_wait(relayed))
+                self.route(sender, receiver, relayed, keep=kind == _DELIVER)
         elif kind == _ARRIVED:
             for sender, kept in self._waiting.fetch(receiver):
                 self._send(node, _DELIVER, receiver, sender, kept)
@@ -553,11 +555,6 @@ async def _get_id(request: web.Request) -> web.Response:
 
 async def _get_peers(request: web.Request) -> web.Response:
     return web.Response(status=401, text="Unauthorized")
-
-
-def _may_wait(relayed: bytes) -> bool:
-    """Tell whether a message that was written here is of use to a receiver that comes later."""
-    return not relayed.startswith((b'{"type":"LEAVE"', b'{"type":"EXPIRE"'))
 
 
 def _pack(kind: bytes, one: bytes, other: bytes = b"", message: bytes = b"") -> bytes:

@@ -268,9 +268,24 @@ async def test_what_cannot_be_read_before_the_id_is_granted_ends_the_socket() ->
 async def test_a_farewell_that_missed_its_receiver_does_not_wait() -> None:
     async with nodes(2) as (one, two):
         said = orjson.dumps({"type": "LEAVE", "src": "alice", "dst": "bob"})
-        one._told("node-1", _pack(b"D", b"bob", b"alice", said))
+        one._told("node-1", _pack(b"T", b"bob", b"alice", said))
         offer = orjson.dumps({"type": "OFFER", "src": "alice", "dst": "bob"})
         one._told("node-1", _pack(b"D", b"bob", b"alice", offer))
         while one._tasks:
             await asyncio.sleep(0.001)
         assert one.waiting + two.waiting == 1
+
+
+async def test_what_nobody_is_to_wait_for_crosses_nodes_as_such() -> None:
+    async with nodes(2) as (one, two):
+        alice, bob = Sink(one, "alice"), Sink(two, "bob")
+        assert [(await each.hear())["type"] for each in (alice, bob)] == ["OPEN"] * 2
+        two._told = lambda _node, message: told.append(message[:1])  # type: ignore[method-assign]
+        two.cluster.on("peers", two._told)
+        told: list[bytes] = []
+        alice.say("LEAVE", dst="bob")
+        alice.say("OFFER", dst="bob")
+        async with asyncio.timeout(PATIENCE):
+            while len(told) < 2:
+                await asyncio.sleep(0.001)
+        assert told == [b"T", b"D"]
