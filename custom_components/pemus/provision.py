@@ -187,7 +187,8 @@ class Provisioner:
             await self._make_empty(uv, partial, environ)
             python = partial / "bin" / "python"
             install = (uv, "pip", "install", "--no-config", "--python", str(python))
-            exact = ("--require-hashes", "--only-binary", ":all:")
+            # The list is whole, and in one place deliberately not what a package asks for.
+            exact = ("--require-hashes", "--only-binary", ":all:", "--no-deps")
             await _run_uv((*install, *exact, "-r", str(REQUIREMENTS)), environ)
             await self.async_check(python)
             python = await run_in_executor(self._adopt, partial, name)

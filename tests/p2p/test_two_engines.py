@@ -19,7 +19,7 @@ from .test_cli import Process, pemus
 SIZE = 5_000_000
 PATIENCE = 30
 API = "http://engine/v1"
-STRANGER = "s" * 26
+STRANGER = "S" * 28
 
 
 def ask(engine: Process, *arguments: str, **options: object) -> str:

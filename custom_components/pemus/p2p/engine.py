@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 import fcntl
+from importlib import import_module
 import logging
 import os
 from pathlib import Path
@@ -34,9 +36,16 @@ from .swarm.remote import RemoteItem, Transfers, TransferStatus
 from .version import VERSION
 
 if TYPE_CHECKING:
-    # Loads libtorrent, which may be missing.
+    # They load libtorrent and aiortc, which may be missing.
+    from .peers.facts import LanHomes, PairingAnswer, PairingQuery, PairingStatus
+    from .peers.identity import Identity
+    from .peers.peers import Peers
+    from .swarm.source import Source
     from .swarm.swarm import Swarm
+    from .swarm.ticket import Ticket
 
+IDENTITY = "identity"
+"""File with this home's private key."""
 LOCK_TIMEOUT = 7
 """Seconds to wait for the engine before this one, which may be stopping, to let go of the data folder."""
 
@@ -66,7 +75,10 @@ class Engine:
             on_items=self._items_changed,
         )
         self._config = EngineConfig(home_name="")
+        self._renewing = asyncio.Lock()
+        self._identity: Identity | None = None
         self._swarm: Swarm | None = None
+        self._peers: Peers | None = None
         self._capabilities: dict[str, str | None] = installed()
 
     @asynccontextmanager
@@ -84,8 +96,11 @@ class Engine:
             self._capabilities |= self._media.capabilities
             parts.push_async_callback(self._library.stop)
             await self._library.start()
+            await self._load_identity()
             parts.push_async_callback(self._stop_swarm)
             await self._start_swarm(config or self._config)
+            parts.push_async_callback(self._stop_peers)
+            await self._start_peers(config or self._config)
             if config is not None:
                 await self.configure(config)
             # Last, so that who connects finds everything ready.
@@ -112,6 +127,7 @@ class Engine:
             problems=library.problems + (self._swarm.problems if self._swarm else ()),
             capabilities=self._capabilities,
             swarm=self._swarm.status() if self._swarm else None,
+            peers=self._peers.status() if self._peers else None,
         )
 
     async def configure(self, config: EngineConfig) -> None:
@@ -122,6 +138,8 @@ class Engine:
             self._swarm.apply(config)
             # What was not to be found while its share was not known may be found now.
             self._swarm.items_changed(None)
+        if self._peers is not None:
+            await self._peers.apply(config)
 
     def rescan(self, share: str | None) -> None:
         """Begin to scan a share, or all of them."""
@@ -146,14 +164,25 @@ class Engine:
     async def browse(self, node: str) -> Listing:
         """Return what lies in a node."""
         remote = self._swarm.items() if self._swarm else ()
+        friends = self._peers.friends if self._peers else ()
         if node.startswith(homes.PREFIX):
+            owner, inner = homes.divided(node)
+            for friend in friends:
+                if friend.id == owner:
+                    listing = await self._the_peers.browse(owner, inner)
+                    return homes.of_friend(listing, friend)
             return homes.listing(node, remote, self._library.revision)
         listing = await self._library.browse(node)
-        return homes.add_to(listing, remote) if node == "" else listing
+        return homes.add_to(listing, friends, remote) if node == "" else listing
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """Return what matches."""
-        return await self._library.search(query)
+        if not query.below.startswith(homes.PREFIX):
+            return await self._library.search(query)
+        owner, inner = homes.divided(query.below)
+        found = await self._the_peers.search(owner, replace(query, below=inner))
+        nodes = tuple(homes.moved(node, owner) for node in found.nodes)
+        return replace(found, nodes=nodes)
 
     def streaming(self, *, active: bool) -> None:
         """Take note that something is being played, or that nothing is any more."""
@@ -164,7 +193,9 @@ class Engine:
 
     def home(self) -> str:
         """Return this home's id."""
-        return self._the_swarm.home
+        if self._identity is None:
+            raise Unavailable("this home has no identity")
+        return self._identity.id
 
     async def issue(self, query: TicketQuery) -> bytes:
         """Return a ticket for one of this home's items, as JSON."""
@@ -184,6 +215,8 @@ class Engine:
 
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         """Return the file that another home's item arrives in."""
+        if self._peers is not None and self._peers.is_friend(owner):
+            await self._peers.prepare(owner, item_id)
         return await self._the_swarm.file(owner, item_id)
 
     async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
@@ -198,6 +231,62 @@ class Engine:
         """Keep another home's item whole, or no longer."""
         return await self._the_swarm.pin(owner, item_id, pinned=pinned)
 
+    async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
+        """Return the picture of another home's item, fetched first if need be."""
+        item = await self._the_peers.item(owner, item_id)
+        path = await self._the_peers.thumbnail(owner, item)
+        return _local(path, f"{item.title}.jpg", "image/jpeg")
+
+    async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
+        """Return one of the subtitles of another home's item as WebVTT, fetched first if need be."""
+        item = await self._the_peers.item(owner, item_id)
+        path = await self._the_peers.subtitles(owner, item, index)
+        return _local(path, f"{item.title}.vtt", "text/vtt; charset=utf-8")
+
+    # Friends.
+
+    async def new_identity(self) -> str:
+        """Become another home, which no friend knows; return its id."""
+        from .peers import identity
+
+        async with self._renewing:
+            await self._stop_peers()
+            await self._stop_swarm()
+            try:
+                await asyncio.to_thread(identity.renew, self._data / IDENTITY)
+            except identity.IdentityError as err:
+                raise Unavailable(str(err)) from None
+            finally:
+                await self._load_identity()
+                await self._start_swarm(self._config)
+                await self._start_peers(self._config)
+        _LOGGER.warning("This home has a new identity")
+        return self.home()
+
+    async def request_pairing(self, query: PairingQuery) -> PairingStatus:
+        """Ask another home to become a friend."""
+        return self._the_peers.request(query)
+
+    async def answer_pairing(self, home: str, answer: PairingAnswer) -> None:
+        """Say yes or no to a pairing."""
+        self._the_peers.answer_request(home, answer)
+
+    async def forget_pairing(self, home: str) -> None:
+        """Take a request back, or forget how a pairing ended."""
+        self._the_peers.forget_request(home)
+
+    async def unblock(self, home: str) -> None:
+        """Show a home's requests again."""
+        self._the_peers.unblock(home)
+
+    def lan_homes(self, homes: LanHomes) -> None:
+        """Take note of all homes that the local network shows now."""
+        self._the_peers.lan_homes(homes)
+
+    def network_changed(self) -> None:
+        """Try everything again at once that waits for a connection, also after another home used the same identity."""
+        self._the_peers.resume()
+
     def channel(
         self, home: str, send: Callable[[bytes], Awaitable[None]]
     ) -> AbstractAsyncContextManager[Callable[[bytes], None]]:
@@ -205,23 +294,73 @@ class Engine:
         return self._the_swarm.channel(home, send)
 
     @property
+    def _the_peers(self) -> Peers:
+        if self._peers is None:
+            raise Unavailable("friends cannot be reached: this home has no identity")
+        return self._peers
+
+    @property
     def _the_swarm(self) -> Swarm:
         if self._swarm is None:
             raise Unavailable("other homes cannot be reached: libtorrent does not run")
         return self._swarm
 
+    async def _load_identity(self) -> None:
+        """Find out who this home is; without that it is of use by itself."""
+        try:
+            from .peers import identity
+
+            path = self._data / IDENTITY
+            self._identity = await asyncio.to_thread(identity.load, path)
+        except ImportError as err:
+            _LOGGER.warning("There is no identity: %s", err)
+        except identity.IdentityError as err:
+            _LOGGER.error("There is no identity: %s", err)
+
+    async def _start_peers(self, config: EngineConfig) -> None:
+        """Start what friends need, or go on without."""
+        if self._identity is None:
+            return
+        try:
+            # A second of work, the first time.
+            module = await asyncio.to_thread(import_module, ".peers.peers", __package__)
+            peers: Peers = module.Peers(
+                self._identity,
+                data=self._data,
+                cache=self._cache / "friends",
+                shelves=self._library,
+                revision=lambda: self._library.revision,
+                torrents=lambda: self._swarm,
+                on_change=self._api.events.status_changed,
+                on_items=self._api.events.items_changed,
+                on_media=self._api.events.new_media,
+            )
+            await peers.start(config)
+        except Exception:
+            _LOGGER.exception("Friends cannot be reached")
+            return
+        self._peers = peers
+
+    async def _stop_peers(self) -> None:
+        peers, self._peers = self._peers, None
+        if peers is not None:
+            await peers.stop()
+
     async def _start_swarm(self, config: EngineConfig) -> None:
         """Start the swarm, or go on without: the library is of use by itself."""
-        if self._capabilities.get("libtorrent") is None:
+        if self._capabilities.get("libtorrent") is None or self._identity is None:
             return
         try:
             from .swarm.swarm import Swarm
 
             swarm = Swarm(
+                home=self._identity.id,
                 data=self._data,
                 cache=self._cache / "downloads",
                 library=self._library,
                 on_change=self._api.events.status_changed,
+                renew=self._renew_ticket,
+                beside=self._beside,
             )
             await swarm.start(config)
         except Exception:
@@ -234,10 +373,26 @@ class Engine:
         if swarm is not None:
             await swarm.stop()
 
+    async def _renew_ticket(self, former: Ticket) -> Ticket:
+        return await self._the_peers.renew(former)
+
+    def _beside(self, ticket: Ticket, swarm: Source | None) -> Source | None:
+        return None if self._peers is None else self._peers.source(ticket, swarm)
+
     def _items_changed(self, items: tuple[str, ...] | None) -> None:
         self._api.events.items_changed(items)
         if self._swarm is not None:
             self._swarm.items_changed(items)
+        if self._peers is not None:
+            self._peers.library_changed()
+
+
+def _local(path: Path, name: str, content_type: str) -> LocalFile:
+    """Return a file of the cache as the view sends it. Raises Unavailable."""
+    try:
+        return LocalFile.of(str(path), name, content_type, path.stat())
+    except OSError as err:
+        raise Unavailable(f"it is gone: {err.strerror}") from None
 
 
 def resident_memory() -> int:

@@ -59,3 +59,11 @@ class DiskFull(EngineError):
     """There is no room on the disk for what was to be fetched."""
 
     key = ErrorKey.DISK_FULL
+
+
+def error_of(key: str, message: str) -> EngineError:
+    """Return the error that another engine answered with. One that this release does not know counts as unavailable."""
+    for kind in (BadRequest, NotFound, NoPicture, Busy, Gone, Replaced, DiskFull):
+        if kind.key == key:
+            return kind(message)
+    return Unavailable(message)

@@ -4,23 +4,82 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
+import re
 from typing import Final
 
 from .errors import NotFound
 from .library.browse import paging
 from .library.browse.address import parse
 from .library.browse.series import fixed
+from .library.items import ITEM
 from .models import Listing, Node, NodeKind
+from .peers.facts import FriendStatus
 from .swarm.remote import RemoteItem
 
 PREFIX: Final = "home/"
+_ITEM: Final = re.compile(r"[a-z2-7]{26}")
 
 
-def add_to(root: Listing, items: Sequence[RemoteItem]) -> Listing:
-    """Return the root with the homes after what it holds itself."""
+def add_to(
+    root: Listing, friends: Sequence[FriendStatus], items: Sequence[RemoteItem]
+) -> Listing:
+    """Return the root with the homes after what it holds itself: friends, and others that tickets came from."""
+    known = {friend.id for friend in friends}
+    others = [each for each in _owners(items) if each not in known]
     return dataclasses.replace(
         root,
-        children=(*root.children, *(_home(items, each) for each in _owners(items))),
+        children=(
+            *root.children,
+            *(friend_node(each) for each in friends),
+            *(_home(items, each) for each in others),
+        ),
+    )
+
+
+def friend_node(friend: FriendStatus) -> Node:
+    """Return the node of a friend's home."""
+    return Node(
+        id=f"{PREFIX}{friend.id}",
+        kind=NodeKind.HOME,
+        title=friend.name,
+        count=friend.items,
+        available=friend.online,
+    )
+
+
+def divided(node_id: str) -> tuple[str, str]:
+    """Return the home of a node, and the id that the node has there."""
+    home, _, rest = node_id.removeprefix(PREFIX).partition("/")
+    return home, f"{ITEM}/{rest}" if _ITEM.fullmatch(rest) else rest
+
+
+def of_friend(listing: Listing, friend: FriendStatus) -> Listing:
+    """Return a listing of a friend's library as a part of this home's tree."""
+    home = friend_node(friend)
+    root = Node(id="", kind=NodeKind.ROOT)
+    if listing.node.kind is NodeKind.ROOT:
+        node: Node = home
+        parents: tuple[Node, ...] = (root,)
+    else:
+        node = moved(listing.node, friend.id)
+        # The first one is the root there, which is the home here.
+        parents = (
+            root,
+            home,
+            *(moved(each, friend.id) for each in listing.parents[1:]),
+        )
+    return dataclasses.replace(
+        listing,
+        node=node,
+        parents=parents,
+        children=tuple(moved(each, friend.id) for each in listing.children),
+    )
+
+
+def moved(node: Node, home: str) -> Node:
+    """Return a node of a friend's library as one of this home's tree."""
+    return dataclasses.replace(
+        node, id=f"{PREFIX}{home}/{node.id.removeprefix(f'{ITEM}/')}"
     )
 
 
@@ -32,10 +91,12 @@ def listing(node_id: str, items: Sequence[RemoteItem], revision: int) -> Listing
         NotFound: there is no such home or item, or no longer.
 
     """
-    address = parse(node_id)
-    _, owner, item = (*address.segments, "", "")[:3]
+    owner, _, rest = node_id.removeprefix(PREFIX).partition("/")
+    # The parts of an id that are of this home's making are as those of any other.
+    address = parse("/".join((PREFIX[:-1], *([rest] if rest else []))))
+    _, item = (*address.segments, "")[:2]
     its = [each for each in items if each.owner == owner and item in ("", each.id)]
-    if not its or len(address.segments) > 3:
+    if not its or len(address.segments) > 2:
         raise NotFound("there is no such home")
     root, home = Node(id="", kind=NodeKind.ROOT), _home(items, owner)
     if item:

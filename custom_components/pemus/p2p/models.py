@@ -12,6 +12,8 @@ from enum import StrEnum
 import os
 from typing import Literal
 
+from .peers.facts import FriendConfig, PeersStatus
+
 API_VERSION = 1
 """Raised whenever a change here would be misread by the other side; both sides compare it when they connect."""
 
@@ -91,6 +93,9 @@ class EngineConfig:
     rescan_interval: int = 3600
     """Seconds between two full rescans, which find what a silent watcher missed."""
     swarm: SwarmConfig = SwarmConfig()
+    friends: tuple[FriendConfig, ...] = ()
+    servers: tuple[str, ...] = ()
+    """URLs of signalling servers (`https://host/path`), this project's or any PeerServer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +172,8 @@ class Status:
     """Version of each optional library (`libtorrent`, `av`, `mutagen`, `PIL`, `watchfiles`, `pysubs2`), None when missing."""
     swarm: SwarmStatus | None = None
     """None where libtorrent is missing or does not run."""
+    peers: PeersStatus | None = None
+    """None where the identity cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +284,7 @@ class Home:
     """Which home the engine is."""
 
     id: str
-    """26 characters a-z, 2-7."""
+    """PeMuS ID, without dashes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,7 +293,7 @@ class TicketQuery:
 
     item: str
     receiver: str
-    """26 characters a-z, 2-7: the id of the home that may fetch the item."""
+    """PeMuS ID of the home that may fetch the item, without dashes."""
     ttl: int = 6 * 3600
     """Seconds for which the ticket is good."""
 
@@ -340,7 +347,7 @@ class NodeKind(StrEnum):
     PAGE = "page"
     """A part of a list that is too long to show at once."""
     HOME = "home"
-    """Another home, whose items this one holds tickets for."""
+    """Another home: a friend, or one that this home holds tickets of."""
     ITEM = "item"
 
 
@@ -350,7 +357,7 @@ class Node:
 
     id: str
     """Path of the node: segments of [a-z0-9_~-] joined by "/"; "" is the root; `item/<id>` is an item of this home, and
-    `home/<owner>/<id>` one of another."""
+    `home/<owner>/<id>` one of another, whose other places are `home/<owner>/<id there>`."""
     kind: NodeKind
     title: str | None = None
     """The name as it is in the library; None where the kind alone (VIDEOS, ARTISTS, ...) names the place.
@@ -429,7 +436,19 @@ class ItemsChanged:
     items: tuple[str, ...] | None
 
 
-Event = Hello | StatusChanged | ItemsChanged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMedia:
+    """A friend shares items that it did not share a moment ago."""
+
+    type: Literal["new_media"] = "new_media"
+    home: str
+    name: str
+    count: int
+    titles: tuple[str, ...]
+    """Of the first few."""
+
+
+Event = Hello | StatusChanged | ItemsChanged | NewMedia
 
 
 class ErrorKey(StrEnum):

@@ -10,7 +10,7 @@ from p2p.models import ApiError, Arrived, ErrorKey, WaitQuery
 
 from .conftest import ITEM_ID, SmallBackend
 
-OWNER = "h" * 26
+OWNER = "H" * 28
 REMOTE = f"remote/{OWNER}/{ITEM_ID}"
 
 

@@ -22,8 +22,8 @@ from p2p.swarm.session import Session, SessionSettings, Torrent
 from p2p.swarm.ticket import ItemFacts, Ticket, armored, endpoint
 
 LOCAL = SessionSettings(addresses=("127.0.0.1",))
-OWNER = "o" * 26
-RECEIVER = "r" * 26
+OWNER = "0" * 28
+RECEIVER = "R" * 28
 PIECE = 256 * 1024
 ROOMY = CacheSettings(quota=2 * 1024**3, reserve=0)
 

@@ -305,7 +305,7 @@ async def test_an_edited_item_has_another_ticket(office: tuple[Owner, Tickets]) 
 
 
 @pytest.mark.parametrize(
-    "receiver", ["", "ann", "A" * 26, "a" * 27, "a" * 25 + "\n", "../" + "a" * 23]
+    "receiver", ["", "ann", "a" * 28, "A" * 29, "A" * 27 + "\n", "../" + "A" * 25]
 )
 async def test_only_homes_get_tickets(
     office: tuple[Owner, Tickets], receiver: str

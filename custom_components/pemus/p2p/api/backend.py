@@ -17,6 +17,7 @@ from ..models import (
     TicketQuery,
     WaitQuery,
 )
+from ..peers.facts import LanHomes, PairingAnswer, PairingQuery, PairingStatus
 from ..swarm.remote import RemoteItem, Transfers, TransferStatus
 
 
@@ -79,6 +80,33 @@ class Backend(Protocol):
 
     async def pin(self, owner: str, item_id: str, *, pinned: bool) -> TransferStatus:
         """Keep another home's item whole, or no longer."""
+
+    async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
+        """Return the picture of another home's item, fetched first if need be."""
+
+    async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
+        """Return one of the subtitles of another home's item as WebVTT, fetched first if need be."""
+
+    async def new_identity(self) -> str:
+        """Become another home, which no friend knows; return its id."""
+
+    async def request_pairing(self, query: PairingQuery) -> PairingStatus:
+        """Ask another home to become a friend."""
+
+    async def answer_pairing(self, home: str, answer: PairingAnswer) -> None:
+        """Say yes or no to a pairing."""
+
+    async def forget_pairing(self, home: str) -> None:
+        """Take a request back, or forget how a pairing ended."""
+
+    async def unblock(self, home: str) -> None:
+        """Show a home's requests again."""
+
+    def lan_homes(self, homes: LanHomes) -> None:
+        """Take note of all homes that the local network shows now."""
+
+    def network_changed(self) -> None:
+        """Try everything again at once that waits for a connection."""
 
     def channel(
         self, home: str, send: Callable[[bytes], Awaitable[None]]

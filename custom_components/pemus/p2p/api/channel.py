@@ -7,25 +7,23 @@ tests do so; homes that are linked have their link for it.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Final
 
 from aiohttp import WSMsgType, web
 
 from ..errors import BadRequest
+from ..peers.facts import is_home
 from .backend import Backend
 
 MAX_MESSAGE: Final = 64 * 1024
 SEND_TIMEOUT: Final = 10
 HEARTBEAT: Final = 10
 
-_ID: Final = re.compile(r"[a-z2-7]{26}")
-
 
 async def carry(backend: Backend, request: web.Request) -> web.WebSocketResponse:
     """Serve a channel until whoever holds it leaves."""
     home = request.match_info["home"]
-    if not _ID.fullmatch(home) or home == backend.home():
+    if not is_home(home) or home == backend.home():
         raise BadRequest("the other end is not another home")
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=MAX_MESSAGE)
 

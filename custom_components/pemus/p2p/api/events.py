@@ -8,6 +8,7 @@ read at all, costs next to nothing and still gets the newest state.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 import logging
@@ -15,10 +16,12 @@ import logging
 from aiohttp import WSCloseCode, web
 
 from ..codec import encode
-from ..models import Event, Hello, ItemsChanged, Status, StatusChanged
+from ..models import Event, Hello, ItemsChanged, NewMedia, Status, StatusChanged
 
 PACE = 0.25
 """Seconds between two rounds of news. What happens meanwhile is told together."""
+MAX_MEDIA = 50
+"""News of friends' media that wait for one listener."""
 MAX_NAMED_ITEMS = 500
 """More changed items than these are told as "many"."""
 HEARTBEAT = 10
@@ -39,6 +42,7 @@ class _Listener:
         self.status = False
         # None: too many changed to name them.
         self.items: set[str] | None = set()
+        self.media: deque[NewMedia] = deque(maxlen=MAX_MEDIA)
         self.news = asyncio.Event()
 
     def add_status(self) -> None:
@@ -54,6 +58,10 @@ class _Listener:
                 self.items = None
         self.news.set()
 
+    def add_media(self, news: NewMedia) -> None:
+        self.media.append(news)
+        self.news.set()
+
     def take(self, status: Callable[[], Status]) -> list[Event]:
         """Return what is new, as the state is now, and begin to collect anew."""
         events: list[Event] = []
@@ -62,6 +70,8 @@ class _Listener:
             events.append(ItemsChanged(revision=status().revision, items=items))
         if self.status:
             events.append(StatusChanged(status=status()))
+        events += self.media
+        self.media.clear()
         self.status = False
         self.items = set()
         self.news.clear()
@@ -85,6 +95,11 @@ class EventHub:
         """Note that these items changed, or too many to name them (None)."""
         for listener in self._listeners:
             listener.add_items(items)
+
+    def new_media(self, news: NewMedia) -> None:
+        """Note that a friend has something new. What a slow listener was not told yet is told later, as far as it is kept."""
+        for listener in self._listeners:
+            listener.add_media(news)
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one listener until it leaves."""

@@ -24,6 +24,7 @@ from ..models import (
     TicketQuery,
     WaitQuery,
 )
+from ..peers.facts import LanHomes, PairingAnswer, PairingQuery
 from .backend import Backend
 
 MAX_BODY = 16 * 1024 * 1024
@@ -86,8 +87,22 @@ class Routes:
             (hdrs.METH_GET, f"{_REMOTE}/file", self._remote_file, quick),
             (hdrs.METH_POST, f"{_REMOTE}/wait", self._wait, work),
             (hdrs.METH_DELETE, f"{_REMOTE}/readers/{{reader}}", self._release, quick),
+            (hdrs.METH_GET, f"{_REMOTE}/thumbnail", self._remote_thumbnail, work),
+            (
+                hdrs.METH_GET,
+                f"{_REMOTE}/subtitles/{{index}}",
+                self._remote_subtitles,
+                work,
+            ),
             (hdrs.METH_PUT, f"{_REMOTE}/pin", self._pin, quick),
             (hdrs.METH_DELETE, f"{_REMOTE}/pin", self._unpin, quick),
+            (hdrs.METH_POST, "/v1/identity", self._new_identity, quick),
+            (hdrs.METH_POST, "/v1/pairings", self._request_pairing, quick),
+            (hdrs.METH_PUT, "/v1/pairings/{home}/answer", self._answer_pairing, quick),
+            (hdrs.METH_DELETE, "/v1/pairings/{home}", self._forget_pairing, quick),
+            (hdrs.METH_DELETE, "/v1/blocked/{home}", self._unblock, quick),
+            (hdrs.METH_PUT, "/v1/lan", self._lan, quick),
+            (hdrs.METH_PUT, "/v1/network", self._network, quick),
         ):
             app.router.add_route(method, path, _within(seconds, handler))
 
@@ -112,12 +127,9 @@ class Routes:
         return answer(await self._backend.thumbnail(request.match_info["item"]))
 
     async def _subtitles(self, request: web.Request) -> web.Response:
-        try:
-            # Longer numbers are refused by int() itself, with a ValueError.
-            index = int(request.match_info["index"])
-        except ValueError:
-            raise BadRequest("the subtitles' index is not a number") from None
-        return answer(await self._backend.subtitles(request.match_info["item"], index))
+        return answer(
+            await self._backend.subtitles(request.match_info["item"], _index(request))
+        )
 
     async def _browse(self, request: web.Request) -> web.Response:
         return answer(await self._backend.browse(request.query.get("node", "")))
@@ -163,6 +175,42 @@ class Routes:
 
     async def _unpin(self, request: web.Request) -> web.Response:
         return answer(await self._backend.pin(*_remote(request), pinned=False))
+
+    async def _remote_thumbnail(self, request: web.Request) -> web.Response:
+        return answer(await self._backend.remote_thumbnail(*_remote(request)))
+
+    async def _remote_subtitles(self, request: web.Request) -> web.Response:
+        return answer(
+            await self._backend.remote_subtitles(*_remote(request), _index(request))
+        )
+
+    async def _new_identity(self, _request: web.Request) -> web.Response:
+        return answer(Home(id=await self._backend.new_identity()))
+
+    async def _request_pairing(self, request: web.Request) -> web.Response:
+        query = await _body(request, PairingQuery)
+        return answer(await self._backend.request_pairing(query), status=201)
+
+    async def _answer_pairing(self, request: web.Request) -> web.Response:
+        said = await _body(request, PairingAnswer)
+        await self._backend.answer_pairing(request.match_info["home"], said)
+        return answer(Done())
+
+    async def _forget_pairing(self, request: web.Request) -> web.Response:
+        await self._backend.forget_pairing(request.match_info["home"])
+        return answer(Done())
+
+    async def _unblock(self, request: web.Request) -> web.Response:
+        await self._backend.unblock(request.match_info["home"])
+        return answer(Done())
+
+    async def _lan(self, request: web.Request) -> web.Response:
+        self._backend.lan_homes(await _body(request, LanHomes))
+        return answer(Done())
+
+    async def _network(self, _request: web.Request) -> web.Response:
+        self._backend.network_changed()
+        return answer(Done())
 
 
 @web.middleware
@@ -214,6 +262,14 @@ def _within(seconds: float, handler: _Handler) -> _Handler:
 
 def _remote(request: web.Request) -> tuple[str, str]:
     return request.match_info["owner"], request.match_info["item"]
+
+
+def _index(request: web.Request) -> int:
+    try:
+        # Longer numbers are refused by int() itself, with a ValueError.
+        return int(request.match_info["index"])
+    except ValueError:
+        raise BadRequest("the subtitles' index is not a number") from None
 
 
 async def _payload(request: web.Request) -> bytes:

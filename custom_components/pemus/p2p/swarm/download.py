@@ -50,6 +50,9 @@ class Keeper(Protocol):
     def is_pressed(self, download: Download) -> bool:
         """Tell whether somebody waits for bytes of another download, and an offline copy has to stand back."""
 
+    def can_fetch(self, download: Download) -> bool:
+        """Tell whether there is any source for what its ticket allows."""
+
     def sources_of(self, download: Download) -> Sequence[Source]:
         """Return new sources for what its ticket allows."""
 
@@ -517,7 +520,7 @@ class Download:
             self._keeper.starved(self)
         for source in self._sources:
             source.want(self._plan)
-        if self._plan and self._driver is None and self.meta is not None:
+        if self._plan and self._driver is None and self._keeper.can_fetch(self):
             self._driver = asyncio.create_task(
                 self._drive(), name=f"download {self.label}"
             )

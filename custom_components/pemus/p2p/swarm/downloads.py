@@ -57,6 +57,7 @@ _LOGGER = logging.getLogger(__name__)
 
 type _Key = tuple[str, str]
 type Renew = Callable[[Ticket], Awaitable[Ticket]]
+type Beside = Callable[[Ticket, Source | None], Source | None]
 
 
 @dataclass(slots=True, eq=False)
@@ -94,18 +95,21 @@ class Downloads:
         *,
         introducer: Introducer | None = None,
         renew: Renew | None = None,
+        beside: Beside | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare to fetch through a session into a cache.
 
         `renew` asks an owner for a new ticket in the place of one that ended, or that is without a torrent yet; it raises
-        an EngineError if there is none. `on_change` is called when `list`, `usage` or `problems` may have changed.
+        an EngineError if there is none. `beside` returns another source for what a ticket is for, which races the swarm if
+        the ticket has a torrent; None if there is none. `on_change` is called when `list`, `usage` or `problems` may have changed.
         """
         self._session = session
         self._cache = cache
         self._settings = settings
         self._introducer = introducer
         self._renew = renew
+        self._beside = beside
         self._on_change = on_change
         self._entries: dict[_Key, _Entry] = {}
         self._used = 0
@@ -393,16 +397,43 @@ class Downloads:
                 if entry.download.pinned and entry.download.wants:
                     entry.download.replan()
 
+    def can_fetch(self, download: Download) -> bool:
+        """Tell whether there is any source for what its ticket allows."""
+        if download.meta is not None:
+            return True
+        return self._beside is not None and (
+            self._beside(download.ticket, None) is not None
+        )
+
     def sources_of(self, download: Download) -> Sequence[Source]:
         """Return new sources for what its ticket allows."""
         ticket, meta = download.ticket, download.meta
-        if meta is None:
-            return ()
-        return (
-            SwarmSource(
-                self._session, meta, ticket.owner, ticket.addresses(), self._introducer
-            ),
-        )
+        sources: list[Source] = []
+        if meta is not None:
+            sources.append(
+                SwarmSource(
+                    self._session,
+                    meta,
+                    ticket.owner,
+                    ticket.addresses(),
+                    self._introducer,
+                )
+            )
+        if self._beside is not None:
+            swarm = sources[0] if sources else None
+            if (other := self._beside(ticket, swarm)) is not None:
+                sources.append(other)
+        return sources
+
+    def has(self, owner: str, item: str) -> bool:
+        """Tell whether there is a ticket for an item that has not expired."""
+        entry = self._entries.get((owner, item))
+        return entry is not None and entry.download.ticket.is_live(time.time())
+
+    def is_complete(self, owner: str, item: str) -> bool:
+        """Tell whether all of an item is here."""
+        entry = self._entries.get((owner, item))
+        return entry is not None and entry.download.complete
 
     def starved(self, download: Download) -> None:
         """Make room soon."""

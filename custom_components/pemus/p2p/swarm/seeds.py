@@ -204,6 +204,14 @@ class Seeds:
         """How many torrents are served."""
         return sum(seed.served is not None for seed in self._seeds.values())
 
+    def upload_rate(self, receiver: str) -> int:
+        """Return how many bytes per second go to a home."""
+        return sum(
+            seed.served.torrent.status.upload_rate
+            for seed in self._seeds.values()
+            if seed.receiver == receiver and seed.served is not None
+        )
+
     def state(self, receiver: str, item: str) -> SeedState:
         """Return what a seed does."""
         seed = self._seeds.get((receiver, item))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
 import logging
 from pathlib import Path
-import re
-import secrets
 import socket
 from typing import Final, Protocol
 
@@ -28,7 +26,7 @@ from . import background, ticket as tickets
 from .background import Background
 from .cache import Cache, CacheSettings
 from .channels import Channels
-from .downloads import Downloads
+from .downloads import Beside, Downloads, Renew
 from .hashing import Hasher
 from .remote import RemoteItem, Transfers, TransferState, TransferStatus
 from .seeds import Seeds
@@ -36,16 +34,12 @@ from .session import Session, SessionSettings
 from .store import SwarmStore
 from .ticket import BadTicket, Ticket
 from .tickets import Tickets
-from .tracker import LoopbackTracker, Send
+from .tracker import Introductions, LoopbackTracker, Send
 
 DATABASE: Final = "swarm.db"
-HOME: Final = "home"
-"""File with this home's id."""
 STREAMING_RATE: Final = 10_000
 """Bytes per second, in or out, from which on something streams and hashing waits."""
 
-_ID: Final = re.compile(r"[a-z2-7]{26}")
-_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 # Never sent to: a datagram socket that is connected only tells which address would be used.
 _ELSEWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
@@ -70,12 +64,15 @@ class Swarm:
     def __init__(
         self,
         *,
+        home: str,
         data: Path,
         cache: Path,
         library: Library,
         on_change: Callable[[], None],
+        renew: Renew | None = None,
+        beside: Beside | None = None,
     ) -> None:
-        """Prepare a swarm that keeps hashes and tickets in `data`, and remote files in `cache`; both folders exist.
+        """Prepare the swarm of a home, by its id, that keeps hashes and tickets in `data`, and remote files in `cache`; both folders exist.
 
         `library` is what is shared. `on_change` is called in the event loop when `status` may have changed.
         """
@@ -83,22 +80,24 @@ class Swarm:
         self._cache = cache
         self._library = library
         self._on_change = on_change
+        self._renew = renew
+        self._beside = beside
         self._config = EngineConfig(home_name="")
         self._parts = AsyncExitStack()
         self._streaming = False
-        self.home = ""
-        """This home's id; known once started."""
+        self._stun = ""
+        self.home = home
+        """This home's id."""
 
     async def start(self, config: EngineConfig) -> None:
         """Bring everything up. Raises SessionError, CacheError, StoreError, OSError."""
         self._config = config
-        self.home = await asyncio.to_thread(_home_id, self._data / HOME)
         async with AsyncExitStack() as parts:
             store = SwarmStore(self._data / DATABASE)
             await asyncio.to_thread(store.open)
             parts.push_async_callback(asyncio.to_thread, store.close)
             self._session = await Session.open(
-                _session_settings(config.swarm), on_stats=self._on_stats
+                self._session_settings(), on_stats=self._on_stats
             )
             parts.push_async_callback(self._session.close)
             tracker = LoopbackTracker()
@@ -138,6 +137,8 @@ class Swarm:
                 Cache(self._cache),
                 _cache_settings(config.swarm),
                 introducer=self._channels,
+                renew=self._renew,
+                beside=self._beside,
                 on_change=self._on_change,
             )
             await self._downloads.start()
@@ -152,7 +153,7 @@ class Swarm:
     def apply(self, config: EngineConfig) -> None:
         """Apply the differences to what runs; transfers go on."""
         self._config = config
-        self._session.apply(_session_settings(config.swarm))
+        self._session.apply(self._session_settings())
         self._downloads.apply(_cache_settings(config.swarm))
         self._seeds.limit = config.swarm.active_seeds
 
@@ -199,6 +200,20 @@ class Swarm:
         """Return a ticket for one of this home's items. Raises what `Tickets.issue` raises."""
         return await self._tickets.issue(query.item, query.receiver, query.ttl)
 
+    async def issue_to(
+        self, item: str, receiver: str, ttl: float, wait: float
+    ) -> Ticket:
+        """Return a ticket, with a torrent if it is there within so many seconds. Raises what `Tickets.issue` raises."""
+        return await self._tickets.issue(item, receiver, ttl, wait=wait)
+
+    async def revoke_unless(
+        self, receiver: str, allowed: Callable[[str], Awaitable[bool]]
+    ) -> None:
+        """Make those tickets of a receiver worthless whose items it may not have any more. Raises Unavailable."""
+        for item in self._tickets.items_of(receiver):
+            if not await allowed(item):
+                await self._tickets.revoke(receiver, item)
+
     async def revoke(self, receiver: str, item: str | None) -> None:
         """Make tickets worthless. Raises Unavailable."""
         await self._tickets.revoke(receiver, item)
@@ -216,6 +231,18 @@ class Swarm:
         if ticket.owner == self.home:
             raise BadRequest("the ticket is for an item of this home itself")
         return await self._downloads.accept(ticket)
+
+    def has_ticket(self, owner: str, item: str) -> bool:
+        """Tell whether there is a ticket for a remote item that is still good."""
+        return self._downloads.has(owner, item)
+
+    def is_complete(self, owner: str, item: str) -> bool:
+        """Tell whether all of a remote item is here."""
+        return self._downloads.is_complete(owner, item)
+
+    async def forget(self, owner: str) -> None:
+        """Forget everything of another home."""
+        await self._downloads.remove(owner)
 
     def items(self) -> tuple[RemoteItem, ...]:
         """Return all items that this home holds a ticket for, or a copy of."""
@@ -259,6 +286,26 @@ class Swarm:
             await self._downloads.unpin(owner, item)
         return self._downloads.status(owner, item)
 
+    def rates_with(self, home: str) -> tuple[int, int]:
+        """Return what comes from a home and goes there, in bytes per second."""
+        down = sum(
+            each.download_rate for each in self._downloads.list() if each.owner == home
+        )
+        return down, self._seeds.upload_rate(home)
+
+    def set_stun(self, server: str) -> None:
+        """Have WebRTC learn this home's public address from a STUN server, `host:port`."""
+        self._stun = server
+        self._session.apply(self._session_settings())
+
+    async def meet(self, home: str, send: Send) -> Introductions:
+        """Introduce WebRTC peers over a channel to a home, in the place of a former one, until `part`."""
+        return await self._channels.open(home, send)
+
+    async def part(self, home: str, channel: Introductions) -> None:
+        """Use a channel no longer."""
+        await self._channels.close(home, channel)
+
     @asynccontextmanager
     async def channel(
         self, home: str, send: Send
@@ -285,22 +332,23 @@ class Swarm:
         else:
             self._hasher.resume()
 
+    def _session_settings(self) -> SessionSettings:
+        config = self._config.swarm
+        return SessionSettings(
+            port=config.port,
+            upload_limit=config.upload_limit,
+            download_limit=config.download_limit,
+            connections=config.connections,
+            lan_exempt=config.lan_exempt,
+            own_addresses=tuple(_addresses()),
+            port_mapping=config.port_mapping,
+            stun_server=self._stun,
+        )
+
     def _endpoints(self) -> Iterator[str]:
         if self._session.port:
             for address in _addresses():
                 yield tickets.endpoint(address, self._session.port)
-
-
-def _session_settings(config: SwarmConfig) -> SessionSettings:
-    return SessionSettings(
-        port=config.port,
-        upload_limit=config.upload_limit,
-        download_limit=config.download_limit,
-        connections=config.connections,
-        lan_exempt=config.lan_exempt,
-        own_addresses=tuple(_addresses()),
-        port_mapping=config.port_mapping,
-    )
 
 
 def _cache_settings(config: SwarmConfig) -> CacheSettings:
@@ -317,17 +365,3 @@ def _addresses() -> list[str]:
             if not (address.is_unspecified or address.is_link_local):
                 found.append(str(address))
     return found or ["127.0.0.1"]
-
-
-def _home_id(path: Path) -> str:
-    """Return this home's id, made at the first start."""
-    with suppress(FileNotFoundError):
-        known = path.read_text(encoding="ascii", errors="replace").strip()
-        if _ID.fullmatch(known):
-            return known
-        _LOGGER.error("%s is damaged: this home gets a new id", path)
-    made = "".join(secrets.choice(_ALPHABET) for _ in range(26))
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_text(made + "\n", encoding="ascii")
-    fresh.replace(path)
-    return made

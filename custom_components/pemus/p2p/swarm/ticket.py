@@ -15,6 +15,7 @@ from typing import Final
 
 from ..codec import DecodeError, decode, encode
 from ..models import Item, Kind
+from ..peers.facts import is_home
 from . import metainfo
 from .metainfo import BadMetainfo, Metainfo
 
@@ -28,7 +29,7 @@ LATEST: Final = 2.0**33
 FIRST_PORT: Final = 1024
 """Engines listen on ports from here on. Lower ones belong to other services, which nobody may point this home at."""
 
-_ID: Final = re.compile(r"[a-z2-7]{26}")
+_ITEM: Final = re.compile(r"[a-z2-7]{26}")
 # Tags of HTTP without what would need care in a header or a file's name (RFC 9110 section 8.8.3).
 _ETAG: Final = re.compile(r'"[!#-~]{1,128}"')
 # Nothing that a browser would run: with "+", an image could be a document with scripts (image/svg+xml).
@@ -149,7 +150,7 @@ def read(payload: bytes | str) -> Ticket:
     except (DecodeError, RecursionError) as err:
         raise BadTicket(str(err)) from None
     for name, home in (("owner", ticket.owner), ("receiver", ticket.receiver)):
-        if not _ID.fullmatch(home):
+        if not is_home(home):
             raise BadTicket(f"its {name} is not a home")
     if not _is_shown(ticket.owner_name, _MAX_NAME):
         raise BadTicket("its owner's name cannot be shown")
@@ -164,7 +165,7 @@ def read(payload: bytes | str) -> Ticket:
 
 
 def _check_facts(item: ItemFacts) -> None:
-    if not _ID.fullmatch(item.id):
+    if not _ITEM.fullmatch(item.id):
         raise BadTicket("its item has no id")
     if not item.name or "/" in item.name or not _is_shown(item.name, _MAX_NAME):
         raise BadTicket("its item's name is not one of a file")

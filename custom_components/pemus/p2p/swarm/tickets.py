@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 import contextlib
 import logging
-import re
 import secrets
 import time
 from typing import Final
@@ -19,6 +18,7 @@ from typing import Final
 from ..errors import BadRequest, Busy, Unavailable
 from ..library.store import StoreError
 from ..models import Item, LocalFile
+from ..peers.facts import is_home
 from .metainfo import SALT
 from .seeds import Seeds
 from .store import Grant, SwarmStore
@@ -34,7 +34,6 @@ WAIT: Final = 1.0
 _AT_ONCE: Final = 50
 _INTERVAL: Final = 60.0
 """Seconds after which the clock is looked at again, whatever it said before."""
-_ID: Final = re.compile(r"[a-z2-7]{26}")
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -120,7 +119,7 @@ class Tickets:
             Busy: too much is shared at the same time.
 
         """
-        if not _ID.fullmatch(receiver):
+        if not is_home(receiver):
             raise BadRequest("the receiver is not a home")
         if not 0 < ttl <= MAX_TTL:
             raise BadRequest("a ticket lives for 30 days at most")
@@ -153,6 +152,10 @@ class Tickets:
             endpoints=tuple(self._endpoints())[:MAX_ENDPOINTS],
             expires=grant.expires,
         )
+
+    def items_of(self, receiver: str) -> tuple[str, ...]:
+        """Return the items that a home has tickets for."""
+        return tuple(item for home, item in self._grants if home == receiver)
 
     async def revoke(self, receiver: str, item: str | None = None) -> None:
         """Make a receiver's ticket for an item, or all its tickets, worthless. Returns when the transfers are cut.

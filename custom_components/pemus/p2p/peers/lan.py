@@ -1,0 +1,310 @@
+"""The way to homes in the local network: a TCP port of the engine's own, and connections to those of others.
+
+Anybody in the network may connect, and may claim in mDNS to be any home: what counts is what the messages prove. A
+connection is a WebSocket whose text messages are envelopes, both ways. Nothing else is served here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+import logging
+import socket
+import time
+from typing import Any, Final
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, WSMsgType, web
+import ifaddr
+import orjson
+
+from .envelope import MAX_ENVELOPE, BadEnvelope, parse
+from .facts import LanHome, is_home
+from .post import Post
+
+PATH: Final = "/pemus"
+CONNECT_TIMEOUT: Final = 3.0
+SEND_TIMEOUT: Final = 5.0
+IDLE: Final = 60.0
+"""Seconds without a message after which a connection is closed."""
+FIRST_MESSAGE: Final = 10.0
+"""Seconds that whoever connects has for the first message that is right."""
+MAX_CONNECTIONS: Final = 64
+MAX_PER_ADDRESS: Final = 8
+MAX_WAITING: Final = 32
+"""Messages that wait for one connection."""
+MAX_HOMES: Final = 200
+MAX_ADDRESSES: Final = 8
+SHUTDOWN: Final = 2.0
+BACKLOG: Final = 32
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Line:
+    """A connection to one home, or from somebody who has not said yet who it is."""
+
+    is_lan = True
+
+    def __init__(self, lan: Lan, origin: str, home: str | None) -> None:
+        """Prepare a line to or from an address."""
+        self._lan = lan
+        self.origin = origin
+        self.home = home
+        self.used = time.monotonic()
+        self.is_proven = False
+        self.outgoing: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
+
+    def send(self, home: str, message: dict[str, Any], *, reply: bool = False) -> bool:
+        """Send a message, if the home is the one at the other end."""
+        if self.home != home:
+            return False
+        with suppress(asyncio.QueueFull):
+            self.outgoing.put_nowait(orjson.dumps(message).decode())
+            self.used = time.monotonic()
+            return True
+        return False
+
+    def received(self, payload: str) -> None:
+        """Take in a message."""
+        self.used = time.monotonic()
+        try:
+            message = parse(payload)
+        except BadEnvelope:
+            return
+        if isinstance(message, dict) and self.home is None:
+            # So that an answer finds its way; whether it is right is seen in a moment.
+            claimed = message.get("sender")
+            self.home = claimed if isinstance(claimed, str) else None
+        envelope = self._lan.post.receive(message, self)
+        if envelope is not None and self.home == envelope.sender:
+            self.is_proven = True
+        elif not self.is_proven:
+            self.home = None
+
+
+class Lan:
+    """All lines in the local network, and the port that others call."""
+
+    is_lan = True
+    origin = ""
+
+    def __init__(self, post: Post, session: ClientSession) -> None:
+        """Prepare to serve and to call; what arrives goes to `post`."""
+        self.post = post
+        self.port = 0
+        """Where others call; 0 if nobody can."""
+        self._session = session
+        self._homes: dict[str, LanHome] = {}
+        self._failed: dict[str, float] = {}
+        self._lines: dict[str, Line] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[Any] | None] = set()
+        self._inside: dict[str, int] = {}
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self, port: int = 0) -> None:
+        """Open the port: the one that is given, or else any."""
+        server = web.Server(self._serve)
+        self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN)
+        await self._runner.setup()
+        for attempt in dict.fromkeys((port, 0)):
+            try:
+                listener = _listener(attempt)
+            except OSError as err:
+                _LOGGER.warning("Port %s cannot be opened: %s", attempt, err)
+                continue
+            site = web.SockSite(self._runner, listener, backlog=BACKLOG)
+            await site.start()
+            self.port = listener.getsockname()[1]
+            return
+
+    async def stop(self) -> None:
+        """Close the port and all lines."""
+        for task in (*self._tasks, *self._serving):
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self.port = 0
+
+    def show(self, homes: tuple[LanHome, ...]) -> None:
+        """Take note of all homes that advertise themselves now."""
+        fresh = {}
+        for home in homes[:MAX_HOMES]:
+            if is_home(home.id) and home.id != self.post.identity.id:
+                fresh[home.id] = home
+                if self._homes.get(home.id) != home:
+                    self._failed.pop(home.id, None)
+        self._homes = fresh
+
+    def knows(self, home: str) -> bool:
+        """Tell whether a home can probably be reached in the local network."""
+        if home in self._lines:
+            return True
+        failed = self._failed.get(home, float("-inf"))
+        return home in self._homes and time.monotonic() - failed > IDLE
+
+    def retry(self) -> None:
+        """Believe again in homes that did not answer."""
+        self._failed.clear()
+
+    def send(self, home: str, message: dict[str, Any], *, reply: bool = False) -> bool:
+        """Send a message to a home, over a new line if there is none."""
+        line = self._lines.get(home)
+        if line is None:
+            if home not in self._homes:
+                return False
+            line = self._lines[home] = Line(self, "", home)
+            task = asyncio.create_task(self._call(line, self._homes[home]), name="lan")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return line.send(home, message, reply=reply)
+
+    async def _call(self, line: Line, home: LanHome) -> None:
+        try:
+            for text in home.addresses[:MAX_ADDRESSES]:
+                address = ip_address(text)
+                if not is_near(address):
+                    continue
+                host = f"[{text}]" if address.version == 6 else text
+                line.origin = text
+                try:
+                    async with (
+                        asyncio.timeout(CONNECT_TIMEOUT) as bound,
+                        self._session.ws_connect(
+                            f"http://{host}:{home.port}{PATH}",
+                            max_msg_size=MAX_ENVELOPE,
+                            timeout=_closing(),
+                            autoclose=True,
+                        ) as ws,
+                    ):
+                        bound.reschedule(None)
+                        self._failed.pop(home.id, None)
+                        await _carry(line, ws)
+                        return
+                except (ClientError, OSError, TimeoutError) as err:
+                    _LOGGER.debug("%s does not answer at %s: %s", home.id, text, err)
+            self._failed[home.id] = time.monotonic()
+        except ValueError:
+            _LOGGER.debug("%s advertises an address that is none", home.id)
+        finally:
+            if self._lines.get(home.id) is line:
+                del self._lines[home.id]
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve whoever connects, as far as the network is near."""
+        remote = request.remote or ""
+        try:
+            is_welcome = is_near(ip_address(remote.partition("%")[0]))
+        except ValueError:
+            is_welcome = False
+        # A page in somebody's browser must not speak for them.
+        if not is_welcome or request.path != PATH or "Origin" in request.headers:
+            return web.Response(status=404)
+        if (
+            sum(self._inside.values()) >= MAX_CONNECTIONS
+            or self._inside.get(remote, 0) >= MAX_PER_ADDRESS
+        ):
+            return web.Response(status=503)
+        ws = web.WebSocketResponse(
+            max_msg_size=MAX_ENVELOPE, timeout=SHUTDOWN, compress=False
+        )
+        if not ws.can_prepare(request).ok:
+            return web.Response(status=404)
+        self._inside[remote] = self._inside.get(remote, 0) + 1
+        line = Line(self, remote, None)
+        task = asyncio.current_task()
+        self._serving.add(task)
+        try:
+            await ws.prepare(request)
+            await _carry(line, ws, self)
+        finally:
+            self._serving.discard(task)
+            self._inside[remote] -= 1
+            if not self._inside[remote]:
+                del self._inside[remote]
+            if line.home is not None and self._lines.get(line.home) is line:
+                del self._lines[line.home]
+        return ws
+
+    def proven(self, line: Line) -> None:
+        """Use a line that a home called in on also for what this home has to say, unless there is another."""
+        if line.home is not None:
+            self._lines.setdefault(line.home, line)
+
+
+async def _carry(line: Line, ws: Any, lan: Lan | None = None) -> None:
+    """Carry messages both ways until the other end goes, or nobody has said anything for long."""
+
+    async def write() -> None:
+        while True:
+            message = await line.outgoing.get()
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await ws.send_str(message)
+
+    async def watch() -> None:
+        begun = time.monotonic()
+        while True:
+            await asyncio.sleep(1.0)
+            now = time.monotonic()
+            late = lan is not None and not line.is_proven
+            if now - line.used > IDLE or (late and now - begun > FIRST_MESSAGE):
+                return
+
+    async def listen() -> None:
+        async for message in ws:
+            if message.type is WSMsgType.TEXT:
+                line.received(message.data)
+                if lan is not None and line.is_proven:
+                    lan.proven(line)
+
+    tasks = [asyncio.create_task(work()) for work in (write, watch, listen)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    with suppress(Exception):
+        async with asyncio.timeout(SHUTDOWN):
+            await ws.close()
+
+
+def is_near(address: IPv4Address | IPv6Address) -> bool:
+    """Tell whether an address can be one of the local network: private, or in one of this machine's own networks."""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.is_private or address.is_link_local or address.is_loopback:
+        return True
+    return any(address in network for network in _networks())
+
+
+def _networks() -> list[Any]:
+    found = []
+    for adapter in ifaddr.get_adapters():
+        for each in adapter.ips:
+            text = each.ip if isinstance(each.ip, str) else each.ip[0]
+            with suppress(ValueError):
+                found.append(ip_network(f"{text}/{each.network_prefix}", strict=False))
+    return found
+
+
+def _closing() -> Any:
+    from aiohttp import ClientWSTimeout
+
+    return ClientWSTimeout(ws_close=SHUTDOWN)
+
+
+def _listener(port: int) -> socket.socket:
+    """Return a socket that listens on all addresses, of both families where there are both."""
+    if socket.has_dualstack_ipv6():
+        with suppress(OSError):
+            return socket.create_server(
+                ("::", port), family=socket.AF_INET6, dualstack_ipv6=True
+            )
+    return socket.create_server(("0.0.0.0", port))  # noqa: S104 - it is for the network
+
+
+SESSION_TIMEOUT: Final = ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)

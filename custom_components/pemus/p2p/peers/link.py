@@ -1,0 +1,543 @@
+"""The link to a friend: an authenticated connection over which both homes ask each other, several things at a time.
+
+A link counts once both ends have signed what the connection was made of: the fingerprints of the certificates on both
+sides, both IDs, and a random number of each. A server between them that swapped anything is found out here at the latest.
+
+A frame is a byte for its type, four for the number of the request that it belongs to, and the rest. Frames of unknown
+types are ignored, so that a newer release may say more; anything malformed ends the link with a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+import logging
+import struct
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ..codec import DecodeError, decode, encode
+from ..errors import Busy, EngineError, Unavailable, error_of
+from ..version import VERSION as RELEASE
+from .envelope import BadEnvelope, read, written
+from .facts import MAX_NAME, ConnectionStats, PathKind
+from .identity import Identity, is_signed
+from .rate import Rate
+
+if TYPE_CHECKING:
+    # It loads aiortc, which may be missing.
+    from .rtc import Connection
+
+VERSIONS: Final = (1,)
+"""Of what is said over links; both ends use the highest that both know."""
+HELLO_TIMEOUT: Final = 10.0
+"""Seconds for a connection to open and to be signed."""
+STALL: Final = 12.0
+"""Seconds without a byte of an answer after which it is given up."""
+BUSY_BEAT: Final = 2.0
+"""Seconds between signs of life while something is going on."""
+BUSY_DEAD: Final = 8.0
+"""Seconds without any after which the other end is gone."""
+IDLE_BEAT: Final = 15.0
+IDLE_DEAD: Final = 40.0
+LINGER: Final = 0.1
+"""Seconds for the reason of the end to reach the other one."""
+FRAME: Final = 60 * 1024
+"""Bytes of an answer in one frame."""
+MAX_REQUESTS: Final = 64
+"""Requests that one end answers at a time."""
+MAX_REQUEST: Final = 48 * 1024
+MAX_SAID: Final = 16 * 1024
+"""Bytes of everything that is neither a request nor an answer."""
+MAX_TOGETHER: Final = 8 * 1024 * 1024
+"""Bytes of an answer that wait for whoever asked."""
+
+_HEAD: Final = struct.Struct(">BI")
+_DOMAIN: Final = b"pemus link 1"
+_LOGGER = logging.getLogger(__name__)
+
+
+class Frame(IntEnum):
+    """What a frame is."""
+
+    HELLO = 1
+    BYE = 2
+    PING = 3
+    PONG = 4
+    ASK = 5
+    """A request: JSON."""
+    DATA = 6
+    """A part of an answer."""
+    END = 7
+    """The answer was whole."""
+    REFUSE = 8
+    """There is no answer, or no more of it: an ApiError."""
+    CANCEL = 9
+    """The answer is not wanted any more."""
+    NOTE = 10
+    """JSON that needs no answer."""
+    INTRODUCE = 11
+    """What two torrents say to each other before they meet (WebTorrent's offers and answers)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """The first frame of both ends."""
+
+    versions: tuple[int, ...]
+    release: str
+    name: str
+    instance: str
+    """Random, of this start of the engine: tells a copy of a home from the home itself."""
+    signature: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bye:
+    """Why a link ends."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A request. Each kind has fields of its own, all in one: what is not needed is left out."""
+
+    do: str
+    item: str = ""
+    etag: str = ""
+    start: int = 0
+    stop: int = 0
+    index: int = 0
+    have: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a request is not answered. The key is a text: a newer release may have more of them."""
+
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something that the other end should know."""
+
+    about: str
+
+
+class Reasons:
+    """Why links end, where the other end acts on it."""
+
+    NOT_FRIENDS: Final = "not_friends"
+    SUPERSEDED: Final = "superseded"
+    REPLACED: Final = "replaced"
+    IDLE: Final = "idle"
+    STOPPING: Final = "stopping"
+    VERSION: Final = "version"
+    INVALID: Final = "invalid"
+    UNSIGNED: Final = "unsigned"
+    SILENT: Final = "silent"
+    LOST: Final = "lost"
+
+
+class Host(Protocol):
+    """Who holds the links, as one of them sees it. All is called in the event loop."""
+
+    def answer(self, link: Link, ask: Ask) -> AsyncIterator[bytes]:
+        """Return the answer to a request in parts. Raises EngineError, now or on the way."""
+
+    def noted(self, link: Link, note: Note) -> None:
+        """Take note of what the other end says."""
+
+    def introduced(self, link: Link, message: bytes) -> None:
+        """Hand on what a torrent there says to one here."""
+
+    def ready(self, link: Link) -> None:
+        """Take note that the other end is who it should be."""
+
+    def closed(self, link: Link, reason: str, *, by_them: bool) -> None:
+        """Take note that the link has ended."""
+
+
+@dataclass(slots=True, eq=False)
+class _Answer:
+    """An answer as it comes in."""
+
+    limit: int
+    parts: asyncio.Queue[bytes | EngineError | None]
+    received: int = 0
+    waiting: int = 0
+
+
+class Link:
+    """A link, or an attempt at one. Whoever makes it connects it and then waits for `Host.ready`."""
+
+    def __init__(
+        self,
+        connection: Callable[..., Connection],
+        host: Host,
+        identity: Identity,
+        home: str,
+        *,
+        name: str,
+        instance: str,
+        offering: bool,
+        rates: tuple[Rate, ...] = (),
+    ) -> None:
+        """Prepare a link to a home. `connection` makes what it runs over, given its three callbacks.
+
+        `rates` bound what is sent to the other end, unless it is in the local network.
+        """
+        self.home = home
+        self.name = ""
+        """As the other home calls itself; its own words."""
+        self.release = ""
+        self.instance = ""
+        self.version = 0
+        self.offering = offering
+        self.is_ready = False
+        self.reason: str | None = None
+        """Why it ended."""
+        self.used = time.monotonic()
+        """When something was asked or answered last."""
+        self.connection = connection(
+            on_message=self._received, on_open=self._opened, on_close=self._lost
+        )
+        self._host = host
+        self._identity = identity
+        self._key = b""
+        self._transcript: tuple[bytes, ...] = ()
+        self._said = Hello(
+            versions=VERSIONS,
+            release=RELEASE,
+            name=name[:MAX_NAME],
+            instance=instance,
+            signature="",
+        )
+        self._rates = rates
+        self._next = 0
+        self._answers: dict[int, _Answer] = {}
+        self._answering: dict[int, asyncio.Task[None]] = {}
+        self._heard = time.monotonic()
+        self._is_open = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: asyncio.Task[None] | None = None
+        self._spawn(self._live(), "link")
+
+    def bind(self, key: bytes, transcript: tuple[bytes, ...]) -> None:
+        """Tell whose key the other end must have, and what the connection is made of: what both ends sign."""
+        self._key, self._transcript = key, transcript
+        if self._is_open:
+            self._say_hello()
+
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether anything is being asked or answered."""
+        return bool(self._answers or self._answering)
+
+    @property
+    def path(self) -> PathKind | None:
+        """The way that it takes."""
+        return self.connection.path()
+
+    @property
+    def stats(self) -> ConnectionStats:
+        """What it has done."""
+        return self.connection.stats()
+
+    # Asking.
+
+    async def ask(self, ask: Ask, limit: int) -> AsyncIterator[bytes]:
+        """Send a request and return its answer in parts, of at most `limit` bytes together.
+
+        Raises EngineError: what the other end refused with, or Unavailable if the link ended or nothing came in time.
+        """
+        if not self.is_ready:
+            raise Unavailable("there is no link to this home")
+        self._next = number = (self._next + 1) % 2**32
+        answer = _Answer(limit, asyncio.Queue())
+        self._answers[number] = answer
+        self.used = time.monotonic()
+        try:
+            self._send(Frame.ASK, number, encode(ask))
+            while True:
+                try:
+                    async with asyncio.timeout(STALL):
+                        part = await answer.parts.get()
+                except TimeoutError:
+                    raise Unavailable("the other home does not answer") from None
+                if part is None:
+                    del self._answers[number]
+                    return
+                if isinstance(part, EngineError):
+                    self._answers.pop(number, None)
+                    raise part
+                answer.waiting -= len(part)
+                yield part
+        finally:
+            self.used = time.monotonic()
+            if self._answers.pop(number, None) is not None and self.reason is None:
+                with suppress(ConnectionError):
+                    self._send(Frame.CANCEL, number)
+
+    async def ask_whole(self, ask: Ask, limit: int) -> bytes:
+        """Send a request and return its whole answer. Raises what `ask` raises."""
+        return b"".join([part async for part in self.ask(ask, limit)])
+
+    def note(self, note: Note) -> None:
+        """Say something that needs no answer. It is lost if the link ends."""
+        with suppress(ConnectionError):
+            self._send(Frame.NOTE, 0, encode(note))
+
+    async def introduce(self, message: bytes) -> None:
+        """Hand what a torrent says to the other end. Raises ConnectionError."""
+        self._send(Frame.INTRODUCE, 0, message)
+        self.used = time.monotonic()
+
+    async def close(self, reason: str, *, tell: bool = True) -> None:
+        """End the link, for a reason that the other end is told."""
+        if tell and self.reason is None and self.connection.is_open:
+            with suppress(ConnectionError):
+                self._send(Frame.BYE, 0, encode(Bye(reason=reason)))
+        self._end(reason)
+        if self._closing is not None:
+            await asyncio.wait((self._closing,))
+
+    # What comes in.
+
+    def _opened(self) -> None:
+        self._is_open = True
+        self._heard = time.monotonic()
+        if self._transcript:
+            self._say_hello()
+
+    def _say_hello(self) -> None:
+        signature = self._identity.sign(*self._statement(offering=self.offering))
+        hello = Hello(
+            versions=self._said.versions,
+            release=self._said.release,
+            name=self._said.name,
+            instance=self._said.instance,
+            signature=written(signature),
+        )
+        with suppress(ConnectionError):
+            self._send(Frame.HELLO, 0, encode(hello))
+
+    def _statement(self, *, offering: bool) -> tuple[bytes, ...]:
+        role = b"offering" if offering else b"answering"
+        return (_DOMAIN, role, *self._transcript)
+
+    def _received(self, message: bytes) -> None:
+        self._heard = time.monotonic()
+        if len(message) < _HEAD.size:
+            self._fail("a frame is too short")
+            return
+        kind, number = _HEAD.unpack_from(message)
+        payload = message[_HEAD.size :]
+        try:
+            self._take(kind, number, payload)
+        except (DecodeError, BadEnvelope, RecursionError) as err:
+            self._fail(str(err))
+        except Exception:
+            _LOGGER.exception("A frame of %s could not be handled", self.home)
+            self._fail("it could not be handled")
+
+    def _take(self, kind: int, number: int, payload: bytes) -> None:
+        if kind == Frame.BYE:
+            self._bye(payload)
+        elif kind == Frame.HELLO:
+            self._hello(payload)
+        elif not self.is_ready:
+            # Nobody says anything before both are known; the order of two channels is not.
+            if kind not in (Frame.PING, Frame.PONG):
+                self._fail("something came before the hello")
+        elif kind == Frame.DATA:
+            self._data(number, payload)
+        elif kind in (Frame.END, Frame.REFUSE):
+            self._answered(kind, number, payload)
+        elif kind == Frame.ASK:
+            self._asked(number, payload)
+        elif kind == Frame.CANCEL:
+            if (task := self._answering.get(number)) is not None:
+                task.cancel()
+        elif kind == Frame.PING:
+            self._send(Frame.PONG, number)
+        elif kind == Frame.NOTE:
+            self._host.noted(self, decode(Note, _bounded(payload, MAX_SAID)))
+        elif kind == Frame.INTRODUCE:
+            self.used = time.monotonic()
+            self._host.introduced(self, _bounded(payload, MAX_SAID))
+
+    def _hello(self, payload: bytes) -> None:
+        hello = decode(Hello, _bounded(payload, MAX_SAID))
+        if self.is_ready or not self._transcript:
+            raise BadEnvelope("a hello came at the wrong time")
+        signed = self._statement(offering=not self.offering)
+        if not is_signed(self._key, read(hello.signature), *signed):
+            _LOGGER.warning(
+                "Somebody is between this home and %s: what they signed is not what connects them",
+                self.home,
+            )
+            self._fail("the signature is wrong", Reasons.UNSIGNED)
+            return
+        common = set(hello.versions) & set(VERSIONS)
+        if not common:
+            self._fail("there is no common version", Reasons.VERSION)
+            return
+        self.version = max(common)
+        self.name = shown(hello.name)
+        self.release = shown(hello.release)
+        self.instance = hello.instance[:64]
+        self.is_ready = True
+        self.used = time.monotonic()
+        self._host.ready(self)
+
+    def _bye(self, payload: bytes) -> None:
+        reason = decode(Bye, _bounded(payload, MAX_SAID)).reason
+        self._end(shown(reason), by_them=True)
+
+    def _data(self, number: int, payload: bytes) -> None:
+        if (answer := self._answers.get(number)) is None:
+            # It was cancelled a moment ago.
+            return
+        answer.received += len(payload)
+        answer.waiting += len(payload)
+        if answer.received > answer.limit or answer.waiting > MAX_TOGETHER:
+            self._fail("an answer is longer than it may be")
+            return
+        answer.parts.put_nowait(payload)
+
+    def _answered(self, kind: int, number: int, payload: bytes) -> None:
+        if (answer := self._answers.get(number)) is None:
+            return
+        if kind == Frame.END:
+            answer.parts.put_nowait(None)
+            return
+        refusal = decode(Refusal, _bounded(payload, MAX_SAID))
+        answer.parts.put_nowait(error_of(refusal.error, shown(refusal.message)))
+
+    def _asked(self, number: int, payload: bytes) -> None:
+        ask = decode(Ask, _bounded(payload, MAX_REQUEST))
+        if number in self._answering:
+            raise DecodeError("two requests have one number")
+        self.used = time.monotonic()
+        if len(self._answering) >= MAX_REQUESTS:
+            self._refuse(number, Busy("too many requests at a time"))
+            return
+        task = self._spawn(self._answer(number, ask), f"answer {ask.do[:16]}")
+        self._answering[number] = task
+        task.add_done_callback(lambda _: self._answering.pop(number, None))
+
+    async def _answer(self, number: int, ask: Ask) -> None:
+        try:
+            async for part in self._host.answer(self, ask):
+                for start in range(0, len(part), FRAME):
+                    chunk = part[start : start + FRAME]
+                    await self._keep_within(len(chunk))
+                    await self.connection.send_bulk(
+                        _HEAD.pack(Frame.DATA, number) + chunk
+                    )
+            await self.connection.send_bulk(_HEAD.pack(Frame.END, number))
+        except EngineError as err:
+            self._refuse(number, err)
+        except ConnectionError:
+            pass
+        except Exception:
+            _LOGGER.exception("A request of %s failed", self.home)
+            self._refuse(number, Unavailable("the other home failed"))
+        finally:
+            self.used = time.monotonic()
+
+    def _refuse(self, number: int, error: EngineError) -> None:
+        refusal = encode(Refusal(error=error.key, message=str(error)[:1000]))
+        with suppress(ConnectionError):
+            self._send(Frame.REFUSE, number, refusal)
+
+    async def _keep_within(self, size: int) -> None:
+        if self.path is PathKind.LAN:
+            return
+        for rate in self._rates:
+            await rate.take(size)
+
+    # Life.
+
+    async def _live(self) -> None:
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT):
+                while not self.is_ready:
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            self._end(Reasons.SILENT)
+            return
+        beat = 0.0
+        while True:
+            await asyncio.sleep(1.0)
+            now = time.monotonic()
+            busy = self.is_busy
+            if now - self._heard > (BUSY_DEAD if busy else IDLE_DEAD):
+                _LOGGER.debug("%s fell silent", self.home)
+                self._end(Reasons.SILENT)
+                return
+            if now - beat >= (BUSY_BEAT if busy else IDLE_BEAT):
+                beat = now
+                with suppress(ConnectionError):
+                    self._send(Frame.PING, 0)
+
+    def _send(self, kind: Frame, number: int, payload: bytes = b"") -> None:
+        self.connection.send(_HEAD.pack(kind, number) + payload)
+
+    def _fail(self, message: str, reason: str = Reasons.INVALID) -> None:
+        """End the link because of what the other end said."""
+        _LOGGER.debug("The link to %s ends: %s", self.home, message)
+        with suppress(ConnectionError):
+            self._send(Frame.BYE, 0, encode(Bye(reason=reason)))
+        self._end(reason)
+
+    def _lost(self) -> None:
+        self._end(Reasons.LOST)
+
+    def _end(self, reason: str, *, by_them: bool = False) -> None:
+        if self.reason is not None:
+            return
+        self.reason = reason
+        self.is_ready = False
+        for answer in self._answers.values():
+            answer.parts.put_nowait(Unavailable("the link to the other home ended"))
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        self._closing = asyncio.create_task(
+            self._shut(), name=f"close link {self.home}"
+        )
+        self._host.closed(self, reason, by_them=by_them)
+
+    async def _shut(self) -> None:
+        if self.connection.is_open:
+            # What was said last needs a moment to go out.
+            await asyncio.sleep(LINGER)
+        await self.connection.close()
+
+    def _spawn(
+        self, work: Coroutine[None, None, None], name: str
+    ) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def shown(text: str) -> str:
+    """Return what another home calls something, fit to be shown."""
+    plain = "".join(char if char.isprintable() else " " for char in text[:MAX_NAME])
+    return plain.strip()
+
+
+def _bounded(payload: bytes, limit: int) -> bytes:
+    if len(payload) > limit:
+        raise DecodeError("a frame is too long")
+    return payload

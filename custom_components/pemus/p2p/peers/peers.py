@@ -1,0 +1,990 @@
+"""Other homes as the rest of the engine sees them: who they are, whether they are there, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial
+import logging
+from pathlib import Path
+import random
+import secrets
+import time
+from typing import Final, Protocol
+
+from aiohttp import ClientSession, DummyCookieJar
+
+from ..codec import DecodeError, decode, encode
+from ..errors import EngineError, NotFound, Unavailable
+from ..library.foreign import Applied, BadCatalogue, ForeignLibrary
+from ..library.store import StoreError
+from ..models import EngineConfig, Item, Listing, NewMedia, SearchQuery, SearchResult
+from ..swarm import ticket as tickets
+from ..swarm.source import Source
+from ..swarm.ticket import BadTicket, Ticket
+from ..version import VERSION
+from . import links as linking, pairing as pairings
+from .envelope import Envelope
+from .facts import (
+    ConnectionStats,
+    FriendConfig,
+    FriendStatus,
+    LanHomes,
+    PairingAnswer,
+    PairingQuery,
+    PairingStatus,
+    PeersStatus,
+)
+from .ice import IceServer
+from .identity import Identity
+from .lan import Lan
+from .link import Ask, Link, Note, Reasons, shown
+from .links import Links
+from .memory import Memory, Seen, keep, recall
+from .pairing import Pairings
+from .pictures import Pictures
+from .post import Letter, Post
+from .rate import Rate
+from .serving import Serving, Shelves
+from .signaling import SignalingServer
+from .source import LinkSource
+
+MEMORY: Final = "peers.json"
+LAN_PORT: Final = 43110
+"""TCP port for homes in the local network, unless somebody else has it: one that stays the same is found again sooner."""
+PRESENCE: Final = 45.0
+"""Seconds between two looks at whether a friend is there."""
+PATIENCE: Final = 6.0
+"""Seconds for its answer."""
+MISSED: Final = 2
+"""Looks in a row without an answer after which it is away."""
+SOON: Final = 1.5
+"""Seconds between two looks while something changes."""
+GATHER: Final = 1.0
+"""Seconds over which changes of the library are gathered before friends are told."""
+LIST_PAUSE: Final = 20.0
+"""Seconds after which a list that could not be fetched is tried again."""
+SAVE: Final = 2.0
+SHOW: Final = 2.0
+"""Seconds between two looks at rates and paths."""
+MAX_PAGE: Final = 1024 * 1024
+MAX_TICKET: Final = tickets.MAX_TICKET
+MAX_LIST: Final = 512 * 1024**2
+"""Bytes of a friend's whole list."""
+NOT_HERE: Final = "this home is not a friend"
+CATALOGUE: Final = "catalogue"
+"""What a note is about that says: my list has changed."""
+
+_NONCE: Final = 8
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping:
+    """A question: is the other home there."""
+
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pong:
+    """The answer that it is."""
+
+    nonce: str
+    name: str
+    release: str
+    state: str
+    """Changes whenever the list of what this friend may see may have changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """The list may have changed."""
+
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stranger:
+    """The answer that the other home is no friend of this one."""
+
+    nonce: str
+
+
+KINDS: Final = ("ping", "pong", "changed", "stranger")
+
+
+class Channel(Protocol):
+    """Where introductions of torrents go in and out."""
+
+    def receive(self, message: bytes) -> None:
+        """Take in what the other home's torrents say."""
+
+
+class Torrents(Protocol):
+    """The swarm, as far as friends have to do with it."""
+
+    async def issue_to(
+        self, item: str, receiver: str, ttl: float, wait: float
+    ) -> Ticket:
+        """Make a ticket."""
+
+    async def accept(self, payload: bytes) -> object:
+        """Take a ticket."""
+
+    async def revoke(self, receiver: str, item: str | None) -> None:
+        """Make tickets worthless."""
+
+    async def revoke_unless(
+        self, receiver: str, allowed: Callable[[str], Coroutine[None, None, bool]]
+    ) -> None:
+        """Make those tickets worthless whose items a home may not have any more."""
+
+    async def forget(self, owner: str) -> None:
+        """Forget what was fetched from a home."""
+
+    def has_ticket(self, owner: str, item: str) -> bool:
+        """Tell whether there is a ticket that is good."""
+
+    def is_complete(self, owner: str, item: str) -> bool:
+        """Tell whether all of an item is here."""
+
+    async def meet(
+        self, home: str, send: Callable[[bytes], Coroutine[None, None, None]]
+    ) -> Channel:
+        """Introduce torrents over a channel to a home."""
+
+    async def part(self, home: str, channel: Channel) -> None:
+        """Use a channel no longer."""
+
+    def rates_with(self, home: str) -> tuple[int, int]:
+        """Return what comes from a home and goes there, in bytes per second."""
+
+    def set_stun(self, server: str) -> None:
+        """Use a STUN server: `host:port`."""
+
+
+@dataclass(slots=True, eq=False)
+class _Friend:
+    """What is known of a friend."""
+
+    config: FriendConfig
+    library: ForeignLibrary
+    rate: Rate
+    seen: Seen | None = None
+    online: bool = False
+    missed: int = 0
+    nonce: str = ""
+    state: str = ""
+    """Of the list that was fetched last."""
+    wanted_state: str = ""
+    """Of the list that there is to fetch."""
+    unfriended: bool = False
+    message: str | None = None
+    look: asyncio.Event = field(default_factory=asyncio.Event)
+    stale: asyncio.Event = field(default_factory=asyncio.Event)
+    channel: Channel | None = None
+    channel_link: Link | None = None
+    stats: tuple[float, ConnectionStats] = (0.0, ConnectionStats())
+    rates: tuple[int, int] = (0, 0)
+    lost: float | None = None
+    was_listed: bool = False
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+class Peers:
+    """Everything about other homes. All methods are called in the event loop, and none blocks it."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        data: Path,
+        cache: Path,
+        shelves: Shelves,
+        revision: Callable[[], int],
+        torrents: Callable[[], Torrents | None],
+        on_change: Callable[[], None],
+        on_items: Callable[[tuple[str, ...] | None], None],
+        on_media: Callable[[NewMedia], None],
+    ) -> None:
+        """Prepare to speak as an identity.
+
+        What must not get lost is kept in `data`, and friends' lists in `cache`. `shelves` is this home's library, with its
+        `revision`. `torrents` is the swarm, if it runs. `on_change` is called when `status` may have changed, `on_items`
+        with items of friends that changed, None for many, and `on_media` when a friend has something new.
+        """
+        self.identity = identity
+        self._path = data / MEMORY
+        self._cache = cache
+        self._shelves = shelves
+        self._revision = revision
+        self._torrents = torrents
+        self._on_change = on_change
+        self._on_items = on_items
+        self._on_media = on_media
+        self._config = EngineConfig(home_name="")
+        self._friends: dict[str, _Friend] = {}
+        self._seen: dict[str, Seen] = {}
+        self._servers: dict[str, SignalingServer] = {}
+        self._total = Rate()
+        self._superseded = False
+        self._dirty = asyncio.Event()
+        self._told = asyncio.Event()
+        self._parts = AsyncExitStack()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stranger_to: dict[str, float] = {}
+        self._post = Post(identity, self._received)
+        self._pairings = Pairings(
+            self._post,
+            name=lambda: self._config.home_name,
+            is_friend=self._friends.__contains__,
+            on_change=self._note_change,
+        )
+        self._links = Links(
+            self._post,
+            self,
+            name=lambda: self._config.home_name,
+            is_friend=self._friends.__contains__,
+            servers=self._ice_servers,
+            rates=self._rates,
+            near=self._is_near,
+            only_way=self._is_only_way,
+        )
+        self._serving = Serving(shelves, self._shares_of, self._issue)
+        self._pictures = Pictures(cache / "pictures")
+
+    async def start(self, config: EngineConfig) -> None:
+        """Bring everything up. Raises OSError."""
+        self._config = config
+        memory = await asyncio.to_thread(recall, self._path)
+        await asyncio.to_thread(self._cache.mkdir, 0o700, True, True)
+        self._seen = {each.home: each for each in memory.friends}
+        self._pairings.restore(memory.pairings, memory.blocked)
+        async with AsyncExitStack() as parts:
+            self._session = await parts.enter_async_context(
+                ClientSession(cookie_jar=DummyCookieJar())
+            )
+            self._lan = Lan(self._post, self._session)
+            await self._lan.start(LAN_PORT)
+            parts.push_async_callback(self._lan.stop)
+            self._post.add(self._lan)
+            self._pairings.start()
+            parts.push_async_callback(self._pairings.stop)
+            self._links.start()
+            parts.push_async_callback(self._stop_friends)
+            parts.push_async_callback(self._links.stop)
+            parts.push_async_callback(self._stop_tasks)
+            self._spawn(self._save_changes(), "keep peers")
+            self._spawn(self._tell_changes(), "tell friends")
+            self._spawn(self._measure(), "measure links")
+            self._parts = parts.pop_all()
+        await self.apply(config)
+
+    async def stop(self) -> None:
+        """Take everything down. May be called at any time."""
+        for server in self._servers.values():
+            await server.stop()
+        self._servers.clear()
+        await self._parts.aclose()
+        if self._dirty.is_set():
+            await self._save()
+
+    async def apply(self, config: EngineConfig) -> None:
+        """Apply the differences to what runs."""
+        self._config = config
+        limit = config.swarm.upload_limit
+        self._total.limit = limit
+        await self._apply_servers(config.servers)
+        wanted = {each.id: each for each in config.friends}
+        wanted.pop(self.identity.id, None)
+        for home in [each for each in self._friends if each not in wanted]:
+            await self._remove_friend(home)
+        for home, friend in wanted.items():
+            present = self._friends.get(home)
+            if present is None:
+                await self._add_friend(friend)
+            elif present.config != friend:
+                former, present.config = present.config, friend
+                present.rate.limit = friend.upload_limit
+                if set(former.shares) != set(friend.shares):
+                    self._spawn(self._shares_changed(home), "shares changed")
+        self._pairings.befriended()
+        self._note_change()
+
+    def library_changed(self) -> None:
+        """Take note that this home's library is another one by now."""
+        self._told.set()
+
+    # State.
+
+    def status(self) -> PeersStatus:
+        """Return everything about other homes."""
+        return PeersStatus(
+            id=self.identity.id,
+            port=self._lan.port,
+            friends=tuple(
+                self._status_of(self._friends[each.id])
+                for each in self._config.friends
+                if each.id in self._friends
+            ),
+            pairings=self._pairings.statuses,
+            servers=tuple(server.status for server in self._servers.values()),
+            blocked=self._pairings.blocked,
+            superseded=self._superseded
+            or any(server.superseded for server in self._servers.values()),
+        )
+
+    def _status_of(self, friend: _Friend) -> FriendStatus:
+        link = self._links.present(friend.config.id)
+        seen = friend.seen
+        stats = friend.stats[1]
+        swarm = self._torrents()
+        down, up = friend.rates
+        if swarm is not None:
+            more_down, more_up = swarm.rates_with(friend.config.id)
+            down, up = down + more_down, up + more_up
+        counts = friend.library.counts
+        return FriendStatus(
+            id=friend.config.id,
+            name=(seen.name if seen else "") or friend.config.name,
+            online=friend.online or link is not None,
+            path=link.path if link is not None else None,
+            rtt=stats.rtt if link is not None else None,
+            download_rate=down,
+            upload_rate=up,
+            lost=friend.lost if link is not None else None,
+            last_seen=seen.last_seen if seen else None,
+            items=counts.video + counts.music + counts.photo,
+            release=(seen.release if seen else "") or None,
+            unfriended=friend.unfriended,
+            message=friend.message,
+        )
+
+    @property
+    def friends(self) -> tuple[FriendStatus, ...]:
+        """The friends as they are, in the order of the configuration."""
+        return self.status().friends
+
+    def is_friend(self, home: str) -> bool:
+        """Tell whether a home is a friend."""
+        return home in self._friends
+
+    # What users do.
+
+    def request(self, query: PairingQuery) -> PairingStatus:
+        """Ask a home to become a friend. Raises what `Pairings.request` raises."""
+        return self._pairings.request(query.home, trusted=query.trusted)
+
+    def answer_request(self, home: str, answer: PairingAnswer) -> None:
+        """Say yes or no to a pairing. Raises what `Pairings.answer` raises."""
+        self._pairings.answer(home, accept=answer.accept, block=answer.block)
+
+    def forget_request(self, home: str) -> None:
+        """Take a request back. Raises NotFound."""
+        self._pairings.forget(home)
+
+    def unblock(self, home: str) -> None:
+        """Show a home's requests again. Raises NotFound."""
+        self._pairings.unblock(home)
+
+    def lan_homes(self, homes: LanHomes) -> None:
+        """Take note of all homes that the local network shows now."""
+        self._lan.show(homes.homes)
+        for home in homes.homes:
+            if (friend := self._friends.get(home.id)) is not None:
+                friend.look.set()
+                self._links.upgrade(home.id)
+            self._pairings.retry(home.id)
+
+    def network_changed(self) -> None:
+        """Try everything again at once that waits for a connection."""
+        self._lan.retry()
+        for server in self._servers.values():
+            server.wake()
+        self._pairings.retry()
+        for friend in self._friends.values():
+            friend.look.set()
+
+    def resume(self) -> None:
+        """Use the identity again, after another home with the same one took it over."""
+        self._superseded = False
+        for server in self._servers.values():
+            server.resume()
+        self.network_changed()
+
+    # Their media.
+
+    async def browse(self, home: str, node: str) -> Listing:
+        """Return what lies in a node of a friend's library. Raises NotFound, BadRequest."""
+        friend = self._friend(home)
+        return await friend.library.browse(node, self._is_online(friend))
+
+    async def search(self, home: str, query: SearchQuery) -> SearchResult:
+        """Search a friend's library. Raises NotFound, BadRequest."""
+        friend = self._friend(home)
+        return await friend.library.search(query, self._is_online(friend))
+
+    async def item(self, home: str, item_id: str) -> Item:
+        """Return an item of a friend. Raises NotFound."""
+        friend = self._friend(home)
+        return await friend.library.item(item_id, self._is_online(friend))
+
+    async def prepare(self, home: str, item_id: str) -> None:
+        """See to it that a friend's item can be fetched. Raises NotFound, Unavailable, and what its owner refuses with."""
+        friend = self._friend(home)
+        if friend.was_listed or friend.state:
+            await friend.library.item(item_id, online=True)
+        swarm = self._swarm()
+        if swarm.is_complete(home, item_id) or swarm.has_ticket(home, item_id):
+            return
+        await swarm.accept((await self._ticket(home, item_id)).encode())
+
+    async def renew(self, former: Ticket) -> Ticket:
+        """Return a new ticket in the place of one that ended or has no torrent yet. Raises EngineError."""
+        if former.owner not in self._friends:
+            raise Unavailable(NOT_HERE)
+        return await self._ticket(former.owner, former.item.id)
+
+    def source(self, ticket: Ticket, swarm: Source | None) -> Source | None:
+        """Return a source over the link to the owner of an item, None if that is not a friend."""
+        if ticket.owner not in self._friends:
+            return None
+        return LinkSource(ticket, partial(self._ask, ticket.owner), swarm)
+
+    async def thumbnail(self, home: str, item: Item) -> Path:
+        """Return the file with the picture of a friend's item, fetched first if need be. Raises EngineError."""
+        return await self._pictures.get(
+            home,
+            item.etag,
+            lambda limit: self._ask_whole(
+                home, Ask(do="thumbnail", item=item.id), limit
+            ),
+            f"{item.id}",
+        )
+
+    async def subtitles(self, home: str, item: Item, index: int) -> Path:
+        """Return the file with subtitles of a friend's item as WebVTT, fetched first if need be. Raises EngineError."""
+        return await self._pictures.get(
+            home,
+            item.etag,
+            lambda limit: self._ask_whole(
+                home, Ask(do="subtitles", item=item.id, index=index), limit
+            ),
+            f"{item.id}.{index}",
+        )
+
+    async def _ticket(self, home: str, item_id: str) -> Ticket:
+        body = await self._ask_whole(home, Ask(do="ticket", item=item_id), MAX_TICKET)
+        try:
+            ticket = await asyncio.to_thread(tickets.read, body)
+        except BadTicket as err:
+            raise Unavailable(f"the other home gave no ticket: {err}") from None
+        if (ticket.owner, ticket.receiver, ticket.item.id) != (
+            home,
+            self.identity.id,
+            item_id,
+        ):
+            raise Unavailable("the other home gave a ticket for something else")
+        return ticket
+
+    async def _ask(self, home: str, ask: Ask, limit: int) -> AsyncIterator[bytes]:
+        link = await self._links.get(home)
+        async for part in link.ask(ask, limit):
+            yield part
+
+    async def _ask_whole(self, home: str, ask: Ask, limit: int) -> bytes:
+        link = await self._links.get(home)
+        return await link.ask_whole(ask, limit)
+
+    # What links bring: this is their host.
+
+    def answer(self, link: Link, ask: Ask) -> AsyncIterator[bytes]:
+        """Answer a friend's request."""
+        return self._serving.answer(link.home, ask)
+
+    def noted(self, link: Link, note: Note) -> None:
+        """Take note of what a friend says."""
+        friend = self._friends.get(link.home)
+        if friend is not None and note.about == CATALOGUE:
+            friend.wanted_state = ""
+            friend.state = ""
+            friend.stale.set()
+
+    def introduced(self, link: Link, message: bytes) -> None:
+        """Hand on what a friend's torrent says."""
+        friend = self._friends.get(link.home)
+        if friend is not None and friend.channel is not None:
+            friend.channel.receive(message)
+
+    def ready(self, link: Link) -> None:
+        """Take note that a friend is there."""
+        friend = self._friends.get(link.home)
+        if friend is None:
+            self._spawn(link.close(Reasons.NOT_FRIENDS), "no friend")
+            return
+        friend.stats = (time.monotonic(), ConnectionStats())
+        friend.lost = None
+        self._met(friend, link.name, link.release)
+        if not friend.state:
+            friend.stale.set()
+        self._spawn(self._meet(friend, link), "meet torrents")
+
+    def closed(self, link: Link, reason: str, *, by_them: bool) -> None:
+        """Take note that a link ended, or was refused."""
+        friend = self._friends.get(link.home)
+        if friend is None:
+            return
+        if by_them and reason == Reasons.NOT_FRIENDS:
+            self._estranged(friend)
+        elif by_them and reason == Reasons.SUPERSEDED:
+            _LOGGER.error("Another home uses the identity of this one")
+            self._superseded = True
+        if friend.channel_link is link and friend.channel is not None:
+            channel, friend.channel, friend.channel_link = friend.channel, None, None
+            if (swarm := self._torrents()) is not None:
+                self._spawn(swarm.part(link.home, channel), "part torrents")
+        if reason in (Reasons.LOST, Reasons.SILENT, Reasons.STOPPING):
+            # Is it there at all?
+            friend.missed = max(friend.missed, MISSED - 1)
+            friend.look.set()
+        self._note_change()
+
+    async def _meet(self, friend: _Friend, link: Link) -> None:
+        swarm = self._torrents()
+        if swarm is None:
+            return
+
+        async def send(message: bytes) -> None:
+            await link.introduce(message)
+
+        channel = await swarm.meet(link.home, send)
+        if link.reason is not None:
+            await swarm.part(link.home, channel)
+            return
+        friend.channel, friend.channel_link = channel, link
+
+    # What comes by post.
+
+    def _received(self, letter: Letter) -> None:
+        kind = letter.envelope.kind
+        if kind in pairings.KINDS:
+            self._pairings.receive(letter)
+        elif kind in linking.KINDS:
+            self._links.receive(letter)
+        elif kind in KINDS:
+            try:
+                self._presence(letter, letter.envelope)
+            except DecodeError as err:
+                _LOGGER.debug("A message is left out: %s", err)
+
+    def _presence(self, letter: Letter, envelope: Envelope) -> None:
+        home = envelope.sender
+        friend = self._friends.get(home)
+        if envelope.kind == "ping":
+            ping = decode(Ping, envelope.body)
+            if friend is None:
+                self._say_stranger(letter, ping)
+                return
+            pong = Pong(
+                nonce=ping.nonce[:64],
+                name=self._config.home_name,
+                release=VERSION,
+                state=self._state_for(home),
+            )
+            self._post.send(home, "pong", encode(pong), way=letter.way)
+            if not friend.online:
+                # It has just come.
+                friend.look.set()
+        elif friend is None:
+            return
+        elif envelope.kind == "pong":
+            pong = decode(Pong, envelope.body)
+            if pong.nonce and pong.nonce == friend.nonce:
+                friend.nonce = ""
+                self._met(friend, pong.name, pong.release)
+                self._list_state(friend, pong.state)
+        elif envelope.kind == "changed":
+            self._list_state(friend, decode(Changed, envelope.body).state)
+        elif decode(Stranger, envelope.body).nonce == friend.nonce != "":
+            self._estranged(friend)
+
+    def _say_stranger(self, letter: Letter, ping: Ping) -> None:
+        """Tell a home that it is no friend any more; not too often, and not while that is just being changed."""
+        home, now = letter.envelope.sender, time.monotonic()
+        if self._pairings.is_pairing(home):
+            return
+        if now - self._stranger_to.get(home, float("-inf")) < PRESENCE / 2:
+            return
+        if len(self._stranger_to) > 1000:
+            self._stranger_to.clear()
+        self._stranger_to[home] = now
+        stranger = Stranger(nonce=ping.nonce[:64])
+        self._post.send(home, "stranger", encode(stranger), way=letter.way)
+
+    def _estranged(self, friend: _Friend) -> None:
+        if not friend.unfriended and not self._pairings.is_pairing(friend.config.id):
+            _LOGGER.info("%s is not a friend of this home any more", friend.config.name)
+            friend.unfriended = True
+            friend.online = False
+            self._note_change()
+
+    def _met(self, friend: _Friend, name: str, release: str) -> None:
+        """Take note that a friend is there now."""
+        home = friend.config.id
+        friend.missed = 0
+        friend.unfriended = False
+        friend.message = None
+        came = not friend.online
+        friend.online = True
+        friend.seen = self._seen[home] = Seen(
+            home=home,
+            name=shown(name) or friend.config.name,
+            release=shown(release),
+            last_seen=round(time.time(), 1),
+        )
+        if came:
+            self._pairings.retry(home)
+            self._note_change()
+
+    def _list_state(self, friend: _Friend, state: str) -> None:
+        friend.wanted_state = state[:128]
+        if friend.wanted_state != friend.state:
+            friend.stale.set()
+
+    def _state_for(self, home: str) -> str:
+        """Return what changes with the list that a friend may see."""
+        shares = ",".join(sorted(self._shares_of(home)))
+        return f"{self._revision()}:{shares}"[:128]
+
+    # Friends.
+
+    def _friend(self, home: str) -> _Friend:
+        if (friend := self._friends.get(home)) is None:
+            raise NotFound("there is no such home")
+        return friend
+
+    def _is_online(self, friend: _Friend) -> bool:
+        return friend.online or self._links.present(friend.config.id) is not None
+
+    async def _add_friend(self, config: FriendConfig) -> None:
+        library = ForeignLibrary(self._cache, config.id)
+        try:
+            await library.open()
+        except (StoreError, OSError) as err:
+            _LOGGER.error("The list of %s cannot be kept: %s", config.name, err)
+        friend = _Friend(config, library, Rate(config.upload_limit))
+        counts = library.counts
+        friend.was_listed = bool(counts.video + counts.music + counts.photo)
+        friend.seen = self._seen.get(config.id)
+        self._friends[config.id] = friend
+        friend.tasks = [
+            asyncio.create_task(self._watch(friend), name=f"watch {config.name}"),
+            asyncio.create_task(self._list(friend), name=f"list {config.name}"),
+        ]
+
+    async def _remove_friend(self, home: str) -> None:
+        """End everything with a friend at once."""
+        friend = self._friends.pop(home)
+        self._seen.pop(home, None)
+        for task in friend.tasks:
+            task.cancel()
+        await asyncio.gather(*friend.tasks, return_exceptions=True)
+        swarm = self._torrents()
+        endings = [self._links.close(home, Reasons.NOT_FRIENDS)]
+        if swarm is not None:
+            endings += [swarm.revoke(home, None), swarm.forget(home)]
+        for ended in await asyncio.gather(*endings, return_exceptions=True):
+            if isinstance(ended, EngineError):
+                _LOGGER.error("Something of %s is left: %s", friend.config.name, ended)
+        await friend.library.remove()
+        await self._pictures.remove(home)
+
+    async def _stop_friends(self) -> None:
+        for friend in self._friends.values():
+            for task in friend.tasks:
+                task.cancel()
+            await asyncio.gather(*friend.tasks, return_exceptions=True)
+            await friend.library.close()
+
+    async def _shares_changed(self, home: str) -> None:
+        """Cut what a friend may not have any more, and tell it."""
+        if (swarm := self._torrents()) is not None:
+            try:
+                await swarm.revoke_unless(home, partial(self._serving.may_have, home))
+            except EngineError as err:
+                _LOGGER.error("Tickets could not be revoked: %s", err)
+        self._tell_changed(home)
+
+    def _tell_changed(self, home: str) -> None:
+        if (link := self._links.present(home)) is not None:
+            link.note(Note(about=CATALOGUE))
+        else:
+            changed = Changed(state=self._state_for(home))
+            self._post.send(home, "changed", encode(changed))
+
+    async def _watch(self, friend: _Friend) -> None:
+        """Find out again and again whether a friend is there."""
+        home = friend.config.id
+        while True:
+            friend.look.clear()
+            if self._links.present(home) is not None:
+                self._met(friend, self._link_name(home), self._link_release(home))
+                friend.look.clear()
+            elif not await self._ping(friend):
+                friend.missed += 1
+                if friend.missed >= MISSED and friend.online:
+                    friend.online = False
+                    self._note_change()
+            pause = PRESENCE * random.uniform(0.8, 1.2)
+            if friend.online and friend.missed:
+                pause = SOON
+            # Whatever wakes this does not do it without end.
+            await asyncio.sleep(SOON)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await friend.look.wait()
+
+    async def _ping(self, friend: _Friend) -> bool:
+        home = friend.config.id
+        friend.nonce = nonce = secrets.token_hex(_NONCE)
+        ping = Ping(nonce=nonce)
+        if not self._post.send(home, "ping", encode(ping)):
+            return False
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            if friend.nonce != nonce:
+                return True
+            await asyncio.sleep(0.05)
+        friend.nonce = ""
+        return False
+
+    def _link_name(self, home: str) -> str:
+        link = self._links.present(home)
+        return link.name if link else ""
+
+    def _link_release(self, home: str) -> str:
+        link = self._links.present(home)
+        return link.release if link else ""
+
+    async def _list(self, friend: _Friend) -> None:
+        """Keep this home's copy of a friend's list up to date."""
+        while True:
+            await friend.stale.wait()
+            friend.stale.clear()
+            state = friend.wanted_state
+            try:
+                await self._fetch_list(friend)
+            except (EngineError, StoreError) as err:
+                _LOGGER.debug("The list of %s: %s", friend.config.name, err)
+                friend.message = str(err)
+                self._note_change()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LIST_PAUSE):
+                        await friend.stale.wait()
+                if self._is_online(friend):
+                    friend.stale.set()
+                continue
+            friend.state = state or "listed"
+            friend.was_listed = True
+            self._note_change()
+
+    async def _fetch_list(self, friend: _Friend) -> None:
+        home = friend.config.id
+        have = b64encode(await friend.library.have()).decode()
+        news: list[Applied] = []
+        buffer = bytearray()
+        async for part in self._ask(home, Ask(do=CATALOGUE, have=have), MAX_LIST):
+            buffer += part
+            while (page := _page(buffer)) is not None:
+                applied = await friend.library.apply(page)
+                news.append(applied)
+                self._on_items(applied.changed_ids)
+                if len(news) % 16 == 0:
+                    self._note_change()
+        if buffer or not news or not news[-1].done:
+            raise BadCatalogue("the list ended too early")
+        self._announce(friend, news)
+
+    def _announce(self, friend: _Friend, news: Sequence[Applied]) -> None:
+        """Say what a friend has new; not the first time, when everything is."""
+        count = sum(each.count_new for each in news)
+        if not count or not friend.was_listed:
+            return
+        titles = [title for each in news for _, title in each.new][:5]
+        self._on_media(
+            NewMedia(
+                home=friend.config.id,
+                name=self._status_of(friend).name,
+                count=count,
+                titles=tuple(titles),
+            )
+        )
+
+    # Servers.
+
+    async def _apply_servers(self, urls: Sequence[str]) -> None:
+        for url in [each for each in self._servers if each not in urls]:
+            server = self._servers.pop(url)
+            self._post.remove(server)
+            await server.stop()
+        for url in urls:
+            if url in self._servers:
+                continue
+            try:
+                server = SignalingServer(
+                    url,
+                    self.identity,
+                    on_message=partial(self._from_server, url),
+                    on_missing=self._links.missing,
+                    on_change=partial(self._server_changed, url),
+                    session=self._session,
+                )
+            except ValueError as err:
+                _LOGGER.error("%s is no signalling server: %s", url, err)
+                continue
+            self._servers[url] = server
+            self._post.add(server)
+            server.start()
+
+    def _from_server(self, url: str, _source: str, message: object) -> None:
+        if (server := self._servers.get(url)) is not None:
+            self._post.receive(message, server)
+
+    def _server_changed(self, url: str) -> None:
+        server = self._servers.get(url)
+        if server is not None and server.status.connected:
+            self._pairings.retry()
+            for friend in self._friends.values():
+                friend.look.set()
+            self._spawn(self._use_stun(), "find a STUN server")
+        self._note_change()
+
+    async def _use_stun(self) -> None:
+        swarm = self._torrents()
+        for server in await self._ice_servers():
+            for url in server.urls:
+                if swarm is not None and url.startswith("stun:"):
+                    swarm.set_stun(url.removeprefix("stun:"))
+                    return
+
+    async def _ice_servers(self) -> Sequence[IceServer]:
+        """Return the STUN and TURN servers of the first signalling server that has any."""
+        for server in self._servers.values():
+            if server.status.connected and (found := await server.ice_servers()):
+                return found
+        return ()
+
+    # Small things.
+
+    def _swarm(self) -> Torrents:
+        if (swarm := self._torrents()) is None:
+            raise Unavailable("other homes cannot be reached: libtorrent does not run")
+        return swarm
+
+    async def _issue(self, item: str, home: str, ttl: float, wait: float) -> Ticket:
+        return await self._swarm().issue_to(item, home, ttl, wait)
+
+    def _shares_of(self, home: str) -> Collection[str]:
+        friend = self._friends.get(home)
+        return friend.config.shares if friend is not None else ()
+
+    def _rates(self, home: str) -> tuple[Rate, ...]:
+        friend = self._friends.get(home)
+        return (self._total,) if friend is None else (self._total, friend.rate)
+
+    def _is_near(self, home: str) -> bool:
+        return self._lan.knows(home)
+
+    def _is_only_way(self, home: str) -> bool:
+        """Tell whether a link could not be opened again if it were closed."""
+        servers = any(server.status.connected for server in self._servers.values())
+        return not servers and not self._lan.knows(home)
+
+    async def _measure(self) -> None:
+        """Look at what links do."""
+        while True:
+            await asyncio.sleep(SHOW)
+            now, shown_again = time.monotonic(), False
+            for friend in self._friends.values():
+                link = self._links.present(friend.config.id)
+                if link is None:
+                    shown_again |= friend.rates != (0, 0)
+                    friend.rates = (0, 0)
+                    continue
+                then, former = friend.stats
+                stats = link.stats
+                friend.stats = now, stats
+                seconds = max(0.1, now - then)
+                friend.rates = (
+                    int(max(0, stats.received - former.received) / seconds),
+                    int(max(0, stats.sent - former.sent) / seconds),
+                )
+                if chunks := stats.chunks - former.chunks:
+                    friend.lost = (stats.repeated - former.repeated) / max(1, chunks)
+                shown_again = True
+            if shown_again:
+                self._on_change()
+
+    async def _tell_changes(self) -> None:
+        """Tell friends that the library changed, not more often than is of use."""
+        while True:
+            await self._told.wait()
+            await asyncio.sleep(GATHER)
+            self._told.clear()
+            for home in tuple(self._friends):
+                self._tell_changed(home)
+
+    def _note_change(self) -> None:
+        self._dirty.set()
+        self._on_change()
+
+    async def _save_changes(self) -> None:
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(SAVE)
+            await self._save()
+
+    async def _save(self) -> None:
+        self._dirty.clear()
+        memory = Memory(
+            pairings=self._pairings.pairings,
+            blocked=self._pairings.blocked,
+            friends=tuple(self._seen.values()),
+        )
+        try:
+            await asyncio.to_thread(keep, self._path, memory)
+        except OSError as err:
+            _LOGGER.error("What is known of other homes cannot be kept: %s", err)
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (err := task.exception()) is not None:
+            _LOGGER.error("%s failed", task.get_name(), exc_info=err)
+
+    async def _stop_tasks(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _page(buffer: bytearray) -> bytes | None:
+    """Take the next page out of what has come so far: each has its length in four bytes before it. Raises BadCatalogue."""
+    if len(buffer) < 4:
+        return None
+    length = int.from_bytes(buffer[:4])
+    if length > MAX_PAGE:
+        raise BadCatalogue("a page is too long")
+    if len(buffer) < 4 + length:
+        return None
+    page = bytes(buffer[4 : 4 + length])
+    del buffer[: 4 + length]
+    return page

@@ -1,0 +1,125 @@
+"""Homes of this machine that can be introduced to each other, each with the parts of a real one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+import secrets
+
+from aiohttp import ClientSession
+
+from p2p.errors import NotFound
+from p2p.peers import links as linking, pairing as pairings
+from p2p.peers.facts import LanHome
+from p2p.peers.identity import Identity
+from p2p.peers.lan import Lan
+from p2p.peers.link import Ask, Link, Note
+from p2p.peers.links import Links
+from p2p.peers.pairing import Pairings
+from p2p.peers.post import Letter, Post
+
+
+class Neighbour:
+    """A home with a port in the local network, pairings and links; its media is what `contents` says."""
+
+    def __init__(self, name: str, session: ClientSession, seed: bytes | None) -> None:
+        self.name = name
+        self.identity = Identity.of(seed or secrets.token_bytes(32))
+        self.friends: set[str] = set()
+        self.contents: dict[str, bytes] = {}
+        self.notes: list[str] = []
+        self.introductions: list[bytes] = []
+        self.endings: list[tuple[str, bool]] = []
+        self.asked: list[Ask] = []
+        self.post = Post(self.identity, self._received)
+        self.lan = Lan(self.post, session)
+        self.post.add(self.lan)
+        self.pairings = Pairings(
+            self.post,
+            name=lambda: self.name,
+            is_friend=self.friends.__contains__,
+            on_change=lambda: None,
+        )
+        self.links = Links(
+            self.post,
+            self,
+            name=lambda: self.name,
+            is_friend=self.friends.__contains__,
+            servers=self._servers,
+            rates=lambda _home: (),
+            near=self.lan.knows,
+            only_way=lambda _home: False,
+        )
+
+    @property
+    def id(self) -> str:
+        return self.identity.id
+
+    def sees(self, *others: Neighbour) -> None:
+        """Let mDNS show other homes."""
+        self.lan.show(
+            tuple(
+                LanHome(
+                    id=each.id,
+                    name=each.name,
+                    addresses=("127.0.0.1",),
+                    port=each.lan.port,
+                )
+                for each in others
+            )
+        )
+
+    async def _servers(self) -> tuple[()]:
+        return ()
+
+    def _received(self, letter: Letter) -> None:
+        if letter.envelope.kind in pairings.KINDS:
+            self.pairings.receive(letter)
+        elif letter.envelope.kind in linking.KINDS:
+            self.links.receive(letter)
+
+    async def answer(self, link: Link, ask: Ask) -> AsyncIterator[bytes]:
+        self.asked.append(ask)
+        if ask.item not in self.contents:
+            raise NotFound("there is no such item")
+        content = self.contents[ask.item]
+        for start in range(ask.start, min(ask.stop, len(content)), 100_000):
+            yield content[start : min(start + 100_000, ask.stop)]
+
+    def noted(self, link: Link, note: Note) -> None:
+        self.notes.append(note.about)
+
+    def introduced(self, link: Link, message: bytes) -> None:
+        self.introductions.append(message)
+
+    def ready(self, link: Link) -> None:
+        pass
+
+    def closed(self, link: Link, reason: str, *, by_them: bool) -> None:
+        self.endings.append((reason, by_them))
+
+
+@asynccontextmanager
+async def neighbour(
+    name: str, *, seed: bytes | None = None
+) -> AsyncIterator[Neighbour]:
+    """Start a home, and stop it in the end."""
+    async with ClientSession() as session:
+        home = Neighbour(name, session, seed)
+        await home.lan.start()
+        home.pairings.start()
+        home.links.start()
+        try:
+            yield home
+        finally:
+            await home.links.stop()
+            await home.pairings.stop()
+            await home.lan.stop()
+
+
+def befriend(one: Neighbour, other: Neighbour) -> None:
+    """Let two homes be friends that see each other."""
+    one.friends.add(other.id)
+    other.friends.add(one.id)
+    one.sees(other)
+    other.sees(one)

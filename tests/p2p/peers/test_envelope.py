@@ -1,0 +1,97 @@
+"""Signed messages: what arrives is as its sender wrote it, or it does not arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import time
+from typing import Any
+
+from hypothesis import given, strategies as st
+import orjson
+import pytest
+
+from p2p.peers.envelope import MAX_BODY, MAX_ENVELOPE, BadEnvelope, opened, parse, seal
+from p2p.peers.identity import Identity
+
+ANN, BOB, EVE = (Identity.of(bytes([number] * 32)) for number in range(3))
+
+
+def message(body: bytes = b'{"a": 1}') -> dict[str, Any]:
+    return seal(ANN, BOB.id, "ping", body)
+
+
+def test_a_message_arrives_as_it_was_written() -> None:
+    sent = orjson.loads(orjson.dumps(message()))
+    envelope = opened(sent, BOB.id)
+    assert (envelope.sender, envelope.key) == (ANN.id, ANN.key)
+    assert (envelope.kind, envelope.body) == ("ping", b'{"a": 1}')
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("v", 2),
+        ("v", None),
+        ("id", "x"),
+        ("id", "../../" + "a" * 18),
+        ("sender", BOB.id),
+        ("sender", EVE.id),
+        ("sender", "nobody"),
+        ("receiver", EVE.id),
+        ("key", "AAAA"),
+        ("key", "é"),
+        ("at", time.time() - 9 * 86400),
+        ("at", time.time() + 2 * 86400),
+        ("at", float("inf")),
+        ("kind", "pong"),
+        ("kind", "k" * 100),
+        ("body", '{"a": 2}'),
+        ("body", "x" * (MAX_BODY + 1)),
+        ("signature", "AAAA"),
+        ("signature", 5),
+        ("signature", "🙂"),
+    ],
+)
+def test_a_message_that_somebody_changed_is_left_out(field: str, value: object) -> None:
+    changed = message() | {field: value}
+    with pytest.raises(BadEnvelope):
+        opened(changed, BOB.id)
+
+
+def test_a_key_of_somebody_else_does_not_help() -> None:
+    forged = seal(EVE, BOB.id, "ping", b"{}") | {"sender": ANN.id}
+    with pytest.raises(BadEnvelope, match="key"):
+        opened(forged, BOB.id)
+
+
+def test_a_message_for_another_home_is_left_out() -> None:
+    with pytest.raises(BadEnvelope, match="another home"):
+        opened(message(), EVE.id)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_anything_else_is_left_out(anything: object) -> None:
+    with pytest.raises(BadEnvelope):
+        opened(anything, BOB.id)
+
+
+@pytest.mark.parametrize("field", list(message()))
+def test_a_message_without_one_of_its_parts_is_left_out(field: str) -> None:
+    half = message()
+    del half[field]
+    with pytest.raises(BadEnvelope):
+        opened(half, BOB.id)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"{", b"\xff", b"[" * 100_000, b'"' + b"x" * MAX_ENVELOPE + b'"']
+)
+def test_what_is_no_json_is_left_out(payload: bytes) -> None:
+    read: Callable[[], object] = lambda: opened(parse(payload), BOB.id)  # noqa: E731
+    with pytest.raises(BadEnvelope):
+        read()

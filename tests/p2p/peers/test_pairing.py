@@ -1,0 +1,314 @@
+"""Pairing of homes that find each other in the local network: real connections, real signatures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+import time
+
+import pytest
+
+from p2p.codec import encode
+from p2p.errors import BadRequest, Busy, NotFound
+from p2p.peers import pairing as module
+from p2p.peers.envelope import Envelope
+from p2p.peers.facts import PairingState, PairingStatus
+from p2p.peers.identity import Identity, grouped
+from p2p.peers.pairing import Received, Request, Reveal, Verdict
+from p2p.peers.post import Letter
+from p2p.peers.words import WORDS, commitment, is_committed, words
+
+from .neighbours import Neighbour, neighbour
+
+STRANGER = Identity.of(bytes([9] * 32))
+
+
+async def until(true: Callable[[], object], seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+def shown(home: Neighbour, other: Neighbour) -> PairingStatus | None:
+    return next(
+        (each for each in home.pairings.statuses if each.home == other.id), None
+    )
+
+
+def state(home: Neighbour, other: Neighbour) -> PairingState | None:
+    status = shown(home, other)
+    return None if status is None else status.state
+
+
+async def comparing(ann: Neighbour, bob: Neighbour, *, trusted: bool = False) -> None:
+    """Let Ann ask Bob, and wait for the words."""
+    ann.sees(bob)
+    bob.sees(ann)
+    ann.pairings.request(bob.id, trusted=trusted)
+    await until(lambda: state(ann, bob) is PairingState.COMPARING)
+    await until(lambda: state(bob, ann) is PairingState.COMPARING)
+
+
+async def test_both_homes_show_the_same_words_and_become_friends_when_both_say_yes() -> (
+    None
+):
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob)
+        here, there = shown(ann, bob), shown(bob, ann)
+        assert here is not None
+        assert there is not None
+        assert here.words == there.words
+        assert len(set(here.words)) > 1
+        assert (here.name, there.name) == ("Bob", "Ann")
+        assert (here.incoming, there.incoming) == (False, True)
+        assert there.lan
+        assert there.origin == "127.0.0.1" or there.origin == "::ffff:127.0.0.1"
+        ann.pairings.answer(bob.id, accept=True, block=False)
+        await until(lambda: (shown(bob, ann) or here).confirmed_there)
+        assert state(bob, ann) is PairingState.COMPARING
+        bob.pairings.answer(ann.id, accept=True, block=False)
+        await until(lambda: state(bob, ann) is PairingState.PAIRED)
+        await until(lambda: state(ann, bob) is PairingState.PAIRED)
+
+
+async def test_who_typed_the_id_has_said_yes_already() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob, trusted=True)
+        bob.pairings.answer(ann.id, accept=True, block=False)
+        await until(lambda: state(ann, bob) is PairingState.PAIRED)
+
+
+async def test_a_pairing_is_forgotten_once_the_home_is_a_friend_on_both_sides() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob, trusted=True)
+        bob.pairings.answer(ann.id, accept=True, block=False)
+        await until(lambda: state(ann, bob) is PairingState.PAIRED)
+        ann.friends.add(bob.id)
+        bob.friends.add(ann.id)
+        ann.pairings.befriended()
+        bob.pairings.befriended()
+        await until(lambda: not ann.pairings.pairings and not bob.pairings.pairings)
+
+
+async def test_a_request_to_a_home_that_is_away_is_delivered_when_it_comes() -> None:
+    async with neighbour("Ann") as ann:
+        async with neighbour("Bob") as bob:
+            seed = bob.identity.private.private_bytes_raw()
+            ann.pairings.request(bob.id, trusted=True)
+        assert state(ann, bob) is PairingState.WAITING
+        async with neighbour("Bob", seed=seed) as again:
+            ann.sees(again)
+            ann.pairings.retry(again.id)
+            await until(lambda: state(again, ann) is PairingState.COMPARING)
+
+
+async def test_a_refusal_reaches_the_other_home() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob, trusted=True)
+        bob.pairings.answer(ann.id, accept=False, block=False)
+        await until(lambda: state(ann, bob) is PairingState.DENIED)
+
+
+async def test_who_was_refused_a_moment_ago_is_refused_again_without_being_shown() -> (
+    None
+):
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob, trusted=True)
+        bob.pairings.answer(ann.id, accept=False, block=False)
+        await until(lambda: state(ann, bob) is PairingState.DENIED)
+        ann.pairings.forget(bob.id)
+        ann.pairings.request(bob.id, trusted=True)
+        await asyncio.sleep(1)
+        assert state(bob, ann) is PairingState.DENIED
+
+
+async def test_a_blocked_home_gets_no_answer_and_is_not_shown() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob, trusted=True)
+        bob.pairings.answer(ann.id, accept=False, block=True)
+        assert bob.pairings.blocked == (ann.id,)
+        await until(lambda: state(ann, bob) is PairingState.DENIED)
+        bob.pairings.forget(ann.id)
+        ann.pairings.forget(bob.id)
+        ann.pairings.request(bob.id, trusted=True)
+        await asyncio.sleep(1)
+        assert state(ann, bob) is PairingState.WAITING
+        assert shown(bob, ann) is None
+        bob.pairings.unblock(ann.id)
+        ann.pairings.retry()
+        await until(lambda: state(bob, ann) is PairingState.COMPARING)
+
+
+async def test_two_homes_that_typed_each_others_id_become_friends_at_once() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        ann.sees(bob)
+        bob.sees(ann)
+        ann.pairings.request(bob.id, trusted=True)
+        bob.pairings.request(ann.id, trusted=True)
+        await until(lambda: state(ann, bob) is PairingState.PAIRED)
+        await until(lambda: state(bob, ann) is PairingState.PAIRED)
+
+
+async def test_a_request_that_is_taken_back_disappears_at_the_other_home() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob)
+        ann.pairings.forget(bob.id)
+        await until(lambda: state(bob, ann) is PairingState.DENIED)
+
+
+async def test_requests_that_nobody_answers_expire(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob)
+        for home in (ann, bob):
+            (pairing,) = home.pairings.pairings
+            past = replace(pairing, expires=time.time() - 1)
+            home.pairings.restore([past], [])
+        await until(lambda: state(ann, bob) is PairingState.EXPIRED)
+        await until(lambda: state(bob, ann) is PairingState.EXPIRED)
+        monkeypatch.setattr(module, "REMEMBERED", 0.0)
+        await until(lambda: not ann.pairings.pairings and not bob.pairings.pairings)
+
+
+async def test_a_pairing_goes_on_after_a_restart() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob, trusted=True)
+        kept = ann.pairings.pairings
+        ann.pairings.restore([], [])
+        ann.pairings.restore(kept, [])
+        bob.pairings.answer(ann.id, accept=True, block=False)
+        await until(lambda: state(ann, bob) is PairingState.PAIRED)
+
+
+@pytest.mark.parametrize("text", ["", "hello", "A" * 28])
+async def test_a_typing_error_is_found_before_anything_is_sent(text: str) -> None:
+    async with neighbour("Ann") as ann:
+        with pytest.raises(BadRequest, match="typing error"):
+            ann.pairings.request(text, trusted=True)
+        assert not ann.pairings.pairings
+
+
+async def test_nobody_pairs_with_himself_or_with_a_friend() -> None:
+    async with neighbour("Ann") as ann:
+        with pytest.raises(BadRequest, match="itself"):
+            ann.pairings.request(grouped(ann.id), trusted=True)
+        ann.friends.add(STRANGER.id)
+        with pytest.raises(BadRequest, match="already"):
+            ann.pairings.request(STRANGER.id, trusted=True)
+
+
+async def test_nothing_is_confirmed_before_there_are_words() -> None:
+    async with neighbour("Ann") as ann:
+        ann.pairings.request(STRANGER.id, trusted=False)
+        with pytest.raises(BadRequest, match="no words"):
+            ann.pairings.answer(STRANGER.id, accept=True, block=False)
+        with pytest.raises(NotFound):
+            ann.pairings.answer(ann.id, accept=True, block=False)
+
+
+async def test_only_so_many_requests_wait() -> None:
+    async with neighbour("Ann") as ann:
+        for number in range(module.MAX_OUTGOING):
+            ann.pairings.request(Identity.of(bytes([number] * 32)).id, trusted=True)
+        with pytest.raises(Busy):
+            ann.pairings.request(Identity.of(bytes([99] * 32)).id, trusted=True)
+
+
+# Messages that were not asked for, or that somebody made up.
+
+
+class Nowhere:
+    """A way that keeps what is sent."""
+
+    is_lan = False
+    origin = "signal.example"
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, object]] = []
+
+    def send(self, home: str, message: dict[str, object], *, reply: bool) -> bool:
+        self.sent.append(message)
+        return True
+
+
+def letter(kind: str, body: object, sender: Identity = STRANGER) -> Letter:
+    envelope = Envelope(
+        id="", sender=sender.id, key=sender.key, kind=kind, body=encode(body)
+    )
+    return Letter(envelope, Nowhere())
+
+
+async def test_confirmations_that_nobody_asked_for_are_ignored() -> None:
+    async with neighbour("Ann") as ann:
+        for kind, body in (
+            ("verdict", Verdict(request="00" * 16, yes=True, paired=True)),
+            ("received", Received(request="00" * 16, name="Eve", nonce="00" * 32)),
+            ("reveal", Reveal(request="00" * 16, nonce="00" * 32, yes=True)),
+            ("request", Request(request="zz", name="Eve", commitment="00" * 32)),
+            ("request", Request(request="00" * 16, name="Eve", commitment="")),
+        ):
+            ann.pairings.receive(letter(kind, body))
+        assert not ann.pairings.pairings
+
+
+async def test_a_number_that_was_not_committed_to_shows_no_words() -> None:
+    async with neighbour("Ann") as ann:
+        made = commitment(bytes(32), STRANGER.key).hex()
+        request = Request(request="00" * 16, name="Eve", commitment=made)
+        ann.pairings.receive(letter("request", request))
+        reveal = Reveal(request="00" * 16, nonce="11" * 32, yes=True)
+        ann.pairings.receive(letter("reveal", reveal))
+        assert not ann.pairings.statuses
+        right = Reveal(request="00" * 16, nonce="00" * 32, yes=True)
+        ann.pairings.receive(letter("reveal", right))
+        (status,) = ann.pairings.statuses
+        assert status.state is PairingState.COMPARING
+        assert status.origin == "signal.example"
+
+
+async def test_a_second_number_of_the_asked_home_does_not_change_the_words() -> None:
+    async with neighbour("Ann") as ann:
+        ann.pairings.request(STRANGER.id, trusted=False)
+        (pairing,) = ann.pairings.pairings
+        for nonce in ("00" * 32, "11" * 32):
+            said = Received(request=pairing.request, name="Eve", nonce=nonce)
+            ann.pairings.receive(letter("received", said))
+        (pairing,) = ann.pairings.pairings
+        assert pairing.their_nonce == "00" * 32
+
+
+async def test_a_flood_of_requests_is_bounded() -> None:
+    async with neighbour("Ann") as ann:
+        for number in range(200):
+            eve = Identity.of(number.to_bytes(32))
+            made = commitment(bytes(32), eve.key).hex()
+            request = Request(request="00" * 16, name="x" * 9000, commitment=made)
+            ann.pairings.receive(letter("request", request, eve))
+            reveal = Reveal(request="00" * 16, nonce="00" * 32, yes=True)
+            ann.pairings.receive(letter("reveal", reveal, eve))
+        assert len(ann.pairings.statuses) == module.MAX_INCOMING
+        assert all(len(each.name) <= 100 for each in ann.pairings.statuses)
+
+
+def test_words_depend_on_everything() -> None:
+    ann, bob = (b"a" * 32, b"1" * 32), (b"b" * 32, b"2" * 32)
+    said = words(ann, bob, "request")
+    assert len(WORDS) == len(set(WORDS)) == 256
+    others = [
+        words(bob, ann, "request"),
+        words(ann, bob, "other"),
+        words((b"a" * 32, b"3" * 32), bob, "request"),
+        words(ann, (b"c" * 32, b"2" * 32), "request"),
+    ]
+    assert said not in others
+    assert words(ann, bob, "request") == said
+
+
+def test_a_commitment_holds_for_one_number_of_one_home() -> None:
+    made = commitment(b"n" * 32, b"k" * 32)
+    assert is_committed(made, b"n" * 32, b"k" * 32)
+    assert not is_committed(made, b"m" * 32, b"k" * 32)
+    assert not is_committed(made, b"n" * 32, b"l" * 32)
+    assert not is_committed(made, b"n" * 31, b"k" * 32)
