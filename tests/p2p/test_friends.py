@@ -1,0 +1,131 @@
+"""Two engines whose homes become friends in one network, and what they can do with each other then."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from hashlib import sha256
+import os
+from pathlib import Path
+import sys
+import tempfile
+import time
+
+import pytest
+
+from demo.engine_home import EngineHome
+from demo.second_engine import SecondEngineError
+
+SIZE = 20_000_000
+PYTHON = Path(sys.executable)
+
+
+def fill(folder: Path, **files: int) -> Path:
+    """Put films of random content into a folder, an hour old: what is new is left to settle first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, size in files.items():
+        film = folder / f"{name}.mp4"
+        film.write_bytes(os.urandom(size))
+        os.utime(film, (time.time() - 3600,) * 2)
+    return folder
+
+
+def digest(path: Path, start: int = 0, size: int | None = None) -> str:
+    content = path.read_bytes()
+    return sha256(content[start : None if size is None else start + size]).hexdigest()
+
+
+@asynccontextmanager
+async def two_homes() -> AsyncIterator[tuple[EngineHome, EngineHome, Path]]:
+    """Ann, and Bob who shares two films; both see each other in the network."""
+    with tempfile.TemporaryDirectory(prefix="pemus-") as name:
+        folder = Path(name)
+        films = fill(folder / "Films", Ocean=SIZE, Pond=100_000)
+        async with AsyncExitStack() as stack:
+            ann, bob = [
+                await stack.enter_async_context(
+                    EngineHome(folder / each, python=PYTHON, name=each)
+                )
+                for each in ("Ann", "Bob")
+            ]
+            await bob.share(films)
+            await ann.sees(bob)
+            await bob.sees(ann)
+            yield ann, bob, films
+
+
+async def test_a_friends_films_are_listed_and_played() -> None:
+    async with two_homes() as (ann, bob, films):
+        await ann.pair(bob)
+        items = {title: item for item, title in (await ann.listed(bob, 2)).items()}
+        assert set(items) == {"Ocean", "Pond"}
+        for title, item in items.items():
+            assert await ann.play(bob, item) == digest(films / f"{title}.mp4")
+        friend = await ann.friend(bob)
+        assert (friend["name"], friend["online"], friend["path"]) == ("Bob", True, "lan")
+        assert not (await ann.peers())["pairings"]
+
+
+async def test_a_seek_into_a_film_that_was_not_fetched_yet_works() -> None:
+    async with two_homes() as (ann, bob, films):
+        await ann.pair(bob)
+        items = {title: item for item, title in (await ann.listed(bob, 2)).items()}
+        start = SIZE * 4 // 5
+        played = await ann.play(bob, items["Ocean"], start, 100_000)
+        assert played == digest(films / "Ocean.mp4", start, 100_000)
+
+
+async def test_what_a_friend_shares_no_more_is_gone_within_seconds() -> None:
+    async with two_homes() as (ann, bob, _):
+        await ann.pair(bob)
+        items = await ann.listed(bob, 2)
+        await bob.befriend(ann, shares=())
+
+        async def empty() -> bool:
+            return (await ann.friend(bob))["items"] == 0
+
+        await ann.until(empty, "an empty list", 10)
+        with pytest.raises(SecondEngineError):
+            await ann.play(bob, next(iter(items)))
+
+
+async def test_a_friend_that_was_removed_gets_nothing_any_more() -> None:
+    async with two_homes() as (ann, bob, _):
+        await ann.pair(bob)
+        items = await ann.listed(bob, 2)
+        await bob.configure(friends=[])
+
+        async def estranged() -> bool:
+            return bool((await ann.friend(bob))["unfriended"])
+
+        with pytest.raises(SecondEngineError):
+            await ann.play(bob, next(iter(items)))
+        await ann.until(estranged, "the end of a friendship", 20)
+
+
+async def test_a_friend_that_went_away_is_shown_with_its_list_and_comes_back() -> None:
+    async with two_homes() as (ann, bob, films):
+        await ann.pair(bob)
+        items = {title: item for item, title in (await ann.listed(bob, 2)).items()}
+        await bob.kill()
+
+        async def away() -> bool:
+            return not (await ann.friend(bob))["online"]
+
+        await ann.until(away, "that Bob is away", 60)
+        listing = await ann.ask("GET", "browse", node=f"home/{bob.id}/all/video/folders")
+        assert listing["children"]
+        assert not any(child["available"] for child in listing["children"])
+        await bob.start()
+        await ann.sees(bob)
+        await bob.sees(ann)
+        await ann.listed(bob, 2)
+        assert await ann.play(bob, items["Ocean"]) == digest(films / "Ocean.mp4")
+
+
+async def test_what_is_new_at_a_friend_shows_up() -> None:
+    async with two_homes() as (ann, bob, films):
+        await ann.pair(bob)
+        await ann.listed(bob, 2)
+        fill(films, Lake=1000)
+        assert set((await ann.listed(bob, 3)).values()) == {"Ocean", "Pond", "Lake"}
