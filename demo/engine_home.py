@@ -19,6 +19,8 @@ from .second_engine import SecondEngine, SecondEngineError
 PATIENCE: Final = 60.0
 """Seconds for whatever is waited for."""
 LOOK: Final = 0.05
+LOG: Final = 6000
+"""Characters of the engine's log that are shown with a failure."""
 READ: Final = 4 * 1024**2
 """Bytes that a player asks for at a time."""
 SHARE: Final = "films"
@@ -119,7 +121,8 @@ class EngineHome(SecondEngine):
             if found := await true():
                 return found
             await asyncio.sleep(LOOK)
-        raise SecondEngineError(f"{self.name}: {what} did not happen")
+        log = self.log.read_text("utf-8", "replace")[-LOG:]
+        raise SecondEngineError(f"{self.name}: {what} did not happen\n{log}")
 
     async def pair(self, other: EngineHome, seconds: float = PATIENCE) -> None:
         """Ask another home by its ID, and let it say yes. Both count each other among their friends afterwards."""
@@ -128,9 +131,7 @@ class EngineHome(SecondEngine):
         async def has(home: EngineHome, whom: EngineHome, state: str) -> bool:
             return (await home.pairing(whom)).get("state") == state
 
-        await other.until(
-            lambda: has(other, self, "comparing"), "a request", seconds
-        )
+        await other.until(lambda: has(other, self, "comparing"), "a request", seconds)
         await other.ask("PUT", f"pairings/{self.id}/answer", {"accept": True})
         await self.until(lambda: has(self, other, "paired"), "pairing", seconds)
         await other.until(lambda: has(other, self, "paired"), "pairing", seconds)

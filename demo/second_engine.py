@@ -50,12 +50,14 @@ class SecondEngine:
         python: Path,
         name: str = NAME,
         prefix: tuple[str, ...] = (),
+        log_level: str = "info",
     ) -> None:
         """Prepare; nothing runs yet. `python` belongs to an environment with the engine's requirements.
 
-        `prefix` is a command that starts the engine, in another network for example.
+        `log_level` is the engine's own. `prefix` is a command that starts the engine, in another network for example.
         """
         self._prefix = prefix
+        self._log_level = log_level
         self.log = folder / "engine.log"
         self.name = name
         self.process: asyncio.subprocess.Process | None = None
@@ -93,6 +95,7 @@ class SecondEngine:
             self.process = await asyncio.create_subprocess_exec(
                 *self._prefix,
                 *(self._python, "-I", MAIN, "run", "--watch-stdin"),
+                *("--log-level", self._log_level),
                 *("--data", self._folder / "data", "--cache", self._folder / "cache"),
                 *("--socket", self.socket),
                 # Never written to. It ends with this process, and so does the engine.

@@ -44,7 +44,9 @@ async def two_homes() -> AsyncIterator[tuple[EngineHome, EngineHome, Path]]:
         async with AsyncExitStack() as stack:
             ann, bob = [
                 await stack.enter_async_context(
-                    EngineHome(folder / each, python=PYTHON, name=each)
+                    EngineHome(
+                        folder / each, python=PYTHON, name=each, log_level="debug"
+                    )
                 )
                 for each in ("Ann", "Bob")
             ]
@@ -62,7 +64,11 @@ async def test_a_friends_films_are_listed_and_played() -> None:
         for title, item in items.items():
             assert await ann.play(bob, item) == digest(films / f"{title}.mp4")
         friend = await ann.friend(bob)
-        assert (friend["name"], friend["online"], friend["path"]) == ("Bob", True, "lan")
+        assert (friend["name"], friend["online"], friend["path"]) == (
+            "Bob",
+            True,
+            "lan",
+        )
         assert not (await ann.peers())["pairings"]
 
 
@@ -113,7 +119,9 @@ async def test_a_friend_that_went_away_is_shown_with_its_list_and_comes_back() -
             return not (await ann.friend(bob))["online"]
 
         await ann.until(away, "that Bob is away", 60)
-        listing = await ann.ask("GET", "browse", node=f"home/{bob.id}/all/video/folders")
+        listing = await ann.ask(
+            "GET", "browse", node=f"home/{bob.id}/all/video/folders"
+        )
         assert listing["children"]
         assert not any(child["available"] for child in listing["children"])
         await bob.start()

@@ -45,6 +45,7 @@ class Neighbour:
             self,
             name=lambda: self.name,
             is_friend=self.friends.__contains__,
+            is_pairing=lambda _home: False,
             servers=self._servers,
             rates=lambda _home: (),
             near=self.lan.knows,

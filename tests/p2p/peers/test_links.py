@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from hashlib import sha256
+import re
 import secrets
+from typing import Any
 
 import pytest
 
-from p2p.errors import EngineError, NotFound, Unavailable
+from p2p.errors import Busy, EngineError, NotFound, Unavailable
+from p2p.peers import links
+from p2p.peers.envelope import seal
 from p2p.peers.facts import PathKind
-from p2p.peers.link import Ask, Note
+from p2p.peers.identity import Identity
+from p2p.peers.link import MAX_REQUESTS, Ask, Note
 
-from .neighbours import befriend, neighbour
+from .neighbours import Neighbour, befriend, neighbour
 
 MIB = 1024 * 1024
 
@@ -123,3 +129,206 @@ async def test_a_request_that_is_given_up_is_not_answered_any_further() -> None:
         await parts.aclose()
         await until(lambda: not bob.links.all[0].is_busy)
         assert link.is_ready
+
+
+# Somebody between two homes, and homes that do not keep to the protocol.
+
+
+class Meddler:
+    """A way between two homes that somebody controls: `change` does what it likes with each message."""
+
+    is_lan = False
+    origin = "198.51.100.7"
+
+    def __init__(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self.change = change
+        self.ends: dict[str, Neighbour] = {}
+        self.seen: list[dict[str, Any]] = []
+
+    def send(self, home: str, message: dict[str, Any], *, reply: bool) -> bool:
+        self.seen.append(message)
+        if (end := self.ends.get(home)) is None:
+            return False
+        end.post.receive(self.change(dict(message)), self)
+        return True
+
+    def between(self, *homes: Neighbour) -> None:
+        for home in homes:
+            home.post.remove(home.lan)
+            home.post.add(self)
+            self.ends[home.id] = home
+            home.friends |= {each.id for each in homes if each is not home}
+
+
+def swapped(message: dict[str, Any]) -> dict[str, Any]:
+    """Put another certificate's fingerprint into an offer or an answer."""
+    body = re.sub(
+        r"(a=fingerprint:sha-256 )[0-9A-F:]{95}",
+        lambda found: found[1] + ":".join(["AA"] * 32),
+        message["body"],
+    )
+    return message | {"body": body}
+
+
+async def test_a_server_that_swaps_fingerprints_gets_no_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "PATIENCE", 1.0)
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        meddler = Meddler(swapped)
+        meddler.between(ann, bob)
+        with pytest.raises(Unavailable):
+            await ann.links.get(bob.id)
+        assert any("fingerprint" in each["body"] for each in meddler.seen)
+        assert not bob.endings
+        assert not bob.links.all
+
+
+async def test_a_server_that_signs_for_itself_gets_no_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "PATIENCE", 1.0)
+    eve = Identity.of(bytes([5] * 32))
+
+    def forged(message: dict[str, Any]) -> dict[str, Any]:
+        own = seal(eve, message["receiver"], message["kind"], message["body"].encode())
+        return own | {"sender": message["sender"]}
+
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        Meddler(forged).between(ann, bob)
+        with pytest.raises(Unavailable):
+            await ann.links.get(bob.id)
+        assert not bob.links.all
+
+
+async def test_a_link_whose_ends_saw_different_descriptions_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        right = bob.links._transcript
+
+        def other(*arguments: Any) -> tuple[bytes, ...]:
+            *parts, last = right(*arguments)
+            return (*parts, sha256(last).digest())
+
+        monkeypatch.setattr(bob.links, "_transcript", other)
+        with pytest.raises(Unavailable):
+            await ann.links.get(bob.id)
+        assert ("unsigned", False) in ann.endings + bob.endings
+        assert not ann.links.all
+        assert not bob.links.all
+
+
+async def test_an_old_offer_that_is_played_again_leads_to_nobody() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        meddler = Meddler(lambda message: message)
+        meddler.between(ann, bob)
+        await ann.links.get(bob.id)
+        offers = [each for each in meddler.seen if each["kind"] == "offer"]
+        before = bob.links.all
+        for offer in offers * 5:
+            bob.post.receive(offer, meddler)
+        await asyncio.sleep(0.5)
+        assert bob.links.all == before
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\x05",
+        b"\x05\0\0\0\x01{",
+        b"\x05\0\0\0\x01[]",
+        b'\x05\0\0\0\x01{"do": 5}',
+        b'\x05\0\0\0\x01{"do": "range", "start": "x"}',
+        b"\x05\0\0\0\x01" + b"[" * 10_000,
+        b"\x05\0\0\0\x01" + b" " * 60_000,
+        b"\x0a\0\0\0\0\xff\xff",
+        b"\x0b\0\0\0\0" + bytes(40_000),
+        b'\x01\0\0\0\0{"versions": [1]}',
+        b"\x02\0\0\0\0{}",
+    ],
+)
+async def test_a_malformed_frame_ends_the_link_and_nothing_else(frame: bytes) -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        bob.contents["film"] = b"film"
+        link = await ann.links.get(bob.id)
+        link.connection.send(frame)
+        await until(lambda: ("invalid", True) in ann.endings)
+        assert ("invalid", False) in bob.endings
+        link = await ann.links.get(bob.id)
+        assert await link.ask_whole(Ask(do="range", item="film", stop=4), 4) == b"film"
+
+
+async def test_frames_of_unknown_types_and_late_ones_are_ignored() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        bob.contents["film"] = b"film"
+        link = await ann.links.get(bob.id)
+        for frame in (
+            b"\x63\0\0\0\0whatever",
+            b"\xff\0\0\0\0",
+            b"\x06\0\0\0\x09late",
+            b"\x07\0\0\0\x09",
+            b'\x08\0\0\0\x09{"error": "new", "message": ""}',
+            b"\x09\0\0\0\x09",
+            b'\x0a\0\0\0\0{"about": "news", "of": "a newer release"}',
+        ):
+            link.connection.send(frame)
+        assert await link.ask_whole(Ask(do="range", item="film", stop=4), 4) == b"film"
+        assert bob.notes == ["news"]
+
+
+async def test_only_so_many_requests_are_answered_at_a_time() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        bob.contents["film"] = bytes(300 * MIB)
+        link = await ann.links.get(bob.id)
+        ask = Ask(do="range", item="film", stop=300 * MIB)
+        tasks = [
+            asyncio.create_task(link.ask_whole(ask, 300 * MIB))
+            for _ in range(MAX_REQUESTS + 5)
+        ]
+        done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert all(isinstance(each.exception(), Busy) for each in done)
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+
+async def test_a_copy_of_a_home_takes_the_link_over_and_the_first_one_is_told() -> None:
+    seed = bytes([7] * 32)
+    async with (
+        neighbour("Ann", seed=seed) as ann,
+        neighbour("Ann", seed=seed) as copy,
+        neighbour("Bob") as bob,
+    ):
+        befriend(ann, bob)
+        await ann.links.get(bob.id)
+        copy.friends.add(bob.id)
+        copy.sees(bob)
+        await copy.links.get(bob.id)
+        await until(lambda: ("superseded", True) in ann.endings)
+        assert len(bob.links.all) == 1
+
+
+async def test_a_link_that_nobody_uses_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "IDLE", 0.1)
+    monkeypatch.setattr(links, "TEND", 0.1)
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        await ann.links.get(bob.id)
+        await until(lambda: not ann.links.all and not bob.links.all)
+        assert {reason for reason, _ in ann.endings} == {"idle"}
+
+
+async def test_nothing_is_left_behind() -> None:
+    before = asyncio.all_tasks()
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        await ann.links.get(bob.id)
+    await until(lambda: not asyncio.all_tasks() - before)

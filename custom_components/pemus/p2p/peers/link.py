@@ -41,8 +41,8 @@ BUSY_BEAT: Final = 2.0
 """Seconds between signs of life while something is going on."""
 BUSY_DEAD: Final = 8.0
 """Seconds without any after which the other end is gone."""
-IDLE_BEAT: Final = 15.0
-IDLE_DEAD: Final = 40.0
+IDLE_BEAT: Final = 8.0
+IDLE_DEAD: Final = 25.0
 LINGER: Final = 0.1
 """Seconds for the reason of the end to reach the other one."""
 FRAME: Final = 60 * 1024

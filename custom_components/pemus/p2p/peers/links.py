@@ -113,6 +113,7 @@ class Links:
         *,
         name: Callable[[], str],
         is_friend: Callable[[str], bool],
+        is_pairing: Callable[[str], bool],
         servers: Callable[[], Awaitable[Sequence[IceServer]]],
         rates: Callable[[str], tuple[Rate, ...]],
         near: Callable[[str], bool],
@@ -120,7 +121,7 @@ class Links:
     ) -> None:
         """Prepare to link as the home of `post`.
 
-        `servers` finds STUN and TURN servers; `near` tells whether a home is probably in the local network, and
+        `is_pairing` tells of homes that may be friends in a moment. `servers` finds STUN and TURN servers; `near` tells whether a home is probably in the local network, and
         `only_way` whether a link that is open is all that leads to a home at present.
         """
         self.instance = secrets.token_hex(8)
@@ -128,6 +129,7 @@ class Links:
         self._host = host
         self._name = name
         self._is_friend = is_friend
+        self._is_pairing = is_pairing
         self._servers = servers
         self._rates = rates
         self._near = near
@@ -382,7 +384,9 @@ class Links:
     def _offered(self, letter: Letter, offer: Offer) -> None:
         home = letter.envelope.sender
         if not self._is_friend(home):
-            self._refuse(letter, offer, Reasons.NOT_FRIENDS)
+            if not self._is_pairing(home):
+                self._refuse(letter, offer, Reasons.NOT_FRIENDS)
+            # Else it is about to be one, and offers again.
             return
         if self._closed or len(self._incoming) >= MAX_ATTEMPTS:
             return

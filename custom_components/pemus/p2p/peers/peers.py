@@ -59,6 +59,8 @@ PRESENCE: Final = 45.0
 """Seconds between two looks at whether a friend is there."""
 PATIENCE: Final = 6.0
 """Seconds for its answer."""
+PING_PAUSE: Final = 0.3
+"""Seconds between two questions, at least."""
 MISSED: Final = 2
 """Looks in a row without an answer after which it is away."""
 SOON: Final = 1.5
@@ -87,6 +89,8 @@ class Ping:
     """A question: is the other home there."""
 
     nonce: str
+    instance: str
+    """Of this start of the engine: links to any other one are dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +253,7 @@ class Peers:
             self,
             name=lambda: self._config.home_name,
             is_friend=self._friends.__contains__,
+            is_pairing=self._pairings.is_pairing,
             servers=self._ice_servers,
             rates=self._rates,
             near=self._is_near,
@@ -596,6 +601,10 @@ class Peers:
                 state=self._state_for(home),
             )
             self._post.send(home, "pong", encode(pong), way=letter.way)
+            link = self._links.present(home)
+            if link is not None and link.instance != ping.instance:
+                # It was started again, and nobody told.
+                self._spawn(link.close(Reasons.LOST), "close dead link")
             if not friend.online:
                 # It has just come.
                 friend.look.set()
@@ -749,15 +758,22 @@ class Peers:
                     await friend.look.wait()
 
     async def _ping(self, friend: _Friend) -> bool:
-        home = friend.config.id
+        """Ask a friend whether it is there; once more if something happens that makes an answer likelier."""
         friend.nonce = nonce = secrets.token_hex(_NONCE)
-        ping = Ping(nonce=nonce)
-        if not self._post.send(home, "ping", encode(ping)):
-            return False
         end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
+        again = 0.0
+        while (now := time.monotonic()) < end:
             if friend.nonce != nonce:
                 return True
+            if now >= again:
+                friend.look.clear()
+                ping = encode(Ping(nonce=nonce, instance=self._links.instance))
+                if not self._post.send(friend.config.id, "ping", ping):
+                    break
+                again = now + PATIENCE / 2
+            elif friend.look.is_set():
+                again = min(again, now + PING_PAUSE)
+                friend.look.clear()
             await asyncio.sleep(0.05)
         friend.nonce = ""
         return False

@@ -1,0 +1,176 @@
+"""The port that is open in the local network: what it takes, and what it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from ipaddress import ip_address
+
+from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError
+import orjson
+import pytest
+
+from p2p.peers import lan as module
+from p2p.peers.envelope import MAX_ENVELOPE, seal
+from p2p.peers.facts import LanHome
+from p2p.peers.identity import Identity
+from p2p.peers.lan import PATH, is_near
+
+from .neighbours import Neighbour, neighbour
+
+STRANGER = Identity.of(bytes([9] * 32))
+
+
+async def until(true: Callable[[], object], seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def ann() -> AsyncIterator[Neighbour]:
+    async with neighbour("Ann") as home:
+        yield home
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[ClientSession]:
+    async with ClientSession() as made:
+        yield made
+
+
+def url(home: Neighbour, path: str = PATH) -> str:
+    return f"http://127.0.0.1:{home.lan.port}{path}"
+
+
+async def test_nothing_but_the_websocket_is_served(
+    ann: Neighbour, session: ClientSession
+) -> None:
+    for path in ("/", PATH, "/v1/status", "/../../etc/passwd", "/api/pemus/stream/x"):
+        for method in ("GET", "POST", "HEAD", "OPTIONS"):
+            async with session.request(method, url(ann, path)) as answer:
+                assert answer.status == 404
+                assert not await answer.read()
+
+
+async def test_a_page_in_a_browser_gets_nowhere(
+    ann: Neighbour, session: ClientSession
+) -> None:
+    with pytest.raises(WSServerHandshakeError):
+        await session.ws_connect(url(ann), origin="http://evil.example")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"sender": 5}',
+        '{"v": 1, "sender": "' + "A" * 28 + '"}',
+        "[" * 30_000,
+    ],
+)
+async def test_what_is_no_message_is_not_answered(
+    ann: Neighbour, session: ClientSession, message: str
+) -> None:
+    async with session.ws_connect(url(ann)) as socket:
+        await socket.send_str(message)
+        await socket.send_bytes(b"\xff" * 100)
+        ping = seal(STRANGER, ann.id, "request", b"{}")
+        await socket.send_str(orjson.dumps(ping).decode())
+        with pytest.raises(TimeoutError):
+            await socket.receive(timeout=0.3)
+        assert not socket.closed
+    assert not ann.pairings.pairings
+
+
+async def test_a_message_that_is_too_long_ends_the_connection(
+    ann: Neighbour, session: ClientSession
+) -> None:
+    async with session.ws_connect(url(ann)) as socket:
+        await socket.send_str("x" * (MAX_ENVELOPE + 1))
+        message = await socket.receive(timeout=5)
+        assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
+
+
+async def test_who_says_nothing_is_sent_away(
+    ann: Neighbour, session: ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_MESSAGE", 0.1)
+    async with session.ws_connect(url(ann)) as socket:
+        message = await socket.receive(timeout=10)
+        assert message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
+
+
+async def test_one_address_has_only_so_many_connections(
+    ann: Neighbour, session: ClientSession
+) -> None:
+    sockets = [
+        await session.ws_connect(url(ann)) for _ in range(module.MAX_PER_ADDRESS)
+    ]
+    with pytest.raises(WSServerHandshakeError) as refused:
+        await session.ws_connect(url(ann))
+    assert refused.value.status == 503
+    for socket in sockets:
+        await socket.close()
+    async with session.ws_connect(url(ann)):
+        pass
+
+
+async def test_a_flood_of_signed_messages_costs_only_so_many_signatures(
+    ann: Neighbour, session: ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+    from p2p.peers import post
+
+    right = post.opened
+
+    def counted(*arguments: object) -> object:
+        nonlocal looked
+        looked += 1
+        return right(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(post, "opened", counted)
+    message = orjson.dumps(seal(STRANGER, ann.id, "ping", b"{}")).decode()
+    async with session.ws_connect(url(ann)) as socket:
+        for _ in range(2000):
+            await socket.send_str(message)
+        await until(lambda: looked >= post.BURST)
+        await asyncio.sleep(0.3)
+    assert looked < post.BURST * 1.5
+
+
+async def test_a_home_that_does_not_answer_is_not_called_again_and_again(
+    ann: Neighbour,
+) -> None:
+    dead = LanHome(id=STRANGER.id, name="Eve", addresses=("127.0.0.1",), port=1)
+    ann.lan.show((dead,))
+    assert ann.lan.knows(STRANGER.id)
+    ann.post.send(STRANGER.id, "ping", b"{}")
+    await until(lambda: not ann.lan.knows(STRANGER.id))
+    ann.lan.retry()
+    assert ann.lan.knows(STRANGER.id)
+
+
+@pytest.mark.parametrize(
+    "addresses", [("example.com",), ("8.8.8.8",), ("",), ("::ffff:8.8.8.8",), ()]
+)
+async def test_addresses_that_are_not_near_are_not_called(
+    ann: Neighbour, addresses: tuple[str, ...]
+) -> None:
+    ann.lan.show(
+        (LanHome(id=STRANGER.id, name="E", addresses=addresses, port=ann.lan.port),)
+    )
+    ann.post.send(STRANGER.id, "ping", b"{}")
+    await until(lambda: not ann.lan._lines)
+    assert not ann.lan._inside
+
+
+def test_what_is_near() -> None:
+    for text in ("10.1.2.3", "192.168.1.1", "fe80::1", "fd00::1", "127.0.0.1", "::1"):
+        assert is_near(ip_address(text))
+    for text in ("8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"):
+        assert not is_near(ip_address(text))
