@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import tree  # noqa: E402
 
-from demo.home import SCAN_STATE, Home, free_port  # noqa: E402
+from demo.home import Home, free_port  # noqa: E402
 
 COUNTS = [f"sensor.demo_home_{kind}" for kind in ("videos", "songs", "photos")]
 REQUESTS = 200
@@ -48,7 +48,7 @@ async def _wait_until_read(home: Home, files: int) -> float:
     scan, found = "", 0
     idle_since: float | None = None
     while time.monotonic() < start + READ_TIMEOUT:
-        scan = (await home.get(f"/api/states/{SCAN_STATE}"))["state"]
+        scan = (await home.get(f"/api/states/{home.scan_state}"))["state"]
         found = 0
         for sensor in COUNTS:
             count = (await home.get(f"/api/states/{sensor}"))["state"]

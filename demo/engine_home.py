@@ -165,7 +165,8 @@ class EngineHome(SecondEngine):
         file = await self.ask("GET", f"{path}/file")
         stop = file["size"] if size is None else min(file["size"], start + size)
         reader, digest, at = uuid4().hex, sha256(), start
-        with Path(file["path"]).open("rb", buffering=0) as stream:
+        stream = await asyncio.to_thread(Path(file["path"]).open, "rb", 0)
+        with stream:
             try:
                 while at < stop:
                     query = {

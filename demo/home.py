@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 from pathlib import Path
+import re
 import signal
 import socket
 import sys
@@ -40,7 +41,6 @@ ENVIRONMENT_TIMEOUT = 120
 """Seconds to make the engine's environment: some 60 MB to download."""
 LIBRARY_TIMEOUT = 90
 """Seconds until the sample library is read."""
-SCAN_STATE = "sensor.demo_home_scan"
 PATIENCE = 20
 """Seconds that script/run waits for the library."""
 STOP_TIMEOUT = 30
@@ -50,10 +50,10 @@ _PR_SET_PDEATHSIG = 1
 RESTART_STATUS = 100
 """With this status Home Assistant ends when it wants to be started again."""
 
-CONFIGURATION = f"""\
+CONFIGURATION = """\
 # Written anew at each start.
 homeassistant:
-  name: {HOME_NAME}
+  name: {name}
   country: DE
   language: en
   time_zone: Europe/Berlin
@@ -93,13 +93,18 @@ class Home:
         python: Path | None = None,
         configuration: str = "",
         environ: dict[str, str] | None = None,
+        name: str = HOME_NAME,
     ) -> None:
-        """Prepare; nothing runs yet.
+        """Prepare; nothing runs yet. `name` is what the home is called.
 
         `python` belongs to the environment that Home Assistant is installed in. `configuration` is YAML and `environ`
         are variables to be added.
         """
         self.folder = folder
+        self.name = name
+        slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        self.scan_state = f"sensor.{slug}_scan"
+        """Entity that tells what the library is doing."""
         self.port = port or free_port(DEFAULT_PORT)
         self.url = f"http://{HOST}:{self.port}"
         self.log = folder / "output.log"
@@ -207,7 +212,7 @@ class Home:
 
     async def share(self, folder: Path, name: str) -> None:
         """Set PeMuS up so that it shares this folder and no other. Raises HomeError."""
-        entry = await self._entry()
+        entry = await self.entry()
         shares = await self.ask("config_entries/subentries/list", entry_id=entry)
         for share in shares:
             if share["unique_id"] != str(folder.resolve()):
@@ -225,7 +230,7 @@ class Home:
             "name": name,
             "kinds": ["video", "music", "photo"],
         }
-        await self._finish(flows, flow["flow_id"], answer)
+        await self.finish(flows, flow["flow_id"], answer)
 
     async def browse(self, node: str = "") -> Any:
         """Return what the media browser shows of a place in the library. Raises HomeError."""
@@ -274,7 +279,7 @@ class Home:
         """Wait until the engine has found and read all files. Raises HomeError."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            state = (await self.get(f"/api/states/{SCAN_STATE}"))["state"]
+            state = (await self.get(f"/api/states/{self.scan_state}"))["state"]
             if state == "idle" and (await self.browse())["children"]:
                 return
             await asyncio.sleep(POLL)
@@ -292,7 +297,8 @@ class Home:
     def _write_folder(self) -> None:
         storage = self.folder / ".storage"
         storage.mkdir(parents=True, exist_ok=True)
-        text = CONFIGURATION + self._configuration
+        # JSON is YAML, and quotes what needs it.
+        text = CONFIGURATION.format(name=json.dumps(self.name)) + self._configuration
         (self.folder / "configuration.yaml").write_text(text, "utf-8")
         components = self.folder / "custom_components"
         components.mkdir(exist_ok=True)
@@ -397,12 +403,12 @@ class Home:
 
     # PeMuS
 
-    async def _entry(self) -> str:
+    async def entry(self) -> str:
         """Return the id of PeMuS's loaded config entry, made where there is none yet."""
         path = "/api/config/config_entries"
         if not await self.get(f"{path}/entry?domain=pemus"):
             flow = await self.post(f"{path}/flow", {"handler": "pemus"})
-            await self._finish(f"{path}/flow", flow["flow_id"], {"name": HOME_NAME})
+            await self.finish(f"{path}/flow", flow["flow_id"], {"name": self.name})
         deadline = time.monotonic() + SETUP_TIMEOUT
         while time.monotonic() < deadline:
             entry = (await self.get(f"{path}/entry?domain=pemus"))[0]
@@ -413,7 +419,8 @@ class Home:
             f"PeMuS is in the state {entry['state']}: {entry['reason']}\n{self.last_lines()}"
         )
 
-    async def _finish(self, flows: str, flow: str, answer: dict[str, Any]) -> None:
+    async def finish(self, flows: str, flow: str, answer: dict[str, Any]) -> None:
+        """Answer the last question of a flow. Raises HomeError."""
         result = await self.post(f"{flows}/{flow}", answer)
         if result["type"] != "create_entry":
             raise HomeError(f"PeMuS refused {answer}: {result.get('errors') or result}")

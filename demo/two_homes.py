@@ -1,0 +1,277 @@
+"""Two Home Assistants on one machine that are friends, and a signalling server between them.
+
+`python -m demo.two_homes --folder DIR --library DIR` starts them, pairs them as two users would who know each
+other's PeMuS ID, and stays until Ctrl-C. The end-to-end tests use the parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from contextlib import AsyncExitStack, suppress
+import os
+from pathlib import Path
+import shutil
+import signal
+import sys
+import time
+from typing import Any, Final, Self
+
+import aiohttp
+
+from .home import (
+    DEFAULT_PORT,
+    HOST,
+    PASSWORD,
+    PATIENCE,
+    USER,
+    Home,
+    HomeError,
+    free_port,
+)
+
+NAMES: Final = ("Anna's home", "Ben's home")
+SERVER_PORT: Final = 9000
+SERVER_TIMEOUT: Final = 30
+PAIR_TIMEOUT: Final = 120
+"""Seconds until both homes list each other."""
+LOOK: Final = 0.25
+
+
+class SignalingServer:
+    """The signalling server in a process of its own, on loopback."""
+
+    def __init__(self, folder: Path, python: Path, port: int | None = None) -> None:
+        """Prepare; nothing runs yet. `python` belongs to the signalling server's environment."""
+        self.port = port or free_port(SERVER_PORT)
+        self.url = f"http://{HOST}:{self.port}/"
+        self.log = folder / "signaling.log"
+        self._folder = folder
+        self._python = python
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start it and wait until it answers. Raises HomeError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(self._python, "-m", "pemus_signaling"),
+                *("--host", HOST, "--port", str(self.port)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + SERVER_TIMEOUT
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() < deadline and self._process.returncode is None:
+                with suppress(aiohttp.ClientError):
+                    async with session.get(f"{self.url}readyz") as answer:
+                        if answer.ok:
+                            return self
+                await asyncio.sleep(LOOK)
+        await self.stop()
+        raise HomeError(
+            f"the signalling server did not start\n{self.log.read_text('utf-8', 'replace')}"
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        """End it."""
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End it now."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
+async def engine(home: Home, path: str) -> Any:
+    """Return the answer of a home's engine to a GET request. Raises HomeError, aiohttp.ClientError."""
+    connector = aiohttp.UnixConnector(str(home.engine_socket()))
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.get(f"http://engine/v1/{path}") as answer,
+    ):
+        return await answer.json()
+
+
+async def pemus_id(home: Home) -> str:
+    """Return a home's PeMuS ID."""
+    return str((await engine(home, "home"))["id"])
+
+
+async def use_server(home: Home, url: str) -> None:
+    """Have a home find its friends at a signalling server, as a user would set it. Raises HomeError."""
+    flows = "/api/config/config_entries/options/flow"
+    flow = await home.post(flows, {"handler": await home.entry()})
+    await home.post(f"{flows}/{flow['flow_id']}", {"next_step_id": "servers"})
+    await home.finish(flows, flow["flow_id"], {"servers": [url]})
+
+
+async def shares_of(home: Home) -> list[str]:
+    """Return the devices of a home's shared folders."""
+    entry = await home.entry()
+    subentries = {
+        each["subentry_id"]
+        for each in await home.ask("config_entries/subentries/list", entry_id=entry)
+        if each["subentry_type"] == "share"
+    }
+    return [
+        device["id"]
+        for device in await home.ask("config/device_registry/list")
+        if subentries & set(device["config_entries_subentries"].get(entry, ()))
+    ]
+
+
+async def pair(anna: Home, ben: Home, seconds: float = PAIR_TIMEOUT) -> None:
+    """Make two homes friends by Home Assistant's actions, each seeing all that the other shares. Raises HomeError."""
+    ids = await pemus_id(anna), await pemus_id(ben)
+    if not await is_friend(anna, ids[1]):
+        request = {"home_id": ids[1], "shares": await shares_of(anna)}
+        await anna.post("/api/services/pemus/request_friend", request)
+        deadline = time.monotonic() + seconds
+        while not any(
+            pairing["home"] == ids[0] and pairing["state"] == "comparing"
+            for pairing in (await engine(ben, "status"))["peers"]["pairings"]
+        ):
+            if time.monotonic() > deadline:
+                raise HomeError(f"the request did not arrive\n{ben.last_lines()}")
+            await asyncio.sleep(LOOK)
+        answer = {"home_id": ids[0], "accept": True, "shares": await shares_of(ben)}
+        await ben.post("/api/services/pemus/answer_request", answer)
+    for home, other in ((anna, ids[1]), (ben, ids[0])):
+        await wait_for_list(home, other, seconds)
+
+
+async def is_friend(home: Home, other: str) -> bool:
+    """Tell whether a home counts another one among its friends."""
+    friends = (await engine(home, "status"))["peers"]["friends"]
+    return any(friend["id"] == other for friend in friends)
+
+
+async def wait_for_list(home: Home, other: str, seconds: float = PAIR_TIMEOUT) -> None:
+    """Wait until a home has the list of a friend's items. Raises HomeError."""
+    deadline = time.monotonic() + seconds
+    while True:
+        for friend in (await engine(home, "status"))["peers"]["friends"]:
+            if friend["id"] == other and friend["items"] and friend["online"]:
+                return
+        if time.monotonic() > deadline:
+            raise HomeError(
+                f"{home.name} does not list its friend\n{home.last_lines()}"
+            )
+        await asyncio.sleep(LOOK)
+
+
+def divide(library: Path, folders: list[Path]) -> None:
+    """Deal what lies in each folder of a library out to several libraries, which are made afresh, with hard links."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    for kind in sorted(library.iterdir()):
+        entries = sorted(kind.iterdir()) if kind.is_dir() else []
+        # What belongs to a film lies beside it and begins with its name.
+        stems = sorted({each.name.partition(".")[0] for each in entries})
+        for entry in entries:
+            number = stems.index(entry.name.partition(".")[0])
+            target = folders[number % len(folders)] / kind.name / entry.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if entry.is_dir():
+                shutil.copytree(entry, target, copy_function=os.link)
+            else:
+                os.link(entry, target)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"    {text}\n")
+    sys.stderr.flush()
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    folder: Path = arguments.folder.resolve()
+    shares = [folder / "libraries" / f"{name}" for name in ("Anna", "Ben")]
+    divide(arguments.library.resolve(), shares)
+    async with AsyncExitStack() as stack:
+        _say("Starting the signalling server")
+        server = await stack.enter_async_context(
+            SignalingServer(folder, arguments.signaling_python)
+        )
+        homes: list[Home] = []
+        port = arguments.port
+        for name, share in zip(NAMES, shares, strict=True):
+            _say(f"Starting {name}")
+            home = Home(
+                folder / name.partition("'")[0].lower(),
+                port=free_port(port),
+                python=arguments.python,
+                name=name,
+            )
+            port = home.port + 1
+            homes.append(await stack.enter_async_context(home))
+            await home.share(share, share.name)
+            await home.wait_for_environment()
+            await use_server(home, server.url)
+            with suppress(HomeError):
+                await home.wait_for_library(PATIENCE)
+        _say("Pairing")
+        await pair(*homes)
+        lines = "".join(
+            f"  {home.name:<16} {home.url}/media-browser\n" for home in homes
+        )
+        sys.stdout.write(
+            f"\n{lines}"
+            f"  Login            {USER} / {PASSWORD}\n"
+            f"  Signalling       {server.url}\n\n"
+            "  Each shows the other in its media browser. Ctrl-C stops them.\n\n"
+        )
+        sys.stdout.flush()
+        ended = [asyncio.create_task(_end_of(home)) for home in homes]
+        try:
+            await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in ended:
+                task.cancel()
+        raise HomeError("a Home Assistant ended by itself")
+
+
+async def _end_of(home: Home) -> None:
+    assert home.process is not None
+    await home.process.wait()
+
+
+async def _until_signalled(arguments: argparse.Namespace) -> None:
+    running = asyncio.create_task(_run(arguments))
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(sign, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        _say("Stopping")
+
+
+def main() -> None:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="configurations")
+    parser.add_argument(
+        "--library", type=Path, required=True, help="dealt out to both homes"
+    )
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    parser.add_argument("--python", type=Path, help="that has Home Assistant")
+    parser.add_argument(
+        "--signaling-python",
+        type=Path,
+        required=True,
+        help="that has the signalling server",
+    )
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(_until_signalled(arguments))
+    except HomeError as err:
+        sys.exit(f"error: {err}")
+
+
+if __name__ == "__main__":
+    main()
