@@ -1,0 +1,211 @@
+"""What a friend is answered, and what not: with a library that holds two shares, of which one is granted."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import AsyncIterator
+import os
+from pathlib import Path
+
+import pytest
+
+from p2p.errors import BadRequest, Gone, NotFound, Unavailable
+from p2p.models import Item, Kind, LocalFile
+from p2p.peers.link import Ask
+from p2p.peers.serving import MAX_RANGE, Serving
+from p2p.swarm.ticket import ItemFacts, Ticket
+
+FRIEND, STRANGER = "A" * 28, "B" * 28
+OPEN, SECRET = "o" * 26, "s" * 26
+CONTENT = os.urandom(1_000_000)
+
+
+class Shelves:
+    """Two items in two shares, as the library describes them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in (OPEN, SECRET):
+            (folder / name).write_bytes(CONTENT)
+        (folder / "picture").write_bytes(b"\xff\xd8picture")
+
+    async def item(self, item_id: str) -> Item:
+        if item_id not in (OPEN, SECRET):
+            raise NotFound("there is no such item")
+        return Item(
+            id=item_id,
+            share="open" if item_id == OPEN else "secret",
+            kind=Kind.VIDEO,
+            name="film.mp4",
+            title="Film",
+            folder="",
+            content_type="video/mp4",
+            size=len(CONTENT),
+            modified=0,
+            added=0,
+            available=True,
+            etag='"x"',
+        )
+
+    async def file(self, item_id: str) -> LocalFile:
+        path = self.folder / item_id
+        return LocalFile.of(str(path), "film.mp4", "video/mp4", path.stat())
+
+    async def thumbnail(self, item_id: str) -> LocalFile:
+        path = self.folder / "picture"
+        return LocalFile.of(str(path), "x.jpg", "image/jpeg", path.stat())
+
+    async def subtitles(self, item_id: str, index: int) -> LocalFile:
+        return await self.thumbnail(item_id)
+
+    @property
+    def catalogue(self) -> Shelves:
+        return self
+
+    async def pages(self, shares: frozenset[str], have: bytes) -> AsyncIterator[bytes]:
+        yield f"{sorted(shares)} {have!r}".encode()
+
+
+class Home:
+    """A home that serves, and grants what `grants` says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.shelves = Shelves(folder)
+        self.grants = {FRIEND: {"open"}}
+        self.issued: list[tuple[str, str, float]] = []
+        self.serving = Serving(
+            self.shelves,  # type: ignore[arg-type]
+            lambda home: self.grants.get(home, set()),
+            self.issue,
+        )
+
+    async def issue(self, item: str, home: str, ttl: float, wait: float) -> Ticket:
+        self.issued.append((item, home, wait))
+        found = await self.shelves.item(item)
+        return Ticket(
+            owner=STRANGER,
+            owner_name="",
+            receiver=home,
+            item=ItemFacts.of(found, size=1, etag='"x"', modified=0),
+            torrent=None,
+            endpoints=(),
+            expires=1,
+        )
+
+    async def ask(self, home: str = FRIEND, **ask: object) -> bytes:
+        parts = self.serving.answer(home, Ask(**ask))  # type: ignore[arg-type]
+        return b"".join([part async for part in parts])
+
+    async def etag(self) -> str:
+        return (await self.shelves.file(OPEN)).etag
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+async def test_a_range_is_what_is_in_the_file(home: Home) -> None:
+    ask = {"do": "range", "item": OPEN, "etag": await home.etag()}
+    assert await home.ask(**ask, start=5, stop=700_000) == CONTENT[5:700_000]
+    assert await home.ask(**ask, start=0, stop=len(CONTENT)) == CONTENT
+
+
+@pytest.mark.parametrize("do", ["range", "ticket", "thumbnail", "subtitles"])
+@pytest.mark.parametrize(
+    ("who", "item"),
+    [
+        (FRIEND, SECRET),
+        (STRANGER, OPEN),
+        (FRIEND, "../../etc/passwd"),
+        (FRIEND, ""),
+        (FRIEND, "x" * 100_000),
+    ],
+)
+async def test_what_was_not_granted_does_not_exist(
+    home: Home, do: str, who: str, item: str
+) -> None:
+    with pytest.raises(NotFound, match="there is no such item"):
+        await home.ask(who, do=do, item=item, etag=await home.etag(), stop=1)
+    assert not home.issued
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [(0, 0), (-1, 5), (5, 4), (0, 10**18), (len(CONTENT), len(CONTENT) + 1)],
+)
+async def test_a_range_that_there_is_not_is_refused(
+    home: Home, start: int, stop: int
+) -> None:
+    with pytest.raises(BadRequest):
+        await home.ask(
+            do="range", item=OPEN, etag=await home.etag(), start=start, stop=stop
+        )
+
+
+async def test_a_range_is_not_longer_than_it_may_be(home: Home) -> None:
+    path = home.shelves.folder / OPEN
+    os.truncate(path, MAX_RANGE * 2)
+    with pytest.raises(BadRequest, match="too much"):
+        await home.ask(
+            do="range", item=OPEN, etag=await home.etag(), stop=MAX_RANGE + 1
+        )
+
+
+async def test_a_range_of_another_version_is_gone(home: Home) -> None:
+    with pytest.raises(Gone):
+        await home.ask(do="range", item=OPEN, etag='"other"', stop=1)
+
+
+async def test_a_file_that_changes_while_it_is_sent_is_gone(home: Home) -> None:
+    ask = Ask(do="range", item=OPEN, etag=await home.etag(), stop=len(CONTENT))
+    parts = home.serving.answer(FRIEND, ask)
+    assert await anext(parts)
+    (home.shelves.folder / OPEN).write_bytes(b"another film")
+    with pytest.raises(Gone):
+        async for _ in parts:
+            pass
+
+
+async def test_what_is_taken_back_is_not_sent_any_further(home: Home) -> None:
+    ask = Ask(do="range", item=OPEN, etag=await home.etag(), stop=len(CONTENT))
+    parts = home.serving.answer(FRIEND, ask)
+    assert await anext(parts)
+    home.grants.clear()
+    with pytest.raises(NotFound):
+        async for _ in parts:
+            pass
+
+
+async def test_a_link_in_the_place_of_the_file_is_not_followed(home: Home) -> None:
+    file = await home.shelves.file(OPEN)
+    path = home.shelves.folder / OPEN
+    path.rename(home.shelves.folder / "moved")
+    path.symlink_to(home.shelves.folder / "moved")
+    with pytest.raises((Gone, Unavailable)):
+        await home.ask(do="range", item=OPEN, etag=file.etag, stop=1)
+
+
+async def test_tickets_of_small_items_do_not_wait_for_a_torrent(home: Home) -> None:
+    await home.ask(do="ticket", item=OPEN)
+    assert home.issued == [(OPEN, FRIEND, 0.0)]
+
+
+async def test_a_list_is_of_what_was_granted(home: Home) -> None:
+    have = b64encode(b"digests").decode()
+    assert await home.ask(do="catalogue", have=have) == (
+        len(said := b"['open'] b'digests'").to_bytes(4) + said
+    )
+    with pytest.raises(BadRequest):
+        await home.ask(do="catalogue", have="%%%")
+
+
+async def test_a_request_that_this_release_does_not_know_is_refused(home: Home) -> None:
+    with pytest.raises(BadRequest, match="does not know"):
+        await home.ask(do="delete", item=OPEN)
+
+
+async def test_a_grant_is_asked_for_by_share(home: Home) -> None:
+    assert await home.serving.may_have(FRIEND, OPEN)
+    assert not await home.serving.may_have(FRIEND, SECRET)
+    assert not await home.serving.may_have(STRANGER, OPEN)
