@@ -57,6 +57,14 @@ class FolderSource:
         """Look at the same file, as if it had come from another home."""
         return await self.file(item_id)
 
+    async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
+        """Look for the same picture."""
+        return await self.thumbnail(item_id)
+
+    async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
+        """Look for the same subtitles."""
+        return await self.subtitles(item_id, index)
+
     async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
         """Say that all of it is there."""
         return (await self.file(item_id)).size

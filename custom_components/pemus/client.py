@@ -32,15 +32,24 @@ from .p2p.models import (
     ErrorKey,
     Event,
     Hello,
+    Home,
     Item,
     ItemsChanged,
     Listing,
     LocalFile,
+    NewMedia,
     SearchQuery,
     SearchResult,
     Status,
     StatusChanged,
     WaitQuery,
+)
+from .p2p.peers.facts import (
+    LanHomes,
+    PairingAnswer,
+    PairingQuery,
+    PairingStatus,
+    is_home,
 )
 from .p2p.swarm.remote import Transfers, TransferStatus
 
@@ -79,11 +88,16 @@ class _AnyEvent:
     type: str
 
 
-_EVENTS: Final[dict[str, type[Hello | StatusChanged | ItemsChanged]]] = {
+_EVENTS: Final[dict[str, type[Event]]] = {
     "hello": Hello,
     "status": StatusChanged,
     "items": ItemsChanged,
+    "new_media": NewMedia,
 }
+
+type _Body = (
+    EngineConfig | LanHomes | PairingAnswer | PairingQuery | SearchQuery | WaitQuery
+)
 
 
 class EventStream:
@@ -212,6 +226,44 @@ class EngineClient:
         url = _remote_url(owner, item_id) / "readers" / reader
         await self._ask(Done, hdrs.METH_DELETE, url)
 
+    async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
+        """Return the picture of another home's item, which may have to be fetched first."""
+        return await self._ask_work(_remote_url(owner, item_id) / "thumbnail")
+
+    async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
+        """Return one of the subtitles of another home's item as WebVTT, which may have to be fetched first."""
+        url = _remote_url(owner, item_id) / "subtitles" / str(index)
+        return await self._ask_work(url)
+
+    async def new_identity(self) -> str:
+        """Have this home become another one, which no friend knows; return its PeMuS ID."""
+        return (await self._ask(Home, hdrs.METH_POST, _BASE / "identity")).id
+
+    async def request_pairing(self, query: PairingQuery) -> PairingStatus:
+        """Ask another home to become a friend."""
+        return await self._ask(PairingStatus, hdrs.METH_POST, _BASE / "pairings", query)
+
+    async def answer_pairing(self, home: str, answer: PairingAnswer) -> None:
+        """Say yes or no to a pairing."""
+        url = _pairing_url(home) / "answer"
+        await self._ask(Done, hdrs.METH_PUT, url, answer)
+
+    async def forget_pairing(self, home: str) -> None:
+        """Take a request back, or forget how a pairing ended."""
+        await self._ask(Done, hdrs.METH_DELETE, _pairing_url(home))
+
+    async def unblock(self, home: str) -> None:
+        """Show a home's requests again."""
+        await self._ask(Done, hdrs.METH_DELETE, _BASE / "blocked" / _home(home))
+
+    async def lan_homes(self, homes: LanHomes) -> None:
+        """Tell which homes the local network shows now, all of them."""
+        await self._ask(Done, hdrs.METH_PUT, _BASE / "lan", homes)
+
+    async def network_changed(self) -> None:
+        """Have everything that waits for a connection tried again at once."""
+        await self._ask(Done, hdrs.METH_PUT, _BASE / "network")
+
     @asynccontextmanager
     async def events(self) -> AsyncGenerator[EventStream]:
         """Connect to the event stream, whose first event is a Hello."""
@@ -245,7 +297,7 @@ class EngineClient:
         kind: type[T],
         method: str,
         url: URL,
-        body: EngineConfig | SearchQuery | WaitQuery | None = None,
+        body: _Body | None = None,
         *,
         seconds: float | None = None,
     ) -> T:
@@ -281,9 +333,21 @@ def _item_url(item_id: str) -> URL:
 
 def _remote_url(owner: str, item_id: str) -> URL:
     """Return the URL of another home's item; both ids may come from anywhere."""
-    if not _ITEM_ID.fullmatch(item_id) or not _ITEM_ID.fullmatch(owner):
+    if not _ITEM_ID.fullmatch(item_id) or not is_home(owner):
         raise EngineError(ErrorKey.NOT_FOUND, "there is no such item")
     return _BASE / "remote" / owner / item_id
+
+
+def _pairing_url(home: str) -> URL:
+    """Return the URL of the pairing with a home."""
+    return _BASE / "pairings" / _home(home)
+
+
+def _home(home: str) -> str:
+    """Return a home's id if it is one: it may come from anywhere, and must not become another path."""
+    if not is_home(home):
+        raise EngineError(ErrorKey.NOT_FOUND, "there is no such home")
+    return home
 
 
 def _reason(err: Exception) -> str:

@@ -35,6 +35,14 @@ class EngineFiles:
         """Return the file into which another home's item is fetched."""
         return await self._client.remote_file(owner, item_id)
 
+    async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
+        """Return the picture of another home's item."""
+        return await self._client.remote_thumbnail(owner, item_id)
+
+    async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
+        """Return one of the subtitles of another home's item as WebVTT."""
+        return await self._client.remote_subtitles(owner, item_id, index)
+
     async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
         """Wait until the first of these bytes are there; return the end of those that are."""
         return await self._client.wait(owner, item_id, query)

@@ -70,6 +70,12 @@ class Folder:
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         raise EngineError(ErrorKey.NOT_FOUND, "there is no such home")
 
+    async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
+        return await self.thumbnail(item_id)
+
+    async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
+        return await self.subtitles(item_id, index)
+
     async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
         raise EngineError(ErrorKey.NOT_FOUND, "there is no such home")
 

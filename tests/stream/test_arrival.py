@@ -17,7 +17,7 @@ from custom_components.pemus.stream import arrival
 
 from .conftest import FILM, PATIENCE, Site, all_closed
 
-OWNER = "h" * 26
+OWNER = "H" * 28
 PIECE = 256 * 1024
 ETAG = '"film-1"'
 
@@ -263,7 +263,7 @@ async def test_a_client_that_leaves_ends_the_reading(
 
 
 async def test_another_home_or_item_is_404(any_site: Site, remote: Remote) -> None:
-    assert (await any_site.ask(path(any_site, owner="z" * 26))).status == 404
+    assert (await any_site.ask(path(any_site, owner="Z" * 28))).status == 404
     assert (await any_site.ask(path(any_site, item="z" * 26))).status == 404
 
 

@@ -58,6 +58,15 @@ class Engine:
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         return await self._answer(f"{item_id}/{index}")
 
+    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
+        return await self._answer(f"{owner}/{item_id}")
+
+    async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
+        return await self._answer(f"{owner}/{item_id}/picture")
+
+    async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
+        return await self._answer(f"{owner}/{item_id}/{index}")
+
 
 @pytest.fixture
 def engine() -> Engine:
@@ -83,9 +92,14 @@ async def test_the_files_of_an_item_are_kept_apart(
         Wanted("a", subtitles=0),
         Wanted("a", subtitles=1),
         Wanted("b"),
+        Wanted("a", owner="X"),
+        Wanted("a", owner="X", picture=True),
+        Wanted("a", owner="X", subtitles=0),
+        Wanted("a", owner="Y"),
     ):
         await facts.get(wanted)
-    assert engine.asked == ["a", "a/picture", "a/0", "a/1", "b"]
+    at_home = ["a", "a/picture", "a/0", "a/1", "b"]
+    assert engine.asked == [*at_home, "X/a", "X/a/picture", "X/a/0", "Y/a"]
 
 
 async def test_requests_that_come_together_share_one_question(

@@ -55,6 +55,15 @@ def test_pictures_and_subtitles_have_addresses_of_their_own() -> None:
     assert subtitles_path(ID, 2) == f"/api/pemus/subtitles/{ID}/2.vtt"
 
 
+def test_what_is_of_another_home_has_its_address_below_that_home() -> None:
+    home = "H" * 28
+    assert stream_path(ID, "a.mp4", owner=home) == f"/api/pemus/stream/{home}/{ID}.mp4"
+    assert thumbnail_path(ID, owner=home) == f"/api/pemus/thumbnail/{home}/{ID}"
+    assert (
+        subtitles_path(ID, 2, owner=home) == f"/api/pemus/subtitles/{home}/{ID}/2.vtt"
+    )
+
+
 def test_a_plain_name_is_sent_as_it_is() -> None:
     assert (
         content_disposition("A film (1).mp4", attachment=False)

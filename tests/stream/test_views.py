@@ -21,6 +21,7 @@ from custom_components.pemus.p2p.models import ErrorKey
 from .conftest import FILM, SONG, Site, all_closed
 from .test_plan import parts
 
+HOME = "H" * 28
 BIG = "x" * 1_000_000
 
 
@@ -51,6 +52,9 @@ async def test_nobody_else_may_read_and_nobody_is_banned_for_it(
         path,
         stream.thumbnail_path(FILM),
         stream.subtitles_path(FILM, 0),
+        stream.stream_path(FILM, "film.mp4", owner=HOME),
+        stream.thumbnail_path(FILM, owner=HOME),
+        stream.subtitles_path(FILM, 0, owner=HOME),
         f"{path}?authSig=nonsense",
         # Signed, but for another item, another extension, or until a while ago.
         site.sign(stream.stream_path(SONG, "film.mp4")).replace(SONG, FILM),
@@ -87,6 +91,12 @@ async def test_no_other_path_leads_anywhere(site: Site, film: Path) -> None:
         f"/api/pemus/subtitles/{FILM}/-1.vtt",
         f"/api/pemus/subtitles/{FILM}/9999.vtt",
         f"/api/pemus/subtitles/{FILM}/x.vtt",
+        f"/api/pemus/thumbnail/{HOME.lower()}/{FILM}",
+        f"/api/pemus/thumbnail/{HOME}H/{FILM}",
+        f"/api/pemus/thumbnail/{'U' * 28}/{FILM}",
+        f"/api/pemus/thumbnail/{HOME}/..%2f{FILM[:-3]}",
+        f"/api/pemus/subtitles/{HOME}/{FILM}/x.vtt",
+        f"/api/pemus/subtitles/{HOME[1:]}/{FILM}/0.vtt",
     ):
         answer = await site.ask(path)
         assert answer.status in {400, 404}, path
@@ -309,11 +319,14 @@ async def test_a_renderer_is_answered(site: Site, film: Path) -> None:
     assert (await site.ask(site.path())).get("transferMode.dlna.org") is None
 
 
-async def test_pictures_and_subtitles(site: Site, film: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("owner", [None, HOME])
+async def test_pictures_and_subtitles(
+    site: Site, film: Path, tmp_path: Path, owner: str | None
+) -> None:
     picture, text = tmp_path / "p.jpg", tmp_path / "en.vtt"
     picture.write_bytes(b"JPEG")
     text.write_text("WEBVTT\n")
-    path = site.sign(stream.thumbnail_path(FILM))
+    path = site.sign(stream.thumbnail_path(FILM, owner=owner))
     assert (await site.ask(path)).status == 404
     site.folder.pictures[FILM] = picture
     site.folder.texts[FILM, 1] = text
@@ -325,14 +338,16 @@ async def test_pictures_and_subtitles(site: Site, film: Path, tmp_path: Path) ->
     )
     assert "max-age" in answer["Cache-Control"]
     answer = await site.ask(
-        site.sign(stream.subtitles_path(FILM, 1)), {"Range": "bytes=0-5"}
+        site.sign(stream.subtitles_path(FILM, 1, owner=owner)), {"Range": "bytes=0-5"}
     )
     assert (answer.status, answer["Content-Type"], answer.body) == (
         206,
         "text/vtt",
         b"WEBVTT",
     )
-    assert (await site.ask(site.sign(stream.subtitles_path(FILM, 0)))).status == 404
+    assert (
+        await site.ask(site.sign(stream.subtitles_path(FILM, 0, owner=owner)))
+    ).status == 404
 
 
 async def test_an_item_that_does_not_exist(site: Site) -> None:

@@ -13,6 +13,7 @@ A request passes through these modules, each of which has one idea:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from homeassistant.const import EVENT_HOMEASSISTANT_CLOSE
 from homeassistant.core import Event, HomeAssistant, callback
@@ -20,7 +21,14 @@ from homeassistant.util.hass_dict import HassKey
 
 from .facts import Facts, FileSource
 from .naming import stream_path, subtitles_path, thumbnail_path
-from .views import RemoteStreamView, StreamView, SubtitlesView, ThumbnailView
+from .views import (
+    RemoteStreamView,
+    RemoteSubtitlesView,
+    RemoteThumbnailView,
+    StreamView,
+    SubtitlesView,
+    ThumbnailView,
+)
 from .workers import DiskWorkers
 
 __all__ = [
@@ -32,6 +40,15 @@ __all__ = [
     "thumbnail_path",
 ]
 
+_VIEWS: Final = (
+    StreamView,
+    RemoteStreamView,
+    ThumbnailView,
+    RemoteThumbnailView,
+    SubtitlesView,
+    RemoteSubtitlesView,
+)
+
 _DATA_FACTS: HassKey[Facts] = HassKey("pemus_stream_facts")
 
 
@@ -40,7 +57,7 @@ def async_register(hass: HomeAssistant, source: FileSource) -> None:
     """Register the views, once per run of Home Assistant. They are served until it stops."""
     facts = hass.data[_DATA_FACTS] = Facts(source)
     workers = DiskWorkers()
-    for view in (StreamView, RemoteStreamView, ThumbnailView, SubtitlesView):
+    for view in _VIEWS:
         hass.http.register_view(view(facts, workers))
 
     async def close(_: Event) -> None:

@@ -43,6 +43,12 @@ class FileSource(Protocol):
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         """Return the file into which another home's item is fetched."""
 
+    async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
+        """Return the picture of another home's item."""
+
+    async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
+        """Return one of the subtitles of another home's item as WebVTT."""
+
     async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
         """Wait until the first of these bytes are there; return the end of those that are."""
 
@@ -67,13 +73,18 @@ class Wanted:
 
     async def ask(self, source: FileSource) -> LocalFile:
         """Ask for the file."""
-        if self.owner is not None:
-            return await source.remote_file(self.owner, self.item)
+        owner, item = self.owner, self.item
         if self.picture:
-            return await source.thumbnail(self.item)
+            if owner is None:
+                return await source.thumbnail(item)
+            return await source.remote_thumbnail(owner, item)
         if self.subtitles is not None:
-            return await source.subtitles(self.item, self.subtitles)
-        return await source.file(self.item)
+            if owner is None:
+                return await source.subtitles(item, self.subtitles)
+            return await source.remote_subtitles(owner, item, self.subtitles)
+        if owner is None:
+            return await source.file(item)
+        return await source.remote_file(owner, item)
 
 
 class Facts:

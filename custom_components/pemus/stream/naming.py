@@ -32,18 +32,21 @@ def stream_path(
     The extension is for players that look at it; it comes from the file's name, or else from its type. `owner` is the
     id of the home whose item it is, None for this one.
     """
-    folder = STREAM_PATH if owner is None else f"{STREAM_PATH}/{owner}"
-    return f"{folder}/{item_id}.{_extension(name, content_type)}"
+    return f"{_folder(STREAM_PATH, owner)}/{item_id}.{_extension(name, content_type)}"
 
 
-def thumbnail_path(item_id: str) -> str:
-    """Return the address of an item's picture."""
-    return f"{THUMBNAIL_PATH}/{item_id}"
+def thumbnail_path(item_id: str, *, owner: str | None = None) -> str:
+    """Return the address of an item's picture. `owner` is as in `stream_path`."""
+    return f"{_folder(THUMBNAIL_PATH, owner)}/{item_id}"
 
 
-def subtitles_path(item_id: str, index: int) -> str:
-    """Return the address of one of an item's subtitles, as WebVTT."""
-    return f"{SUBTITLES_PATH}/{item_id}/{index}.vtt"
+def subtitles_path(item_id: str, index: int, *, owner: str | None = None) -> str:
+    """Return the address of one of an item's subtitles, as WebVTT. `owner` is as in `stream_path`."""
+    return f"{_folder(SUBTITLES_PATH, owner)}/{item_id}/{index}.vtt"
+
+
+def _folder(path: str, owner: str | None) -> str:
+    return path if owner is None else f"{path}/{owner}"
 
 
 def _extension(name: str, content_type: str) -> str:

@@ -27,7 +27,8 @@ from .responses import MediaResponse
 from .workers import DiskWorkers
 
 _ITEM: Final = "{item:[a-z2-7]{26}}"
-_OWNER: Final = "{owner:[a-z2-7]{26}}"
+_OWNER: Final = "{owner:[0-9A-HJKMNP-TV-Z]{28}}"
+_INDEX: Final = "{index:[0-9]{1,3}}"
 _EXTENSION: Final = "{extension:[a-z0-9]{1,8}}"
 
 _REVALIDATE: Final = "private, no-cache"
@@ -129,12 +130,37 @@ class ThumbnailView(MediaView):
         return Wanted(parts["item"], picture=True)
 
 
+class RemoteThumbnailView(MediaView):
+    """The pictures of other homes' media, once they have arrived."""
+
+    url = f"{THUMBNAIL_PATH}/{_OWNER}/{_ITEM}"
+    name = "api:pemus:remote_thumbnail"
+    cache_control = _KEEP_A_WHILE
+
+    def wanted(self, **parts: str) -> Wanted:
+        """Return which picture the address names."""
+        return Wanted(parts["item"], owner=parts["owner"], picture=True)
+
+
 class SubtitlesView(MediaView):
     """Subtitles as WebVTT."""
 
-    url = f"{SUBTITLES_PATH}/{_ITEM}/{{index:[0-9]{{1,3}}}}.vtt"
+    url = f"{SUBTITLES_PATH}/{_ITEM}/{_INDEX}.vtt"
     name = "api:pemus:subtitles"
 
     def wanted(self, **parts: str) -> Wanted:
         """Return which subtitles the address names."""
         return Wanted(parts["item"], subtitles=int(parts["index"]))
+
+
+class RemoteSubtitlesView(MediaView):
+    """Subtitles of other homes' videos as WebVTT, once they have arrived."""
+
+    url = f"{SUBTITLES_PATH}/{_OWNER}/{_ITEM}/{_INDEX}.vtt"
+    name = "api:pemus:remote_subtitles"
+
+    def wanted(self, **parts: str) -> Wanted:
+        """Return which subtitles the address names."""
+        return Wanted(
+            parts["item"], owner=parts["owner"], subtitles=int(parts["index"])
+        )
