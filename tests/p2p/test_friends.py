@@ -137,3 +137,16 @@ async def test_what_is_new_at_a_friend_shows_up() -> None:
         await ann.listed(bob, 2)
         fill(films, Lake=1000)
         assert set((await ann.listed(bob, 3)).values()) == {"Ocean", "Pond", "Lake"}
+
+
+async def test_a_friend_gets_no_more_per_second_than_it_was_granted() -> None:
+    async with two_homes() as (ann, bob, films):
+        await ann.pair(bob)
+        items = {title: item for item, title in (await ann.listed(bob, 2)).items()}
+        await bob.befriend(ann, upload_limit=2_000_000)
+        await ann.play(bob, items["Ocean"], 0, 1_000_000)
+        begun = time.monotonic()
+        played = await ann.play(bob, items["Ocean"], 4_000_000, 8_000_000)
+        assert played == digest(films / "Ocean.mp4", 4_000_000, 8_000_000)
+        # Read-ahead and bursts go first; without a limit it would be over in a moment.
+        assert time.monotonic() - begun > 1.5

@@ -49,7 +49,7 @@ from .pictures import Pictures
 from .post import Letter, Post
 from .rate import Rate
 from .serving import Serving, Shelves
-from .signaling import SignalingServer
+from .signaling import SignalingServer, server_url
 from .source import LinkSource
 
 MEMORY: Final = "peers.json"
@@ -497,13 +497,22 @@ class Peers:
         return ticket
 
     async def _ask(self, home: str, ask: Ask, limit: int) -> AsyncIterator[bytes]:
-        link = await self._links.get(home)
+        link = await self._link(home)
         async for part in link.ask(ask, limit):
             yield part
 
     async def _ask_whole(self, home: str, ask: Ask, limit: int) -> bytes:
-        link = await self._links.get(home)
+        link = await self._link(home)
         return await link.ask_whole(ask, limit)
+
+    async def _link(self, home: str) -> Link:
+        """Return the link to a friend. Raises Unavailable."""
+        if self._links.present(home) is None:
+            for server in self._servers.values():
+                if not server.status.connected:
+                    # Somebody waits.
+                    server.wake()
+        return await self._links.get(home)
 
     # What links bring: this is their host.
 
@@ -843,25 +852,22 @@ class Peers:
     # Servers.
 
     async def _apply_servers(self, urls: Sequence[str]) -> None:
-        for url in [each for each in self._servers if each not in urls]:
+        wanted = dict.fromkeys(filter(None, map(_normal, urls)))
+        for url in [each for each in self._servers if each not in wanted]:
             server = self._servers.pop(url)
             self._post.remove(server)
             await server.stop()
-        for url in urls:
+        for url in wanted:
             if url in self._servers:
                 continue
-            try:
-                server = SignalingServer(
-                    url,
-                    self.identity,
-                    on_message=partial(self._from_server, url),
-                    on_missing=self._links.missing,
-                    on_change=partial(self._server_changed, url),
-                    session=self._session,
-                )
-            except ValueError as err:
-                _LOGGER.error("%s is no signalling server: %s", url, err)
-                continue
+            server = SignalingServer(
+                url,
+                self.identity,
+                on_message=partial(self._from_server, url),
+                on_missing=self._links.missing,
+                on_change=partial(self._server_changed, url),
+                session=self._session,
+            )
             self._servers[url] = server
             self._post.add(server)
             server.start()
@@ -990,6 +996,15 @@ class Peers:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _normal(url: str) -> str | None:
+    """Return a server's address as there is only one of it, None for what is none."""
+    try:
+        return server_url(url)
+    except ValueError as err:
+        _LOGGER.error("%s is no signalling server: %s", url, err)
+        return None
 
 
 def _page(buffer: bytearray) -> bytes | None:

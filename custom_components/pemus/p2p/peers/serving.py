@@ -78,7 +78,9 @@ class Serving:
         match ask.do:
             case "catalogue":
                 have = _read(ask.have)
-                async for page in self._shelves.catalogue.pages(self._shares(home), have):
+                async for page in self._shelves.catalogue.pages(
+                    self._shares(home), have
+                ):
                     yield len(page).to_bytes(4) + page
             case "ticket":
                 yield await self._ticket(home, ask.item)

@@ -204,13 +204,17 @@ class Seeds:
         """How many torrents are served."""
         return sum(seed.served is not None for seed in self._seeds.values())
 
-    def upload_rate(self, receiver: str) -> int:
-        """Return how many bytes per second go to a home."""
-        return sum(
-            seed.served.torrent.status.upload_rate
+    def torrents_of(self, receiver: str) -> tuple[Torrent, ...]:
+        """Return what is served to a home."""
+        return tuple(
+            seed.served.torrent
             for seed in self._seeds.values()
             if seed.receiver == receiver and seed.served is not None
         )
+
+    def upload_rate(self, receiver: str) -> int:
+        """Return how many bytes per second go to a home."""
+        return sum(each.status.upload_rate for each in self.torrents_of(receiver))
 
     def state(self, receiver: str, item: str) -> SeedState:
         """Return what a seed does."""

@@ -30,7 +30,7 @@ from .downloads import Beside, Downloads, Renew
 from .hashing import Hasher
 from .remote import RemoteItem, Transfers, TransferState, TransferStatus
 from .seeds import Seeds
-from .session import Session, SessionSettings
+from .session import Session, SessionSettings, Torrent
 from .store import SwarmStore
 from .ticket import BadTicket, Ticket
 from .tickets import Tickets
@@ -112,7 +112,7 @@ class Swarm:
                 self._hasher,
                 self._library.file,
                 files=self._library.files,
-                on_seed=self._channels.seeded,
+                on_seed=self._seeded,
                 on_change=self._on_change,
             )
             self._seeds.limit = config.swarm.active_seeds
@@ -156,6 +156,9 @@ class Swarm:
         self._session.apply(self._session_settings())
         self._downloads.apply(_cache_settings(config.swarm))
         self._seeds.limit = config.swarm.active_seeds
+        for friend in config.friends:
+            for torrent in self._seeds.torrents_of(friend.id):
+                torrent.limit_upload(friend.upload_limit)
 
     def items_changed(self, items: tuple[str, ...] | None) -> None:
         """Look after what is seeded of these items, or of all of them."""
@@ -318,6 +321,13 @@ class Swarm:
             await self._channels.close(home, channel)
 
     # Inside.
+
+    def _seeded(self, receiver: str, item: str, torrent: Torrent) -> None:
+        """Have a torrent that begins to be served meet its receiver, within that one's limit."""
+        for friend in self._config.friends:
+            if friend.id == receiver:
+                torrent.limit_upload(friend.upload_limit)
+        self._channels.seeded(receiver, item, torrent)
 
     def _on_stats(self) -> None:
         self._give_way()
