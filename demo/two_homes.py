@@ -190,7 +190,7 @@ def _say(text: str) -> None:
 
 async def _run(arguments: argparse.Namespace) -> None:
     folder: Path = arguments.folder.resolve()
-    shares = [folder / "libraries" / f"{name}" for name in ("Anna", "Ben")]
+    shares = [folder / f"{name.partition(' ')[0]} library" for name in NAMES]
     divide(arguments.library.resolve(), shares)
     async with AsyncExitStack() as stack:
         _say("Starting the signalling server")
@@ -215,7 +215,8 @@ async def _run(arguments: argparse.Namespace) -> None:
             with suppress(HomeError):
                 await home.wait_for_library(PATIENCE)
         _say("Pairing")
-        await pair(*homes)
+        anna, ben = homes
+        await pair(anna, ben)
         lines = "".join(
             f"  {home.name:<16} {home.url}/media-browser\n" for home in homes
         )
