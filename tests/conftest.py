@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from pytest_homeassistant_custom_component.common import MockConfigEntry
 
     from custom_components.pemus.supervisor import Engine
+    from demo.engine_home import EngineHome
     from demo.second_engine import SecondEngine
+
+    from .household import Stage
 
 if find_spec("pytest_socket"):
     import pytest_socket
@@ -35,8 +38,29 @@ ENVIRONMENT = Path(__file__).parent.parent / ".venvs" / "engine"
 
 
 @pytest.fixture(autouse=True)
-def custom_integrations_found(enable_custom_integrations: None) -> None:
+def custom_integrations_found(
+    enable_custom_integrations: None, quiet_network: None
+) -> None:
     """Let Home Assistant find PeMuS."""
+
+
+@pytest.fixture
+def quiet_network(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep Home Assistant from the real network, where homes come and go that no test knows of."""
+    from asyncio import Future
+    from unittest.mock import AsyncMock, MagicMock
+
+    from custom_components.pemus import lan
+
+    responder = request.getfixturevalue("mock_async_zeroconf")
+    for name in ("register", "update", "unregister"):
+        sent: Future[None] = Future(loop=request.getfixturevalue("hass").loop)
+        sent.set_result(None)
+        getattr(responder, f"async_{name}_service").return_value = sent
+    browser = MagicMock(return_value=MagicMock(async_cancel=AsyncMock()))
+    monkeypatch.setattr(lan, "AsyncServiceBrowser", browser)
 
 
 @pytest.fixture
@@ -84,6 +108,35 @@ async def entry(hass: HomeAssistant, engine_environment: Path) -> MockConfigEntr
 
 
 @pytest.fixture
+async def staged_entry(hass: HomeAssistant) -> MockConfigEntry:
+    """Set up a home whose engine has no process. For tests of what others do, which take no engine but a stage."""
+    from homeassistant.setup import async_setup_component
+    from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+    from custom_components.pemus.supervisor import DATA_ENGINE
+
+    from .household import StagedEngine
+
+    home = MockConfigEntry(domain="pemus", unique_id="pemus", title="Casa")
+    home.add_to_hass(hass)
+    hass.data[DATA_ENGINE] = StagedEngine(hass)
+    assert await async_setup_component(hass, "homeassistant", {})
+    assert await hass.config_entries.async_setup(home.entry_id)
+    await hass.async_block_till_done()
+    return home
+
+
+@pytest.fixture
+def stage(entry: MockConfigEntry) -> Stage:
+    """Set up a home that hears of others what the test says."""
+    from .household import Stage
+
+    staged = Stage(entry)
+    staged.push()
+    return staged
+
+
+@pytest.fixture
 async def media(hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path) -> Path:
     """Share a folder of films, songs and photos, and wait until the library knows them."""
     from .household import fill, share, until_scanned
@@ -92,6 +145,33 @@ async def media(hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path) -> 
     share(hass, entry, folder, "Media")
     await until_scanned(hass, entry)
     return folder
+
+
+@pytest.fixture
+async def bob(
+    hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path
+) -> AsyncGenerator[EngineHome]:
+    """Start another home that shares two films with its friends. It and this one see each other in the network."""
+    from custom_components.pemus.p2p.peers.facts import LanHome, LanHomes
+    from demo.engine_home import EngineHome
+
+    from .household import fill
+
+    folder = await hass.async_add_executor_job(fill, tmp_path / "Bob" / "Cinema")
+    python = ENVIRONMENT / "bin" / "python"
+    async with EngineHome(tmp_path / "Bob" / "home", python=python, name="Bob") as home:
+        await home.share(folder)
+        there = LanHome(
+            id=home.id, name=home.name, addresses=("127.0.0.1",), port=home.port
+        )
+        client = entry.runtime_data.engine.client
+        await client.lan_homes(LanHomes(homes=(there,)))
+        peers = entry.runtime_data.data.peers
+        assert peers is not None
+        here = {"id": peers.id, "name": "Casa", "port": peers.port}
+        homes = [here | {"addresses": ["127.0.0.1"]}]
+        await home.ask("PUT", "lan", {"homes": homes})
+        yield home
 
 
 @pytest.fixture

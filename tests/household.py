@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 import os
 from pathlib import Path
 import time
 from types import MappingProxyType
+from typing import Any
 
 from homeassistant.config_entries import ConfigSubentry
 from homeassistant.core import HomeAssistant
@@ -13,7 +16,24 @@ import mutagen
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.pemus.const import SUBENTRY_SHARE
-from custom_components.pemus.p2p.models import ScanState
+from custom_components.pemus.friends import Terms, async_add_friend
+from custom_components.pemus.p2p.models import (
+    API_VERSION,
+    Counts,
+    EngineConfig,
+    ScanState,
+    Status,
+    StatusChanged,
+)
+from custom_components.pemus.p2p.peers.facts import (
+    FriendStatus,
+    PairingState,
+    PairingStatus,
+    PeersStatus,
+)
+from custom_components.pemus.p2p.peers.identity import pemus_id, read_id
+from custom_components.pemus.p2p.version import VERSION
+from custom_components.pemus.supervisor import Engine, EngineState
 from tests.p2p.media.make import film, photo, song
 
 PATIENCE = 20
@@ -103,3 +123,143 @@ async def until_scanned(hass: HomeAssistant, entry: MockConfigEntry) -> None:
         return time.monotonic() > since + PAUSE
 
     await eventually(hass, quiet)
+
+
+HOME_ID, ADA, BEN = (pemus_id(bytes([number]) * 32) for number in range(3))
+"""The ids of this home on a stage, and of two others."""
+
+
+class Stage:
+    """Other homes as a test says they are: this home's coordinator hears of them, and what it asks for is written down.
+
+    Whatever engine runs, what it says itself is left out.
+    """
+
+    def __init__(self, entry: MockConfigEntry) -> None:
+        """Take the place of the engine in all that is about other homes."""
+        self.coordinator = entry.runtime_data
+        self.peers = PeersStatus(id=HOME_ID, port=40000)
+        self.asked: list[tuple[Any, ...]] = []
+        self.error: Exception | None = None
+        engine = self.coordinator.engine
+        engine._tell = lambda event: None
+        for name in (
+            "answer_pairing",
+            "forget_pairing",
+            "lan_homes",
+            "network_changed",
+            "new_identity",
+            "request_pairing",
+            "unblock",
+        ):
+            setattr(engine.client, name, partial(self._ask, name))
+
+    async def _ask(self, name: str, *arguments: Any) -> Any:
+        self.asked.append((name, *arguments))
+        if self.error is not None:
+            raise self.error
+        if name == "request_pairing":
+            (query,) = arguments
+            return pairing(read_id(query.home), confirmed=query.trusted)
+        return BEN if name == "new_identity" else None
+
+    def said(self, name: str) -> list[Any]:
+        """Return the last argument of each time that something was asked for."""
+        return [arguments[-1] for arguments in self.asked if arguments[0] == name]
+
+    def push(self, *pairings: PairingStatus, **peers: Any) -> None:
+        """Have the engine say that these are all the pairings, and what else changed."""
+        self.peers = replace(self.peers, pairings=pairings, **peers)
+        self.tell()
+
+    def tell(self) -> None:
+        """Have the engine say again what it said last."""
+        status = replace(self.coordinator.data, peers=self.peers)
+        self.coordinator.engine.status = status
+        self.coordinator._on_event(StatusChanged(status=status))
+
+
+def pairing(home: str = ADA, **facts: Any) -> PairingStatus:
+    """Return a pairing that this home asked for, but for some facts."""
+    return PairingStatus(
+        **{
+            "home": home,
+            "name": "",
+            "incoming": False,
+            "origin": "",
+            "lan": False,
+            "state": PairingState.WAITING,
+            "created": 1000.0,
+            "expires": 2000.0,
+            **facts,
+        }
+    )
+
+
+def request(home: str = ADA, **facts: Any) -> PairingStatus:
+    """Return the request of a home that asks to become a friend, but for some facts."""
+    return pairing(
+        home,
+        **{
+            "name": "Ada's home",
+            "incoming": True,
+            "origin": "signal.example",
+            "state": PairingState.COMPARING,
+            "words": ("acorn", "book", "camel", "drum"),
+            **facts,
+        },
+    )
+
+
+def friend(home: str = ADA, **facts: Any) -> FriendStatus:
+    """Return a friend that can be reached, but for some facts."""
+    return FriendStatus(**{"id": home, "name": "Ada's home", "online": True, **facts})
+
+
+def befriend(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    home: str = ADA,
+    name: str = "Ada's home",
+    **terms: Any,
+) -> ConfigSubentry:
+    """Make a home a friend, as it is in the end."""
+    return async_add_friend(hass, entry, home, name, Terms(**terms))
+
+
+class StagedEngine(Engine):
+    """An engine without a process: all that it says comes from a stage, and all that it is told is kept."""
+
+    def __init__(self, hass: HomeAssistant) -> None:
+        """Take the place of the engine before the home is set up."""
+        super().__init__(hass)
+        self.status = Status(
+            api_version=API_VERSION,
+            version=VERSION,
+            pid=0,
+            started=0.0,
+            rss=0,
+            scan_state=ScanState.IDLE,
+            progress=None,
+            revision=1,
+            counts=Counts(),
+            shares=(),
+            problems=(),
+            capabilities={},
+        )
+        self.client.status = self._status
+
+    async def _status(self) -> Status:
+        return self.status
+
+    async def async_start(self) -> None:
+        """Run at once."""
+        self._set_state(EngineState.RUNNING)
+
+    async def async_stop(self) -> None:
+        """Run no more."""
+        self._set_state(EngineState.STOPPED)
+
+    async def async_configure(self, config: EngineConfig) -> None:
+        """Keep the configuration."""
+        self._config = config

@@ -41,7 +41,7 @@ from demo.second_engine import NAME, SecondEngine
 from .household import PATIENCE, eventually
 
 ROOT = "media-source://pemus"
-NOBODY = f"{ROOT}/home/{'a' * 26}/{'b' * 26}"
+NOBODY = f"{ROOT}/home/{'A' * 28}/{'b' * 26}"
 
 
 async def films(hass: HomeAssistant) -> dict[str, BrowseMediaSource]:
@@ -198,9 +198,9 @@ async def test_what_is_not_of_another_home_is_neither_pinned_nor_unpinned(
         f"{ROOT}/",
         f"{ROOT}/item/{'a' * 26}",
         f"{ROOT}/home",
-        f"{ROOT}/home/{'a' * 26}",
-        f"media-source://other/home/{'a' * 26}/{'b' * 26}",
-        f"home/{'a' * 26}/{'b' * 26}",
+        f"{ROOT}/home/{'A' * 28}",
+        f"media-source://other/home/{'A' * 28}/{'b' * 26}",
+        f"home/{'A' * 28}/{'b' * 26}",
     ):
         for action in ("pin", "unpin"):
             with pytest.raises(ServiceValidationError) as caught:
@@ -209,10 +209,10 @@ async def test_what_is_not_of_another_home_is_neither_pinned_nor_unpinned(
     for wanted in (
         NOBODY,
         f"{ROOT}/home/../{'b' * 26}",
-        f"{ROOT}/home/{'a' * 26}/",
-        f"{ROOT}/home/{'a' * 26}/{'b' * 26}/pin",
-        f"{ROOT}/home/{'a' * 26}/{'B' * 26}",
-        f"{ROOT}/home/{'a' * 26}/{'b' * 5000}",
+        f"{ROOT}/home/{'A' * 28}/",
+        f"{ROOT}/home/{'A' * 28}/{'b' * 26}/pin",
+        f"{ROOT}/home/{'A' * 28}/{'B' * 26}",
+        f"{ROOT}/home/{'A' * 28}/{'b' * 5000}",
         f"{ROOT}/home//",
     ):
         for action in ("pin", "unpin"):
@@ -242,10 +242,10 @@ async def test_what_is_nowhere_is_neither_shown_nor_played(
         assert caught.value.translation_key == reason, wanted
     for wanted in (
         f"{ROOT}/home",
-        f"{ROOT}/home/{'a' * 26}",
+        f"{ROOT}/home/{'A' * 28}",
         f"{home}/{'b' * 26}",
         f"{ROOT}/home/../x",
-        f"{ROOT}/home/{'ä' * 26}",
+        f"{ROOT}/home/{'ä' * 28}",
     ):
         with pytest.raises(BrowseError) as failed:
             await async_browse_media(hass, wanted)

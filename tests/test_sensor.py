@@ -18,7 +18,7 @@ from pytest_homeassistant_custom_component.common import (
 from syrupy.assertion import SnapshotAssertion
 from syrupy.filters import props
 
-from custom_components.pemus import sensor
+from custom_components.pemus import entity as entities
 from custom_components.pemus.p2p.models import ScanState, StatusChanged, SwarmStatus
 from custom_components.pemus.provision import Limit, LimitedReason
 from custom_components.pemus.supervisor import EngineState
@@ -164,7 +164,7 @@ def tell_swarm(
 def rest(hass: HomeAssistant) -> None:
     """Let the time pass in which sensors of the swarm rest."""
     async_fire_time_changed(
-        hass, dt_util.utcnow() + timedelta(seconds=sensor.PACE + 0.5)
+        hass, dt_util.utcnow() + timedelta(seconds=entities.PACE + 0.5)
     )
 
 

@@ -16,6 +16,7 @@ from .const import DOMAIN
 from .coordinator import PemusConfigEntry, PemusCoordinator
 from .entity import async_update_devices
 from .files import EngineFiles, async_follow
+from .lan import LanNeighbours
 from .supervisor import DATA_ENGINE, Engine
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
@@ -23,6 +24,7 @@ CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 PLATFORMS = [
     Platform.BINARY_SENSOR,
     Platform.BUTTON,
+    Platform.EVENT,
     Platform.NUMBER,
     Platform.SENSOR,
     Platform.SWITCH,
@@ -55,6 +57,11 @@ async def async_setup_entry(hass: HomeAssistant, entry: PemusConfigEntry) -> boo
     )
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     entry.async_on_unload(entry.add_update_listener(_async_entry_changed))
+    # From here on somebody hears of what happens with other homes.
+    await coordinator.async_follow_homes()
+    neighbours = LanNeighbours(hass, coordinator)
+    entry.async_on_unload(neighbours.async_stop)
+    await neighbours.async_start()
     return True
 
 

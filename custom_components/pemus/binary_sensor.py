@@ -1,4 +1,4 @@
-"""Whether the disks behind the shared folders are there."""
+"""Whether the disks behind the shared folders are there, and the friends."""
 
 from typing import override
 
@@ -12,7 +12,12 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import PemusConfigEntry
-from .entity import ShareEntity, async_add_share_entities
+from .entity import (
+    FriendEntity,
+    ShareEntity,
+    async_add_friend_entities,
+    async_add_share_entities,
+)
 from .p2p.models import ProblemKey
 
 # The coordinator pushes; nothing is asked for.
@@ -25,18 +30,30 @@ AVAILABILITY = BinarySensorEntityDescription(
     entity_category=EntityCategory.DIAGNOSTIC,
 )
 
+ONLINE = BinarySensorEntityDescription(
+    key="online",
+    translation_key="online",
+    device_class=BinarySensorDeviceClass.CONNECTIVITY,
+)
+
 
 async def async_setup_entry(
     hass: HomeAssistant,
     entry: PemusConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add a sensor to each share."""
+    """Add a sensor to each share and to each friend."""
     async_add_share_entities(
         entry,
         Platform.BINARY_SENSOR,
         async_add_entities,
         lambda coordinator, share: [ShareSensor(coordinator, AVAILABILITY, share)],
+    )
+    async_add_friend_entities(
+        entry,
+        Platform.BINARY_SENSOR,
+        async_add_entities,
+        lambda coordinator, friend: [FriendSensor(coordinator, ONLINE, friend)],
     )
 
 
@@ -59,3 +76,13 @@ class ShareSensor(ShareEntity, BinarySensorEntity):
             for problem in self.coordinator.data.problems
         )
         return False if missing else None
+
+
+class FriendSensor(FriendEntity, BinarySensorEntity):
+    """On while the friend's home can be reached."""
+
+    @property
+    @override
+    def is_on(self) -> bool | None:
+        """Return what the engine said last."""
+        return None if self.friend is None else self.friend.online

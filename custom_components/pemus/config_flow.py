@@ -1,11 +1,10 @@
-"""Setting up the home, and the folders it shares."""
+"""Setting up the home, and the folders it shares. What is about other homes is in `pairing_flow` and `friend_flow`."""
 
 from typing import Any, override
 
 from homeassistant.config_entries import (
     SOURCE_USER,
     ConfigEntry,
-    ConfigFlow,
     ConfigFlowResult,
     ConfigSubentry,
     ConfigSubentryFlow,
@@ -30,11 +29,14 @@ from .const import (
     CONF_SIGNALING_APP,
     CONF_UPLOAD_LIMIT,
     DOMAIN,
+    SUBENTRY_FRIEND,
     SUBENTRY_SHARE,
 )
+from .friend_flow import FriendFlow
 from .options import DEFAULTS
 from .options_flow import RATE_SELECTOR, PemusOptionsFlow, errors_of
 from .p2p.models import Kind
+from .pairing_flow import PairingFlow
 from .shares import FolderRefused, async_check_folder, share_subentries
 
 HOME_SCHEMA = vol.Schema({vol.Required(CONF_NAME): TextSelector()})
@@ -64,7 +66,7 @@ APP_SCHEMA = vol.Schema(
 )
 
 
-class PemusConfigFlow(ConfigFlow, domain=DOMAIN):
+class PemusConfigFlow(PairingFlow, domain=DOMAIN):
     """Give this home a name. There is one home per Home Assistant."""
 
     _signaling_app: str | None = None
@@ -82,8 +84,8 @@ class PemusConfigFlow(ConfigFlow, domain=DOMAIN):
     def async_get_supported_subentry_types(
         cls, config_entry: ConfigEntry
     ) -> dict[str, type[ConfigSubentryFlow]]:
-        """Return the flow that shares a folder."""
-        return {SUBENTRY_SHARE: ShareFlow}
+        """Return the flows that share a folder and that make a friend."""
+        return {SUBENTRY_SHARE: ShareFlow, SUBENTRY_FRIEND: FriendFlow}
 
     @override
     async def async_step_user(

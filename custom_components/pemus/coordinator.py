@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 import logging
-from typing import override
+from typing import Any, override
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
@@ -14,14 +15,36 @@ from homeassistant.helpers.update_coordinator import DataUpdateCoordinator, Upda
 from .client import EngineError
 from .const import CONF_RESCAN_INTERVAL, DEFAULT_RESCAN_INTERVAL, DOMAIN
 from .errors import engine_errors
-from .options import swarm_config
-from .p2p.models import EngineConfig, Event, Hello, Problem, Status, StatusChanged
+from .friends import (
+    as_markdown,
+    clean_name,
+    find_friend,
+    friend_config,
+    friend_subentries,
+)
+from .options import servers, swarm_config
+from .p2p.models import (
+    EngineConfig,
+    Event,
+    Hello,
+    NewMedia,
+    Problem,
+    Status,
+    StatusChanged,
+)
+from .pairings import Pairings
+from .presence import Presence
 from .shares import share_config, share_subentries
 from .supervisor import Engine, EngineState
 
 _LOGGER = logging.getLogger(__name__)
 
 type PemusConfigEntry = ConfigEntry[PemusCoordinator]
+type FriendListener = Callable[[str, dict[str, Any]], None]
+
+EVENT_NEW_MEDIA = "new_media"
+ISSUE_IDENTITY = "identity_in_use"
+ISSUE_UNFRIENDED = "unfriended"
 
 
 def engine_config(entry: ConfigEntry) -> EngineConfig:
@@ -32,6 +55,10 @@ def engine_config(entry: ConfigEntry) -> EngineConfig:
         rescan_interval=60
         * entry.options.get(CONF_RESCAN_INTERVAL, DEFAULT_RESCAN_INTERVAL),
         swarm=swarm_config(entry.options),
+        friends=tuple(
+            friend_config(entry, friend) for friend in friend_subentries(entry)
+        ),
+        servers=servers(entry),
     )
 
 
@@ -57,7 +84,11 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         """What the engine was last told."""
         self._config_listeners: list[CALLBACK_TYPE] = []
         self._configuring = asyncio.Lock()
-        self._issues: dict[str, Problem] = {}
+        self._issues: dict[str, _Issue] = {}
+        self._friend_listeners: list[FriendListener] = []
+        self._is_following = False
+        self.pairings = Pairings(hass, self)
+        self.presence = Presence(hass, self)
 
     @override
     async def _async_setup(self) -> None:
@@ -73,7 +104,7 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         """Ask the engine for its state. Needed once; from then on it pushes."""
         with engine_errors(UpdateFailed):
             status = await self.engine.client.status()
-        self._show_issues(status)
+        self._take_in(status)
         return status
 
     @callback
@@ -83,8 +114,39 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
             self._on_state()
         elif isinstance(event, Hello | StatusChanged) and self.engine.status:
             # Not the event's: the hello comes from before the engine got its configuration.
-            self._show_issues(self.engine.status)
+            self._take_in(self.engine.status)
             self.async_set_updated_data(self.engine.status)
+        elif isinstance(event, NewMedia):
+            self._on_new_media(event)
+
+    async def async_follow_homes(self) -> None:
+        """Begin to follow what happens with other homes. There must be somebody already whom that can be told."""
+        await self.pairings.async_start()
+        self.config_entry.async_on_unload(self.pairings.async_close)
+        self.config_entry.async_on_unload(self.presence.async_close)
+        self._is_following = True
+        self._take_in(self.data)
+
+    def _take_in(self, status: Status) -> None:
+        """Have everybody learn of the engine's state who does more with it than to show it."""
+        self._show_issues(status)
+        if self._is_following:
+            self.pairings.async_update(status)
+            self.presence.async_update(status)
+
+    def _on_new_media(self, event: NewMedia) -> None:
+        """Tell that a friend shares more."""
+        if (name := self.name_of(event.home)) is None:
+            return
+        self.async_fire(
+            EVENT_NEW_MEDIA,
+            {
+                "home_id": event.home,
+                "name": name,
+                "count": event.count,
+                "titles": [clean_name(title) for title in event.titles],
+            },
+        )
 
     @callback
     def _on_state(self) -> None:
@@ -113,11 +175,26 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         with engine_errors(HomeAssistantError):
             await self.engine.client.rescan(share)
 
+    async def async_renew_identity(self) -> str:
+        """Become another home, which has no friends because none of them knows it; return its PeMuS ID.
+
+        Raises EngineError, EngineUnavailable.
+        """
+        home = await self.engine.client.new_identity()
+        for friend in friend_subentries(self.config_entry):
+            self.hass.config_entries.async_remove_subentry(
+                self.config_entry, friend.subentry_id
+            )
+        return home
+
     async def async_apply_config(self) -> None:
         """Tell the engine, and whoever shows it, what the user changed."""
         config = engine_config(self.config_entry)
         if config == self.config:
             return
+        gone = {friend.id for friend in self.config.friends} - {
+            friend.id for friend in config.friends
+        }
         self.config = config
         for listener in self._config_listeners:
             listener()
@@ -127,6 +204,8 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
                 await self.engine.async_configure(self.config)
             except EngineError as err:
                 _LOGGER.error("The engine refused the configuration: %s", err)
+        for home in gone:
+            await self.pairings.async_forget(home)
 
     @callback
     def async_add_config_listener(self, listener: CALLBACK_TYPE) -> Callable[[], None]:
@@ -134,24 +213,58 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         self._config_listeners.append(listener)
         return lambda: self._config_listeners.remove(listener)
 
+    def name_of(self, home: str) -> str | None:
+        """Return what a friend is called here, None for who is no friend."""
+        friend = find_friend(self.config_entry, home)
+        return None if friend is None else friend.title
+
+    @callback
+    def async_fire(self, event: str, attributes: dict[str, Any]) -> None:
+        """Tell that something happened with another home."""
+        for listener in tuple(self._friend_listeners):
+            listener(event, attributes)
+
+    @callback
+    def async_add_friend_listener(self, listener: FriendListener) -> Callable[[], None]:
+        """Call `listener` whenever something happens with another home. Returns how to end that."""
+        self._friend_listeners.append(listener)
+        return lambda: self._friend_listeners.remove(listener)
+
     @callback
     def _show_issues(self, status: Status) -> None:
         """Let each lasting problem have a repair issue, and no other."""
-        problems = {_issue_id(problem): problem for problem in status.problems}
-        for issue_id in self._issues.keys() - problems.keys():
+        issues = self._issues_of(status)
+        for issue_id in self._issues.keys() - issues.keys():
             ir.async_delete_issue(self.hass, DOMAIN, issue_id)
-        for issue_id, problem in problems.items():
-            if self._issues.get(issue_id) != problem:
+        for issue_id, issue in issues.items():
+            if self._issues.get(issue_id) != issue:
                 ir.async_create_issue(
                     self.hass,
                     DOMAIN,
                     issue_id,
-                    is_fixable=False,
+                    is_fixable=issue.is_fixable,
                     severity=ir.IssueSeverity.WARNING,
-                    translation_key=problem.key,
-                    translation_placeholders=problem.placeholders,
+                    translation_key=issue.key,
+                    translation_placeholders=issue.placeholders,
                 )
-        self._issues = problems
+        self._issues = issues
+
+    def _issues_of(self, status: Status) -> dict[str, _Issue]:
+        """Return the lasting problems by the ids of their issues."""
+        issues = {
+            _issue_id(problem): _Issue(problem.key, problem.placeholders)
+            for problem in status.problems
+        }
+        if (peers := status.peers) is not None:
+            if peers.superseded:
+                issues[ISSUE_IDENTITY] = _Issue(ISSUE_IDENTITY, {}, is_fixable=True)
+            for friend in peers.friends:
+                if friend.unfriended:
+                    issues[f"{ISSUE_UNFRIENDED}_{friend.id}"] = _Issue(
+                        ISSUE_UNFRIENDED,
+                        {"name": as_markdown(self.name_of(friend.id) or friend.name)},
+                    )
+        return issues
 
     @callback
     def _forget_issues(self) -> None:
@@ -159,6 +272,15 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         for issue_id in self._issues:
             ir.async_delete_issue(self.hass, DOMAIN, issue_id)
         self._issues = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Issue:
+    """What a repair issue says."""
+
+    key: str
+    placeholders: dict[str, str]
+    is_fixable: bool = False
 
 
 def _issue_id(problem: Problem) -> str:

@@ -1,7 +1,9 @@
-"""What a bug report needs, without telling what this home watches: no names of files, folders or homes."""
+"""What a bug report needs, without telling what this home watches and with whom: no names, no IDs, no addresses."""
 
+from collections.abc import Mapping
 import json
-from typing import Any, Final
+import re
+from typing import Any, Final, cast
 
 from homeassistant.components.diagnostics import async_redact_data
 from homeassistant.core import HomeAssistant
@@ -9,18 +11,27 @@ from homeassistant.core import HomeAssistant
 from .client import EngineError, EngineUnavailable
 from .coordinator import PemusConfigEntry
 from .p2p.codec import encode
+from .p2p.models import Status
+from .p2p.peers.facts import ID_ALPHABET, ID_LENGTH
 from .supervisor import Engine
 
 TO_REDACT: Final = {
     "home_name",
     "message",
     "name",
+    "note",
+    "origin",
     "owner",
     "owner_name",
     "path",
+    "servers",
+    "signaling_app",
     "title",
     "unique_id",
+    "url",
+    "words",
 }
+_ID: Final = re.compile(rf"(?<![0-9A-Z])[{ID_ALPHABET}]{{{ID_LENGTH}}}(?![0-9A-Z])")
 
 
 async def async_get_config_entry_diagnostics(
@@ -29,19 +40,45 @@ async def async_get_config_entry_diagnostics(
     """Return the configuration and the last state of the engine."""
     coordinator = entry.runtime_data
     engine = coordinator.engine
-    return async_redact_data(
+    report = async_redact_data(
         {
             "entry": entry.as_dict(),
             "config": _plain(coordinator.config),
             "engine": {
                 "state": engine.state,
                 "limited": None if engine.limited is None else _plain(engine.limited),
-                "status": None if engine.status is None else _plain(engine.status),
+                "status": None if engine.status is None else _status(engine.status),
             },
             "transfers": await _transfers(engine),
         },
         TO_REDACT,
     )
+    return cast("dict[str, Any]", _without_ids(report, {}))
+
+
+def _status(status: Status) -> Any:
+    """Return the state. The way to a friend is no path in a file system, which nobody is told."""
+    plain = _plain(status)
+    for friend in (plain["peers"] or {}).get("friends", ()):
+        friend["link"] = friend.pop("path")
+    return plain
+
+
+def _without_ids(value: Any, known: dict[str, str]) -> Any:
+    """Return the report with a number for each home in the place of its PeMuS ID, so that one can still follow it."""
+    if isinstance(value, str):
+        return _ID.sub(
+            lambda found: known.setdefault(found[0], f"**HOME {len(known) + 1}**"),
+            value,
+        )
+    if isinstance(value, Mapping):
+        return {
+            _without_ids(key, known): _without_ids(part, known)
+            for key, part in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_without_ids(part, known) for part in value]
+    return value
 
 
 async def _transfers(engine: Engine) -> Any:

@@ -1,24 +1,34 @@
-"""The home and its shares as devices, and what their entities have in common."""
+"""The home, its shares and its friends as devices, and what their entities have in common."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, override
+from datetime import datetime
+from typing import Any, Final, override
 
-from homeassistant.const import Platform
-from homeassistant.core import HomeAssistant, callback
+from homeassistant.config_entries import ConfigSubentry
+from homeassistant.const import CONF_ID, Platform
+from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers import device_registry as dr, entity_registry as er
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
-from homeassistant.helpers.entity import EntityDescription
+from homeassistant.helpers.entity import Entity, EntityDescription
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+from homeassistant.helpers.event import async_call_later
 from homeassistant.helpers.update_coordinator import CoordinatorEntity
 
 from .const import DOMAIN
 from .coordinator import PemusConfigEntry, PemusCoordinator
+from .friends import friend_subentries
 from .options import DEFAULTS
 from .p2p.models import ShareConfig, ShareStatus
+from .p2p.peers.facts import FriendConfig, FriendStatus
 from .shares import share_id, share_subentries
 
 MANUFACTURER = "PeMuS"
 MEDIA_BROWSER = "homeassistant://media-browser/browser/app%2Cmedia-source%3A%2F%2Fpemus"
+
+
+PACE: Final = 10
+"""Seconds between two states of an entity whose number changes all the time while a film plays. Each is a row in the
+home's database; who wants every second asks for the transfers."""
 
 
 @callback
@@ -35,11 +45,13 @@ def async_update_devices(hass: HomeAssistant, entry: PemusConfigEntry) -> None:
         sw_version=coordinator.data.version,
         configuration_url=MEDIA_BROWSER,
     )
-    for share in coordinator.config.shares:
+    config = coordinator.config
+    named: tuple[ShareConfig | FriendConfig, ...] = (*config.shares, *config.friends)
+    for each in named:
         if device := registry.async_get_device_by_identifier(
-            (DOMAIN, share.id), entry.entry_id
+            (DOMAIN, each.id), entry.entry_id
         ):
-            registry.async_update_device(device.id, name=share.name)
+            registry.async_update_device(device.id, name=each.name)
 
 
 class PemusEntity(CoordinatorEntity[PemusCoordinator]):
@@ -90,8 +102,54 @@ class OptionEntity(PemusEntity):
         )
 
 
-class ShareEntity(CoordinatorEntity[PemusCoordinator]):
-    """An entity of a shared folder."""
+class PacedEntity(CoordinatorEntity[PemusCoordinator]):
+    """An entity that shows what changed at once after a time of rest, and then at a pace."""
+
+    _shown_available = False
+    _pausing: CALLBACK_TYPE | None = None
+    _late = False
+    """Whether something changed during the pause."""
+
+    @callback
+    @override
+    def _handle_coordinator_update(self) -> None:
+        """Show what changed, now or after the pause."""
+        if self._pausing is not None and self.available == self._shown_available:
+            self._late = True
+            return
+        self._show()
+
+    @callback
+    def _show(self) -> None:
+        self._end_pause()
+        self._late = False
+        self._shown_available = self.available
+        self.async_write_ha_state()
+        self._pausing = async_call_later(
+            self.hass, PACE, HassJob(self._paused, cancel_on_shutdown=True)
+        )
+
+    @callback
+    def _paused(self, _now: datetime) -> None:
+        self._pausing = None
+        if self._late:
+            self._show()
+
+    @callback
+    def _end_pause(self) -> None:
+        if self._pausing is not None:
+            self._pausing()
+            self._pausing = None
+
+    @override
+    async def async_added_to_hass(self) -> None:
+        """End the pause with the entity."""
+        await super().async_added_to_hass()
+        self.async_on_remove(self._end_pause)
+
+
+class SubentryEntity(CoordinatorEntity[PemusCoordinator]):
+    """An entity of a device of its own, which hangs on the home."""
 
     _attr_has_entity_name = True
 
@@ -99,25 +157,38 @@ class ShareEntity(CoordinatorEntity[PemusCoordinator]):
         self,
         coordinator: PemusCoordinator,
         description: EntityDescription,
-        share: ShareConfig,
+        config: ShareConfig | FriendConfig,
     ) -> None:
-        """Belong to the share, which hangs on the home."""
+        """Belong to the share or friend."""
         super().__init__(coordinator)
         self.entity_description = description
-        self.share_id = share.id
-        self._attr_unique_id = f"{share.id}_{description.key}"
+        self._attr_unique_id = f"{config.id}_{description.key}"
         entry_id = coordinator.config_entry.entry_id
         home = dr.async_get(coordinator.hass).async_get_device_by_identifier(
             (DOMAIN, entry_id), entry_id
         )
         assert home is not None
         self._attr_device_info = DeviceInfo(
-            identifiers={(DOMAIN, share.id)},
+            identifiers={(DOMAIN, config.id)},
             entry_type=DeviceEntryType.SERVICE,
             manufacturer=MANUFACTURER,
-            name=share.name,
+            name=config.name,
             via_device_id=home.id,
         )
+
+
+class ShareEntity(SubentryEntity):
+    """An entity of a shared folder."""
+
+    def __init__(
+        self,
+        coordinator: PemusCoordinator,
+        description: EntityDescription,
+        share: ShareConfig,
+    ) -> None:
+        """Belong to the share."""
+        super().__init__(coordinator, description, share)
+        self.share_id = share.id
 
     @property
     def share(self) -> ShareStatus | None:
@@ -138,6 +209,35 @@ class ShareEntity(CoordinatorEntity[PemusCoordinator]):
         return super().available and self.share is not None
 
 
+class FriendEntity(SubentryEntity):
+    """An entity of a friend."""
+
+    def __init__(
+        self,
+        coordinator: PemusCoordinator,
+        description: EntityDescription,
+        friend: FriendConfig,
+    ) -> None:
+        """Belong to the friend."""
+        super().__init__(coordinator, description, friend)
+        self.home_id = friend.id
+
+    @property
+    def friend(self) -> FriendStatus | None:
+        """Return the state of the friend, None until the engine knows of it."""
+        if (peers := self.coordinator.data.peers) is None:
+            return None
+        return next(
+            (friend for friend in peers.friends if friend.id == self.home_id), None
+        )
+
+    @property
+    @override
+    def available(self) -> bool:
+        """Tell whether the engine runs and knows the friend. One that is offline is a state like another."""
+        return super().available and self.friend is not None
+
+
 @callback
 def async_add_share_entities(
     entry: PemusConfigEntry,
@@ -147,32 +247,72 @@ def async_add_share_entities(
 ) -> None:
     """Add a platform's entities of all shares: of those there are, and of those to come.
 
-    When a share goes, Home Assistant removes its device and entities with the subentry. What a share no longer has,
-    such as the number of songs of a folder that now shares only photos, is removed here.
+    What a share no longer has, such as the number of songs of a folder that now shares only photos, is removed.
+    """
+    coordinator = entry.runtime_data
+
+    def wanted() -> dict[str, list[ShareEntity]]:
+        shares = {share.id: share for share in coordinator.config.shares}
+        return {
+            subentry.subentry_id: list(make(coordinator, shares[share_id(subentry)]))
+            for subentry in share_subentries(entry)
+            if share_id(subentry) in shares
+        }
+
+    _async_add(entry, platform, async_add_entities, share_subentries, wanted)
+
+
+@callback
+def async_add_friend_entities(
+    entry: PemusConfigEntry,
+    platform: Platform,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+    make: Callable[[PemusCoordinator, FriendConfig], Iterable[FriendEntity]],
+) -> None:
+    """Add a platform's entities of all friends: of those there are, and of those to come."""
+    coordinator = entry.runtime_data
+
+    def wanted() -> dict[str, list[FriendEntity]]:
+        friends = {friend.id: friend for friend in coordinator.config.friends}
+        return {
+            subentry.subentry_id: list(
+                make(coordinator, friends[subentry.data[CONF_ID]])
+            )
+            for subentry in friend_subentries(entry)
+            if subentry.data[CONF_ID] in friends
+        }
+
+    _async_add(entry, platform, async_add_entities, friend_subentries, wanted)
+
+
+@callback
+def _async_add(
+    entry: PemusConfigEntry,
+    platform: Platform,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+    subentries: Callable[[PemusConfigEntry], Iterable[ConfigSubentry]],
+    make: Callable[[], dict[str, list[Any]]],
+) -> None:
+    """Add what is wanted by subentry, now and after each change of the configuration, and remove what no longer is.
+
+    When a share or a friend goes, Home Assistant removes its device and entities with the subentry.
     """
     coordinator = entry.runtime_data
     added: set[str] = set()
 
     @callback
     def update() -> None:
-        subentries = {
-            share_id(subentry): subentry.subentry_id
-            for subentry in share_subentries(entry)
-        }
         wanted: set[str] = set()
-        for share in coordinator.config.shares:
-            entities = {
-                str(entity.unique_id): entity for entity in make(coordinator, share)
-            }
-            wanted |= entities.keys()
-            async_add_entities(
-                [entity for key, entity in entities.items() if key not in added],
-                config_subentry_id=subentries[share.id],
-            )
+        entities: list[Entity]
+        for subentry_id, entities in make().items():
+            new = [entity for entity in entities if entity.unique_id not in added]
+            wanted |= {str(entity.unique_id) for entity in entities}
+            async_add_entities(new, config_subentry_id=subentry_id)
+        theirs = {subentry.subentry_id for subentry in subentries(entry)}
         registry = er.async_get(coordinator.hass)
         for known in er.async_entries_for_config_entry(registry, entry.entry_id):
             if (
-                known.config_subentry_id is not None
+                known.config_subentry_id in theirs
                 and known.domain == platform
                 and known.unique_id not in wanted
             ):

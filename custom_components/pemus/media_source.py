@@ -3,6 +3,7 @@
 The identifier of a place is the engine's id of the node, verbatim; what a node is called and looks like is decided here.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple, override
 
@@ -28,7 +29,7 @@ from .client import EngineClient
 from .const import DOMAIN
 from .coordinator import async_get_coordinator
 from .errors import engine_errors
-from .identifiers import ITEM_PREFIX, local_item, remote_item
+from .identifiers import item_node, local_item, owner_of, remote_item
 from .p2p.models import Item, Kind, Node, NodeKind, SearchQuery
 from .p2p.swarm.remote import TransferState
 from .stream import stream_path, thumbnail_path
@@ -68,6 +69,7 @@ ITEM_CLASSES: Final = {
 
 SEARCHABLE: Final = {
     NodeKind.ROOT,
+    NodeKind.HOME,
     NodeKind.SHARE,
     NodeKind.VIDEOS,
     NodeKind.MUSIC,
@@ -117,12 +119,13 @@ class PemusMediaSource(MediaSource):
     async def async_browse_media(self, item: MediaSourceItem) -> BrowseMediaSource:
         """Show a place and what lies in it."""
         client = self._client(BrowseError)
-        with engine_errors(BrowseError):
-            listing = await client.browse(_node_id(item))
+        node_id = _node_id(item)
+        with engine_errors(BrowseError, remote=owner_of(node_id) is not None):
+            listing = await client.browse(node_id)
         titles = await self._titles()
-        place = _browse_node(listing.node, titles, above=None)
+        place = _browse_node(self._known(listing.node), titles, above=None)
         place.children = [
-            _browse_node(child, titles, above=listing.node.kind)
+            _browse_node(self._known(child), titles, above=listing.node.kind)
             for child in listing.children
         ]
         # Home Assistant finds out itself, from the children that are really there.
@@ -144,7 +147,8 @@ class PemusMediaSource(MediaSource):
         if not text or not wanted:
             return SearchMedia(result=[])
         kinds = {KINDS[shown] for shown in wanted}
-        with engine_errors(BrowseError):
+        owner = owner_of(_node_id(item))
+        with engine_errors(BrowseError, remote=owner is not None):
             found = await client.search(
                 SearchQuery(
                     text=text,
@@ -156,7 +160,7 @@ class PemusMediaSource(MediaSource):
         titles = await self._titles()
         results = [
             *(_browse_node(node, titles, above=None) for node in found.nodes),
-            *(_browse_item(result) for result in found.items),
+            *(_browse_item(result, owner) for result in found.items),
         ]
         return SearchMedia(
             result=[result for result in results if result.media_class in wanted]
@@ -186,6 +190,14 @@ class PemusMediaSource(MediaSource):
         if (coordinator := async_get_coordinator(self.hass)) is None:
             raise error(translation_domain=DOMAIN, translation_key="not_loaded")
         return coordinator.engine.client
+
+    def _known(self, node: Node) -> Node:
+        """Return a friend's home under the name that it has here, and any other node as it is."""
+        if node.kind is not NodeKind.HOME or (owner := owner_of(node.id)) is None:
+            return node
+        coordinator = async_get_coordinator(self.hass)
+        name = None if coordinator is None else coordinator.name_of(owner)
+        return node if name is None else replace(node, title=name)
 
     async def _titles(self) -> dict[str, str]:
         """Return what the places are called in the home's language."""
@@ -225,7 +237,9 @@ def _browse_node(
     node: Node, titles: dict[str, str], *, above: NodeKind | None
 ) -> BrowseMediaSource:
     """Return a node as the media browser wants it, without what lies in it."""
-    thumbnail = None if node.thumbnail is None else thumbnail_path(node.thumbnail)
+    thumbnail = None
+    if node.thumbnail is not None:
+        thumbnail = thumbnail_path(node.thumbnail, owner=owner_of(node.id))
     title = _title(node, titles, above)
     if node.kind is NodeKind.ITEM:
         return BrowseMediaSource(
@@ -255,18 +269,20 @@ def _browse_node(
     )
 
 
-def _browse_item(item: Item) -> BrowseMediaSource:
-    """Return an item that was found as the media browser wants it."""
+def _browse_item(item: Item, owner: str | None) -> BrowseMediaSource:
+    """Return an item that was found as the media browser wants it. `owner`: the home that it is of, None for this one."""
     title = f"{item.title} – {item.artist}" if item.artist else item.title
     return BrowseMediaSource(
         domain=DOMAIN,
-        identifier=f"{ITEM_PREFIX}{item.id}",
+        identifier=item_node(item.id, owner),
         media_class=ITEM_CLASSES[item.kind],
         media_content_type=item.content_type,
         title=title,
         can_play=item.available,
         can_expand=False,
-        thumbnail=thumbnail_path(item.id) if item.has_thumbnail else None,
+        thumbnail=(
+            thumbnail_path(item.id, owner=owner) if item.has_thumbnail else None
+        ),
     )
 
 
@@ -274,6 +290,8 @@ def _title(node: Node, titles: dict[str, str], above: NodeKind | None) -> str:
     """Return what a node is called."""
     if node.kind is NodeKind.ROOT:
         return "PeMuS"
+    if node.kind is NodeKind.HOME and not node.available:
+        return titles["offline_home"].format(home=node.title)
     if node.kind is NodeKind.MONTH and node.title is not None:
         return titles[f"month_{node.title}"]
     if node.title is None:

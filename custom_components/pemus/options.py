@@ -5,8 +5,10 @@ counts bytes.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
+from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import CONF_PORT
 
 from .const import (
@@ -17,9 +19,12 @@ from .const import (
     CONF_DOWNLOAD_LIMIT,
     CONF_LAN_EXEMPT,
     CONF_PORT_MAPPING,
+    CONF_SERVERS,
+    CONF_SIGNALING_APP,
     CONF_UPLOAD_LIMIT,
 )
 from .p2p.models import SwarmConfig
+from .p2p.peers.signaling import server_url
 
 MBIT: Final = 125_000
 """Bytes."""
@@ -62,6 +67,18 @@ def swarm_config(options: Mapping[str, Any]) -> SwarmConfig:
         cache_quota=round(said[CONF_CACHE_QUOTA] * GB),
         cache_reserve=round(said[CONF_CACHE_RESERVE] * GB),
     )
+
+
+def servers(entry: ConfigEntry) -> tuple[str, ...]:
+    """Return the URLs of the signalling servers: that of the app beside this Home Assistant, and those that were entered."""
+    named = (entry.data.get(CONF_SIGNALING_APP), *entry.options.get(CONF_SERVERS, ()))
+    found: dict[str, None] = {}
+    for url in named:
+        if url is not None:
+            # What the app said of itself was not looked at as closely as what somebody entered.
+            with suppress(ValueError):
+                found[server_url(url)] = None
+    return tuple(found)
 
 
 def is_rate(mbit_s: float) -> bool:

@@ -1,8 +1,9 @@
-"""Changing the options, in one form with a section for each thing that one may want to change."""
+"""Changing the options, and what else there is to see and to decide about this home and others."""
 
+import logging
 from typing import Any, Final
 
-from homeassistant.config_entries import ConfigFlowResult, OptionsFlow
+from homeassistant.config_entries import ConfigEntryState, ConfigFlowResult, OptionsFlow
 from homeassistant.const import CONF_PORT, UnitOfDataRate, UnitOfInformation, UnitOfTime
 from homeassistant.data_entry_flow import section
 from homeassistant.helpers.selector import (
@@ -10,9 +11,19 @@ from homeassistant.helpers.selector import (
     NumberSelector,
     NumberSelectorConfig,
     NumberSelectorMode,
+    QrCodeSelector,
+    QrCodeSelectorConfig,
+    SelectOptionDict,
+    SelectSelector,
+    SelectSelectorConfig,
+    SelectSelectorMode,
+    TextSelector,
+    TextSelectorConfig,
+    TextSelectorType,
 )
 import voluptuous as vol
 
+from .client import EngineError, EngineUnavailable
 from .const import (
     CONF_ACTIVE_SEEDS,
     CONF_CACHE_QUOTA,
@@ -22,10 +33,22 @@ from .const import (
     CONF_LAN_EXEMPT,
     CONF_PORT_MAPPING,
     CONF_RESCAN_INTERVAL,
+    CONF_SERVERS,
     CONF_UPLOAD_LIMIT,
     DEFAULT_RESCAN_INTERVAL,
 )
+from .friends import friend_subentries, invitation
 from .options import DEFAULTS, MAX_RATE, MIN_RATE, NO_LIMIT, is_port, is_rate
+from .p2p.models import Status
+from .p2p.peers.facts import PeersStatus
+from .p2p.peers.identity import grouped
+from .p2p.peers.signaling import server_url
+
+FIELD_CONFIRM: Final = "confirm"
+FIELD_UNBLOCK: Final = "unblock"
+
+MAX_SERVERS: Final = 10
+"""Each is connected to all the time."""
 
 ERROR_PORT: Final = "reserved_port"
 ERROR_RATE: Final = "rate_too_low"
@@ -91,11 +114,34 @@ OPTIONS_SCHEMA: Final = vol.Schema(
     }
 )
 
+SERVERS_SCHEMA: Final = vol.Schema(
+    {
+        vol.Optional(CONF_SERVERS): TextSelector(
+            TextSelectorConfig(type=TextSelectorType.URL, multiple=True)
+        )
+    }
+)
+
+CONFIRM_SCHEMA: Final = vol.Schema(
+    {vol.Required(FIELD_CONFIRM, default=False): BooleanSelector()}
+)
+
+_LOGGER = logging.getLogger(__name__)
+
 
 class PemusOptionsFlow(OptionsFlow):
-    """Change how the library is kept up to date, and what other homes may take."""
+    """Change how the library is kept up to date and what other homes may take, and look after this home's identity."""
 
     async def async_step_init(
+        self, user_input: dict[str, Any] | None = None
+    ) -> ConfigFlowResult:
+        """Ask what it is about."""
+        return self.async_show_menu(
+            step_id="init",
+            menu_options=["settings", "identity", "servers", "blocked", "new_identity"],
+        )
+
+    async def async_step_settings(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
         """Ask for the options. The update listener of the entry applies what changed."""
@@ -103,16 +149,132 @@ class PemusOptionsFlow(OptionsFlow):
         if user_input is not None:
             options = _flat(user_input)
             if not errors_of(options):
-                return self.async_create_entry(data=options)
+                return self._save(options)
             # A form has no place for an error of a field in a section.
             errors["base"] = next(iter(errors_of(options).values()))
         return self.async_show_form(
-            step_id="init",
+            step_id="settings",
             data_schema=self.add_suggested_values_to_schema(
                 OPTIONS_SCHEMA, user_input or _in_sections(self.config_entry.options)
             ),
             errors=errors,
         )
+
+    async def async_step_identity(
+        self, user_input: dict[str, Any] | None = None
+    ) -> ConfigFlowResult:
+        """Show this home's PeMuS ID, to be read aloud or scanned."""
+        if (peers := self._peers()) is None:
+            return self.async_abort(reason="no_peers")
+        if user_input is not None:
+            return await self.async_step_init()
+        code = QrCodeSelector(QrCodeSelectorConfig(data=invitation(peers.id), scale=6))
+        return self.async_show_form(
+            step_id="identity",
+            data_schema=vol.Schema({vol.Optional("code"): code}),
+            description_placeholders={"id": grouped(peers.id)},
+            last_step=False,
+        )
+
+    async def async_step_servers(
+        self, user_input: dict[str, Any] | None = None
+    ) -> ConfigFlowResult:
+        """Ask for the addresses of signalling servers."""
+        errors: dict[str, str] = {}
+        error = ""
+        if user_input is not None:
+            try:
+                urls = [
+                    server_url(url)
+                    for url in user_input.get(CONF_SERVERS, ())
+                    if url.strip()
+                ]
+            except ValueError as err:
+                errors[CONF_SERVERS], error = "bad_server", str(err)
+            else:
+                if len(urls) <= MAX_SERVERS:
+                    return self._save({CONF_SERVERS: list(dict.fromkeys(urls))})
+                errors[CONF_SERVERS] = "too_many_servers"
+        return self.async_show_form(
+            step_id="servers",
+            data_schema=self.add_suggested_values_to_schema(
+                SERVERS_SCHEMA, user_input or self.config_entry.options
+            ),
+            errors=errors,
+            description_placeholders={"error": error, "most": str(MAX_SERVERS)},
+        )
+
+    async def async_step_blocked(
+        self, user_input: dict[str, Any] | None = None
+    ) -> ConfigFlowResult:
+        """Show which homes are blocked, and let some of them ask again."""
+        if (peers := self._peers()) is None:
+            return self.async_abort(reason="no_peers")
+        if not peers.blocked:
+            return self.async_abort(reason="none_blocked")
+        if user_input is not None:
+            for home in user_input.get(FIELD_UNBLOCK, ()):
+                try:
+                    await self.config_entry.runtime_data.engine.client.unblock(home)
+                except EngineUnavailable:
+                    return self.async_abort(reason="engine_unavailable")
+                except EngineError as err:
+                    _LOGGER.debug("%s was not unblocked: %s", home, err)
+            return await self.async_step_init()
+        homes = [
+            SelectOptionDict(value=home, label=grouped(home)) for home in peers.blocked
+        ]
+        choice = SelectSelector(
+            SelectSelectorConfig(
+                options=homes, multiple=True, mode=SelectSelectorMode.LIST
+            )
+        )
+        return self.async_show_form(
+            step_id="blocked",
+            data_schema=vol.Schema({vol.Optional(FIELD_UNBLOCK, default=list): choice}),
+            last_step=False,
+        )
+
+    async def async_step_new_identity(
+        self, user_input: dict[str, Any] | None = None
+    ) -> ConfigFlowResult:
+        """Become another home, once it is clear what is lost with that."""
+        if (peers := self._peers()) is None:
+            return self.async_abort(reason="no_peers")
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            if not user_input[FIELD_CONFIRM]:
+                errors[FIELD_CONFIRM] = "not_confirmed"
+            else:
+                coordinator = self.config_entry.runtime_data
+                try:
+                    home = await coordinator.async_renew_identity()
+                except EngineError, EngineUnavailable:
+                    return self.async_abort(reason="engine_unavailable")
+                return self.async_abort(
+                    reason="identity_renewed",
+                    description_placeholders={"id": grouped(home)},
+                )
+        return self.async_show_form(
+            step_id="new_identity",
+            data_schema=CONFIRM_SCHEMA,
+            errors=errors,
+            description_placeholders={
+                "id": grouped(peers.id),
+                "friends": str(len(friend_subentries(self.config_entry))),
+            },
+        )
+
+    def _peers(self) -> PeersStatus | None:
+        """Return what the engine says about other homes, None if it says nothing."""
+        if self.config_entry.state is not ConfigEntryState.LOADED:
+            return None
+        status: Status = self.config_entry.runtime_data.data
+        return status.peers
+
+    def _save(self, changes: dict[str, Any]) -> ConfigFlowResult:
+        """Keep what changed beside the other options."""
+        return self.async_create_entry(data={**self.config_entry.options, **changes})
 
 
 def errors_of(options: dict[str, Any]) -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""Numbers about the library, its shares and other homes, and what the engine is doing."""
+"""Numbers about the library, its shares, other homes and friends, and what the engine is doing."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, override
+from typing import override
 
 from homeassistant.components.sensor import (
     SensorDeviceClass,
@@ -17,15 +17,22 @@ from homeassistant.const import (
     Platform,
     UnitOfDataRate,
     UnitOfInformation,
+    UnitOfTime,
 )
-from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
+from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
-from homeassistant.helpers.event import async_call_later
 from homeassistant.helpers.typing import StateType
 from homeassistant.util import dt as dt_util
 
 from .coordinator import PemusConfigEntry, PemusCoordinator
-from .entity import PemusEntity, ShareEntity, async_add_share_entities
+from .entity import (
+    FriendEntity,
+    PacedEntity,
+    PemusEntity,
+    ShareEntity,
+    async_add_friend_entities,
+    async_add_share_entities,
+)
 from .p2p.models import (
     Counts,
     Kind,
@@ -35,17 +42,16 @@ from .p2p.models import (
     Status,
     SwarmStatus,
 )
+from .p2p.peers.facts import FriendConfig, FriendStatus, PathKind
 from .supervisor import EngineState
 
 # The coordinator pushes; nothing is asked for.
 PARALLEL_UPDATES = 0
 
+NO_PATH = "none"
+"""No link to the friend is open."""
 LIMITED = "limited"
 """The engine runs, but without its own environment: a state of its own to whoever looks at it."""
-
-PACE: Final = 10
-"""Seconds between two states of a sensor whose number changes all the time while a film plays. Each is a row in the
-home's database; who wants every second asks for the transfers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,15 @@ class SwarmSensorDescription(SensorEntityDescription):
     """A sensor of what goes to and comes from other homes."""
 
     value: Callable[[SwarmStatus], StateType]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FriendSensorDescription(SensorEntityDescription):
+    """A sensor of a friend."""
+
+    value: Callable[[FriendStatus], StateType | datetime]
+    is_restless: bool = False
+    """Whether it changes all the time while a film plays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,11 +244,86 @@ SHARE_SENSORS: tuple[ShareSensorDescription, ...] = (
         translation_key="last_scan",
         device_class=SensorDeviceClass.TIMESTAMP,
         entity_category=EntityCategory.DIAGNOSTIC,
-        value=lambda share: (
-            None
-            if share.last_scan is None
-            else dt_util.utc_from_timestamp(share.last_scan)
-        ),
+        value=lambda share: _moment(share.last_scan),
+    ),
+)
+
+
+def _moment(timestamp: float | None) -> datetime | None:
+    """Return a time as Home Assistant has it."""
+    return None if timestamp is None else dt_util.utc_from_timestamp(timestamp)
+
+
+def _last_seen(friend: FriendStatus) -> datetime | None:
+    """Return when a friend was seen last, to the minute: who is there is seen all the time."""
+    moment = _moment(friend.last_seen)
+    return None if moment is None else moment.replace(second=0, microsecond=0)
+
+
+def _friend_rate(
+    key: str, value: Callable[[FriendStatus], StateType]
+) -> FriendSensorDescription:
+    """Describe how much goes to a friend, or comes from there."""
+    return FriendSensorDescription(
+        key=key,
+        translation_key=key,
+        device_class=SensorDeviceClass.DATA_RATE,
+        state_class=SensorStateClass.MEASUREMENT,
+        native_unit_of_measurement=UnitOfDataRate.BYTES_PER_SECOND,
+        suggested_unit_of_measurement=UnitOfDataRate.MEGABITS_PER_SECOND,
+        suggested_display_precision=1,
+        value=value,
+        is_restless=True,
+    )
+
+
+FRIEND_SENSORS: tuple[FriendSensorDescription, ...] = (
+    FriendSensorDescription(
+        key="path",
+        translation_key="path",
+        device_class=SensorDeviceClass.ENUM,
+        options=[*PathKind, NO_PATH],
+        entity_category=EntityCategory.DIAGNOSTIC,
+        value=lambda friend: friend.path or NO_PATH,
+    ),
+    FriendSensorDescription(
+        key="round_trip",
+        translation_key="round_trip",
+        device_class=SensorDeviceClass.DURATION,
+        state_class=SensorStateClass.MEASUREMENT,
+        native_unit_of_measurement=UnitOfTime.SECONDS,
+        suggested_unit_of_measurement=UnitOfTime.MILLISECONDS,
+        suggested_display_precision=0,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        entity_registry_enabled_default=False,
+        value=lambda friend: friend.rtt,
+        is_restless=True,
+    ),
+    FriendSensorDescription(
+        key="lost_packets",
+        translation_key="lost_packets",
+        state_class=SensorStateClass.MEASUREMENT,
+        native_unit_of_measurement=PERCENTAGE,
+        suggested_display_precision=1,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        entity_registry_enabled_default=False,
+        value=lambda friend: None if friend.lost is None else 100 * friend.lost,
+        is_restless=True,
+    ),
+    _friend_rate("download_rate", lambda friend: friend.download_rate),
+    _friend_rate("upload_rate", lambda friend: friend.upload_rate),
+    FriendSensorDescription(
+        key="items",
+        translation_key="items",
+        state_class=SensorStateClass.MEASUREMENT,
+        value=lambda friend: friend.items,
+    ),
+    FriendSensorDescription(
+        key="last_seen",
+        translation_key="last_seen",
+        device_class=SensorDeviceClass.TIMESTAMP,
+        entity_category=EntityCategory.DIAGNOSTIC,
+        value=_last_seen,
     ),
 )
 
@@ -243,7 +333,7 @@ async def async_setup_entry(
     entry: PemusConfigEntry,
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
-    """Add the sensors of the home and of its shares."""
+    """Add the sensors of the home, of its shares and of its friends."""
     coordinator = entry.runtime_data
     async_add_entities(
         [
@@ -253,6 +343,12 @@ async def async_setup_entry(
         ]
     )
     async_add_share_entities(entry, Platform.SENSOR, async_add_entities, _share_sensors)
+    async_add_friend_entities(
+        entry,
+        Platform.SENSOR,
+        async_add_entities,
+        _friend_sensors,
+    )
 
 
 def _share_sensors(
@@ -263,6 +359,18 @@ def _share_sensors(
         ShareSensor(coordinator, description, share)
         for description in SHARE_SENSORS
         if description.kind is None or description.kind in share.kinds
+    )
+
+
+def _friend_sensors(
+    coordinator: PemusCoordinator, friend: FriendConfig
+) -> Iterable[FriendSensor]:
+    """Make the sensors of a friend."""
+    return (
+        (RestlessFriendSensor if description.is_restless else FriendSensor)(
+            coordinator, description, friend
+        )
+        for description in FRIEND_SENSORS
     )
 
 
@@ -278,14 +386,10 @@ class HomeSensor(PemusEntity, SensorEntity):
         return self.entity_description.value(self.coordinator.data)
 
 
-class SwarmSensor(PemusEntity, SensorEntity):
+class SwarmSensor(PacedEntity, PemusEntity, SensorEntity):
     """A number about other homes. There is none while the engine runs without what it needs for them."""
 
     entity_description: SwarmSensorDescription
-    _shown_available = False
-    _pausing: CALLBACK_TYPE | None = None
-    _late = False
-    """Whether something changed during the pause."""
 
     @property
     @override
@@ -299,43 +403,6 @@ class SwarmSensor(PemusEntity, SensorEntity):
         """Return what the engine said last."""
         swarm = self.coordinator.data.swarm
         return None if swarm is None else self.entity_description.value(swarm)
-
-    @callback
-    @override
-    def _handle_coordinator_update(self) -> None:
-        """Show what changed: at once after a time of rest, and then at a pace."""
-        if self._pausing is not None and self.available == self._shown_available:
-            self._late = True
-            return
-        self._show()
-
-    @callback
-    def _show(self) -> None:
-        self._end_pause()
-        self._late = False
-        self._shown_available = self.available
-        self.async_write_ha_state()
-        self._pausing = async_call_later(
-            self.hass, PACE, HassJob(self._paused, cancel_on_shutdown=True)
-        )
-
-    @callback
-    def _paused(self, _now: datetime) -> None:
-        self._pausing = None
-        if self._late:
-            self._show()
-
-    @callback
-    def _end_pause(self) -> None:
-        if self._pausing is not None:
-            self._pausing()
-            self._pausing = None
-
-    @override
-    async def async_added_to_hass(self) -> None:
-        """End the pause with the entity."""
-        await super().async_added_to_hass()
-        self.async_on_remove(self._end_pause)
 
 
 class EngineStateSensor(PemusEntity, SensorEntity):
@@ -367,3 +434,21 @@ class ShareSensor(ShareEntity, SensorEntity):
     def native_value(self) -> StateType | datetime:
         """Return what the engine said last."""
         return None if self.share is None else self.entity_description.value(self.share)
+
+
+class FriendSensor(FriendEntity, SensorEntity):
+    """A fact about a friend."""
+
+    entity_description: FriendSensorDescription
+
+    @property
+    @override
+    def native_value(self) -> StateType | datetime:
+        """Return what the engine said last."""
+        if (friend := self.friend) is None:
+            return None
+        return self.entity_description.value(friend)
+
+
+class RestlessFriendSensor(PacedEntity, FriendSensor):
+    """A fact about a friend that changes all the time."""

@@ -1,7 +1,15 @@
-"""The actions: read the folders again, search, and keep what other homes share."""
+"""The actions: read the folders again, search, make friends and part with them, play and keep what they share."""
 
 from typing import Any, Final
 
+from homeassistant.components.media_player import (
+    ATTR_MEDIA_CONTENT_ID,
+    ATTR_MEDIA_CONTENT_TYPE,
+    DOMAIN as MEDIA_PLAYER,
+    SERVICE_PLAY_MEDIA,
+)
+from homeassistant.config_entries import ConfigSubentry
+from homeassistant.const import CONF_ID
 from homeassistant.core import (
     HomeAssistant,
     ServiceCall,
@@ -17,18 +25,28 @@ import voluptuous as vol
 from .const import CONF_KINDS, DOMAIN
 from .coordinator import PemusCoordinator, async_get_coordinator
 from .errors import engine_errors
-from .identifiers import ITEM_PREFIX, MEDIA_SOURCE, remote_item
+from .friends import Terms, friend_subentries, read_invitation
+from .identifiers import MEDIA_SOURCE, home_node, item_node, remote_item
 from .p2p.models import Item, Kind, SearchQuery
+from .shares import share_id, share_subentries
 from .stream import subtitles_path, thumbnail_path
 
+SERVICE_ANSWER_REQUEST: Final = "answer_request"
 SERVICE_PIN: Final = "pin"
+SERVICE_PLAY_FROM_FRIEND: Final = "play_from_friend"
+SERVICE_REMOVE_FRIEND: Final = "remove_friend"
+SERVICE_REQUEST_FRIEND: Final = "request_friend"
 SERVICE_RESCAN: Final = "rescan"
 SERVICE_SEARCH: Final = "search"
 SERVICE_UNPIN: Final = "unpin"
 
+ATTR_ACCEPT: Final = "accept"
+ATTR_BLOCK: Final = "block"
+ATTR_FRIEND: Final = "friend"
+ATTR_HOME_ID: Final = "home_id"
 ATTR_LIMIT: Final = "limit"
-ATTR_MEDIA_CONTENT_ID: Final = "media_content_id"
 ATTR_QUERY: Final = "query"
+ATTR_SHARES: Final = "shares"
 ATTR_SHARE: Final = "share"
 
 DEFAULT_LIMIT: Final = 20
@@ -36,14 +54,42 @@ MAX_LIMIT: Final = 500
 
 PIN_SCHEMA = vol.Schema({vol.Required(ATTR_MEDIA_CONTENT_ID): cv.string})
 
+SHARES_FIELD = {
+    vol.Optional(ATTR_SHARES, default=list): vol.All(cv.ensure_list, [cv.string])
+}
+
+REQUEST_SCHEMA = vol.Schema({vol.Required(ATTR_HOME_ID): cv.string, **SHARES_FIELD})
+
+ANSWER_SCHEMA = vol.Schema(
+    {
+        vol.Required(ATTR_HOME_ID): cv.string,
+        vol.Required(ATTR_ACCEPT): cv.boolean,
+        vol.Optional(ATTR_BLOCK, default=False): cv.boolean,
+        **SHARES_FIELD,
+    }
+)
+
+REMOVE_SCHEMA = vol.Schema({vol.Required(ATTR_FRIEND): cv.string})
+
+KINDS_FIELD = {
+    vol.Optional(CONF_KINDS, default=list(Kind)): vol.All(
+        cv.ensure_list, vol.Length(min=1), [vol.Coerce(Kind)]
+    )
+}
+QUERY_FIELD = {
+    vol.Required(ATTR_QUERY): vol.All(cv.string, vol.Strip, vol.Length(min=1))
+}
+
+PLAY_SCHEMA = cv.make_entity_service_schema(
+    {vol.Required(ATTR_FRIEND): cv.string, **QUERY_FIELD, **KINDS_FIELD}
+)
+
 RESCAN_SCHEMA = vol.Schema({vol.Optional(ATTR_SHARE): cv.string})
 
 SEARCH_SCHEMA = vol.Schema(
     {
-        vol.Required(ATTR_QUERY): vol.All(cv.string, vol.Strip, vol.Length(min=1)),
-        vol.Optional(CONF_KINDS, default=list(Kind)): vol.All(
-            cv.ensure_list, vol.Length(min=1), [vol.Coerce(Kind)]
-        ),
+        **QUERY_FIELD,
+        **KINDS_FIELD,
         vol.Optional(ATTR_LIMIT, default=DEFAULT_LIMIT): vol.All(
             vol.Coerce(int), vol.Range(min=1, max=MAX_LIMIT)
         ),
@@ -54,13 +100,19 @@ SEARCH_SCHEMA = vol.Schema(
 
 @callback
 def async_register(hass: HomeAssistant) -> None:
-    """Register the actions. Who changes something must be an administrator; everybody may search."""
+    """Register the actions. Who changes something must be an administrator; everybody may search and play."""
     for name, action, schema in (
         (SERVICE_RESCAN, _async_rescan, RESCAN_SCHEMA),
         (SERVICE_PIN, _async_pin, PIN_SCHEMA),
         (SERVICE_UNPIN, _async_unpin, PIN_SCHEMA),
+        (SERVICE_REQUEST_FRIEND, _async_request_friend, REQUEST_SCHEMA),
+        (SERVICE_ANSWER_REQUEST, _async_answer_request, ANSWER_SCHEMA),
+        (SERVICE_REMOVE_FRIEND, _async_remove_friend, REMOVE_SCHEMA),
     ):
         async_register_admin_service(hass, DOMAIN, name, action, schema)
+    hass.services.async_register(
+        DOMAIN, SERVICE_PLAY_FROM_FRIEND, _async_play_from_friend, PLAY_SCHEMA
+    )
     hass.services.async_register(
         DOMAIN,
         SERVICE_SEARCH,
@@ -106,6 +158,79 @@ async def _async_search(call: ServiceCall) -> ServiceResponse:
     return {"items": [_result(item) for item in found.items]}
 
 
+async def _async_request_friend(call: ServiceCall) -> None:
+    """Ask another home to become a friend."""
+    coordinator = _coordinator(call.hass)
+    home = _home_id(call)
+    terms = Terms(shares=_shares(coordinator, call.data[ATTR_SHARES]))
+    with engine_errors(HomeAssistantError, remote=True):
+        await coordinator.pairings.async_request(home, terms, trusted=True)
+
+
+async def _async_answer_request(call: ServiceCall) -> None:
+    """Say yes or no to a home that asks to become a friend."""
+    coordinator = _coordinator(call.hass)
+    home = _home_id(call)
+    if coordinator.pairings.pairing(home) is None:
+        raise ServiceValidationError(
+            translation_domain=DOMAIN, translation_key="no_such_request"
+        )
+    with engine_errors(HomeAssistantError, remote=True):
+        if not call.data[ATTR_ACCEPT]:
+            block = call.data[ATTR_BLOCK]
+            await coordinator.pairings.async_deny(home, block=block)
+            return
+        terms = Terms(shares=_shares(coordinator, call.data[ATTR_SHARES]))
+        await coordinator.pairings.async_accept(home, terms)
+
+
+async def _async_remove_friend(call: ServiceCall) -> None:
+    """Part with a friend. The update listener of the entry has the engine cut everything."""
+    coordinator = _coordinator(call.hass)
+    friend = _friend(coordinator, call.data[ATTR_FRIEND])
+    call.hass.config_entries.async_remove_subentry(
+        coordinator.config_entry, friend.subentry_id
+    )
+
+
+async def _async_play_from_friend(call: ServiceCall) -> None:
+    """Look something up at a friend's, and have media players play the best that can be had."""
+    coordinator = _coordinator(call.hass)
+    friend = _friend(coordinator, call.data[ATTR_FRIEND])
+    home: str = friend.data[CONF_ID]
+    query = SearchQuery(
+        text=call.data[ATTR_QUERY],
+        kinds=tuple(dict.fromkeys(call.data[CONF_KINDS])),
+        below=home_node(home),
+        limit=DEFAULT_LIMIT,
+    )
+    with engine_errors(HomeAssistantError, remote=True):
+        found = (await coordinator.engine.client.search(query)).items
+    item = next((item for item in found if item.available), None)
+    if item is None:
+        raise ServiceValidationError(
+            translation_domain=DOMAIN,
+            translation_key="friend_offline" if found else "nothing_found",
+            translation_placeholders={"friend": friend.title, "query": query.text},
+        )
+    target = {
+        field: call.data[field]
+        for field in map(str, cv.ENTITY_SERVICE_FIELDS)
+        if field in call.data
+    }
+    await call.hass.services.async_call(
+        MEDIA_PLAYER,
+        SERVICE_PLAY_MEDIA,
+        {
+            **target,
+            ATTR_MEDIA_CONTENT_ID: f"{MEDIA_SOURCE}{item_node(item.id, home)}",
+            ATTR_MEDIA_CONTENT_TYPE: item.content_type,
+        },
+        blocking=True,
+        context=call.context,
+    )
+
+
 def _coordinator(hass: HomeAssistant) -> PemusCoordinator:
     """Return the coordinator of this home."""
     if (coordinator := async_get_coordinator(hass)) is None:
@@ -130,12 +255,51 @@ def _remote_item(call: ServiceCall) -> tuple[str, str]:
     return remote
 
 
+def _home_id(call: ServiceCall) -> str:
+    """Return the PeMuS ID that an action is about."""
+    if (home := read_invitation(call.data[ATTR_HOME_ID])) is None:
+        raise ServiceValidationError(
+            translation_domain=DOMAIN, translation_key="bad_id"
+        )
+    return home
+
+
+def _friend(coordinator: PemusCoordinator, wanted: str) -> ConfigSubentry:
+    """Return the friend that a device, a name or a PeMuS ID stands for."""
+    known = _identifiers(coordinator.hass, wanted) | {read_invitation(wanted)}
+    for friend in friend_subentries(coordinator.config_entry):
+        is_named = friend.title.casefold() == wanted.strip().casefold()
+        if is_named or friend.data[CONF_ID] in known:
+            return friend
+    raise ServiceValidationError(
+        translation_domain=DOMAIN,
+        translation_key="no_such_friend",
+        translation_placeholders={"friend": wanted},
+    )
+
+
+def _shares(coordinator: PemusCoordinator, wanted: list[str]) -> tuple[str, ...]:
+    """Return the subentry ids of the shares that devices or names stand for."""
+    ids = {_share(coordinator, each) for each in wanted}
+    # The home stands for all of them.
+    return tuple(
+        share.subentry_id
+        for share in share_subentries(coordinator.config_entry)
+        if None in ids or share_id(share) in ids
+    )
+
+
+def _identifiers(hass: HomeAssistant, device_id: str) -> set[str | None]:
+    """Return what is known of a device, if it is one."""
+    device = dr.async_get(hass).async_get(device_id)
+    return set() if device is None else {key for _, key in device.identifiers}
+
+
 def _share(coordinator: PemusCoordinator, wanted: str | None) -> str | None:
     """Return the id of the share that a device or a name stands for, None for all of them."""
     if wanted is None:
         return None
-    device = dr.async_get(coordinator.hass).async_get(wanted)
-    known = set() if device is None else {key for _, key in device.identifiers}
+    known = _identifiers(coordinator.hass, wanted)
     if coordinator.config_entry.entry_id in known:
         return None
     for share in coordinator.config.shares:
@@ -151,7 +315,7 @@ def _share(coordinator: PemusCoordinator, wanted: str | None) -> str | None:
 def _result(item: Item) -> dict[str, Any]:
     """Return what an automation needs to choose an item and to play it."""
     return {
-        "media_content_id": f"{MEDIA_SOURCE}{ITEM_PREFIX}{item.id}",
+        "media_content_id": f"{MEDIA_SOURCE}{item_node(item.id, None)}",
         "media_content_type": item.content_type,
         "kind": item.kind.value,
         "title": item.title,

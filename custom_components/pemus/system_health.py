@@ -19,7 +19,7 @@ def async_register(hass: HomeAssistant, register: SystemHealthRegistration) -> N
 
 
 async def async_info(hass: HomeAssistant) -> dict[str, Any]:
-    """Return the state of the engine, how much it looks after, and whether the signalling app answers."""
+    """Return the state of the engine, how much it looks after, who can be reached, and whether the signalling app answers."""
     if (engine := hass.data.get(DATA_ENGINE)) is None:
         return {"engine_state": EngineState.STOPPED}
     info: dict[str, Any] = {
@@ -34,6 +34,13 @@ async def async_info(hass: HomeAssistant) -> dict[str, Any]:
             "songs": status.counts.music,
             "photos": status.counts.photo,
         }
+        if (peers := status.peers) is not None:
+            info |= {
+                "friends": len(peers.friends),
+                "friends_online": sum(friend.online for friend in peers.friends),
+                "servers": len(peers.servers),
+                "servers_connected": sum(server.connected for server in peers.servers),
+            }
     for entry in hass.config_entries.async_loaded_entries(DOMAIN):
         if (url := entry.data.get(CONF_SIGNALING_APP)) is not None:
             # Asked while the page is shown already.

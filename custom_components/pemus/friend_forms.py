@@ -1,0 +1,78 @@
+"""What the dialogs about friends have in common: the form of what a friend may have, and what may be wrong with it."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from homeassistant.config_entries import ConfigEntry, ConfigEntryState
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.selector import (
+    SelectOptionDict,
+    SelectSelector,
+    SelectSelectorConfig,
+    SelectSelectorMode,
+    TextSelector,
+    TextSelectorConfig,
+)
+import voluptuous as vol
+
+from .client import EngineError, EngineUnavailable
+from .const import CONF_NOTE, CONF_SHARES, CONF_UPLOAD_LIMIT, DOMAIN
+from .coordinator import PemusCoordinator
+from .options import NO_LIMIT
+from .options_flow import RATE_SELECTOR
+from .p2p.models import ErrorKey
+from .pairings import Step
+from .shares import share_subentries
+
+ERROR_REFUSED: Final = "refused"
+ERROR_UNAVAILABLE: Final = "engine_unavailable"
+
+ENDS: Final = {Step.PAIRED, Step.DENIED, Step.EXPIRED, Step.OVER}
+"""Steps of a pairing after which a dialog has nothing more to do; each is the reason that it gives."""
+
+
+@callback
+def async_find_coordinator(hass: HomeAssistant) -> PemusCoordinator | None:
+    """Return the coordinator of this home, also while the rest of it is still being set up."""
+    for entry in hass.config_entries.async_entries(DOMAIN, include_ignore=False):
+        if entry.state in {ConfigEntryState.LOADED, ConfigEntryState.SETUP_IN_PROGRESS}:
+            coordinator: PemusCoordinator | None = getattr(entry, "runtime_data", None)
+            return coordinator
+    return None
+
+
+def terms_schema(entry: ConfigEntry) -> vol.Schema:
+    """Return the form of what a friend may have. It asks for no shares where there are none."""
+    shares = [
+        SelectOptionDict(value=share.subentry_id, label=share.title)
+        for share in share_subentries(entry)
+    ]
+    fields: dict[Any, Any] = {}
+    if shares:
+        fields[vol.Optional(CONF_SHARES, default=list)] = SelectSelector(
+            SelectSelectorConfig(
+                options=shares, multiple=True, mode=SelectSelectorMode.LIST
+            )
+        )
+    fields[vol.Optional(CONF_UPLOAD_LIMIT, default=NO_LIMIT)] = RATE_SELECTOR
+    fields[vol.Optional(CONF_NOTE)] = TextSelector(TextSelectorConfig(multiline=True))
+    return vol.Schema(fields)
+
+
+def shown_terms(entry: ConfigEntry, terms: Mapping[str, Any]) -> dict[str, Any]:
+    """Return terms as the form shows them at first: without shares that are gone."""
+    present = {share.subentry_id for share in share_subentries(entry)}
+    granted = [share for share in terms.get(CONF_SHARES, ()) if share in present]
+    return {**terms, CONF_SHARES: granted}
+
+
+def refusal(err: EngineError | EngineUnavailable) -> tuple[str, str]:
+    """Return the error that a form shows when the engine did not do as asked, and what it says about it."""
+    if isinstance(err, EngineUnavailable):
+        return ERROR_UNAVAILABLE, ""
+    return ERROR_REFUSED, err.message
+
+
+def is_over(err: EngineError | EngineUnavailable) -> bool:
+    """Tell whether the engine did not do as asked because there is no such pairing any more."""
+    return isinstance(err, EngineError) and err.key is ErrorKey.NOT_FOUND

@@ -1,0 +1,423 @@
+"""Dialogs with homes that come by themselves."""
+
+from ipaddress import ip_address
+from typing import Any
+
+from homeassistant.config_entries import (
+    SOURCE_IGNORE,
+    SOURCE_INTEGRATION_DISCOVERY,
+    SOURCE_ZEROCONF,
+)
+from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.helpers.service_info.zeroconf import ZeroconfServiceInfo
+import pytest
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.pemus.client import EngineError, EngineUnavailable
+from custom_components.pemus.const import CONF_TERMS, DOMAIN
+from custom_components.pemus.friends import find_friend
+from custom_components.pemus.p2p.models import ErrorKey
+from custom_components.pemus.p2p.peers.facts import (
+    PairingAnswer,
+    PairingQuery,
+    PairingState,
+)
+from custom_components.pemus.p2p.peers.identity import grouped
+
+from .household import ADA, BEN, HOME_ID, Stage, befriend, eventually, pairing, request
+from .test_pairings import dialogs
+
+
+@pytest.fixture
+def entry(staged_entry: MockConfigEntry) -> MockConfigEntry:
+    """Do without a real engine: the stage says what happens."""
+    return staged_entry
+
+
+def service(
+    home: str = ADA, name: Any = "Ada's home", **more: Any
+) -> ZeroconfServiceInfo:
+    """Return a home as the local network shows it."""
+    return ZeroconfServiceInfo(
+        ip_address=ip_address("192.168.1.20"),
+        ip_addresses=[ip_address("192.168.1.20")],
+        port=40000,
+        hostname="ada.local.",
+        type="_pemus._tcp.local.",
+        name=f"{home}._pemus._tcp.local.",
+        properties={"id": home, "name": name, "v": "1", **more},
+    )
+
+
+async def discover(hass: HomeAssistant, found: ZeroconfServiceInfo) -> dict[str, Any]:
+    """Have Home Assistant find a home in the local network."""
+    return await hass.config_entries.flow.async_init(
+        DOMAIN, context={"source": SOURCE_ZEROCONF}, data=found
+    )
+
+
+async def go_on(
+    hass: HomeAssistant, dialog: dict[str, Any], answer: Any = None
+) -> dict[str, Any]:
+    """Answer a dialog, or look at it again."""
+    await hass.async_block_till_done()
+    if isinstance(answer, str):
+        answer = {"next_step_id": answer}
+    return await hass.config_entries.flow.async_configure(dialog["flow_id"], answer)
+
+
+async def compare(hass: HomeAssistant, stage: Stage) -> dict[str, Any]:
+    """Pair with a home in the local network, up to the words."""
+    dialog = await discover(hass, service())
+    await go_on(hass, dialog, {})
+    stage.push(request(incoming=False))
+    return await go_on(hass, dialog)
+
+
+async def ask(hass: HomeAssistant, stage: Stage) -> dict[str, Any]:
+    """Return the dialog about a home that asks."""
+    stage.push(request())
+    await hass.async_block_till_done()
+    (dialog,) = dialogs(hass)
+    return await go_on(hass, dialog)
+
+
+async def test_a_home_in_the_network_is_offered_by_its_name(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    dialog = await discover(hass, service(name="  Ada's\n home *1* "))
+
+    assert dialog["type"] is FlowResultType.FORM
+    assert dialog["step_id"] == "zeroconf_confirm"
+    assert dialog["description_placeholders"]["name"] == "Ada's home \\*1\\*"
+    assert dialog["description_placeholders"]["id"] == grouped(ADA)
+    (shown,) = dialogs(hass)
+    assert shown["context"]["title_placeholders"] == {"name": "Ada's home *1*"}
+    assert shown["context"]["unique_id"] == ADA
+    assert stage.said("request_pairing") == []
+
+
+async def test_the_words_are_compared_before_anything_is_granted(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    dialog = await discover(hass, service())
+    waiting = await go_on(hass, dialog, {})
+    assert waiting["type"] is FlowResultType.SHOW_PROGRESS
+    assert waiting["step_id"] == "waiting"
+    assert stage.said("request_pairing") == [PairingQuery(home=ADA, trusted=False)]
+    assert CONF_TERMS not in entry.data
+    stage.push(request(incoming=False))
+    menu = await go_on(hass, dialog)
+    assert menu["type"] is FlowResultType.MENU
+    assert menu["step_id"] == "compare"
+    assert menu["menu_options"] == ["shares", "differ"]
+    assert menu["description_placeholders"]["words"] == "acorn book camel drum"
+
+    form = await go_on(hass, dialog, "shares")
+    assert form["step_id"] == "shares"
+    result = await go_on(hass, dialog, {"upload_limit": 0.1})
+    assert result["errors"] == {"upload_limit": "rate_too_low"}
+    assert stage.said("answer_pairing") == []
+    result = await go_on(hass, dialog, {"upload_limit": 1, "note": "next door"})
+    assert result["step_id"] == "finishing"
+    assert stage.asked[-1] == ("answer_pairing", ADA, PairingAnswer(accept=True))
+    assert entry.data[CONF_TERMS][ADA]["note"] == "next door"
+
+    stage.push(request(incoming=False, confirmed=True))
+    result = await go_on(hass, dialog)
+    assert result["step_id"] == "finishing"
+    assert result["description_placeholders"]["words"] == "acorn book camel drum"
+    stage.push(request(incoming=False, state=PairingState.PAIRED))
+    result = await go_on(hass, dialog)
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "paired")
+    assert find_friend(entry, ADA).data["note"] == "next door"
+
+
+async def test_who_shows_other_words_is_denied(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    menu = await compare(hass, stage)
+
+    result = await go_on(hass, menu, "differ")
+
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "words_differ")
+    assert stage.said("answer_pairing") == [PairingAnswer(accept=False)]
+    assert dialogs(hass) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "reason"),
+    [
+        ("deny", PairingAnswer(accept=False), "denied_here"),
+        ("block", PairingAnswer(accept=False, block=True), "blocked_here"),
+    ],
+)
+async def test_who_asks_is_denied_or_blocked(
+    hass: HomeAssistant, stage: Stage, answer: str, said: PairingAnswer, reason: str
+) -> None:
+    menu = await ask(hass, stage)
+    assert menu["menu_options"] == ["shares", "deny", "block"]
+
+    result = await go_on(hass, menu, answer)
+
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, reason)
+    assert result["description_placeholders"]["name"] == "Ada's home"
+    assert stage.said("answer_pairing") == [said]
+
+
+async def test_both_said_yes_already(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    menu = await ask(hass, stage)
+    stage.push(request(confirmed_there=True))
+    await go_on(hass, menu, "shares")
+
+    await go_on(hass, menu, {})
+    stage.push(request(state=PairingState.PAIRED))
+    result = await go_on(hass, menu)
+
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "paired")
+
+
+async def test_a_dialog_goes_on_when_the_other_home_was_typed_meanwhile(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    dialog = await discover(hass, service())
+    await go_on(hass, dialog, {})
+
+    stage.push(request(incoming=False, confirmed=True))
+    result = await go_on(hass, dialog)
+
+    assert result["step_id"] == "finishing"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [(PairingState.DENIED, "denied"), (PairingState.EXPIRED, "expired")],
+)
+async def test_a_dialog_that_waits_says_how_it_ended(
+    hass: HomeAssistant, stage: Stage, state: PairingState, reason: str
+) -> None:
+    dialog = await discover(hass, service())
+    await go_on(hass, dialog, {})
+
+    stage.push(pairing(state=state))
+    result = await go_on(hass, dialog)
+
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, reason)
+
+
+async def test_a_dialog_ends_when_its_pairing_does(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    await compare(hass, stage)
+    stage.push()
+    await hass.async_block_till_done()
+    assert dialogs(hass) == []
+
+    menu = await compare(hass, stage)
+    await go_on(hass, menu, "shares")
+    stage.push(request(incoming=False, state=PairingState.EXPIRED))
+    await hass.async_block_till_done()
+    assert dialogs(hass) == []
+
+
+async def test_an_answer_that_comes_too_late_says_so(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    gone = EngineError(ErrorKey.NOT_FOUND, "there is no such request")
+    for answer in ("deny", "block"):
+        menu = await ask(hass, stage)
+        stage.error = gone
+        result = await go_on(hass, menu, answer)
+        assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "over")
+        stage.error = None
+        stage.push()
+
+    menu = await ask(hass, stage)
+    await go_on(hass, menu, "shares")
+    stage.error = gone
+    result = await go_on(hass, menu, {})
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "over")
+
+
+async def test_an_engine_that_is_away_is_said_and_can_be_asked_again(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    stage.error = EngineUnavailable("it is gone")
+    dialog = await discover(hass, service())
+    result = await go_on(hass, dialog, {})
+    assert result["errors"] == {"base": "engine_unavailable"}
+    stage.error = None
+    await go_on(hass, dialog, {})
+    stage.push(request(incoming=False))
+    await go_on(hass, dialog)
+    await go_on(hass, dialog, "shares")
+    stage.error = EngineUnavailable("it is gone")
+    result = await go_on(hass, dialog, {})
+    assert result["errors"] == {"base": "engine_unavailable"}
+    assert CONF_TERMS not in entry.data
+    stage.error = EngineError(ErrorKey.BAD_REQUEST, "there are no words")
+    result = await go_on(hass, dialog, {})
+    assert result["errors"] == {"base": "refused"}
+    assert result["description_placeholders"]["error"] == "there are no words"
+    stage.error = None
+    result = await go_on(hass, dialog, {})
+    assert result["step_id"] == "finishing"
+
+    stage.push(request(BEN))
+    await hass.async_block_till_done()
+    (menu,) = (each for each in dialogs(hass) if each["step_id"] == "incoming")
+    stage.error = EngineUnavailable("it is gone")
+    result = await go_on(hass, menu, "deny")
+    assert result["reason"] == "engine_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (service(HOME_ID), "own_home"),
+        (service(BEN), "already_friend"),
+        (service(ADA.lower()), "no_home"),
+        (service(ADA[:-1]), "no_home"),
+        (service("A" * 28), "no_home"),
+        (service(id=None), "no_home"),
+        (service(id=7), "no_home"),
+        (service(""), "no_home"),
+    ],
+)
+async def test_what_is_no_home_to_pair_with_is_not_offered(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    found: ZeroconfServiceInfo,
+    reason: str,
+) -> None:
+    befriend(hass, entry, BEN)
+
+    result = await discover(hass, found)
+
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, reason)
+
+
+@pytest.mark.parametrize("name", [None, "", "\u200b", 7, b"x"])
+async def test_a_home_without_a_name_is_offered_by_its_id(
+    hass: HomeAssistant, stage: Stage, name: Any
+) -> None:
+    dialog = await discover(hass, service(name=name))
+
+    assert dialog["description_placeholders"]["name"] == f"{ADA[:4]}-{ADA[4:8]}"
+
+
+async def test_a_home_is_offered_once(hass: HomeAssistant, stage: Stage) -> None:
+    await discover(hass, service())
+
+    result = await discover(hass, service(name="Another name"))
+    assert result["reason"] == "already_in_progress"
+
+    stage.push(pairing(BEN))
+    result = await discover(hass, service(BEN))
+    assert result["reason"] == "asked_already"
+
+
+async def test_a_home_that_asks_takes_the_place_of_its_offer(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    await discover(hass, service())
+
+    stage.push(request())
+    await hass.async_block_till_done()
+
+    (dialog,) = dialogs(hass)
+    assert dialog["step_id"] == "incoming"
+
+
+async def test_a_dialog_that_is_under_way_is_not_asked_twice(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    dialog = await discover(hass, service())
+    await go_on(hass, dialog, {})
+
+    # Both asked at the same time, and the other one's request counts.
+    stage.push(request())
+    await hass.async_block_till_done()
+
+    (only,) = dialogs(hass)
+    assert only["flow_id"] == dialog["flow_id"]
+    menu = await go_on(hass, dialog)
+    assert menu["step_id"] == "compare"
+
+
+async def test_a_home_that_is_ignored_is_not_offered_but_may_ask(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    MockConfigEntry(domain=DOMAIN, unique_id=ADA, source=SOURCE_IGNORE).add_to_hass(
+        hass
+    )
+
+    result = await discover(hass, service())
+    assert result["reason"] == "already_configured"
+
+    stage.push(request())
+    await hass.async_block_till_done()
+    assert len(dialogs(hass)) == 1
+
+
+async def test_a_discovered_home_leads_to_setting_this_one_up(
+    hass: HomeAssistant, engine_environment: object
+) -> None:
+    dialog = await discover(hass, service())
+    assert dialog["step_id"] == "zeroconf_setup"
+    assert dialog["description_placeholders"]["name"] == "Ada's home"
+    # Not once for each home in the network.
+    again = await discover(hass, service(BEN))
+    assert again["reason"] == "already_in_progress"
+
+    form = await go_on(hass, dialog, {})
+    assert form["step_id"] == "user"
+    result = await go_on(hass, dialog, {"name": "Casa"})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+
+
+async def test_homes_wait_until_this_one_is_ready(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    stage.peers = None
+    stage.tell()
+    assert (await discover(hass, service()))["reason"] == "not_loaded"
+
+    await hass.config_entries.async_unload(entry.entry_id)
+    assert (await discover(hass, service()))["reason"] == "not_loaded"
+    result = await hass.config_entries.flow.async_init(
+        DOMAIN,
+        context={"source": SOURCE_INTEGRATION_DISCOVERY},
+        data={"home": ADA, "words": []},
+    )
+    assert result["reason"] == "not_loaded"
+
+
+async def test_a_request_that_is_gone_when_its_dialog_begins_is_over(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    for found in ([], [request(confirmed=True)]):
+        stage.push(*found)
+        result = await hass.config_entries.flow.async_init(
+            DOMAIN,
+            context={"source": SOURCE_INTEGRATION_DISCOVERY},
+            data={"home": ADA, "words": []},
+        )
+        assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "over")
+
+
+async def test_a_reload_ends_what_waits_for_the_user_and_shows_it_again(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    dialog = await discover(hass, service())
+    await go_on(hass, dialog, {})
+
+    await hass.config_entries.async_unload(entry.entry_id)
+    await eventually(hass, lambda: True)
+    result = await go_on(hass, dialog)
+
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "over")
