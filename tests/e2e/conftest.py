@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from screen import Screen, signed_in  # noqa: E402
 
 from demo import sample_library  # noqa: E402
-from demo.home import Home, free_port  # noqa: E402
+from demo.home import HOME_NAME, Home, free_port  # noqa: E402
 
 FIRST_PORT = 18123
 CHROMIUM = os.environ.get("PEMUS_CHROMIUM", "/usr/bin/chromium")
@@ -56,13 +56,14 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(made, tmp_path_factory.mktemp("share") / "Sample"))
 
 
-def new_home(folder: Path) -> Home:
+def new_home(folder: Path, name: str = HOME_NAME) -> Home:
     """Return a home that is not started. Its engine runs in the environment that script/setup made."""
     environment = ROOT / ".venvs" / "engine"
     return Home(
         folder,
         port=free_port(FIRST_PORT),
         environ={"PEMUS_ENGINE_ENVIRONMENT": str(environment)},
+        name=name,
     )
 
 
