@@ -32,6 +32,7 @@ from ..models import (
 )
 from . import browse, items, paths
 from .arrivals import File
+from .catalogue import Catalogue
 from .files import (
     Listed,
     Located,
@@ -46,14 +47,14 @@ from .files import (
 from .findable import renew_words
 from .ids import item_id, parse_item_id
 from .ledger import SHOWN, SHOWN_AS, Row, change, forget
-from .migrations import KINDS, NUMBERS, PICTURE
+from .migrations import NUMBERS, PICTURE
 from .names import stem_of
 from .pictures import PictureCache
 from .reading import DISK_TIMEOUT, Reading, read_again
 from .search import search
 from .shelf import Shelf
 from .store import Store, StoreBroken, StoreError, raise_revision
-from .summary import count_groups, refresh, remove_share
+from .summary import count_groups, counts, refresh, remove_share
 from .threads import in_daemon
 from .watch import limit_value
 
@@ -104,6 +105,13 @@ class Library:
             on_change=self._changed,
             on_items=self._items_changed,
         )
+        self.catalogue = Catalogue(
+            self._store,
+            shares=lambda: self._config.shares,
+            available=self._available,
+            on_fault=self._changed,
+        )
+        """What other homes are told of it."""
         self._applying = asyncio.Lock()
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="library")
         self._notifier: asyncio.Task[None] | None = None
@@ -695,23 +703,13 @@ class Library:
 
     def _read_state(self) -> None:
         """Read revision and counts."""
-        numbers: dict[int, dict[str, int]] = {}
         with self._store.read() as db:
             (self._revision,) = db.execute(
                 "SELECT value FROM state WHERE key = 'revision'"
             ).fetchone()
-            for share, kind, count, size in db.execute(
-                """
-                SELECT shares.number, kind, count, size
-                FROM shares JOIN folders ON folders.share = shares.number AND folders.path = ''
-                JOIN folder_kinds ON folder_kinds.folder = folders.number
-                """
-            ):
-                counted = numbers.setdefault(share, {"size": 0})
-                counted[KINDS[kind].value] = count
-                counted["size"] += size
+            counted = counts(db)
         for shelf in list(self._shelves.values()):
-            shelf.counts = Counts(**numbers.get(shelf.number, {}))
+            shelf.counts = counted.get(shelf.number, Counts())
 
     async def _mend(self) -> None:
         """Begin anew with an empty index after the present one was found to be damaged."""

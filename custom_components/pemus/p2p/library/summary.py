@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 import sqlite3
 
-from .migrations import MUSIC, PHOTO
+from ..models import Counts
+from .migrations import KINDS, MUSIC, PHOTO
 from .store import Store, raise_revision
 
 PICTURED = f"""
@@ -15,6 +16,21 @@ PICTURED = f"""
 
 type _Kinds = dict[int, tuple[int, int, int | None]]
 """Count, size and cover by kind."""
+
+
+def counts(db: sqlite3.Connection) -> dict[int, Counts]:
+    """Return what lies in each share, by its number, as it was last counted."""
+    numbers: dict[int, dict[str, int]] = {}
+    for share, kind, count, size in db.execute(
+        """
+        SELECT share, kind, count, size
+        FROM folders JOIN folder_kinds ON folder = number WHERE path = ''
+        """
+    ):
+        counted = numbers.setdefault(share, {"size": 0})
+        counted[KINDS[kind].value] = count
+        counted["size"] += size
+    return {share: Counts(**counted) for share, counted in numbers.items()}
 
 
 def refresh(store: Store, share: int) -> None:
