@@ -21,14 +21,21 @@ from custom_components.pemus.p2p.models import (
     Hello,
     ItemsChanged,
     Kind,
+    NewMedia,
     SearchQuery,
     ShareConfig,
     StatusChanged,
+)
+from custom_components.pemus.p2p.peers.facts import (
+    LanHomes,
+    PairingAnswer,
+    PairingQuery,
 )
 from custom_components.pemus.p2p.version import VERSION
 from custom_components.pemus.supervisor import Engine
 
 ITEM_ID = "a" * 26
+HOME_ID = "A" * 28
 
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 type Ask = Callable[[EngineClient], Awaitable[object]]
@@ -43,6 +50,15 @@ EVERYTHING: list[Ask] = [
     lambda client: client.subtitles(ITEM_ID, 0),
     lambda client: client.browse(""),
     lambda client: client.search(SearchQuery(text="x")),
+    lambda client: client.remote_thumbnail(HOME_ID, ITEM_ID),
+    lambda client: client.remote_subtitles(HOME_ID, ITEM_ID, 0),
+    lambda client: client.new_identity(),
+    lambda client: client.request_pairing(PairingQuery(home=HOME_ID)),
+    lambda client: client.answer_pairing(HOME_ID, PairingAnswer(accept=True)),
+    lambda client: client.forget_pairing(HOME_ID),
+    lambda client: client.unblock(HOME_ID),
+    lambda client: client.lan_homes(LanHomes(homes=())),
+    lambda client: client.network_changed(),
 ]
 
 
@@ -141,6 +157,26 @@ async def test_an_id_that_is_none_never_leaves_the_house(
         assert refused.value.key is ErrorKey.NOT_FOUND
 
 
+@pytest.mark.parametrize(
+    "home",
+    ["", ".", "..", "A" * 27, "A" * 29, "a" * 28, "U" * 28, f"{'A' * 27}/", "?" * 28],
+)
+async def test_what_is_no_home_is_never_asked_for(
+    client: EngineClient, home: str
+) -> None:
+    # Nobody listens: any request would be EngineUnavailable.
+    for ask in (
+        client.forget_pairing(home),
+        client.unblock(home),
+        client.answer_pairing(home, PairingAnswer(accept=True)),
+        client.remote_thumbnail(home, ITEM_ID),
+        client.remote_subtitles(home, ITEM_ID, 0),
+    ):
+        with pytest.raises(EngineError) as refused:
+            await ask
+        assert refused.value.key is ErrorKey.NOT_FOUND
+
+
 @pytest.mark.parametrize("ask", EVERYTHING)
 async def test_without_an_engine_everything_is_unavailable(
     client: EngineClient, ask: Ask
@@ -227,11 +263,16 @@ async def test_pictures_do_not_keep_a_look_up_waiting(
 
     await serve(be_slow_with_pictures)
     pictures = [asyncio.create_task(client.thumbnail(ITEM_ID)) for _ in range(200)]
+    pictures += [
+        asyncio.create_task(client.remote_thumbnail(HOME_ID, ITEM_ID))
+        for _ in range(200)
+    ]
     await asyncio.sleep(0.1)
     async with asyncio.timeout(2):
         with pytest.raises(EngineError):
             await client.file(ITEM_ID)
-    assert len(asked) == client_module.MAX_WORK + 1
+    # Nor do those of other homes keep those of this one waiting.
+    assert len(asked) == 2 * client_module.MAX_WORK + 1
     for picture in pictures:
         picture.cancel()
     await asyncio.gather(*pictures, return_exceptions=True)
@@ -286,9 +327,11 @@ async def test_events_that_this_release_does_not_know_are_left_out(
     client: EngineClient, serve: Impostor
 ) -> None:
     known = ItemsChanged(revision=1, items=None)
-    await serve(await stream(b'{"type": "friend", "name": "x"}', encode(known)))
+    news = NewMedia(home=HOME_ID, name="Ada", count=1, titles=("One",))
+    unknown = b'{"type": "friend", "name": "x"}'
+    await serve(await stream(unknown, encode(known), encode(news)))
     async with client.events() as events:
-        assert [event async for event in events] == [known]
+        assert [event async for event in events] == [known, news]
 
 
 @pytest.mark.parametrize(

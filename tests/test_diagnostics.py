@@ -15,9 +15,11 @@ from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 from syrupy.assertion import SnapshotAssertion
 from syrupy.filters import props
 
+from custom_components.pemus.friends import Terms, async_grant
+from custom_components.pemus.p2p.peers.facts import PathKind, ServerStatus
 from demo.second_engine import NAME, SecondEngine
 
-from .household import eventually
+from .household import ADA, BEN, HOME_ID, Stage, befriend, eventually, friend, request
 
 VARYING = (
     "capabilities",
@@ -27,6 +29,7 @@ VARYING = (
     "last_scan",
     "modified_at",
     "pid",
+    "port",
     "revision",
     "rss",
     "share",
@@ -110,3 +113,45 @@ async def test_the_report_names_no_folder_and_nobody(
         assert secret not in report
     assert "share_unavailable" in report
     assert await async_setup_component(hass, "homeassistant", {})
+
+
+async def test_the_report_tells_how_friends_are_but_not_who(
+    hass: HomeAssistant,
+    staged_entry: MockConfigEntry,
+    hass_client: ClientSessionGenerator,
+) -> None:
+    stage = Stage(staged_entry)
+    befriend(hass, staged_entry, name="Ada Moll", note="next door")
+    async_grant(hass, staged_entry, BEN, Terms(note="from school"))
+    hass.config_entries.async_update_entry(
+        staged_entry, options={"servers": ["https://signal.example/"]}
+    )
+    stage.push(
+        request(BEN, name="Ben Quast", origin="192.168.1.77"),
+        friends=(friend(path=PathKind.RELAYED, rtt=0.1, message=f"{ADA} said no"),),
+        servers=(
+            ServerStatus(
+                url="https://signal.example/", connected=False, message="refused"
+            ),
+        ),
+        blocked=(BEN,),
+    )
+    await hass.async_block_till_done()
+
+    report = await get_diagnostics_for_config_entry(hass, hass_client, staged_entry)
+
+    peers = report["engine"]["status"]["peers"]
+    (known,) = peers["friends"]
+    assert (known["link"], known["rtt"], known["online"]) == ("relayed", 0.1, True)
+    (server,) = peers["signaling"]
+    assert server["connected"] is False
+    # One can still tell which is which.
+    assert known["id"] == report["config"]["friends"][0]["id"]
+    assert peers["pairings"][0]["home"] == peers["blocked"][0]
+    assert len({peers["id"], known["id"], peers["blocked"][0]}) == 3
+    text = json.dumps(report)
+    for secret in (
+        *(ADA, BEN, HOME_ID, "Ada", "Ben", "Casa", "next door", "from school"),
+        *("192.168.1.77", "signal.example", "acorn"),
+    ):
+        assert secret not in text, secret

@@ -31,13 +31,25 @@ def answer(**changes: Any) -> dict[str, Any]:
     return form | changes
 
 
+async def open_step(
+    hass: HomeAssistant, entry: MockConfigEntry, step: str
+) -> dict[str, Any]:
+    """Choose something in the menu of the options."""
+    menu = await hass.config_entries.options.async_init(entry.entry_id)
+    assert menu["type"] is FlowResultType.MENU
+    assert step in menu["menu_options"]
+    return await hass.config_entries.options.async_configure(
+        menu["flow_id"], {"next_step_id": step}
+    )
+
+
 async def submit(
     hass: HomeAssistant, entry: MockConfigEntry, **changes: Any
 ) -> dict[str, Any]:
     """Open the form, change it and send it."""
-    result = await hass.config_entries.options.async_init(entry.entry_id)
+    result = await open_step(hass, entry, "settings")
     assert result["type"] is FlowResultType.FORM
-    assert result["step_id"] == "init"
+    assert result["step_id"] == "settings"
     result = await hass.config_entries.options.async_configure(
         result["flow_id"], answer(**changes)
     )
@@ -110,7 +122,7 @@ async def test_the_engine_gets_bytes_for_megabits_and_gigabytes(
     assert (await entry.runtime_data.engine.client.status()).pid == pid
 
     # The next form shows what was chosen.
-    result = await hass.config_entries.options.async_init(entry.entry_id)
+    result = await open_step(hass, entry, "settings")
     sections = {
         str(name): section.schema
         for name, section in result["data_schema"].schema.items()
@@ -156,7 +168,7 @@ async def test_what_cannot_work_is_refused_and_can_be_corrected(
 async def test_a_senseless_value_is_refused(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    result = await hass.config_entries.options.async_init(entry.entry_id)
+    result = await open_step(hass, entry, "settings")
 
     for key, values in {
         CONF_RESCAN_INTERVAL: (0, 4, 1441, -1, "often"),

@@ -10,12 +10,14 @@ import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
+from custom_components.pemus.client import EngineUnavailable
 from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.coordinator import ISSUE_IDENTITY
 from custom_components.pemus.p2p.models import Problem, ProblemKey, StatusChanged
 from custom_components.pemus.provision import Limit, LimitedReason
 from custom_components.pemus.supervisor import DATA_ENGINE
 
-from .household import eventually
+from .household import ADA, BEN, Stage, befriend, eventually, friend
 
 
 def push(entry: MockConfigEntry, *problems: Problem) -> None:
@@ -165,3 +167,96 @@ async def test_trying_again_mends_what_it_can(
     assert len(tries) == engine_is_there
     assert issues(issue_registry) == set()
     hass.data[DATA_ENGINE] = engine
+
+
+@pytest.fixture
+def staged(staged_entry: MockConfigEntry) -> Stage:
+    """Set up a home without a real engine: the stage says what happens."""
+    stage = Stage(staged_entry)
+    stage.push()
+    return stage
+
+
+async def fix(
+    client: ClientSessionGenerator, path: str = "", **said: str
+) -> dict[str, str]:
+    """Begin to fix the issue of the identity, or go on with it."""
+    body = said if path else {"handler": DOMAIN, "issue_id": ISSUE_IDENTITY}
+    response = await client.post(f"/api/repairs/issues/fix{path}", json=body)
+    return await response.json()
+
+
+async def test_a_copy_of_this_home_is_an_issue_until_one_of_them_gives_way(
+    hass: HomeAssistant,
+    staged: Stage,
+    issue_registry: ir.IssueRegistry,
+    hass_client: ClientSessionGenerator,
+) -> None:
+    assert await async_setup_component(hass, "repairs", {})
+    client = await hass_client()
+    befriend(hass, staged.coordinator.config_entry)
+    staged.push(superseded=True)
+    issue = issue_registry.async_get_issue(DOMAIN, ISSUE_IDENTITY)
+    assert issue.is_fixable
+    assert issue.severity is ir.IssueSeverity.WARNING
+
+    menu = await fix(client)
+    assert menu["type"] == "menu"
+    assert menu["menu_options"] == ["try_again", "new_identity"]
+    done = await fix(client, f"/{menu['flow_id']}", next_step_id="try_again")
+    assert done["type"] == "create_entry"
+    assert staged.asked[-1] == ("network_changed",)
+    # Its friends are still its friends.
+    assert staged.coordinator.config.friends
+
+    staged.push(superseded=False)
+    assert issues(issue_registry) == set()
+    staged.push(superseded=True)
+    menu = await fix(client)
+    form = await fix(client, f"/{menu['flow_id']}", next_step_id="new_identity")
+    assert form["step_id"] == "new_identity"
+    assert ("new_identity",) not in staged.asked
+    done = await fix(client, f"/{form['flow_id']}")
+    await hass.async_block_till_done()
+    assert done["type"] == "create_entry"
+    assert ("new_identity",) in staged.asked
+    assert staged.coordinator.config.friends == ()
+
+
+@pytest.mark.parametrize("answer", ["try_again", "new_identity"])
+@pytest.mark.parametrize("reason", ["engine_unavailable", "not_loaded"])
+async def test_a_copy_stays_an_issue_while_nothing_can_be_done(
+    hass: HomeAssistant,
+    staged: Stage,
+    hass_client: ClientSessionGenerator,
+    answer: str,
+    reason: str,
+) -> None:
+    assert await async_setup_component(hass, "repairs", {})
+    client = await hass_client()
+    staged.push(superseded=True)
+    menu = await fix(client)
+    if reason == "engine_unavailable":
+        staged.error = EngineUnavailable("it is gone")
+    else:
+        await hass.config_entries.async_unload(staged.coordinator.config_entry.entry_id)
+
+    result = await fix(client, f"/{menu['flow_id']}", next_step_id=answer)
+    if result["type"] == "form":
+        result = await fix(client, f"/{menu['flow_id']}")
+
+    assert (result["type"], result["reason"]) == ("abort", reason)
+
+
+async def test_a_friend_who_parted_is_an_issue_until_it_is_removed(
+    hass: HomeAssistant, staged: Stage, issue_registry: ir.IssueRegistry
+) -> None:
+    befriend(hass, staged.coordinator.config_entry, name="Ada *!*")
+    staged.push(friends=(friend(unfriended=True), friend(BEN)))
+    issue = issue_registry.async_get_issue(DOMAIN, f"unfriended_{ADA}")
+    assert issue.translation_key == "unfriended"
+    assert issue.translation_placeholders == {"name": "Ada \\*\\!\\*"}
+    assert not issue.is_fixable
+
+    staged.push(friends=(friend(BEN),))
+    assert issues(issue_registry) == set()

@@ -15,8 +15,9 @@ from pytest_homeassistant_custom_component.common import (
 from pytest_homeassistant_custom_component.test_util.aiohttp import AiohttpClientMocker
 
 from custom_components.pemus.const import CONF_SIGNALING_APP, DOMAIN
+from custom_components.pemus.p2p.peers.facts import ServerStatus
 
-from .household import eventually
+from .household import BEN, Stage, eventually, friend
 
 
 async def test_the_state_of_the_engine_and_the_size_of_the_library_are_told(
@@ -32,7 +33,31 @@ async def test_the_state_of_the_engine_and_the_size_of_the_library_are_told(
         "videos": 2,
         "songs": 3,
         "photos": 2,
+        "friends": 0,
+        "friends_online": 0,
+        "servers": 0,
+        "servers_connected": 0,
     }
+
+
+async def test_it_is_told_how_many_friends_and_servers_can_be_reached(
+    hass: HomeAssistant, staged_entry: MockConfigEntry
+) -> None:
+    assert await async_setup_component(hass, "system_health", {})
+    stage = Stage(staged_entry)
+    stage.push(
+        friends=(friend(), friend(BEN, online=False)),
+        servers=(
+            ServerStatus(url="https://a.example/", connected=True),
+            ServerStatus(url="https://b.example/", connected=True),
+            ServerStatus(url="https://c.example/", connected=False),
+        ),
+    )
+
+    info = await get_system_health_info(hass, DOMAIN)
+
+    assert (info["friends"], info["friends_online"]) == (2, 1)
+    assert (info["servers"], info["servers_connected"]) == (3, 2)
 
 
 async def test_it_is_told_whether_the_signalling_app_answers(

@@ -13,8 +13,19 @@ from PIL import Image
 import pytest
 import yaml
 
-from custom_components.pemus import const, errors, number, options_flow, sensor, switch
+from custom_components.pemus import (
+    const,
+    errors,
+    event,
+    friend_forms,
+    number,
+    options_flow,
+    sensor,
+    switch,
+)
+from custom_components.pemus.coordinator import ISSUE_IDENTITY, ISSUE_UNFRIENDED
 from custom_components.pemus.p2p.models import Kind, NodeKind, ProblemKey, ScanState
+from custom_components.pemus.p2p.peers.facts import PathKind
 from custom_components.pemus.shares import Refusal
 from custom_components.pemus.supervisor import EngineState
 
@@ -98,6 +109,8 @@ def test_every_exception_and_issue_has_its_text() -> None:
         "engine_crash_loop",
         "engine_limited",
         "engine_mismatch",
+        ISSUE_IDENTITY,
+        ISSUE_UNFRIENDED,
     }
 
 
@@ -108,12 +121,52 @@ def test_every_problem_of_a_form_has_its_text() -> None:
         "no_kinds",
     }
     rate, port = options_flow.ERROR_RATE, options_flow.ERROR_PORT
-    assert EN["config"]["error"].keys() == {"no_name", rate}
-    assert EN["options"]["error"].keys() == {rate, port}
+    engine = {friend_forms.ERROR_REFUSED, friend_forms.ERROR_UNAVAILABLE}
+    assert EN["config"]["error"].keys() == {"no_name", rate, *engine}
+    assert EN["options"]["error"].keys() == {
+        *(rate, port, "bad_server", "too_many_servers", "not_confirmed")
+    }
+    assert EN["config_subentries"]["friend"]["error"].keys() == {
+        *("bad_id", "own_id", "already_friend", "no_name", rate),
+        *engine,
+    }
+
+
+def test_every_end_of_a_dialog_about_homes_has_its_text() -> None:
+    reasons = arguments("reason") | {*friend_forms.ENDS}
+    for texts in (
+        EN["config"]["abort"],
+        EN["config_subentries"]["friend"]["abort"],
+        EN["issues"]["identity_in_use"]["fix_flow"]["abort"],
+        EN["options"]["abort"],
+    ):
+        assert texts.keys() <= reasons | {
+            *("already_configured", "denied_here", "blocked_here", "words_differ"),
+        }
+    for end in friend_forms.ENDS:
+        assert end in EN["config"]["abort"]
+        assert end in EN["config_subentries"]["friend"]["abort"]
+    for texts in (EN["config"], EN["config_subentries"]["friend"]):
+        assert texts["progress"].keys() <= texts["step"].keys()
+
+
+def test_every_notification_has_its_text() -> None:
+    for told in (
+        *("request", "paired", "paired_without_shares"),
+        *(f"request_{state}" for state in ("denied", "expired")),
+    ):
+        for language in (EN, DE):
+            known = {"home", "id", "origin", "words"}
+            assert placeholders(language["common"][f"notify_{told}_message"]) <= known
+            # What is no Markdown must not hold what was made safe for it.
+            assert not placeholders(language["common"][f"notify_{told}_title"])
 
 
 def test_every_field_of_a_form_is_named_and_explained() -> None:
-    for flow in (EN["config"], EN["options"], EN["config_subentries"]["share"]):
+    for flow in (
+        *(EN["config"], EN["options"], EN["issues"]["identity_in_use"]["fix_flow"]),
+        *EN["config_subentries"].values(),
+    ):
         for step in flow["step"].values():
             assert step["title"]
             for part in (step, *step.get("sections", {}).values()):
@@ -124,7 +177,7 @@ def test_every_field_of_a_form_is_named_and_explained() -> None:
 
 
 def test_every_section_of_the_options_is_named() -> None:
-    texts = EN["options"]["step"]["init"]
+    texts = EN["options"]["step"]["settings"]
     form = options_flow.OPTIONS_SCHEMA.schema
     sections = {
         str(key): set(map(str, part.schema.schema))
@@ -153,6 +206,8 @@ def test_every_place_of_the_media_browser_has_its_title() -> None:
         *named,
         *(f"month_{month}" for month in range(1, 13)),
         *(f"unknown_{kind}" for kind in ("artist", "album", "year")),
+        "offline_home",
+        *(key for key in EN["common"] if key.startswith("notify_")),
     }
 
 
@@ -164,10 +219,12 @@ def test_every_entity_has_its_name_and_icon() -> None:
                 *sensor.HOME_SENSORS,
                 *sensor.SHARE_SENSORS,
                 *sensor.SWARM_SENSORS,
+                *sensor.FRIEND_SENSORS,
                 sensor.ENGINE_STATE,
             )
         },
-        "binary_sensor": {"availability"},
+        "binary_sensor": {"availability", "online"},
+        "event": {"friends"},
         "button": {"rescan"},
         "number": {description.translation_key for description in number.LIMITS},
         "switch": {switch.LAN_EXEMPT.translation_key},
@@ -182,6 +239,9 @@ def test_every_state_has_its_name() -> None:
     states = EN["entity"]["sensor"]
     assert states["scan_state"]["state"].keys() == set(ScanState)
     assert states["engine_state"]["state"].keys() == {*EngineState, sensor.LIMITED}
+    assert states["path"]["state"].keys() == {*PathKind, sensor.NO_PATH}
+    happened = EN["entity"]["event"]["friends"]["state_attributes"]["event_type"]
+    assert happened["state"].keys() == set(event.FRIENDS.event_types)
     assert EN["selector"]["kinds"]["options"].keys() == set(Kind)
 
 
@@ -195,8 +255,12 @@ def test_the_system_information_has_its_labels() -> None:
     assert EN["system_health"]["info"].keys() == {
         "engine_state",
         "engine_version",
+        "friends",
+        "friends_online",
         "limited",
         "photos",
+        "servers",
+        "servers_connected",
         "shares",
         "signaling_app",
         "songs",

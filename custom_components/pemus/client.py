@@ -138,6 +138,8 @@ class EngineClient:
         self._socket = socket
         self._session: ClientSession | None = None
         self._work = asyncio.Semaphore(MAX_WORK)
+        # A friend who does not answer must not keep the pictures of this home waiting.
+        self._remote_work = asyncio.Semaphore(MAX_WORK)
 
     async def close(self) -> None:
         """Close all connections. The next request opens new ones."""
@@ -173,11 +175,12 @@ class EngineClient:
 
     async def thumbnail(self, item_id: str) -> LocalFile:
         """Return an item's picture, which may have to be made first."""
-        return await self._ask_work(_item_url(item_id) / "thumbnail")
+        return await self._ask_work(_item_url(item_id) / "thumbnail", self._work)
 
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         """Return one of an item's subtitles as WebVTT, which may have to be made first."""
-        return await self._ask_work(_item_url(item_id) / "subtitles" / str(index))
+        url = _item_url(item_id) / "subtitles" / str(index)
+        return await self._ask_work(url, self._work)
 
     async def browse(self, node: str) -> Listing:
         """Return what lies in a node of the library."""
@@ -228,12 +231,13 @@ class EngineClient:
 
     async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
         """Return the picture of another home's item, which may have to be fetched first."""
-        return await self._ask_work(_remote_url(owner, item_id) / "thumbnail")
+        url = _remote_url(owner, item_id) / "thumbnail"
+        return await self._ask_work(url, self._remote_work)
 
     async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
         """Return one of the subtitles of another home's item as WebVTT, which may have to be fetched first."""
         url = _remote_url(owner, item_id) / "subtitles" / str(index)
-        return await self._ask_work(url)
+        return await self._ask_work(url, self._remote_work)
 
     async def new_identity(self) -> str:
         """Have this home become another one, which no friend knows; return its PeMuS ID."""
@@ -288,8 +292,8 @@ class EngineClient:
             )
         return self._session
 
-    async def _ask_work(self, url: URL) -> LocalFile:
-        async with self._work:
+    async def _ask_work(self, url: URL, bound: asyncio.Semaphore) -> LocalFile:
+        async with bound:
             return await self._ask(LocalFile, hdrs.METH_GET, url, seconds=WORK_TIMEOUT)
 
     async def _ask[T](

@@ -57,10 +57,16 @@ async def async_get_config_entry_diagnostics(
 
 
 def _status(status: Status) -> Any:
-    """Return the state. The way to a friend is no path in a file system, which nobody is told."""
+    """Return the state.
+
+    What has the name of a thing that nobody is told gets another one: the way to a friend is no path in a file system,
+    and how servers are is not which ones.
+    """
     plain = _plain(status)
-    for friend in (plain["peers"] or {}).get("friends", ()):
-        friend["link"] = friend.pop("path")
+    if (peers := plain["peers"]) is not None:
+        peers["signaling"] = peers.pop("servers")
+        for friend in peers["friends"]:
+            friend["link"] = friend.pop("path")
     return plain
 
 

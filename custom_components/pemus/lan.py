@@ -20,6 +20,7 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import discovery_flow
 from homeassistant.helpers.discovery_flow import DiscoveryKey
 from homeassistant.helpers.event import async_track_time_interval
+from homeassistant.helpers.service_info.zeroconf import ZeroconfServiceInfo
 from zeroconf import BadTypeInNameException, Error as ZeroconfError, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
@@ -113,6 +114,7 @@ class LanNeighbours:
         self._entry = coordinator.config_entry
         self._homes: dict[str, LanHome] = {}
         """By the name of their service."""
+        self._offers: dict[str, ZeroconfServiceInfo] = {}
         self._lookups: dict[str, asyncio.Task[None]] = {}
         self._told: LanHomes | None = None
         self._addresses: tuple[str, ...] = ()
@@ -187,13 +189,15 @@ class LanNeighbours:
         while True:
             await self._news.wait()
             self._news.clear()
+            await self._tell()
+            self._offer()
             try:
+                # Last, because it takes a second or two.
                 await self._advertise()
             except (ZeroconfError, OSError) as err:
                 _LOGGER.warning(
                     "This home cannot be shown in the local network: %s", err
                 )
-            await self._tell()
 
     async def _advertise(self) -> None:
         wanted = self._wanted()
@@ -258,6 +262,7 @@ class LanNeighbours:
     ) -> None:
         """Take in that a service came, changed or went."""
         if state_change is ServiceStateChange.Removed:
+            self._offers.pop(name, None)
             if self._homes.pop(name, None) is not None:
                 self._news.set()
             return
@@ -280,7 +285,7 @@ class LanNeighbours:
             self._take(name, info)
 
     def _take(self, name: str, info: AsyncServiceInfo) -> None:
-        """Take note of a home, if it is one, and offer it to the user."""
+        """Take note of a home, if it is one."""
         on_loopback = all(ip_address(own).is_loopback for own in self._addresses)
         home = read_home(info, on_loopback=on_loopback)
         if home is None:
@@ -294,23 +299,34 @@ class LanNeighbours:
         self._homes[name] = home
         if not is_new:
             return
+        if (found := info_from_service(info)) is not None:
+            self._offers[name] = found
         self._news.set()
-        peers = self._coordinator.data.peers
-        # Home Assistant does that too, but may have done so before this home was set up.
-        if (
-            (peers is None or peers.id != home.id)
-            and self._coordinator.name_of(home.id) is None
-            and (found := info_from_service(info)) is not None
-        ):
-            discovery_flow.async_create_flow(
-                self._hass,
-                DOMAIN,
-                {"source": SOURCE_ZEROCONF},
-                found,
-                discovery_key=DiscoveryKey(
-                    domain="zeroconf", key=(found.type, found.name), version=1
-                ),
-            )
+
+    def _offer(self) -> None:
+        """Offer homes that are new to the user.
+
+        Home Assistant does that too, but may have done so before this home knew who it is.
+        """
+        if (peers := self._coordinator.data.peers) is None:
+            return
+        offers, self._offers = self._offers, {}
+        for name, found in offers.items():
+            home = self._homes.get(name)
+            if (
+                home is not None
+                and home.id != peers.id
+                and self._coordinator.name_of(home.id) is None
+            ):
+                discovery_flow.async_create_flow(
+                    self._hass,
+                    DOMAIN,
+                    {"source": SOURCE_ZEROCONF},
+                    found,
+                    discovery_key=DiscoveryKey(
+                        domain="zeroconf", key=(found.type, found.name), version=1
+                    ),
+                )
 
     async def _tell(self) -> None:
         """Tell the engine which homes there are, if it does not know that yet."""

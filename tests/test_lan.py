@@ -1,0 +1,456 @@
+"""This home and others in the local network, with real mDNS on the loopback interface."""
+
+from collections.abc import AsyncGenerator, Generator
+from datetime import timedelta
+import secrets
+from typing import Any
+from unittest.mock import patch
+
+from homeassistant.components import zeroconf as ha_zeroconf
+from homeassistant.components.zeroconf.const import DATA_INSTANCE
+from homeassistant.components.zeroconf.models import HaAsyncZeroconf
+from homeassistant.config_entries import SOURCE_ZEROCONF
+from homeassistant.core import HomeAssistant
+from homeassistant.util import dt as dt_util
+from hypothesis import given, strategies as st
+import pytest
+from pytest_homeassistant_custom_component.common import (
+    MockConfigEntry,
+    async_fire_time_changed,
+)
+from zeroconf import Error as ZeroconfError, ServiceStateChange
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+
+from custom_components.pemus import lan
+from custom_components.pemus.client import EngineUnavailable
+from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.lan import (
+    MAX_ADDRESSES,
+    MAX_HOMES,
+    SERVICE_TYPE,
+    read_home,
+    read_service,
+    usable,
+)
+from custom_components.pemus.p2p.models import Hello
+from custom_components.pemus.p2p.peers.facts import LanHome
+from custom_components.pemus.p2p.peers.identity import pemus_id
+
+from .household import ADA, HOME_ID, Stage, befriend, eventually
+from .test_pairings import dialogs
+
+LOOPBACK = ["127.0.0.1"]
+OWN_ADDRESS = "10.10.10.10"
+"""That the harness gives the machine."""
+
+
+@pytest.fixture
+async def quiet_network(
+    hass: HomeAssistant, socket_enabled: None
+) -> AsyncGenerator[None]:
+    """Let mDNS be real, but only on this machine."""
+    responder = HaAsyncZeroconf(interfaces=LOOPBACK)
+    hass.data[DATA_INSTANCE] = responder
+    yield
+    await responder.ha_async_close()
+
+
+@pytest.fixture
+def entry(staged_entry: MockConfigEntry) -> MockConfigEntry:
+    """Do without a real engine: the stage says what happens."""
+    return staged_entry
+
+
+@pytest.fixture
+async def street(socket_enabled: None) -> AsyncGenerator[AsyncZeroconf]:
+    """Give another machine in the network a voice."""
+    responder = AsyncZeroconf(interfaces=LOOPBACK)
+    yield responder
+    await responder.async_close()
+
+
+@pytest.fixture
+def home() -> str:
+    """Return the id of a home that nobody else's test knows."""
+    return pemus_id(secrets.token_bytes(32))
+
+
+def service(
+    home: str,
+    *,
+    label: str | None = None,
+    port: int = 40000,
+    addresses: tuple[str, ...] = ("10.10.10.20",),
+    **properties: Any,
+) -> AsyncServiceInfo:
+    """Return a home as another machine advertises it."""
+    return AsyncServiceInfo(
+        SERVICE_TYPE,
+        f"{label or home}.{SERVICE_TYPE}",
+        server=f"{label or home}.local.",
+        port=port,
+        parsed_addresses=list(addresses),
+        properties={"id": home, "name": "Ada's home", "v": "1"} | properties,
+    )
+
+
+def told(stage: Stage, home: str) -> list[LanHome]:
+    """Return what the engine was told of a home last."""
+    homes = stage.said("lan_homes")
+    return [each for each in homes[-1].homes if each.id == home] if homes else []
+
+
+async def advertised(street: AsyncZeroconf, home: str) -> AsyncServiceInfo | None:
+    """Return what the network knows of a home."""
+    info = AsyncServiceInfo(SERVICE_TYPE, f"{home}.{SERVICE_TYPE}")
+    return info if await info.async_request(street.zeroconf, 3000) else None
+
+
+def registered(hass: HomeAssistant, home: str) -> AsyncServiceInfo | None:
+    """Return what this machine says of a home."""
+    registry = hass.data[DATA_INSTANCE].zeroconf.registry
+    return registry.async_get_info_name(f"{home}.{SERVICE_TYPE}".lower())
+
+
+async def test_this_home_is_advertised_as_long_as_it_can_be_reached(
+    hass: HomeAssistant, entry: MockConfigEntry, street: AsyncZeroconf, home: str
+) -> None:
+    stage = Stage(entry)
+    stage.push(id=home, port=41234)
+    await eventually(hass, lambda: registered(hass, home) is not None)
+
+    info = await advertised(street, home)
+    assert info.port == 41234
+    assert info.parsed_addresses() == [OWN_ADDRESS]
+    assert info.decoded_properties == {"id": home, "name": "Casa", "v": "1"}
+
+    hass.config_entries.async_update_entry(entry, title="Häuschen " * 40)
+    await eventually(
+        hass,
+        lambda: "Häuschen" in registered(hass, home).decoded_properties["name"],
+    )
+    assert len(registered(hass, home).properties[b"name"]) <= lan.MAX_VALUE
+    stage.push(port=42345)
+    await eventually(hass, lambda: registered(hass, home).port == 42345)
+
+    # While the engine is down there is nothing to be reached.
+    stage.coordinator.engine.status = None
+    stage.coordinator.async_update_listeners()
+    await eventually(hass, lambda: registered(hass, home) is None)
+    stage.tell()
+    await eventually(hass, lambda: registered(hass, home) is not None)
+
+    await hass.config_entries.async_unload(entry.entry_id)
+    assert registered(hass, home) is None
+
+
+async def test_without_a_port_nothing_is_advertised_and_a_new_identity_is(
+    hass: HomeAssistant, entry: MockConfigEntry, home: str
+) -> None:
+    stage = Stage(entry)
+    stage.push(id=home, port=0)
+    await hass.async_block_till_done()
+    assert registered(hass, home) is None
+
+    stage.push(port=40000)
+    await eventually(hass, lambda: registered(hass, home) is not None)
+    other = pemus_id(secrets.token_bytes(32))
+    stage.push(id=other)
+    await eventually(hass, lambda: registered(hass, other) is not None)
+    assert registered(hass, home) is None
+
+
+async def test_a_home_in_the_network_is_told_to_the_engine_and_offered(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    street: AsyncZeroconf,
+    home: str,
+) -> None:
+    info = service(home)
+    await (await street.async_register_service(info))
+    await eventually(hass, lambda: bool(told(stage, home)))
+
+    assert told(stage, home) == [
+        LanHome(id=home, name="Ada's home", addresses=("10.10.10.20",), port=40000)
+    ]
+    await eventually(
+        hass,
+        lambda: home in {each["context"]["unique_id"] for each in dialogs(hass)},
+    )
+
+    moved = service(home, port=40001, addresses=("10.10.10.21",))
+    await (await street.async_update_service(moved))
+    await eventually(hass, lambda: told(stage, home)[0].port == 40001)
+    await (await street.async_unregister_service(moved))
+    await eventually(hass, lambda: not told(stage, home))
+
+
+@pytest.fixture
+async def first(street: AsyncZeroconf, home: str) -> str:
+    """Have a home in the network before this one is set up."""
+    await (await street.async_register_service(service(home)))
+    return home
+
+
+async def test_a_home_that_was_there_first_is_found(
+    hass: HomeAssistant, first: str, entry: MockConfigEntry, stage: Stage
+) -> None:
+    await eventually(hass, lambda: bool(told(stage, first)))
+    await eventually(
+        hass,
+        lambda: first in {each["context"]["unique_id"] for each in dialogs(hass)},
+    )
+
+
+async def test_friends_and_oneself_are_not_offered(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    street: AsyncZeroconf,
+    home: str,
+) -> None:
+    befriend(hass, entry, home)
+    mirror = service(HOME_ID, label=f"copy of {home}")
+    await (await street.async_register_service(mirror))
+    await (await street.async_register_service(service(home)))
+    await eventually(hass, lambda: bool(told(stage, home)))
+
+    assert not told(stage, HOME_ID)
+    offered = {each["context"]["unique_id"] for each in dialogs(hass)}
+    assert not {home, HOME_ID} & offered
+
+
+async def test_an_engine_that_was_away_is_told_again(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    street: AsyncZeroconf,
+    home: str,
+) -> None:
+    stage.error = EngineUnavailable("it is gone")
+    await (await street.async_register_service(service(home)))
+    await eventually(hass, lambda: bool(told(stage, home)))
+    stage.error = None
+    stage.asked.clear()
+
+    stage.tell()
+    await eventually(hass, lambda: bool(told(stage, home)))
+    stage.asked.clear()
+    stage.tell()
+    await hass.async_block_till_done()
+    assert not stage.said("lan_homes")
+
+    for listener in tuple(stage.coordinator.engine._listeners):
+        listener(Hello(status=stage.coordinator.engine.status))
+    await eventually(hass, lambda: bool(told(stage, home)))
+
+
+async def test_a_network_that_cannot_be_spoken_to_is_tried_again(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    home: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stage = Stage(entry)
+    responder = hass.data[DATA_INSTANCE]
+    with patch.object(
+        responder, "async_register_service", side_effect=ZeroconfError("full")
+    ):
+        stage.push(id=home)
+        await eventually(hass, lambda: "cannot be shown" in caplog.text)
+    assert caplog.text.count("cannot be shown") == 1
+
+    stage.push(port=40001)
+    await eventually(hass, lambda: registered(hass, home) is not None)
+    with patch.object(
+        responder, "async_unregister_service", side_effect=ZeroconfError("gone")
+    ):
+        await hass.config_entries.async_unload(entry.entry_id)
+
+
+@pytest.fixture
+def addresses() -> Generator[list[str]]:
+    """Give this home addresses that can be changed."""
+    own = [OWN_ADDRESS]
+
+    async def announced(_hass: HomeAssistant) -> list[str]:
+        return list(own)
+
+    with patch.object(lan.network, "async_get_announce_addresses", announced):
+        yield own
+
+
+async def look(hass: HomeAssistant) -> None:
+    """Let the time pass after which this home looks at its addresses."""
+    later = dt_util.utcnow() + lan.CHECK + timedelta(seconds=1)
+    async_fire_time_changed(hass, later)
+    await hass.async_block_till_done()
+
+
+async def test_changed_addresses_are_advertised_and_tried(
+    addresses: list[str], hass: HomeAssistant, entry: MockConfigEntry, home: str
+) -> None:
+    stage = Stage(entry)
+    stage.push(id=home)
+    await eventually(hass, lambda: registered(hass, home) is not None)
+    await look(hass)
+    assert not stage.asked or stage.asked[-1][0] != "network_changed"
+
+    addresses[:] = ["10.10.10.11", "fe80::1", "2001:db8::5"]
+    stage.error = EngineUnavailable("it is gone")
+    await look(hass)
+    assert ("network_changed",) in stage.asked
+    await eventually(
+        hass, lambda: registered(hass, home).parsed_addresses() != [OWN_ADDRESS]
+    )
+    assert registered(hass, home).parsed_addresses() == ["10.10.10.11", "2001:db8::5"]
+
+    # Which of two homes with one identity gives way is not for the network to say.
+    stage.asked.clear()
+    stage.push(superseded=True)
+    addresses[:] = ["10.10.10.12"]
+    await look(hass)
+    assert ("network_changed",) not in stage.asked
+
+
+@pytest.fixture
+def no_network(addresses: list[str]) -> None:
+    """Give this home no other address than that of the machine itself."""
+    addresses[:] = LOOPBACK
+
+
+async def test_a_home_without_a_network_finds_those_on_its_own_machine(
+    no_network: None,
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    street: AsyncZeroconf,
+    home: str,
+) -> None:
+    await (await street.async_register_service(service(home, addresses=("127.0.0.1",))))
+
+    await eventually(hass, lambda: bool(told(stage, home)))
+    assert told(stage, home)[0].addresses == ("127.0.0.1",)
+
+
+# What others may advertise
+
+
+def test_a_service_is_a_home_only_if_it_says_which() -> None:
+    assert read_service({"id": ADA, "name": "Ada"}) == (ADA, "Ada")
+    for properties in (
+        {},
+        {"id": None},
+        {"id": ""},
+        {"id": ADA.lower()},
+        {"id": f" {ADA}"},
+        {"id": f"{ADA[:-1]}U"},
+        {"id": "A" * 28},
+        {"id": "../" * 9},
+        {"id": b"x"},
+    ):
+        assert read_service(properties) is None, properties
+    assert read_service({"id": ADA, "name": None}) == (ADA, "")
+    assert read_service({"id": ADA, "name": "a\n\x00b" * 99})[1].isprintable()
+
+
+@given(
+    properties=st.dictionaries(
+        st.sampled_from(["id", "name", "v"]), st.one_of(st.none(), st.text())
+    )
+)
+def test_no_txt_record_is_too_odd(properties: dict[str, str | None]) -> None:
+    found = read_service(properties)
+    assert found is None or found[0] == properties["id"]
+
+
+@pytest.mark.parametrize(
+    ("given_addresses", "found"),
+    [
+        (["10.0.0.1", "10.0.0.1"], ("10.0.0.1",)),
+        (["127.0.0.1", "::1"], ()),
+        (["0.0.0.0", "::", "224.0.0.251", "ff02::fb", "240.0.0.1"], ()),
+        (["fe80::1", "fe80::1%3"], ()),
+        (["fd00::1", "2001:db8::1"], ("fd00::1", "2001:db8::1")),
+        (["169.254.3.4"], ("169.254.3.4",)),
+        (["", "x", "10.0.0.1.2", "10.0.0.1/8"], ()),
+    ],
+)
+def test_only_addresses_at_which_there_can_be_a_home_are_kept(
+    given_addresses: list[str], found: tuple[str, ...]
+) -> None:
+    assert usable(given_addresses) == found
+
+
+def test_a_home_needs_an_address_and_a_port() -> None:
+    assert read_home(service(ADA)) is not None
+    assert read_home(service(ADA, port=80)) is None
+    assert read_home(service(ADA, port=0)) is None
+    assert read_home(service(ADA, addresses=("127.0.0.1",))) is None
+    assert read_home(service(ADA, addresses=("127.0.0.1",)), on_loopback=True)
+    assert read_home(service(ADA, id="x")) is None
+    many = tuple(f"10.0.0.{number}" for number in range(1, 50))
+    assert len(read_home(service(ADA, addresses=many)).addresses) == MAX_ADDRESSES
+
+
+@pytest.fixture
+def neighbours(hass: HomeAssistant, entry: MockConfigEntry) -> lan.LanNeighbours:
+    """Watch the network beside the one that does so anyway, as a test feeds it."""
+    watching = lan.LanNeighbours(hass, entry.runtime_data)
+    watching._zeroconf = hass.data[DATA_INSTANCE]
+    watching._addresses = (OWN_ADDRESS,)
+    return watching
+
+
+async def test_a_flood_of_homes_is_bounded(
+    hass: HomeAssistant, stage: Stage, neighbours: lan.LanNeighbours
+) -> None:
+    with patch.object(lan.discovery_flow, "async_create_flow"):
+        for number in range(MAX_HOMES + 20):
+            home = pemus_id(number.to_bytes(32))
+            neighbours._take(f"{number}.{SERVICE_TYPE}", service(home))
+        assert len(neighbours._homes) == MAX_HOMES
+
+        # One that is known may still change, and one that goes makes room.
+        first = f"0.{SERVICE_TYPE}"
+        home = pemus_id((0).to_bytes(32))
+        neighbours._take(first, service(home, port=50000))
+        assert neighbours._homes[first].port == 50000
+        neighbours._take(first, service(home, port=1))
+        assert first not in neighbours._homes
+        neighbours._take("new", service(pemus_id(bytes(31) + b"\xff")))
+        assert len(neighbours._homes) == MAX_HOMES
+
+
+async def test_a_flood_of_names_is_looked_up_a_few_at_a_time(
+    hass: HomeAssistant, stage: Stage, neighbours: lan.LanNeighbours
+) -> None:
+    responder = hass.data[DATA_INSTANCE].zeroconf
+    for number in range(100):
+        neighbours._on_service(
+            responder,
+            SERVICE_TYPE,
+            f"nobody {number}.{SERVICE_TYPE}",
+            ServiceStateChange.Added,
+        )
+    assert len(neighbours._lookups) == lan.MAX_LOOKUPS
+    neighbours._on_service(
+        responder, SERVICE_TYPE, "not of this type", ServiceStateChange.Added
+    )
+    neighbours._on_service(
+        responder, SERVICE_TYPE, f"gone.{SERVICE_TYPE}", ServiceStateChange.Removed
+    )
+
+    await neighbours.async_stop()
+
+    assert not neighbours._lookups
+
+
+async def test_home_assistants_own_discovery_knows_of_homes(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    types = await ha_zeroconf.async_get_zeroconf(hass)
+
+    assert types[SERVICE_TYPE] == [{"domain": DOMAIN}]
+    assert SOURCE_ZEROCONF == "zeroconf"
