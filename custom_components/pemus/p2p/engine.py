@@ -71,10 +71,11 @@ class Engine:
             data=data,
             cache=cache,
             media=self._media,
-            on_change=self._api.events.status_changed,
+            on_change=self._library_changed,
             on_items=self._items_changed,
         )
         self._config = EngineConfig(home_name="")
+        self._available: set[str] = set()
         self._renewing = asyncio.Lock()
         self._identity: Identity | None = None
         self._swarm: Swarm | None = None
@@ -378,6 +379,15 @@ class Engine:
 
     def _beside(self, ticket: Ticket, swarm: Source | None) -> Source | None:
         return None if self._peers is None else self._peers.source(ticket, swarm)
+
+    def _library_changed(self) -> None:
+        self._api.events.status_changed()
+        available = {share.id for share in self._library.shares if share.available}
+        if available != self._available:
+            # Friends see what cannot be reached greyed, too.
+            self._available = available
+            if self._peers is not None:
+                self._peers.library_changed()
 
     def _items_changed(self, items: tuple[str, ...] | None) -> None:
         self._api.events.items_changed(items)

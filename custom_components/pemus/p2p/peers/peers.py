@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequ
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 import logging
 from pathlib import Path
 import random
@@ -16,6 +17,7 @@ import time
 from typing import Final, Protocol
 
 from aiohttp import ClientSession, DummyCookieJar
+import orjson
 
 from ..codec import DecodeError, decode, encode
 from ..errors import EngineError, NotFound, Unavailable
@@ -675,8 +677,13 @@ class Peers:
 
     def _state_for(self, home: str) -> str:
         """Return what changes with the list that a friend may see."""
-        shares = ",".join(sorted(self._shares_of(home)))
-        return f"{self._revision()}:{shares}"[:128]
+        granted = set(self._shares_of(home))
+        shares = sorted(
+            f"{share.id} {share.available}"
+            for share in self._shelves.shares
+            if share.id in granted
+        )
+        return sha256(orjson.dumps([self._revision(), *shares])).hexdigest()[:32]
 
     # Friends.
 

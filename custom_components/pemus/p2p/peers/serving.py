@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from ..errors import BadRequest, Gone, NotFound, Unavailable
 from ..library.catalogue import Catalogue
-from ..models import Item, LocalFile
+from ..models import Item, LocalFile, ShareStatus
 from ..swarm.ticket import Ticket
 from .link import Ask
 
@@ -44,6 +44,10 @@ class Shelves(Protocol):
 
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         """Return an item's subtitles. Raises NotFound, Unavailable."""
+
+    @property
+    def shares(self) -> tuple[ShareStatus, ...]:
+        """The shared folders, as they are."""
 
     @property
     def catalogue(self) -> Catalogue:

@@ -14,6 +14,7 @@ import re
 from typing import Final
 
 from ..codec import DecodeError, decode, encode
+from ..library.shown import is_media_type, is_shown, shown
 from ..models import Item, Kind
 from ..peers.facts import is_home
 from . import metainfo
@@ -32,12 +33,6 @@ FIRST_PORT: Final = 1024
 _ITEM: Final = re.compile(r"[a-z2-7]{26}")
 # Tags of HTTP without what would need care in a header or a file's name (RFC 9110 section 8.8.3).
 _ETAG: Final = re.compile(r'"[!#-~]{1,128}"')
-# Nothing that a browser would run: with "+", an image could be a document with scripts (image/svg+xml).
-_CONTENT_TYPE: Final = re.compile(
-    r"(?:audio|image|video)/[a-z0-9][a-z0-9.-]{0,63}|application/octet-stream"
-)
-# They are not shown themselves, but words of Persian and Hindi, and many emoji, are not right without them.
-_JOINERS: Final = "\u200c\u200d"
 _MAX_NAME: Final = 255
 _MAX_TEXT: Final = 1000
 _MAX_DURATION: Final = 10 * 366 * 86400.0
@@ -73,8 +68,8 @@ class ItemFacts:
         return cls(
             id=item.id,
             kind=item.kind,
-            name=_shown(item.name, _MAX_NAME).replace("/", "_") or "_",
-            title=_shown(item.title, _MAX_TEXT),
+            name=shown(item.name, _MAX_NAME).replace("/", "_") or "_",
+            title=shown(item.title, _MAX_TEXT),
             content_type=item.content_type,
             size=size,
             etag=etag,
@@ -152,7 +147,7 @@ def read(payload: bytes | str) -> Ticket:
     for name, home in (("owner", ticket.owner), ("receiver", ticket.receiver)):
         if not is_home(home):
             raise BadTicket(f"its {name} is not a home")
-    if not _is_shown(ticket.owner_name, _MAX_NAME):
+    if not is_shown(ticket.owner_name, _MAX_NAME):
         raise BadTicket("its owner's name cannot be shown")
     if not 0 < ticket.expires <= LATEST:
         raise BadTicket("its end is not a moment")
@@ -167,11 +162,11 @@ def read(payload: bytes | str) -> Ticket:
 def _check_facts(item: ItemFacts) -> None:
     if not _ITEM.fullmatch(item.id):
         raise BadTicket("its item has no id")
-    if not item.name or "/" in item.name or not _is_shown(item.name, _MAX_NAME):
+    if not item.name or "/" in item.name or not is_shown(item.name, _MAX_NAME):
         raise BadTicket("its item's name is not one of a file")
-    if not _is_shown(item.title, _MAX_TEXT):
+    if not is_shown(item.title, _MAX_TEXT):
         raise BadTicket("its item's title cannot be shown")
-    if not _CONTENT_TYPE.fullmatch(item.content_type):
+    if not is_media_type(item.content_type):
         raise BadTicket("its item is not of a type that is shared")
     if not 0 <= item.size <= MAX_SIZE:
         raise BadTicket("its item's size is out of bounds")
@@ -205,23 +200,6 @@ def _address(text: str) -> tuple[str, int]:
     ):
         raise BadTicket("one of its endpoints has a port that engines do not use")
     return str(address), int(digits)
-
-
-def _is_shown(text: str, length: int) -> bool:
-    """Tell whether a text is short enough, and does not steer what shows it."""
-    return len(text) <= length and text == _shown(text, length)
-
-
-def _shown(text: str, length: int) -> str:
-    """Return a text without line ends and other characters that are not shown but steer what shows it."""
-    return "".join(
-        char
-        if char.isprintable() or char in _JOINERS
-        else " "
-        if char.isspace()
-        else "�"
-        for char in text[:length]
-    )
 
 
 def _within[N: (int, float)](number: N | None, most: N) -> N | None:
