@@ -1,0 +1,175 @@
+"""The automations that are offered as blueprints do what they say, with a phone that only pretends to be one."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+import shutil
+from typing import Any
+from unittest.mock import patch
+
+from homeassistant.components.automation import DOMAIN as AUTOMATION
+from homeassistant.components.mobile_app import device_action
+from homeassistant.core import HomeAssistant, ServiceCall
+from homeassistant.helpers import device_registry as dr
+from homeassistant.setup import async_setup_component
+import pytest
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.pemus.const import CONF_TERMS
+from custom_components.pemus.p2p.models import NewMedia
+from custom_components.pemus.p2p.peers.facts import PairingAnswer
+
+from .household import ADA, PATIENCE, Stage, befriend, eventually, request, share
+from .test_pairings import FRIENDS
+
+BLUEPRINTS = Path(__file__).parent.parent / "blueprints" / "automation" / "pemus"
+CLICKED = "mobile_app_notification_action"
+
+
+@pytest.fixture
+def entry(staged_entry: MockConfigEntry) -> MockConfigEntry:
+    """Do without a real engine: the stage says what happens."""
+    return staged_entry
+
+
+@pytest.fixture
+def shown(hass: HomeAssistant) -> list[ServiceCall]:
+    """Return what the phone shows."""
+    calls: list[ServiceCall] = []
+    hass.services.async_register("notify", "mobile_app_phone", calls.append)
+    return calls
+
+
+@pytest.fixture
+async def phone(hass: HomeAssistant, shown: list[ServiceCall]) -> str:
+    """Give the household a phone; return its device."""
+    assert await async_setup_component(hass, "mobile_app", {})
+    app = MockConfigEntry(domain="mobile_app")
+    app.add_to_hass(hass)
+    device = dr.async_get(hass).async_get_or_create(
+        config_entry_id=app.entry_id, identifiers={("mobile_app", "phone")}
+    )
+    return device.id
+
+
+async def soon(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, whatever else Home Assistant waits for."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def automate(hass: HomeAssistant, blueprint: str, **inputs: Any) -> None:
+    """Set up an automation of a blueprint, as Home Assistant imports it."""
+    folder = Path(hass.config.path("blueprints", "automation", "pemus"))
+
+    def install() -> None:
+        folder.mkdir(parents=True)
+        shutil.copy(BLUEPRINTS / blueprint, folder)
+
+    await hass.async_add_executor_job(install)
+    use = {"path": f"pemus/{blueprint}", "input": {"friends": FRIENDS, **inputs}}
+    assert await async_setup_component(
+        hass, AUTOMATION, {AUTOMATION: {"alias": "it", "use_blueprint": use}}
+    )
+    assert hass.states.get("automation.it").state == "on"
+
+
+@pytest.fixture(autouse=True)
+def reachable_phone() -> Any:
+    """Let what is for the phone get there."""
+    with (
+        patch.object(device_action, "webhook_id_from_device_id", return_value="hook"),
+        patch.object(
+            device_action, "get_notify_service", return_value="mobile_app_phone"
+        ),
+    ):
+        yield
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+async def test_a_request_is_answered_on_a_phone(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    phone: str,
+    shown: list[ServiceCall],
+    tmp_path: Path,
+    confirmed: bool,
+) -> None:
+    films = share(hass, entry, tmp_path, "Films")
+    await hass.async_block_till_done()
+    device = dr.async_get(hass).async_get_device_by_identifier(
+        ("pemus", films.subentry_id.lower()), entry.entry_id
+    )
+    await automate(hass, "friend_request.yaml", phone=phone, shares=[device.id])
+
+    stage.push(request())
+    # Until it is answered, Home Assistant has something to do.
+    await soon(lambda: bool(shown))
+
+    (call,) = shown
+    assert call.data["title"] == "Ada's home asks to become a friend"
+    assert "acorn book camel drum" in call.data["message"]
+    assert "signal.example" in call.data["message"]
+    confirm, deny = (each["action"] for each in call.data["data"]["actions"])
+    # Somebody else's phone, or somebody who guesses.
+    hass.bus.async_fire(CLICKED, {"action": "PEMUS_CONFIRM_1"})
+    await asyncio.sleep(0)
+    assert stage.said("answer_pairing") == []
+
+    hass.bus.async_fire(CLICKED, {"action": confirm if confirmed else deny})
+    await eventually(hass, lambda: bool(stage.said("answer_pairing")))
+
+    assert stage.said("answer_pairing") == [PairingAnswer(accept=confirmed)]
+    if confirmed:
+        assert entry.data[CONF_TERMS][ADA]["shares"] == [films.subentry_id]
+
+
+async def test_a_phone_tells_of_requests_and_of_nothing_else(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    phone: str,
+    shown: list[ServiceCall],
+) -> None:
+    befriend(hass, entry)
+    await automate(hass, "friend_request.yaml", phone=phone)
+    hass.states.async_set(FRIENDS, "unknown")
+    entry.runtime_data._on_event(NewMedia(home=ADA, name="", count=1, titles=("A",)))
+    await hass.async_block_till_done()
+
+    assert shown == []
+
+
+@pytest.mark.parametrize(
+    ("count", "titles", "message"),
+    [
+        (1, ("One",), "One"),
+        (2, ("One", "Two"), "One, Two"),
+        (7, ("One", "Two"), "One, Two and 5 more"),
+    ],
+)
+async def test_a_phone_tells_of_a_friends_new_media(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    phone: str,
+    shown: list[ServiceCall],
+    count: int,
+    titles: tuple[str, ...],
+    message: str,
+) -> None:
+    befriend(hass, entry, name="Ada")
+    await automate(hass, "new_media.yaml", phone=phone)
+    stage.push(request("B" * 28))
+    await hass.async_block_till_done()
+    assert shown == []
+
+    news = NewMedia(home=ADA, name="Ada's home", count=count, titles=titles)
+    entry.runtime_data._on_event(news)
+    await eventually(hass, lambda: bool(shown))
+
+    (call,) = shown
+    assert call.data["title"] == "New from Ada"
+    assert call.data["message"] == message
