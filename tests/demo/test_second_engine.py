@@ -70,7 +70,7 @@ async def test_an_engine_without_libtorrent_gives_no_tickets(tmp_path: Path) -> 
     # Home Assistant's own interpreter has no libtorrent.
     async with SecondEngine(tmp_path, python=Path(sys.executable)) as second:
         with pytest.raises(SecondEngineError, match="libtorrent"):
-            await second.home_at(second.socket)
+            await second.give("a" * 26, second.socket)
 
 
 async def test_what_was_not_started_cannot_be_asked(tmp_path: Path) -> None:
