@@ -52,8 +52,12 @@ def quiet_network(
     from asyncio import Future
     from unittest.mock import AsyncMock, MagicMock
 
+    from homeassistant.components import zeroconf
+
     from custom_components.pemus import lan
 
+    # It would stay in place for all tests to come, and give them this one's responder for one of their own.
+    monkeypatch.setattr(zeroconf, "install_multiple_zeroconf_catcher", lambda _: None)
     responder = request.getfixturevalue("mock_async_zeroconf")
     for name in ("register", "update", "unregister"):
         sent: Future[None] = Future(loop=request.getfixturevalue("hass").loop)
