@@ -97,6 +97,9 @@ class Keeper:
     def is_pressed(self, download: Download) -> bool:
         return self.pressed
 
+    def can_fetch(self, download: Download) -> bool:
+        return download.meta is not None
+
     def sources_of(self, download: Download) -> Sequence[Source]:
         script = self.next.pop(0) if self.next else Script()
         self.sources.append(script)
