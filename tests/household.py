@@ -104,6 +104,13 @@ async def eventually(hass: HomeAssistant, condition: Callable[[], bool]) -> None
     await hass.async_block_till_done()
 
 
+async def noticed(hass: HomeAssistant) -> None:
+    """Let a dialog that waits in the background notice what happened, before the browser looks at it."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+    await hass.async_block_till_done()
+
+
 async def until_scanned(hass: HomeAssistant, entry: MockConfigEntry) -> None:
     """Wait until the library knows all that there is to know of every share."""
     coordinator = entry.runtime_data

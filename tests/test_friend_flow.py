@@ -24,6 +24,7 @@ from .household import (
     Stage,
     befriend,
     eventually,
+    noticed,
     pairing,
     request,
     share,
@@ -55,7 +56,7 @@ async def submit(
 
 async def next_step(hass: HomeAssistant, form: dict[str, Any]) -> dict[str, Any]:
     """Return what the dialog shows once it has noticed what happened."""
-    await hass.async_block_till_done()
+    await noticed(hass)
     return await hass.config_entries.subentries.async_configure(form["flow_id"])
 
 

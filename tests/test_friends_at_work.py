@@ -382,7 +382,13 @@ async def test_a_new_identity_has_no_friends(
     result = await options.async_configure(menu["flow_id"], {"confirm": True})
 
     assert result["reason"] == "identity_renewed"
-    await eventually(hass, lambda: own_id(entry) != before)
+
+    def is_known() -> bool:
+        # For a moment it is nobody.
+        peers = entry.runtime_data.data.peers
+        return peers is not None and peers.id != before
+
+    await eventually(hass, is_known)
     assert result["description_placeholders"]["id"] == grouped(own_id(entry))
     assert entry.get_subentries_of_type(SUBENTRY_FRIEND) == []
 

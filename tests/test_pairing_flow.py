@@ -25,7 +25,17 @@ from custom_components.pemus.p2p.peers.facts import (
 )
 from custom_components.pemus.p2p.peers.identity import grouped
 
-from .household import ADA, BEN, HOME_ID, Stage, befriend, eventually, pairing, request
+from .household import (
+    ADA,
+    BEN,
+    HOME_ID,
+    Stage,
+    befriend,
+    eventually,
+    noticed,
+    pairing,
+    request,
+)
 from .test_pairings import dialogs
 
 
@@ -60,8 +70,8 @@ async def discover(hass: HomeAssistant, found: ZeroconfServiceInfo) -> dict[str,
 async def go_on(
     hass: HomeAssistant, dialog: dict[str, Any], answer: Any = None
 ) -> dict[str, Any]:
-    """Answer a dialog, or look at it again."""
-    await hass.async_block_till_done()
+    """Answer a dialog, or look at it again, once it has noticed what happened."""
+    await noticed(hass)
     if isinstance(answer, str):
         answer = {"next_step_id": answer}
     return await hass.config_entries.flow.async_configure(dialog["flow_id"], answer)
@@ -190,6 +200,30 @@ async def test_a_dialog_goes_on_when_the_other_home_was_typed_meanwhile(
     result = await go_on(hass, dialog)
 
     assert result["step_id"] == "finishing"
+
+
+async def test_what_was_confirmed_elsewhere_is_not_asked_again(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    menu = await compare(hass, stage)
+    stage.push(request(incoming=False, confirmed=True))
+
+    result = await go_on(hass, menu, "shares")
+
+    assert result["type"] is FlowResultType.SHOW_PROGRESS
+    assert result["step_id"] == "finishing"
+    assert stage.said("answer_pairing") == []
+
+
+async def test_a_friend_by_then_is_a_friend(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    menu = await compare(hass, stage)
+    befriend(hass, entry)
+
+    result = await go_on(hass, menu, "shares")
+
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "paired")
 
 
 @pytest.mark.parametrize(

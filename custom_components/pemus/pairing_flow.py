@@ -124,7 +124,8 @@ class PairingFlow(ConfigFlow):
         await self.async_set_unique_id(request_id(self._home))
         self._abort_if_unique_id_configured()
         pairings = self._coordinator.pairings
-        if (pairing := pairings.pairing(self._home)) is None:
+        pairing = pairings.pairing(self._home)
+        if pairing is None or pairings.step(self._home) is not Step.COMPARING:
             return self.async_abort(reason=Step.OVER)
         self._call(pairing.name)
         return await self.async_step_incoming()
@@ -154,8 +155,11 @@ class PairingFlow(ConfigFlow):
     ) -> ConfigFlowResult:
         """Say yes, and to what."""
         coordinator = self._coordinator
-        if coordinator.pairings.step(self._home) is not Step.COMPARING:
-            return self._end(coordinator.pairings.step(self._home))
+        if (step := coordinator.pairings.step(self._home)) is Step.CONFIRMED:
+            # Somebody said so elsewhere meanwhile.
+            return await self.async_step_finishing()
+        if step is not Step.COMPARING:
+            return self._end(step)
         errors: dict[str, str] = {}
         error = ""
         if user_input is not None:
@@ -222,7 +226,8 @@ class PairingFlow(ConfigFlow):
     def _ask(self, step_id: str, answers: list[str]) -> ConfigFlowResult:
         """Show the words, and let the user choose, as long as there is something to choose."""
         step = self._coordinator.pairings.step(self._home)
-        if step is not Step.COMPARING:
+        # Home Assistant may run this once more when the user has said something already.
+        if step not in {Step.COMPARING, Step.CONFIRMED}:
             return self._end(step)
         return self.async_show_menu(
             step_id=step_id,

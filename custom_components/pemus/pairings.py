@@ -259,7 +259,10 @@ class Pairings:
             self._end_dialogs(home, STEPS_OF_USER)
             if find_friend(self._entry, home) is None:
                 async_grant(self._hass, self._entry, home, None)
-        self._ended &= {(pairing.home, pairing.created) for pairing in listed.values()}
+        keys = {(pairing.home, pairing.created) for pairing in listed.values()}
+        self._ended &= keys
+        if (told := self._hass.data.get(DATA_TOLD)) is not None:
+            told &= keys
 
     def _befriend(self, pairing: PairingStatus) -> None:
         """Make a home a friend that both homes said yes to. Once the engine knows of it, the pairing is over."""
