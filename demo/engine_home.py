@@ -35,6 +35,8 @@ class EngineHome(SecondEngine):
         self.id = ""
         """PeMuS ID, once started."""
         self.port = 0
+        self.look = LOOK
+        """Seconds between two looks at whether something has happened."""
         self.config: dict[str, Any] = {"home_name": self.name}
 
     async def start(self) -> None:
@@ -120,12 +122,18 @@ class EngineHome(SecondEngine):
         while time.monotonic() < deadline:
             if found := await true():
                 return found
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(self.look)
         log = self.log.read_text("utf-8", "replace")[-LOG:]
         raise SecondEngineError(f"{self.name}: {what} did not happen\n{log}")
 
     async def pair(self, other: EngineHome, seconds: float = PATIENCE) -> None:
         """Ask another home by its ID, and let it say yes. Both count each other among their friends afterwards."""
+        await self.agree(other, seconds)
+        await self.befriend(other)
+        await other.befriend(self)
+
+    async def agree(self, other: EngineHome, seconds: float = PATIENCE) -> None:
+        """Ask another home by its ID, and let it say yes. It remains to `befriend` each other."""
         await self.ask("POST", "pairings", {"home": other.id, "trusted": True})
 
         async def has(home: EngineHome, whom: EngineHome, state: str) -> bool:
@@ -135,8 +143,6 @@ class EngineHome(SecondEngine):
         await other.ask("PUT", f"pairings/{self.id}/answer", {"accept": True})
         await self.until(lambda: has(self, other, "paired"), "pairing", seconds)
         await other.until(lambda: has(other, self, "paired"), "pairing", seconds)
-        await self.befriend(other)
-        await other.befriend(self)
 
     async def listed(
         self, other: EngineHome, count: int = 1, seconds: float = PATIENCE

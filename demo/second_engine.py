@@ -91,7 +91,7 @@ class SecondEngine:
         """Start the engine and wait until it answers. Raises SecondEngineError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._run_folder = Path(tempfile.mkdtemp(prefix="pemus-second-"))
-        with self.log.open("wb") as log:
+        with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *self._prefix,
                 *(self._python, "-I", MAIN, "run", "--watch-stdin"),

@@ -174,3 +174,34 @@ def test_what_is_near() -> None:
         assert is_near(ip_address(text))
     for text in ("8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"):
         assert not is_near(ip_address(text))
+
+
+async def test_a_home_that_moved_is_called_where_it_is_now(ann: Neighbour) -> None:
+    async with neighbour("Bob") as bob, neighbour("Carl") as carl:
+        ann.friends.add(bob.id)
+        assert not ann.lan.show((_at(bob, bob.lan.port),))
+        ann.post.send(bob.id, "request", b"{}")
+        line = ann.lan._lines[bob.id]
+        await until(lambda: bob.lan._serving)
+        # It says that it is at Carl's port now; nobody is surprised that it is not.
+        assert ann.lan.show((_at(bob, carl.lan.port),)) == [bob.id]
+        assert not ann.lan.show((_at(bob, carl.lan.port),))
+        ann.post.send(bob.id, "request", b"{}")
+        assert ann.lan._lines[bob.id] is not line
+        await until(lambda: carl.lan._serving)
+        await until(lambda: not bob.lan._serving)
+
+
+async def test_lines_are_made_anew_when_the_network_changed(ann: Neighbour) -> None:
+    async with neighbour("Bob") as bob:
+        ann.sees(bob)
+        ann.post.send(bob.id, "request", b"{}")
+        await until(lambda: bob.lan._serving)
+        former = set(bob.lan._serving)
+        ann.lan.retry()
+        ann.post.send(bob.id, "request", b"{}")
+        await until(lambda: bob.lan._serving and not former & set(bob.lan._serving))
+
+
+def _at(home: Neighbour, port: int) -> LanHome:
+    return LanHome(id=home.id, name=home.name, addresses=("127.0.0.1",), port=port)

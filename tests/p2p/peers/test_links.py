@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 import re
 import secrets
@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from p2p.errors import Busy, EngineError, NotFound, Unavailable
-from p2p.peers import links
+from p2p.peers import link as linking, links
 from p2p.peers.envelope import seal
 from p2p.peers.facts import PathKind
+from p2p.peers.ice import IceServer
 from p2p.peers.identity import Identity
-from p2p.peers.link import MAX_REQUESTS, Ask, Note
+from p2p.peers.link import MAX_REQUESTS, Ask, Link, Note, Reasons
 
 from .neighbours import Neighbour, befriend, neighbour
 
@@ -64,6 +65,50 @@ async def test_two_homes_that_call_each_other_at_the_same_time_share_one_link() 
         await asyncio.sleep(0.5)
         assert len(ann.links.all) == len(bob.links.all) == 1
         assert ann.links.all[0].offering is not bob.links.all[0].offering
+
+
+async def test_an_offer_that_is_repeated_is_answered_by_one_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "RESEND", 0.05)
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        # An answer takes as long as several repetitions.
+        make, made = bob.links._servers, 0
+
+        async def slow() -> Sequence[IceServer]:
+            nonlocal made
+            made += 1
+            await asyncio.sleep(0.5)
+            return await make()
+
+        bob.links._servers = slow
+        meddler = Meddler(lambda message: message)
+        meddler.between(ann, bob)
+        assert (await ann.links.get(bob.id)).is_ready
+        offers = [each for each in meddler.seen if each["kind"] == "offer"]
+        assert len(offers) > 3
+        assert made == 1
+        assert not bob.endings
+
+
+async def test_an_answer_that_was_lost_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "RESEND", 0.05)
+    lost: list[dict[str, Any]] = []
+
+    def without_the_first_answer(message: dict[str, Any]) -> dict[str, Any]:
+        if message["kind"] == "answer" and not lost:
+            lost.append(message)
+            return {}
+        return message
+
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        Meddler(without_the_first_answer).between(ann, bob)
+        assert (await ann.links.get(bob.id)).is_ready
+        assert lost
+        assert not bob.endings
 
 
 async def test_strangers_get_no_link() -> None:
@@ -312,6 +357,56 @@ async def test_a_copy_of_a_home_takes_the_link_over_and_the_first_one_is_told() 
         await copy.links.get(bob.id)
         await until(lambda: ("superseded", True) in ann.endings)
         assert len(bob.links.all) == 1
+
+
+def leave(link: Link) -> None:
+    """Let one end of a link say and hear nothing any more, as if its machine were gone."""
+    link.connection._on_message = lambda _message: None
+    link.connection.send = lambda _message: None
+
+
+@pytest.fixture
+def doubtful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a link doubt for a moment only, and always when something begins."""
+    monkeypatch.setattr(linking, "DOUBT", 0.5)
+    monkeypatch.setattr(linking, "LOOK", 0.05)
+    monkeypatch.setattr(linking, "BUSY_BEAT", 0.0)
+
+
+@pytest.mark.usefixtures("doubtful")
+async def test_an_end_that_is_gone_is_noticed_when_something_is_asked() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        link = await ann.links.get(bob.id)
+        leave(bob.links.all[0])
+        async with asyncio.timeout(linking.BUSY_DEAD / 2):
+            with pytest.raises(Unavailable):
+                await link.ask_whole(Ask(do="range", item="film", stop=1), 1)
+        assert ann.endings == [(Reasons.SILENT, False)]
+
+
+@pytest.mark.usefixtures("doubtful")
+async def test_an_end_that_is_gone_is_noticed_when_the_network_changed() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        await ann.links.get(bob.id)
+        leave(bob.links.all[0])
+        ann.links.probe(bob.id)
+        await until(lambda: ann.endings)
+        assert ann.endings == [(Reasons.SILENT, False)]
+
+
+@pytest.mark.usefixtures("doubtful")
+async def test_a_link_that_was_doubted_without_a_reason_stays() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        bob.contents["film"] = film = secrets.token_bytes(MIB)
+        link = await ann.links.get(bob.id)
+        ann.links.probe()
+        await until(lambda: link._doubted is None)
+        ask = Ask(do="range", item="film", stop=MIB)
+        assert await link.ask_whole(ask, MIB) == film
+        assert link.is_ready
 
 
 async def test_a_link_that_nobody_uses_is_closed(

@@ -26,7 +26,7 @@ def item_id(name: str) -> str:
     return name.ljust(26, "z")
 
 
-ANN, BOB, FILM = item_id("ann"), item_id("bob"), item_id("film")
+ANN, BOB, FILM = "A" * 28, "B" * 28, item_id("film")
 
 
 async def until(condition: Callable[[], bool], seconds: float = 30) -> None:

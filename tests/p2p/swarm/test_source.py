@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 import os
 from pathlib import Path
+import socket
 import time
 
 import pytest
 
 from p2p.swarm import source as source_module
 from p2p.swarm.reading import Haste
-from p2p.swarm.session import Session, SessionSettings
+from p2p.swarm.session import Session, SessionSettings, Torrent
 from p2p.swarm.source import Source, SwarmSource, Wanted
 from p2p.swarm.spans import Spans
 
@@ -113,8 +114,40 @@ class Line:
             writer.close()
 
 
+@contextmanager
+def deaf() -> Iterator[int]:
+    """Have a port that never answers, as an address in somebody else's network does: all its room for callers is taken."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        ExitStack() as stack,
+    ):
+        port = int(server.getsockname()[1])
+        for _ in range(4):
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+class Introductions:
+    """Remembers who is to be introduced."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    def introduce(self, owner: str, torrent: Torrent) -> None:
+        self.begun.set()
+
+    def dismiss(self, owner: str, torrent: Torrent) -> None: ...
+
+
 @asynccontextmanager
-async def slow_line(tmp_path: Path) -> AsyncGenerator[tuple[SwarmSource, Part, Line]]:
+async def slow_line(
+    tmp_path: Path,
+    *more_ports: int,
+    introducer: Introductions | None = None,
+) -> AsyncGenerator[tuple[SwarmSource, Part, Line]]:
+    """Have a source whose owner is at the end of a line, and not at the other ports, which are tried before."""
     content = os.urandom(SIZE)
     film = tmp_path / "film.mp4"
     film.write_bytes(content)
@@ -131,7 +164,8 @@ async def slow_line(tmp_path: Path) -> AsyncGenerator[tuple[SwarmSource, Part, L
     try:
         await owner.seed(meta, film, "film", Silent())
         async with line.open():
-            source = SwarmSource(receiver, meta, OWNER, [("127.0.0.1", line.port)])
+            addresses = [("127.0.0.1", port) for port in (*more_ports, line.port)]
+            source = SwarmSource(receiver, meta, OWNER, addresses, introducer)
             await source.start(part)
             try:
                 yield source, part, line
@@ -227,3 +261,25 @@ async def test_a_connection_that_says_nothing_any_more_is_replaced(
         there = len(part.order)
         source.want([span(there, Haste.NOW), *map(span, range(there + 1, PIECES))])
         assert await part.until(there, there + 1) < 6
+
+
+async def test_an_address_that_never_answers_does_not_hold_up_the_next_one(
+    tmp_path: Path,
+) -> None:
+    with deaf() as port:
+        async with slow_line(tmp_path, port) as (source, part, _):
+            source.want([span(0, Haste.NOW)])
+            await part.until(0)
+
+
+async def test_an_address_that_never_answers_does_not_hold_up_introductions(
+    tmp_path: Path,
+) -> None:
+    introductions = Introductions()
+    with deaf() as port, deaf() as other:
+        async with slow_line(tmp_path, introducer=introductions) as (source, *_):
+            source._addresses = [("127.0.0.1", port), ("127.0.0.1", other)]
+            source.want([span(0, Haste.NOW)])
+            async with asyncio.timeout(10):
+                await introductions.begun.wait()
+            assert source._peers

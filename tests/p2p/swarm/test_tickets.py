@@ -20,7 +20,7 @@ from p2p.swarm.tickets import MAX_TTL, Tickets
 
 from .owned import ANN, BOB, FILM, Owner, fetching, item_id, owning, until
 
-HOME = item_id("home")
+HOME = "H" * 28
 
 
 @asynccontextmanager

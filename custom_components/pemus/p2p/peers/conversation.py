@@ -42,7 +42,7 @@ QUIET: Final = 9.0
 """Seconds without a word from the server after which it is asked for one."""
 SILENCE: Final = 25.0
 """Seconds without a word after which the connection counts as dead."""
-PROBE: Final = 5.0
+PROBE: Final = 3.0
 """The same, when there is a reason to doubt it."""
 SENDING: Final = 15.0
 """Seconds that a message may take to be sent."""

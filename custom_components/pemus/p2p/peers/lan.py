@@ -27,6 +27,8 @@ CONNECT_TIMEOUT: Final = 3.0
 SEND_TIMEOUT: Final = 5.0
 IDLE: Final = 60.0
 """Seconds without a message after which a connection is closed."""
+UNHEARD: Final = 4000
+"""Milliseconds until what was sent has to have arrived."""
 FIRST_MESSAGE: Final = 10.0
 """Seconds that whoever connects has for the first message that is right."""
 MAX_CONNECTIONS: Final = 64
@@ -53,6 +55,8 @@ class Line:
         self.home = home
         self.used = time.monotonic()
         self.is_proven = False
+        self.is_over = False
+        """Whether to hang up."""
         self.outgoing: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
 
     def send(self, home: str, message: dict[str, Any], *, reply: bool = False) -> bool:
@@ -112,12 +116,14 @@ class Lan:
             try:
                 listener = _listener(attempt)
             except OSError as err:
-                _LOGGER.warning("Port %s cannot be opened: %s", attempt, err)
+                # Another engine on this machine has it, mostly; any other port will do.
+                _LOGGER.debug("Port %s cannot be opened: %s", attempt, err)
                 continue
             site = web.SockSite(self._runner, listener, backlog=BACKLOG)
             await site.start()
             self.port = listener.getsockname()[1]
             return
+        _LOGGER.warning("Homes in the local network cannot call: no port can be opened")
 
     async def stop(self) -> None:
         """Close the port and all lines."""
@@ -129,15 +135,20 @@ class Lan:
             await self._runner.cleanup()
         self.port = 0
 
-    def show(self, homes: tuple[LanHome, ...]) -> None:
-        """Take note of all homes that advertise themselves now."""
-        fresh = {}
+    def show(self, homes: tuple[LanHome, ...]) -> list[str]:
+        """Take note of all homes that advertise themselves now; return those that moved."""
+        fresh, moved = {}, []
         for home in homes[:MAX_HOMES]:
             if is_home(home.id) and home.id != self.post.identity.id:
                 fresh[home.id] = home
-                if self._homes.get(home.id) != home:
+                former = self._homes.get(home.id)
+                if former != home:
                     self._failed.pop(home.id, None)
+                if former is not None and _place(former) != _place(home):
+                    moved.append(home.id)
+                    self._hang_up(home.id)
         self._homes = fresh
+        return moved
 
     def knows(self, home: str) -> bool:
         """Tell whether a home can probably be reached in the local network."""
@@ -147,8 +158,15 @@ class Lan:
         return home in self._homes and time.monotonic() - failed > IDLE
 
     def retry(self) -> None:
-        """Believe again in homes that did not answer."""
+        """Believe again in homes that did not answer, and call them anew: this one may have moved."""
         self._failed.clear()
+        for home in tuple(self._lines):
+            self._hang_up(home)
+
+    def _hang_up(self, home: str) -> None:
+        """End the line to a home; the next message to it takes another one."""
+        if (line := self._lines.pop(home, None)) is not None:
+            line.is_over = True
 
     def send(self, home: str, message: dict[str, Any], *, reply: bool = False) -> bool:
         """Send a message to a home, over a new line if there is none."""
@@ -231,7 +249,7 @@ class Lan:
 
     def proven(self, line: Line) -> None:
         """Use a line that a home called in on also for what this home has to say, unless there is another."""
-        if line.home is not None:
+        if line.home is not None and not line.is_over:
             self._lines.setdefault(line.home, line)
 
 
@@ -250,7 +268,11 @@ async def _carry(line: Line, ws: Any, lan: Lan | None = None) -> None:
             await asyncio.sleep(1.0)
             now = time.monotonic()
             late = lan is not None and not line.is_proven
-            if now - line.used > IDLE or (late and now - begun > FIRST_MESSAGE):
+            if (
+                line.is_over
+                or now - line.used > IDLE
+                or (late and now - begun > FIRST_MESSAGE)
+            ):
                 return
 
     async def listen() -> None:
@@ -260,6 +282,10 @@ async def _carry(line: Line, ws: Any, lan: Lan | None = None) -> None:
                 if lan is not None and line.is_proven:
                     lan.proven(line)
 
+    if (connection := ws.get_extra_info("socket")) is not None:
+        # Otherwise a home that is gone is noticed after a quarter of an hour.
+        with suppress(OSError, AttributeError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD)
     tasks = [asyncio.create_task(work()) for work in (write, watch, listen)]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -295,6 +321,10 @@ def _closing() -> Any:
     from aiohttp import ClientWSTimeout
 
     return ClientWSTimeout(ws_close=SHUTDOWN)
+
+
+def _place(home: LanHome) -> tuple[frozenset[str], int]:
+    return frozenset(home.addresses), home.port
 
 
 def _listener(port: int) -> socket.socket:

@@ -41,8 +41,12 @@ BUSY_BEAT: Final = 2.0
 """Seconds between signs of life while something is going on."""
 BUSY_DEAD: Final = 8.0
 """Seconds without any after which the other end is gone."""
+DOUBT: Final = 4.0
+"""The same, when there is a reason to doubt that it is there."""
 IDLE_BEAT: Final = 8.0
 IDLE_DEAD: Final = 25.0
+LOOK: Final = 0.5
+"""Seconds between two looks at that."""
 LINGER: Final = 0.1
 """Seconds for the reason of the end to reach the other one."""
 FRAME: Final = 60 * 1024
@@ -223,7 +227,9 @@ class Link:
         self._next = 0
         self._answers: dict[int, _Answer] = {}
         self._answering: dict[int, asyncio.Task[None]] = {}
-        self._heard = time.monotonic()
+        self._heard = self._busy_since = time.monotonic()
+        self._doubted: float | None = None
+        """Since when there is a reason to doubt that the other end is there."""
         self._is_open = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Task[None] | None = None
@@ -259,6 +265,7 @@ class Link:
         """
         if not self.is_ready:
             raise Unavailable("there is no link to this home")
+        self._begin()
         self._next = number = (self._next + 1) % 2**32
         answer = _Answer(limit, asyncio.Queue())
         self._answers[number] = answer
@@ -299,6 +306,14 @@ class Link:
         self._send(Frame.INTRODUCE, 0, message)
         self.used = time.monotonic()
 
+    def probe(self) -> None:
+        """See soon whether the other end is still there: something may have happened to the way to it."""
+        if self.is_ready:
+            if self._doubted is None or self._heard > self._doubted:
+                self._doubted = time.monotonic()
+            with suppress(ConnectionError):
+                self._send(Frame.PING, 0)
+
     async def close(self, reason: str, *, tell: bool = True) -> None:
         """End the link, for a reason that the other end is told."""
         if tell and self.reason is None and self.connection.is_open:
@@ -333,6 +348,8 @@ class Link:
         return (_DOMAIN, role, *self._transcript)
 
     def _received(self, message: bytes) -> None:
+        if self.reason is not None:
+            return
         self._heard = time.monotonic()
         if len(message) < _HEAD.size:
             self._fail("a frame is too short")
@@ -429,6 +446,7 @@ class Link:
         if len(self._answering) >= MAX_REQUESTS:
             self._refuse(number, Busy("too many requests at a time"))
             return
+        self._begin()
         task = self._spawn(self._answer(number, ask), f"answer {ask.do[:16]}")
         self._answering[number] = task
         task.add_done_callback(lambda _: self._answering.pop(number, None))
@@ -466,6 +484,24 @@ class Link:
 
     # Life.
 
+    def _begin(self) -> None:
+        """Take note that something begins. Where nothing was going on, nobody may have noticed that the other end is gone."""
+        if self.is_busy:
+            return
+        self._busy_since = now = time.monotonic()
+        if now - self._heard > BUSY_BEAT:
+            self.probe()
+
+    def _is_silent(self, now: float) -> bool:
+        if self._doubted is not None:
+            if self._heard > self._doubted:
+                self._doubted = None
+            elif now - self._doubted > DOUBT:
+                return True
+        if self.is_busy:
+            return now - max(self._heard, self._busy_since) > BUSY_DEAD
+        return now - self._heard > IDLE_DEAD
+
     async def _live(self) -> None:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT):
@@ -476,14 +512,13 @@ class Link:
             return
         beat = 0.0
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(LOOK)
             now = time.monotonic()
-            busy = self.is_busy
-            if now - self._heard > (BUSY_DEAD if busy else IDLE_DEAD):
+            if self._is_silent(now):
                 _LOGGER.debug("%s fell silent", self.home)
                 self._end(Reasons.SILENT)
                 return
-            if now - beat >= (BUSY_BEAT if busy else IDLE_BEAT):
+            if now - beat >= (BUSY_BEAT if self.is_busy else IDLE_BEAT):
                 beat = now
                 with suppress(ConnectionError):
                     self._send(Frame.PING, 0)

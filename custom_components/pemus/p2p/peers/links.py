@@ -103,6 +103,21 @@ class _Attempt:
     )
 
 
+@dataclass(slots=True, eq=False)
+class _Offered:
+    """The last offer of another home. It comes again until an answer arrives there."""
+
+    connection: str
+    link: Link | None = None
+    answer: bytes | None = None
+
+    def is_dealt_with(self, offer: Offer) -> bool:
+        """Tell whether an offer is this one, and nothing has gone wrong with it."""
+        return offer.connection == self.connection and (
+            self.link is None or self.link.reason is None
+        )
+
+
 class Links:
     """The links of one home. It is the Host of each, and hands on what they bring."""
 
@@ -138,6 +153,7 @@ class Links:
         self._old: dict[Link, float] = {}
         self._attempts: dict[str, _Attempt] = {}
         self._incoming: dict[str, Link] = {}
+        self._offered_by: dict[str, _Offered] = {}
         self._opening: dict[str, asyncio.Task[Link]] = {}
         self._ready: dict[str, list[asyncio.Future[Link]]] = {}
         self._direct: dict[str, tuple[float, float]] = {}
@@ -185,6 +201,7 @@ class Links:
 
     async def close(self, home: str, reason: str) -> None:
         """Close all links to a home, and end all attempts."""
+        self._offered_by.pop(home, None)
         links = [each for each in self._old if each.home == home]
         found = (self._links.get(home), self._incoming.get(home))
         links += [each for each in found if each is not None]
@@ -193,6 +210,12 @@ class Links:
         if (task := self._opening.get(home)) is not None:
             task.cancel()
         await asyncio.gather(*(link.close(reason) for link in links))
+
+    def probe(self, home: str | None = None) -> None:
+        """See soon whether the links to a home, or all of them, still lead anywhere: something happened to the network."""
+        for link in (*self._links.values(), *self._old):
+            if home in (None, link.home):
+                link.probe()
 
     def upgrade(self, home: str) -> None:
         """Look for a better path to a home than the present one, now."""
@@ -388,7 +411,15 @@ class Links:
                 self._refuse(letter, offer, Reasons.NOT_FRIENDS)
             # Else it is about to be one, and offers again.
             return
-        if self._closed or len(self._incoming) >= MAX_ATTEMPTS:
+        if self._closed:
+            return
+        known = self._offered_by.get(home)
+        if known is not None and known.is_dealt_with(offer):
+            # The answer is being made, is on its way, or was lost.
+            if known.answer is not None:
+                self._post.send(home, "answer", known.answer, way=letter.way)
+            return
+        if len(self._incoming) >= MAX_ATTEMPTS:
             return
         mine = self._attempts.get(home)
         is_first = self._post.identity.id < home
@@ -398,12 +429,13 @@ class Links:
         former = self._incoming.get(home)
         if former is not None and not former.is_ready:
             self._spawn(former.close(Reasons.REPLACED), "replace")
-        self._spawn(self._accept(letter, offer), "answer an offer")
+        self._offered_by[home] = known = _Offered(offer.connection)
+        self._spawn(self._accept(letter, offer, known), "answer an offer")
 
-    async def _accept(self, letter: Letter, offer: Offer) -> None:
+    async def _accept(self, letter: Letter, offer: Offer, known: _Offered) -> None:
         home = letter.envelope.sender
         servers = () if letter.way.is_lan else await self._servers()
-        link = self._new(home, servers, offering=False)
+        link = known.link = self._new(home, servers, offering=False)
         self._incoming[home] = link
         try:
             async with asyncio.timeout(DESCRIBE):
@@ -415,7 +447,8 @@ class Links:
             )
             key = letter.envelope.key
             link.bind(key, self._transcript(home, key, offer, answer, link))
-            self._post.send(home, "answer", encode(answer), way=letter.way)
+            known.answer = encode(answer)
+            self._post.send(home, "answer", known.answer, way=letter.way)
         except (TimeoutError, ValueError) as err:
             _LOGGER.debug("An offer of %s cannot be answered: %s", home, err)
             await link.close(Reasons.INVALID)
@@ -467,6 +500,7 @@ class Links:
                 self._spawn(former.close(Reasons.SUPERSEDED), "supersede")
             else:
                 self._old[former] = time.monotonic()
+                former.probe()
         for future in self._ready.pop(home, []):
             if not future.done():
                 future.set_result(link)

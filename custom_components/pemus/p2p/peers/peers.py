@@ -400,7 +400,8 @@ class Peers:
 
     def lan_homes(self, homes: LanHomes) -> None:
         """Take note of all homes that the local network shows now."""
-        self._lan.show(homes.homes)
+        for moved in self._lan.show(homes.homes):
+            self._links.probe(moved)
         for home in homes.homes:
             if (friend := self._friends.get(home.id)) is not None:
                 friend.look.set()
@@ -410,6 +411,7 @@ class Peers:
     def network_changed(self) -> None:
         """Try everything again at once that waits for a connection."""
         self._lan.retry()
+        self._links.probe()
         for server in self._servers.values():
             server.wake()
         self._pairings.retry()
@@ -616,6 +618,9 @@ class Peers:
             if link is not None and link.instance != ping.instance:
                 # It was started again, and nobody told.
                 self._spawn(link.close(Reasons.LOST), "close dead link")
+            elif link is not None:
+                # It would not ask if it saw the link.
+                link.probe()
             if not friend.online:
                 # It has just come.
                 friend.look.set()

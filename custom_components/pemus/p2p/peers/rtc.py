@@ -6,7 +6,7 @@ The module loads aiortc, which is not everywhere, and takes a second for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 import logging
@@ -26,6 +26,9 @@ from aiortc import (  # noqa: E402 - not without the loan
     RTCPeerConnection,
     RTCSessionDescription,
 )
+from aiortc.exceptions import InvalidStateError  # noqa: E402
+
+from .nomination import Nomination, is_relayed  # noqa: E402
 
 CLOSE_TIMEOUT: Final = 3.0
 BUFFER: Final = 128 * 1024
@@ -89,6 +92,8 @@ class Connection:
         self._drained = asyncio.Event()
         self._bulk.on("bufferedamountlow", self._drained.set)
         self._pc.on("connectionstatechange", self._state_changed)
+        sctp: Any = self._pc.sctp
+        self._nomination = Nomination(sctp.transport.transport._connection)  # noqa: SLF001
         self._closed = False
         self._chunks = self._repeated = 0
         self._count_chunks()
@@ -96,19 +101,26 @@ class Connection:
     # Coming together.
 
     async def offer(self) -> str:
-        """Return the description to send to the other home."""
-        await self._pc.setLocalDescription(await self._pc.createOffer())
-        return str(self._pc.localDescription.sdp)
+        """Return the description to send to the other home. Raises BadDescription if the end comes first."""
+        return await self._described(self._pc.createOffer)
 
     async def answer(self, offer: str) -> str:
         """Return the description to send back for an offer. Raises BadDescription."""
         await self._describe(offer, "offer")
-        await self._pc.setLocalDescription(await self._pc.createAnswer())
-        return str(self._pc.localDescription.sdp)
+        return await self._described(self._pc.createAnswer)
 
     async def answered(self, answer: str) -> None:
         """Take the description that came back. Raises BadDescription."""
         await self._describe(answer, "answer")
+
+    async def _described(
+        self, create: Callable[[], Awaitable[RTCSessionDescription]]
+    ) -> str:
+        try:
+            await self._pc.setLocalDescription(await create())
+        except InvalidStateError:
+            raise BadDescription("the connection was closed meanwhile") from None
+        return str(self._pc.localDescription.sdp)
 
     async def _describe(self, sdp: str, kind: str) -> None:
         if len(sdp) > MAX_SDP or len(_CANDIDATE.findall(sdp)) > MAX_CANDIDATES:
@@ -172,27 +184,20 @@ class Connection:
 
     def path(self) -> PathKind | None:
         """Return the way that the connection takes, None before there is one."""
-        pair = self._pair()
+        pair = self._nomination.pair
         if pair is None:
             return None
-        local, remote = pair.local_candidate, pair.remote_candidate
-        if "relay" in (local.type, remote.type):
+        if is_relayed(pair):
             return PathKind.RELAYED
+        remote = pair.remote_candidate
         if remote.type == "host" and _is_local(remote.host):
             return PathKind.LAN
         return PathKind.DIRECT
 
-    def _pair(self) -> Any:
-        sctp = self._pc.sctp
-        if sctp is None:
-            return None
-        # Neither aiortc nor aioice tells which pair of candidates was nominated.
-        ice = sctp.transport.transport._connection  # noqa: SLF001
-        return ice._nominated.get(1)  # noqa: SLF001
-
     async def close(self) -> None:
         """End. May be called at any time, and more than once."""
         self._ended()
+        self._nomination.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._pc.close()

@@ -32,6 +32,9 @@ ANSWER_TIMEOUT: Final = 10.0
 CLOSE_TIMEOUT: Final = 1.0
 STATS_INTERVAL: Final = 1.0
 """Seconds between two looks at rates and peers, while there are torrents."""
+GLANCE: Final = 0.1
+GLANCES: Final = 2.0
+"""Seconds between two looks at peers alone, and for how long they are looked at, after one was called."""
 
 TICK: Final = 100
 """Milliseconds between libtorrent's looks at everything. Its default of 500 delays every new connection."""
@@ -214,6 +217,7 @@ class Torrent:
         if not self._removed:
             self._session.hurry()
             self._handle.connect_peer((address, port))
+            self._session.glance()
 
     def resume(self) -> None:
         """Begin, if it was held so far: peers that are known by now are called at once, and later ones up to 1 s later."""
@@ -264,6 +268,8 @@ class Session:
         self._counters: asyncio.Future[Mapping[str, int]] | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._hurrying = False
+        self._glancing = float("-inf")
+        self._glancer: asyncio.TimerHandle | None = None
         self._session: lt.session | None = None
         self._loop = asyncio.get_running_loop()
         self._reading, self._writing = socket.socketpair()
@@ -382,6 +388,9 @@ class Session:
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None
+        if self._glancer is not None:
+            self._glancer.cancel()
+            self._glancer = None
         session, self._session = self._session, None
         if session is not None:
             session.set_alert_fd(-1)
@@ -640,6 +649,18 @@ class Session:
         # Until the last news is that nothing moves any more.
         if self._torrents or stats.upload_rate or stats.download_rate or stats.peers:
             self._ticker = self._loop.call_later(STATS_INTERVAL, self._tick)
+
+    def glance(self) -> None:
+        """Look at peers more often for a moment: that one answers who was called is seen in a torrent's status alone."""
+        self._glancing = self._loop.time() + GLANCES
+        if self._glancer is None:
+            self._glance()
+
+    def _glance(self) -> None:
+        self._glancer = None
+        if self._session is not None and self._loop.time() < self._glancing:
+            self._session.post_torrent_updates()
+            self._glancer = self._loop.call_later(GLANCE, self._glance)
 
     def _update(self, statuses: Iterable[lt.torrent_status]) -> None:
         for status in statuses:

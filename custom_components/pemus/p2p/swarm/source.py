@@ -169,6 +169,15 @@ class SwarmSource:
             peers=status.peers,
         )
 
+    @property
+    def _is_met(self) -> bool:
+        """Whether there is a peer.
+
+        libtorrent counts also those that it has only begun to call, and that may never answer: most homes' addresses lead
+        nowhere from elsewhere.
+        """
+        return self._peers > 0 and (self._delivered or self.status.peers > 0)
+
     async def start(self, target: Target) -> None:
         """Add the torrent to the session and call its peers. Raises SessionError."""
         self._target = target
@@ -236,11 +245,11 @@ class SwarmSource:
         self._target.arrived(start, start + self._meta.piece_size(index))
 
     def peer_connected(self) -> None:
-        """Count a peer."""
+        """Count a peer, or somebody who is called."""
         self._peers += 1
 
     def peer_lost(self) -> None:
-        """Count a peer less, and call again if it was the last one: at once if it has just delivered something.
+        """Count one less, and call again if it was the last one: at once if it has just delivered something.
 
         Connections break, and WebRTC's more often than others: the ICE agent in libtorrent 2.1.1 takes a thousand
         datagrams without a pause for an error (libjuice 1.7.0, mended in 1.7.1). A peer that never delivered may be one
@@ -358,7 +367,7 @@ class SwarmSource:
         loop = asyncio.get_running_loop()
         waited = self._awaited or Haste.NOW in self._wishes.values()
         received = self.status.received
-        if not (waited and self._peers) or received != self._received:
+        if not (waited and self._is_met) or received != self._received:
             self._received, self._heard = received, loop.time()
         elif loop.time() - self._heard >= self._silence:
             _LOGGER.debug("%s: nothing comes", self._meta.info_hash[:6])
@@ -372,7 +381,7 @@ class SwarmSource:
     def _call_soon(self) -> None:
         """Call now if nobody is there, unless that was tried a moment ago."""
         if (
-            self._peers == 0
+            not self._is_met
             and asyncio.get_running_loop().time() - self._called >= FIRST_DIAL
         ):
             self._pause = FIRST_DIAL
@@ -388,7 +397,7 @@ class SwarmSource:
     def _call(self) -> None:
         """Call the owner, and again later for as long as nobody is there and something is wanted."""
         self._dialling = None
-        if self._torrent is None or self._closed or self._peers or not self._wishes:
+        if self._torrent is None or self._closed or self._is_met or not self._wishes:
             return
         if self._tried and (self._introducer is None or self._pause >= PATIENT_DIAL):
             # After a few failures libtorrent would not call them again for long, or ever.
@@ -409,7 +418,7 @@ class SwarmSource:
     def _connect(self, addresses: Sequence[tuple[str, int]]) -> None:
         """Call the first of these addresses, and soon the others if nobody has answered."""
         self._connecting = None
-        if not addresses or self._torrent is None or self._peers:
+        if not addresses or self._torrent is None or self._is_met:
             return
         (host, port), *others = addresses
         try:

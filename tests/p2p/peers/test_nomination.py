@@ -1,0 +1,161 @@
+"""Which pair of addresses a connection uses, with aioice's own connection and pairs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import count
+
+from aioice import Candidate, Connection
+from aioice.candidate import candidate_priority
+from aioice.ice import CandidatePair, StunProtocol
+import pytest
+
+from p2p.peers.nomination import HEAD_START, Nomination
+
+State = CandidatePair.State
+PATIENCE = 20 * HEAD_START
+_ports = count(1)
+
+
+def candidate(kind: str) -> Candidate:
+    return Candidate(
+        foundation=kind,
+        component=1,
+        transport="udp",
+        priority=candidate_priority(1, kind),
+        host="192.0.2.1",
+        port=next(_ports),
+        type=kind,
+    )
+
+
+class Checks:
+    """The checks of one connection, whose ends are told by hand."""
+
+    def __init__(self, *, controlling: bool) -> None:
+        self.ice = Connection(ice_controlling=controlling)
+        self.nomination = Nomination(self.ice)
+
+    def begin(self, local: str, remote: str) -> CandidatePair:
+        protocol = StunProtocol(self.ice)
+        protocol.local_candidate = candidate(local)
+        pair = CandidatePair(protocol, candidate(remote))
+        pair.state = State.IN_PROGRESS
+        self.ice._check_list.append(pair)
+        return pair
+
+    def work(self, pair: CandidatePair) -> None:
+        pair.nominated = True
+        pair.state = State.SUCCEEDED
+        self.ice.check_complete(pair)
+
+    def fail(self, pair: CandidatePair) -> None:
+        pair.state = State.FAILED
+        self.ice.check_complete(pair)
+
+    @property
+    def is_completed(self) -> bool:
+        return self.ice._check_list_done and bool(self.ice._nominated)
+
+
+@pytest.fixture(params=[True, False], ids=["controlling", "controlled"])
+async def checks(request: pytest.FixtureRequest) -> Checks:
+    made = Checks(controlling=request.param)
+    await made.ice.add_remote_candidate(None)
+    # There is nothing to prune: nobody signalled any candidates here.
+    made.ice._components = {1}
+    return made
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not true():
+            await asyncio.sleep(HEAD_START / 20)
+
+
+async def test_a_direct_pair_is_used_at_once(checks: Checks) -> None:
+    direct, _ = checks.begin("host", "srflx"), checks.begin("relay", "srflx")
+    checks.work(direct)
+    assert checks.nomination.pair is direct
+    assert checks.is_completed
+
+
+@pytest.mark.parametrize("ends", [("relay", "host"), ("host", "relay")])
+async def test_a_relayed_pair_gives_direct_ones_a_head_start(
+    checks: Checks, ends: tuple[str, str]
+) -> None:
+    direct, relayed = checks.begin("host", "srflx"), checks.begin(*ends)
+    checks.work(relayed)
+    assert checks.nomination.pair is None
+    checks.work(direct)
+    assert checks.nomination.pair is direct
+
+
+async def test_a_relayed_pair_is_used_when_no_direct_one_comes(checks: Checks) -> None:
+    checks.begin("host", "srflx")
+    relayed = checks.begin("host", "relay")
+    checks.work(relayed)
+    await until(lambda: checks.nomination.pair is relayed)
+    assert checks.is_completed
+
+
+async def test_a_relayed_pair_is_used_as_soon_as_all_direct_ones_have_failed(
+    checks: Checks,
+) -> None:
+    direct, relayed = checks.begin("host", "srflx"), checks.begin("host", "relay")
+    checks.work(relayed)
+    checks.fail(direct)
+    assert checks.nomination.pair is relayed
+    assert checks.is_completed
+
+
+async def test_a_relayed_pair_is_used_at_once_where_there_are_no_others(
+    checks: Checks,
+) -> None:
+    relayed = checks.begin("relay", "relay")
+    checks.work(relayed)
+    assert checks.nomination.pair is relayed
+    assert checks.is_completed
+
+
+async def test_a_worse_pair_does_not_take_the_place_of_a_better_one(
+    checks: Checks,
+) -> None:
+    near, far = checks.begin("host", "host"), checks.begin("host", "srflx")
+    relayed = checks.begin("host", "relay")
+    checks.work(far)
+    checks.work(relayed)
+    assert checks.nomination.pair is far
+    checks.work(near)
+    assert checks.nomination.pair is near
+    checks.work(far)
+    assert checks.nomination.pair is near
+
+
+async def test_the_best_of_several_relayed_pairs_is_used(checks: Checks) -> None:
+    checks.begin("host", "srflx")
+    worse, better = checks.begin("relay", "relay"), checks.begin("host", "relay")
+    checks.work(better)
+    checks.work(worse)
+    await until(lambda: checks.nomination.pair is not None)
+    assert checks.nomination.pair is better
+
+
+async def test_nothing_is_used_when_nothing_works(checks: Checks) -> None:
+    direct, relayed = checks.begin("host", "srflx"), checks.begin("host", "relay")
+    checks.fail(relayed)
+    checks.fail(direct)
+    assert checks.nomination.pair is None
+    assert checks.ice._check_list_done
+
+
+async def test_nothing_is_chosen_after_the_end(checks: Checks) -> None:
+    checks.begin("host", "srflx")
+    relayed = checks.begin("host", "relay")
+    checks.work(relayed)
+    timer = checks.nomination._timer
+    checks.nomination.close()
+    assert timer is not None
+    assert timer.cancelled()
+    assert checks.nomination.pair is None
