@@ -50,7 +50,9 @@ else:
     from p2p.swarm.ticket import ItemFacts, Ticket
     from p2p.swarm.tracker import LoopbackTracker
 
-OWNER, RECEIVER, ITEM = "o" * 26, "r" * 26, "i" * 26
+OWNER, RECEIVER, ITEM = "0" * 28, "R" * 28, "i" * 26
+"""Two PeMuS IDs, and the id of an item."""
+HOST = "127.0.0.1"
 LIMIT = 10_000_000
 """Bytes per second of what is called limited."""
 PATIENCE = 600.0
@@ -116,7 +118,7 @@ class PemusOwner(Peer):
         """Seed a file."""
         self.session = await Session.open(
             SessionSettings(
-                addresses=("127.0.0.1",),
+                addresses=(HOST,),
                 upload_limit=ask.get("limit", 0),
                 lan_exempt=False,
             )
@@ -132,7 +134,7 @@ class PemusOwner(Peer):
     async def many(self, ask: dict[str, Any]) -> dict[str, Any]:
         """Seed lots of small files, and look at what they cost while nothing happens."""
         files = sorted(Path(ask["folder"]).iterdir())
-        self.session = await Session.open(SessionSettings(addresses=("127.0.0.1",)))
+        self.session = await Session.open(SessionSettings(addresses=(HOST,)))
         described = []
         for path in files:
             content = path.read_bytes()
@@ -164,7 +166,7 @@ class PemusReceiver(Peer):
 
     async def receive(self, ask: dict[str, Any]) -> dict[str, Any]:
         """Start all that a receiver has running before it gets a ticket."""
-        self.session = await Session.open(SessionSettings(addresses=("127.0.0.1",)))
+        self.session = await Session.open(SessionSettings(addresses=(HOST,)))
         if ask.get("pipe"):
             await self.meet(ask["pipe"], OWNER, listen=False)
         self.downloads = Downloads(
@@ -195,7 +197,7 @@ class PemusReceiver(Peer):
                     bit_rate=80_000_000,
                 ),
                 torrent=ask["torrent"],
-                endpoints=(f"127.0.0.1:{port}",) if port else (),
+                endpoints=(f"{HOST}:{port}",) if port else (),
                 expires=time.time() + 3600,
             )
         )
@@ -231,11 +233,12 @@ class Plain:
         """Prepare nothing yet."""
         self.handle: lt.torrent_handle | None = None
 
-    def _start(self) -> None:
+    def _start(self, ask: dict[str, Any]) -> None:
+        """Start a session: on loopback, unless it is told of an address, and of a STUN server."""
         parameters = lt.session_params()
         parameters.disk_io_constructor = "posix_disk_io_constructor"
         parameters.settings = {
-            "listen_interfaces": "127.0.0.1:0",
+            "listen_interfaces": f"{ask.get('address', HOST)}:0",
             "enable_dht": False,
             "enable_lsd": False,
             "enable_upnp": False,
@@ -247,7 +250,7 @@ class Plain:
             "allowed_enc_level": 2,
             "prefer_rc4": True,
             "allow_multiple_connections_per_ip": True,
-            "webtorrent_stun_server": "",
+            "webtorrent_stun_server": ask.get("stun", ""),
             "ssrf_mitigation": False,
         }
         self.session = lt.session(parameters)
@@ -265,7 +268,7 @@ class Plain:
 
     async def own(self, ask: dict[str, Any]) -> dict[str, Any]:
         """Seed a file."""
-        self._start()
+        self._start(ask)
         path = Path(ask["path"])
         self._add(ask, str(path.parent), path.name, seed=True)
         while not (port := self.session.listen_port()):
@@ -274,20 +277,28 @@ class Plain:
 
     async def receive(self, ask: dict[str, Any]) -> dict[str, Any]:
         """Start a session."""
-        self._start()
+        self._start(ask)
         self.folder = ask["folder"]
         return {}
 
     async def play(self, ask: dict[str, Any]) -> dict[str, Any]:
-        """Return the seconds from the torrent to the last byte."""
+        """Return the seconds from the torrent to the last byte, and the bytes per second from the first one on."""
         start = time.perf_counter()
         self._add(ask, self.folder, "film", seed=False)
         assert self.handle is not None
         if not ask.get("tracker"):
-            self.handle.connect_peer(("127.0.0.1", ask["port"]))
-        while not self.handle.status().is_seeding:
+            self.handle.connect_peer((ask.get("owner", HOST), ask["port"]))
+        first = 0.0, 0
+        while not (status := self.handle.status()).is_seeding:
+            if not first[1] and status.total_wanted_done:
+                first = time.perf_counter(), status.total_wanted_done
             await asyncio.sleep(0.01)
-        return {"seconds": time.perf_counter() - start}
+        now = time.perf_counter()
+        then, received = first
+        return {
+            "seconds": now - start,
+            "rate": (ask["size"] - received) / (now - then) if received else 0.0,
+        }
 
 
 ROLES = {"owner": PemusOwner, "receiver": PemusReceiver, "plain": Plain}
@@ -301,9 +312,8 @@ def usage() -> dict[str, float]:
     }
 
 
-async def serve(role: str) -> None:
-    """Do what is asked for, line after line."""
-    peer = ROLES[role]()
+async def serve(peer: object) -> None:
+    """Have a peer do what is asked for, line after line."""
     lines: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
@@ -323,6 +333,10 @@ async def serve(role: str) -> None:
         print(json.dumps(answer), flush=True)
 
 
+async def _main(role: str) -> None:
+    await serve(ROLES[role]())
+
+
 def describe(path: Path) -> str:
     """Return the metainfo of a file, in base64."""
     size = path.stat().st_size
@@ -336,4 +350,4 @@ def describe(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    asyncio.run(_main(sys.argv[1]))

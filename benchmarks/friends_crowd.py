@@ -1,0 +1,104 @@
+"""Twenty homes in one process, each with the engine's own part for friends, and with one small library for all of them.
+
+Runs in the engine's environment for `friends.py`, which sends one JSON object per line and gets one for each: `settle`
+starts them, and `meet` has them count one home among their friends, which their network shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from library import NothingRead
+from swarm_peer import HOST, serve
+
+if TYPE_CHECKING:
+    from custom_components.pemus.p2p.library import Library
+    from custom_components.pemus.p2p.models import EngineConfig, Kind, ShareConfig
+    from custom_components.pemus.p2p.peers import identity
+    from custom_components.pemus.p2p.peers.facts import FriendConfig, LanHome, LanHomes
+    from custom_components.pemus.p2p.peers.peers import Peers
+else:
+    from p2p.library import Library
+    from p2p.models import EngineConfig, Kind, ShareConfig
+    from p2p.peers import identity
+    from p2p.peers.facts import FriendConfig, LanHome, LanHomes
+    from p2p.peers.peers import Peers
+
+SHARE = "share"
+
+
+class Crowd:
+    """All of them."""
+
+    def __init__(self) -> None:
+        """Have nobody yet."""
+        self._homes: list[Peers] = []
+
+    async def settle(self, ask: dict[str, Any]) -> dict[str, Any]:
+        """Start so many homes in a folder, with a library of what lies in another one."""
+        folder = Path(ask["folder"])
+        for name in ("data", "cache"):
+            (folder / name).mkdir(parents=True)
+        self._library = Library(
+            data=folder / "data",
+            cache=folder / "cache",
+            media=cast(Any, NothingRead()),
+            on_change=lambda: None,
+            on_items=lambda items: None,
+        )
+        share = ShareConfig(
+            id=SHARE, path=ask["share"], name="Share", kinds=tuple(Kind)
+        )
+        await self._library.start()
+        await self._library.apply(EngineConfig(home_name="Crowd", shares=(share,)))
+        while self._library.shares[0].last_scan is None:
+            await asyncio.sleep(0.1)
+        homes = []
+        for number in range(ask["count"]):
+            home = await self._home(folder / f"home-{number}", _name(number))
+            status = home.status()
+            homes.append({"id": status.id, "name": _name(number), "port": status.port})
+        return {"homes": homes}
+
+    async def _home(self, folder: Path, name: str) -> Peers:
+        folder.mkdir()
+        home = Peers(
+            identity.load(folder / "identity"),
+            data=folder,
+            cache=folder / "friends",
+            shelves=self._library,
+            revision=lambda: self._library.revision,
+            torrents=lambda: None,
+            on_change=lambda: None,
+            on_items=lambda items: None,
+            on_media=lambda news: None,
+        )
+        await home.start(EngineConfig(home_name=name))
+        self._homes.append(home)
+        return home
+
+    async def meet(self, ask: dict[str, Any]) -> dict[str, Any]:
+        """Have a home among the friends of all."""
+        friend = FriendConfig(id=ask["home"], name="Engine", shares=(SHARE,))
+        near = LanHome(
+            id=ask["home"], name="Engine", addresses=(HOST,), port=ask["port"]
+        )
+        for number, home in enumerate(self._homes):
+            config = EngineConfig(home_name=_name(number), friends=(friend,))
+            await home.apply(config)
+            home.lan_homes(LanHomes(homes=(near,)))
+        return {}
+
+
+def _name(number: int) -> str:
+    return f"Home {number}"
+
+
+async def _main() -> None:
+    await serve(Crowd())
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
