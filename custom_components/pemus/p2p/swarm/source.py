@@ -396,7 +396,9 @@ class SwarmSource:
 
     def _call(self) -> None:
         """Call the owner, and again later for as long as nobody is there and something is wanted."""
-        self._dialling = None
+        if self._dialling is not None:
+            self._dialling.cancel()
+            self._dialling = None
         if self._torrent is None or self._closed or self._is_met or not self._wishes:
             return
         if self._tried and (self._introducer is None or self._pause >= PATIENT_DIAL):
