@@ -102,12 +102,24 @@ async def pemus_id(home: Home) -> str:
     return str((await engine(home, "home"))["id"])
 
 
-async def use_server(home: Home, url: str) -> None:
-    """Have a home find its friends at a signalling server, as a user would set it. Raises HomeError."""
+async def use_servers(home: Home, *urls: str) -> None:
+    """Have a home find its friends at signalling servers, as a user would set them. Raises HomeError."""
     flows = "/api/config/config_entries/options/flow"
     flow = await home.post(flows, {"handler": await home.entry()})
     await home.post(f"{flows}/{flow['flow_id']}", {"next_step_id": "servers"})
-    await home.finish(flows, flow["flow_id"], {"servers": [url]})
+    await home.finish(flows, flow["flow_id"], {"servers": list(urls)})
+
+
+async def remove_friends(home: Home) -> None:
+    """End all friendships of a home, as a user would. Raises HomeError."""
+    entry = await home.entry()
+    for each in await home.ask("config_entries/subentries/list", entry_id=entry):
+        if each["subentry_type"] == "friend":
+            await home.ask(
+                "config_entries/subentries/delete",
+                entry_id=entry,
+                subentry_id=each["subentry_id"],
+            )
 
 
 async def shares_of(home: Home) -> list[str]:
@@ -211,7 +223,7 @@ async def _run(arguments: argparse.Namespace) -> None:
             homes.append(await stack.enter_async_context(home))
             await home.share(share, share.name)
             await home.wait_for_environment()
-            await use_server(home, server.url)
+            await use_servers(home, server.url)
             with suppress(HomeError):
                 await home.wait_for_library(PATIENCE)
         _say("Pairing")

@@ -15,7 +15,14 @@ from screen import LOAD_TIMEOUT, Screen, signed_in
 
 from demo.home import Home
 from demo.sample_library import LIGHTHOUSE, VIDEOS
-from demo.two_homes import SignalingServer, engine, pemus_id, use_server, wait_for_list
+from demo.two_homes import (
+    SignalingServer,
+    engine,
+    pemus_id,
+    remove_friends,
+    use_servers,
+    wait_for_list,
+)
 
 SIGNALING_PYTHON = Path(__file__).parents[2] / ".venvs" / "signaling" / "bin" / "python"
 NAME = "Ben's home"
@@ -39,8 +46,11 @@ async def ben(
         await started.share(library / "Videos", SHARE)
         await started.wait_for_library()
         for each in (home, started):
-            await use_server(each, server.url)
+            await use_servers(each, server.url)
         yield started
+        # Other tests use this home, and know of no friends.
+        await remove_friends(home)
+        await use_servers(home)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -124,18 +134,7 @@ async def test_two_homes_become_friends_and_a_film_of_one_plays_in_the_other(
     await screen.close_player()
 
     # Who is no friend any more gets nothing, and is shown as away.
-    (friend,) = [
-        each
-        for each in await ben.ask(
-            "config_entries/subentries/list", entry_id=await ben.entry()
-        )
-        if each["subentry_type"] == "friend"
-    ]
-    await ben.ask(
-        "config_entries/subentries/delete",
-        entry_id=await ben.entry(),
-        subentry_id=friend["subentry_id"],
-    )
+    await remove_friends(ben)
     await _until_away(home, bens_id)
     await screen.open_node("")
     away = screen.entries.filter(has_text=re.compile(f"{NAME}.*offline"))

@@ -40,7 +40,7 @@ IDLE: Final = 150.0
 """Seconds without a request after which a link is closed."""
 DRAIN: Final = 60.0
 """Seconds that a link which was replaced may take to finish what it is doing."""
-DIRECT_RETRY: Final = 45.0
+DIRECT_RETRY: Final = 10.0
 """Seconds after which a direct path is looked for again while a relayed one is in use; they double up to the last."""
 LAST_DIRECT_RETRY: Final = 720.0
 YIELD: Final = 3.0
@@ -490,6 +490,7 @@ class Links:
     def ready(self, link: Link) -> None:
         """Use a link in the place of any former one."""
         home = link.home
+        _LOGGER.debug("A link to %s is open: %s", home, link.path)
         if self._incoming.get(home) is link:
             del self._incoming[home]
         former = self._links.get(home)

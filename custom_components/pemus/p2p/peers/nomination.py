@@ -12,9 +12,9 @@ from typing import Final
 
 from aioice.ice import CandidatePair, Connection, candidate_pair_priority
 
-HEAD_START: Final = 0.4
+HEAD_START: Final = 0.8
 """Seconds that direct pairs have until a relayed one counts, as long as any of them may work. The first packet to a router
-that lets nobody in is often lost, and the next one comes too late."""
+that lets nobody in is often lost, and the next one follows half a second later (RFC 8489 section 6.2.1)."""
 
 _OPEN: Final = (
     CandidatePair.State.FROZEN,

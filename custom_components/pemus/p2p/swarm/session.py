@@ -32,6 +32,8 @@ ANSWER_TIMEOUT: Final = 10.0
 CLOSE_TIMEOUT: Final = 1.0
 STATS_INTERVAL: Final = 1.0
 """Seconds between two looks at rates and peers, while there are torrents."""
+PEER_TIMEOUT: Final = 65
+"""Seconds without a word after which a peer is gone. Libtorrent's 120 keep one that moved, and comes back, out for as long."""
 GLANCE: Final = 0.1
 GLANCES: Final = 2.0
 """Seconds between two looks at peers alone, and for how long they are looked at, after one was called."""
@@ -500,6 +502,8 @@ class Session:
             "allow_multiple_connections_per_ip": True,
             # Who comes back is welcome, even if the connection that broke is not known to be dead yet.
             "allow_multiple_connections_per_pid": True,
+            # A peer whose address changed does not say so, and one that has nothing to say sends a sign of life in half of it.
+            "peer_timeout": PEER_TIMEOUT,
             # A reader that has all it wants for now would be hung up on, and its next seek would hang.
             "close_redundant_connections": False,
             "send_socket_buffer_size": _SOCKET_BUFFER,

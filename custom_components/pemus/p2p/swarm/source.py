@@ -255,11 +255,11 @@ class SwarmSource:
         datagrams without a pause for an error (libjuice 1.7.0, mended in 1.7.1). A peer that never delivered may be one
         that hangs up on whoever it does not know, or one that is just starting again.
         """
+        delivered, self._delivered = self._delivered, False
         self._peers = max(0, self._peers - 1)
-        if self._peers or self._dialling is not None:
+        if self._is_met or self._dialling is not None:
             return
-        if self._delivered and self._torrent is not None:
-            self._delivered = False
+        if delivered and self._torrent is not None:
             if self._introduced:
                 # Otherwise libtorrent waits for its time to announce until it meets anybody.
                 self._torrent.reannounce()
@@ -278,6 +278,7 @@ class SwarmSource:
         self._held = target.spans.whole(self._meta.piece_length, self._meta.size)
         self._lost = set()
         self._peers = 0
+        self._delivered = False
         torrent = await self._session.fetch(
             self._meta, target.path, target.label, self, self._held, held=True
         )
