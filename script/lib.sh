@@ -19,6 +19,8 @@ ENGINE_PYTHON_VERSION=3.13.0
 
 # What the caller's shell says about other environments must not leak into ours.
 unset VIRTUAL_ENV PYTHONHOME PYTHONPATH UV_SYSTEM_PYTHON UV_PYTHON UV_PROJECT_ENVIRONMENT
+# Home Assistant compiles three thousand modules when it starts: ten seconds, every time.
+unset PYTHONDONTWRITEBYTECODE
 export UV_NO_PROGRESS=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 # Colours are for people, not for log files.
