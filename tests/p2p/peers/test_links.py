@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 import re
 import secrets
+import socket
 from typing import Any
 
 import pytest
@@ -276,6 +277,44 @@ async def test_an_old_offer_that_is_played_again_leads_to_nobody() -> None:
             bob.post.receive(offer, meddler)
         await asyncio.sleep(0.5)
         assert bob.links.all == before
+
+
+async def test_a_home_that_takes_its_time_to_answer_gets_its_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(linking, "HELLO_TIMEOUT", 3.0)
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        Meddler(lambda message: message).between(ann, bob)
+
+        async def slow() -> Sequence[IceServer]:
+            await asyncio.sleep(1.2 * linking.HELLO_TIMEOUT)
+            return ()
+
+        bob.links._servers = slow
+        assert (await ann.links.get(bob.id)).is_ready
+        assert not ann.endings
+
+
+async def test_servers_that_do_not_answer_do_not_keep_homes_apart() -> None:
+    silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    silent.bind(("127.0.0.1", 0))
+    port = silent.getsockname()[1]
+
+    async def servers() -> Sequence[IceServer]:
+        return (
+            IceServer(urls=(f"stun:127.0.0.1:{port}",)),
+            IceServer(
+                urls=(f"turn:127.0.0.1:{port}",), username="ann", credential="secret"
+            ),
+        )
+
+    with silent:
+        async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+            Meddler(lambda message: message).between(ann, bob)
+            ann.links._servers = bob.links._servers = servers
+            # Less than aioice would wait for them at both ends.
+            async with asyncio.timeout(9.0):
+                assert (await ann.links.get(bob.id)).is_ready
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 VERSIONS: Final = (1,)
 """Of what is said over links; both ends use the highest that both know."""
 HELLO_TIMEOUT: Final = 10.0
-"""Seconds for a connection to open and to be signed."""
+"""Seconds for a connection to open and to be signed, once it is known between whom."""
 STALL: Final = 12.0
 """Seconds without a byte of an answer after which it is given up."""
 BUSY_BEAT: Final = 2.0
@@ -233,11 +233,16 @@ class Link:
         self._is_open = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Task[None] | None = None
-        self._spawn(self._live(), "link")
 
     def bind(self, key: bytes, transcript: tuple[bytes, ...]) -> None:
-        """Tell whose key the other end must have, and what the connection is made of: what both ends sign."""
+        """Tell whose key the other end must have, and what the connection is made of: what both ends sign.
+
+        From then on the link ends by itself if it does not open in time.
+        """
+        if self.reason is not None:
+            return
         self._key, self._transcript = key, transcript
+        self._spawn(self._live(), "link")
         if self._is_open:
             self._say_hello()
 

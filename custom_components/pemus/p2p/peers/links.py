@@ -35,7 +35,7 @@ PATIENCE: Final = 12.0
 RESEND: Final = 2.0
 """Seconds after which an offer that was not answered is sent again."""
 DESCRIBE: Final = 8.0
-"""Seconds to find this home's own addresses, with a STUN server that may not answer."""
+"""Seconds to describe a connection: to find this home's own addresses, most of all."""
 IDLE: Final = 150.0
 """Seconds without a request after which a link is closed."""
 DRAIN: Final = 60.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 import logging
 import re
@@ -31,10 +32,11 @@ from aiortc.exceptions import InvalidStateError  # noqa: E402
 from .nomination import Nomination, is_relayed  # noqa: E402
 
 CLOSE_TIMEOUT: Final = 3.0
+GATHER: Final = 2
+"""Seconds to find this home's own addresses. Both homes go on without what STUN and TURN servers did not answer by then."""
 BUFFER: Final = 128 * 1024
 """Bytes that wait in a channel until the sender is held up: what was asked for later waits behind them."""
 MAX_SDP: Final = 24 * 1024
-MAX_MESSAGE: Final = 64 * 1024
 MAX_CANDIDATES: Final = 40
 
 _FINGERPRINT: Final = re.compile(
@@ -93,7 +95,11 @@ class Connection:
         self._bulk.on("bufferedamountlow", self._drained.set)
         self._pc.on("connectionstatechange", self._state_changed)
         sctp: Any = self._pc.sctp
-        self._nomination = Nomination(sctp.transport.transport._connection)  # noqa: SLF001
+        ice = sctp.transport.transport._connection  # noqa: SLF001 - nothing of it can be set
+        ice.get_component_candidates = partial(
+            ice.get_component_candidates, timeout=GATHER
+        )
+        self._nomination = Nomination(ice)
         self._closed = False
         self._chunks = self._repeated = 0
         self._count_chunks()
@@ -140,11 +146,6 @@ class Connection:
     def is_open(self) -> bool:
         """Tell whether messages can be sent."""
         return self._control.readyState == "open" and self._bulk.readyState == "open"
-
-    @property
-    def waiting(self) -> int:
-        """Return how many bytes wait to be sent."""
-        return int(self._control.bufferedAmount + self._bulk.bufferedAmount)
 
     def send(self, message: bytes) -> None:
         """Send a short message as soon as possible. Raises ConnectionError."""
