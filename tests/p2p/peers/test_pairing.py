@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+import json
+import logging
 import time
 
 import pytest
@@ -290,6 +292,226 @@ async def test_a_flood_of_requests_is_bounded() -> None:
             ann.pairings.receive(letter("reveal", reveal, eve))
         assert len(ann.pairings.statuses) == module.MAX_INCOMING
         assert all(len(each.name) <= 100 for each in ann.pairings.statuses)
+
+
+def bodies(way: Nowhere, *kinds: str) -> list[dict[str, object]]:
+    """What was sent that is of these kinds."""
+    return [json.loads(str(m["body"])) for m in way.sent if m["kind"] in kinds]
+
+
+def requesting(
+    home: Neighbour,
+    number: int,
+    sender: Identity = STRANGER,
+    way: Nowhere | None = None,
+) -> Nowhere:
+    """Let somebody ask, with the request of this number; return the way that it came."""
+    way = way or Nowhere()
+    made = commitment(bytes(32), sender.key).hex()
+    request = Request(request=f"{number:032x}", name="Eve", commitment=made)
+    home.pairings.receive(replace(letter("request", request, sender), way=way))
+    return way
+
+
+def revealing(
+    home: Neighbour,
+    number: int,
+    sender: Identity = STRANGER,
+    *,
+    yes: bool | None = None,
+) -> Nowhere:
+    """Let somebody go on with a request."""
+    way = Nowhere()
+    said = Reveal(request=f"{number:032x}", nonce="00" * 32, yes=yes)
+    home.pairings.receive(replace(letter("reveal", said, sender), way=way))
+    return way
+
+
+async def test_a_home_gets_only_a_handful_of_this_homes_numbers_and_is_seen_then() -> (
+    None
+):
+    async with neighbour("Ann") as ann:
+        way = Nowhere()
+        for number in range(100):
+            requesting(ann, number, way=way)
+        nonces = {said["nonce"] for said in bodies(way, "received")}
+        assert len(nonces) == module.TRIES_PER_DAY
+        (status,) = ann.pairings.statuses
+        assert (status.home, status.state) == (STRANGER.id, PairingState.DENIED)
+        refused = bodies(way, "verdict")
+        assert len(refused) == 100 - module.TRIES_PER_DAY
+        assert not any(said["yes"] for said in refused)
+        ann.pairings.forget(STRANGER.id)
+        assert not bodies(requesting(ann, 200), "received")
+
+
+async def test_all_homes_together_get_only_so_many_numbers() -> None:
+    async with neighbour("Ann") as ann:
+        way = Nowhere()
+        for number in range(100):
+            eve = Identity.of((1000 + number // 3).to_bytes(32))
+            requesting(ann, number, eve, way)
+        assert len(bodies(way, "received")) == module.NEW_PER_HOUR
+
+
+async def test_who_was_agreed_to_begins_anew() -> None:
+    async with neighbour("Ann") as ann:
+        for number in range(module.TRIES_PER_DAY):
+            requesting(ann, number)
+        revealing(ann, module.TRIES_PER_DAY - 1, yes=True)
+        ann.pairings.answer(STRANGER.id, accept=True, block=False)
+        ann.pairings.forget(STRANGER.id)
+        assert bodies(requesting(ann, 100), "received")
+
+
+def lower(home: Neighbour) -> Identity:
+    """Return somebody whose ID is lower than a home's."""
+    return next(
+        found
+        for number in range(1, 256)
+        if (found := Identity.of(bytes([number] * 32))).id < home.id
+    )
+
+
+async def test_words_of_a_request_of_this_home_are_not_replaced_by_one_that_comes() -> (
+    None
+):
+    async with neighbour("Ann") as ann:
+        eve = lower(ann)
+        ann.pairings.request(eve.id, trusted=False)
+        (pairing,) = ann.pairings.pairings
+        said = Received(request=pairing.request, name="Eve", nonce="00" * 32)
+        ann.pairings.receive(letter("received", said, eve))
+        (before,) = ann.pairings.statuses
+        assert before.words
+        for number in range(10):
+            assert not bodies(requesting(ann, number, eve), "received")
+        assert ann.pairings.statuses == (before,)
+
+
+async def test_requests_that_cross_are_counted_and_stay_shown() -> None:
+    async with neighbour("Ann") as ann:
+        eve = lower(ann)
+        asked = ann.pairings.request(eve.id, trusted=True)
+        way = Nowhere()
+        for number in range(20):
+            requesting(ann, number, eve, way)
+            (status,) = ann.pairings.statuses
+            assert (status.home, status.confirmed) == (asked.home, True)
+            assert status.state is PairingState.WAITING
+        assert len(bodies(way, "received")) == module.TRIES_PER_DAY
+
+
+async def test_a_yes_to_words_does_not_count_for_other_words() -> None:
+    async with neighbour("Ann") as ann:
+        requesting(ann, 1)
+        revealing(ann, 1)
+        ann.pairings.answer(STRANGER.id, accept=True, block=False)
+        requesting(ann, 2)
+        revealing(ann, 2, yes=True)
+        (status,) = ann.pairings.statuses
+        assert (status.state, status.confirmed) == (PairingState.COMPARING, False)
+
+
+async def test_a_friend_that_asks_again_is_one_at_once_but_not_after_it_was_removed() -> (
+    None
+):
+    async with neighbour("Ann") as ann:
+        ann.friends.add(STRANGER.id)
+        requesting(ann, 1)
+        ann.friends.remove(STRANGER.id)
+        revealing(ann, 1, yes=True)
+        (status,) = ann.pairings.statuses
+        assert (status.state, status.confirmed) == (PairingState.COMPARING, False)
+
+        ann.pairings.forget(STRANGER.id)
+        ann.friends.add(STRANGER.id)
+        for number in range(2, 4 * module.TRIES_PER_DAY):
+            requesting(ann, number)
+        revealing(ann, number, yes=True)
+        (status,) = ann.pairings.statuses
+        assert status.state is PairingState.PAIRED
+        ann.friends.remove(STRANGER.id)
+        ann.pairings.estranged(STRANGER.id)
+        assert not ann.pairings.pairings
+
+        ann.friends.add(STRANGER.id)
+        requesting(ann, 100)
+        ann.friends.remove(STRANGER.id)
+        ann.pairings.estranged(STRANGER.id)
+        assert not ann.pairings.pairings
+
+
+async def test_requests_that_go_no_further_make_room_and_are_forgotten_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        for number in range(module.MAX_INCOMING + 5):
+            requesting(ann, number, Identity.of((1000 + number).to_bytes(32)))
+        assert len(ann.pairings.pairings) == module.MAX_INCOMING
+        await comparing(bob, ann)
+        monkeypatch.setattr(module, "HIDDEN_LIFE", 0.0)
+        await until(lambda: len(ann.pairings.pairings) == 1)
+        assert state(ann, bob) is PairingState.COMPARING
+
+
+async def test_who_said_no_itself_may_ask_again() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob)
+        ann.pairings.answer(bob.id, accept=False, block=False)
+        await until(lambda: state(bob, ann) is PairingState.DENIED)
+        ann.pairings.forget(bob.id)
+        ann.pairings.request(bob.id, trusted=False)
+        await until(lambda: state(ann, bob) is PairingState.COMPARING)
+        await until(lambda: state(bob, ann) is PairingState.COMPARING)
+
+
+async def test_who_was_asked_and_was_refused_may_ask() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob)
+        ann.pairings.answer(bob.id, accept=False, block=False)
+        await until(lambda: state(bob, ann) is PairingState.DENIED)
+        bob.pairings.forget(ann.id)
+        bob.pairings.request(ann.id, trusted=False)
+        await until(lambda: state(ann, bob) is PairingState.COMPARING)
+
+
+async def test_a_request_that_the_other_home_has_forgotten_is_over() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob, trusted=True)
+        bob.pairings.restore([], [])
+        await until(lambda: state(ann, bob) is PairingState.DENIED)
+
+
+async def test_a_request_that_was_taken_back_before_it_was_shown_leaves_nothing() -> (
+    None
+):
+    async with neighbour("Ann") as ann:
+        requesting(ann, 1)
+        way = revealing(ann, 1, yes=False)
+        assert not ann.pairings.pairings
+        assert not way.sent
+
+
+async def test_who_says_yes_to_what_was_refused_is_told_again() -> None:
+    async with neighbour("Ann") as ann:
+        ann.pairings.request(STRANGER.id, trusted=False)
+        (pairing,) = ann.pairings.pairings
+        said = Received(request=pairing.request, name="Eve", nonce="00" * 32)
+        ann.pairings.receive(letter("received", said))
+        ann.pairings.answer(STRANGER.id, accept=False, block=False)
+        verdict = letter("verdict", Verdict(request=pairing.request, yes=True))
+        way = Nowhere()
+        ann.pairings.receive(replace(verdict, way=way))
+        assert [each["yes"] for each in bodies(way, "reveal")] == [False]
+
+
+async def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with neighbour("Ann") as ann:
+        for number in range(200):
+            requesting(ann, number, Identity.of((1000 + number // 8).to_bytes(32)))
+    warned = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len(warned) == 1
 
 
 def test_words_depend_on_everything() -> None:

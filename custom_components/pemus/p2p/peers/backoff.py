@@ -56,3 +56,22 @@ class Pace:
         self._left = min(self._at_once, self._left + gained) - work
         self._then = now
         return max(0.0, -self._left / self._per_second)
+
+
+class Rarely:
+    """Something that is done only so often, whatever others do to bring it about."""
+
+    def __init__(
+        self, pause: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Do it once in `pause` seconds. The clock tells seconds and never goes back."""
+        self._pause = pause
+        self._clock = clock
+        self._next = float("-inf")
+
+    def now(self) -> bool:
+        """Tell whether it is to be done now, and take note that it is."""
+        if (now := self._clock()) < self._next:
+            return False
+        self._next = now + self._pause
+        return True

@@ -30,6 +30,10 @@ class Pairing:
     origin: str = ""
     lan: bool = False
     state: PairingState = PairingState.WAITING
+    asked: bool = False
+    """Whether this home's user asked, whichever home's request counts."""
+    refused: bool = False
+    """Whether the other home's request was refused here, and is to be refused again."""
     trusted: bool = False
     confirmed: bool = False
     confirmed_there: bool = False

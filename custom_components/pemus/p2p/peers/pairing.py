@@ -25,6 +25,7 @@ from typing import Final
 
 from ..codec import DecodeError, decode, encode
 from ..errors import BadRequest, Busy, NotFound
+from .backoff import Rarely
 from .envelope import Envelope
 from .facts import PairingState, PairingStatus
 from .identity import read_id
@@ -42,7 +43,13 @@ MAX_INCOMING: Final = 20
 """Requests that wait for the user."""
 MAX_BLOCKED: Final = 1000
 NEW_PER_HOUR: Final = 30
-"""Requests of unknown homes that are looked at in an hour."""
+"""Requests of homes that are no friends that are looked at in an hour. Each of them is a try at this home's words."""
+TRIES_PER_DAY: Final = 5
+"""The same, of one home in a day."""
+HIDDEN_LIFE: Final = 600.0
+"""Seconds within which whoever asked has to go on, or the request is forgotten. Nobody was shown it, and it can be repeated."""
+QUIET: Final = 3600.0
+"""Seconds between two lines in the log about what strangers do."""
 RETRIES: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 """Seconds until a message that was not answered is sent again; the last one from then on."""
 COMPARING_RETRY: Final = 3.0
@@ -53,6 +60,7 @@ TICK: Final = 0.25
 
 _REQUEST_BYTES: Final = 16
 _LIVE: Final = (PairingState.WAITING, PairingState.COMPARING)
+_FAILED: Final = (PairingState.DENIED, PairingState.EXPIRED)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -115,7 +123,9 @@ class Pairings:
         self._pairings: dict[str, Pairing] = {}
         self._blocked: dict[str, None] = {}
         self._due: dict[str, tuple[float, int]] = {}
-        self._new: list[float] = []
+        self._tries: list[tuple[float, str]] = []
+        """When requests came, and of whom, for a day."""
+        self._may_log = Rarely(QUIET)
         self._task: asyncio.Task[None] | None = None
 
     def restore(self, pairings: Iterable[Pairing], blocked: Iterable[str]) -> None:
@@ -150,11 +160,11 @@ class Pairings:
 
     @property
     def statuses(self) -> tuple[PairingStatus, ...]:
-        """What users are shown: requests that came in count once their words are known."""
+        """What users are shown: requests that came in count once their words are known, or if this home asked, too."""
         return tuple(
-            status(each)
+            self._status(each)
             for each in self._pairings.values()
-            if not (each.incoming and each.state is PairingState.WAITING)
+            if not _is_hidden(each)
         )
 
     def is_pairing(self, home: str) -> bool:
@@ -185,12 +195,13 @@ class Pairings:
             # The other home asked too, or this is asked twice: a typed ID is a yes.
             present = replace(
                 present,
+                asked=True,
                 trusted=present.trusted or trusted,
                 confirmed=present.confirmed or trusted,
             )
             self._put(present)
             self._decide(present)
-            return status(self._pairings[home])
+            return self._status(self._pairings[home])
         waiting = [each for each in self._live() if not each.incoming]
         if len(waiting) >= MAX_OUTGOING:
             raise Busy("too many requests wait for an answer")
@@ -198,6 +209,7 @@ class Pairings:
         pairing = Pairing(
             home=home,
             incoming=False,
+            asked=True,
             request=secrets.token_hex(_REQUEST_BYTES),
             trusted=trusted,
             confirmed=trusted,
@@ -206,7 +218,7 @@ class Pairings:
             expires=now + LIFE,
         )
         self._put(pairing)
-        return status(pairing)
+        return self._status(pairing)
 
     def answer(self, home: str, *, accept: bool, block: bool) -> None:
         """Say yes or no. Raises NotFound, and BadRequest while there are no words to compare yet."""
@@ -216,6 +228,7 @@ class Pairings:
         if block and not accept:
             self._block(home)
         if not accept:
+            pairing = replace(pairing, refused=pairing.incoming)
             self._end(pairing, PairingState.DENIED)
             self._tell(self._pairings[home])
             return
@@ -250,6 +263,14 @@ class Pairings:
                 and self._is_friend(home)
             ):
                 self._remove(home)
+
+    def estranged(self, home: str) -> None:
+        """Take note that a home is a friend no longer: what it was let do as one does not outlast that."""
+        pairing = self._pairings.get(home)
+        if pairing is not None and (
+            _is_hidden(pairing) or pairing.state is PairingState.PAIRED
+        ):
+            self._remove(home)
 
     def retry(self, home: str | None = None) -> None:
         """Try at once to reach a home, or all of them."""
@@ -289,19 +310,20 @@ class Pairings:
             if present.incoming:
                 self._reply(letter, present)
             return
-        confirmed = self._is_friend(home)
         if present is not None and present.state in _LIVE and not present.incoming:
-            # Both asked at the same time: that of the home with the lower ID counts.
-            if self._post.identity.id < home:
+            # Both asked at the same time: that of the home with the lower ID counts. Words that are shown stay.
+            if self._post.identity.id < home or present.state is PairingState.COMPARING:
                 self._soon(home)
                 return
-            confirmed |= present.confirmed
-        elif present is not None and present.state is PairingState.DENIED:
+        elif present is not None and present.refused:
             self._send(letter, "verdict", Verdict(request=said.request, yes=False))
             return
-        elif present is None and not self._may_ask():
-            _LOGGER.warning("Too many requests of unknown homes: one is left out")
+        if not self._is_friend(home) and not self._may_ask(letter, said, present):
             return
+        if present is not None and present.state not in _LIVE:
+            present = None
+        # Whoever typed the ID meant this home, whichever of the requests counts.
+        trusted = present is not None and present.trusted
         now = time.time()
         pairing = Pairing(
             home=home,
@@ -310,8 +332,9 @@ class Pairings:
             name=shown(said.name),
             origin=letter.way.origin,
             lan=letter.way.is_lan,
-            trusted=confirmed,
-            confirmed=confirmed,
+            asked=present is not None and present.asked,
+            trusted=trusted,
+            confirmed=trusted,
             key=letter.envelope.key.hex(),
             nonce=secrets.token_hex(NONCE_SIZE),
             commitment=said.commitment,
@@ -344,16 +367,22 @@ class Pairings:
     def _revealed(self, letter: Letter, said: Reveal) -> None:
         pairing = self._ours(letter.envelope, said.request, incoming=True)
         if pairing is None:
-            if self._is_friend(letter.envelope.sender) and said.yes:
-                # It was over for this home before the other one heard of it.
-                verdict = Verdict(request=said.request, yes=True, paired=True)
-                self._send(letter, "verdict", verdict)
+            if not _is_hex(said.request, _REQUEST_BYTES) or said.yes is False:
+                return
+            # It was over for this home before the other one heard of it, well or not.
+            well = self._is_friend(letter.envelope.sender) and said.yes is True
+            verdict = Verdict(request=said.request, yes=well, paired=well)
+            self._send(letter, "verdict", verdict)
             return
         if not _is_hex(said.nonce, NONCE_SIZE) or not is_committed(
             bytes.fromhex(pairing.commitment),
             bytes.fromhex(said.nonce),
             letter.envelope.key,
         ):
+            return
+        if _is_hidden(pairing) and said.yes is False:
+            # Nobody was shown it, and nobody needs to know.
+            self._remove(pairing.home)
             return
         if pairing.state is PairingState.WAITING:
             pairing = replace(
@@ -388,6 +417,9 @@ class Pairings:
         if pairing.state is PairingState.PAIRED and said.paired and not pairing.settled:
             self._put(replace(pairing, settled=True))
             self.befriended()
+        elif pairing.state in _FAILED and said.yes is not False:
+            # The other home has not heard of it.
+            self._reply(letter, pairing)
 
     # Inside.
 
@@ -414,46 +446,46 @@ class Pairings:
         """See whether both said yes, and tell the other home what was said here."""
         if (
             pairing.state is PairingState.COMPARING
-            and pairing.confirmed
+            and self._is_confirmed(pairing)
             and pairing.confirmed_there
         ):
             self._end(pairing, PairingState.PAIRED)
             pairing = self._pairings[pairing.home]
         self._tell(pairing)
 
+    def _is_confirmed(self, pairing: Pairing) -> bool:
+        """Tell whether this home said yes. For as long as the other one is a friend, it has."""
+        return pairing.confirmed or self._is_friend(pairing.home)
+
     def _tell(self, pairing: Pairing) -> None:
         """Send the message that is next, by all ways."""
         kind, message = self._message(pairing)
-        if kind:
-            self._post.send(pairing.home, kind, encode(message))
+        self._post.send(pairing.home, kind, encode(message))
 
     def _reply(self, letter: Letter, pairing: Pairing) -> None:
         kind, message = self._message(pairing)
-        if kind:
-            self._send(letter, kind, message)
+        self._send(letter, kind, message)
 
     def _send(self, letter: Letter, kind: str, message: object) -> None:
         self._post.send(letter.envelope.sender, kind, encode(message), way=letter.way)
 
     def _message(
         self, pairing: Pairing
-    ) -> tuple[str, Request | Received | Reveal | Verdict | None]:
+    ) -> tuple[str, Request | Received | Reveal | Verdict]:
         """Return what the other home has to be told next."""
         request = pairing.request
         if pairing.incoming and pairing.state is PairingState.WAITING:
             return "received", Received(
                 request=request, name=self._name(), nonce=pairing.nonce
             )
-        yes = True if pairing.confirmed else None
-        if pairing.state in (PairingState.DENIED, PairingState.EXPIRED):
+        yes = True if self._is_confirmed(pairing) else None
+        if pairing.state in _FAILED:
             yes = False
         if pairing.incoming:
             paired = pairing.state is PairingState.PAIRED
             return "verdict", Verdict(request=request, yes=yes, paired=paired)
-        if pairing.their_nonce:
+        if pairing.their_nonce or yes is False:
             return "reveal", Reveal(request=request, nonce=pairing.nonce, yes=yes)
-        if pairing.state is not PairingState.WAITING:
-            return "", None
         made = commitment(bytes.fromhex(pairing.nonce), self._post.identity.key)
         return "request", Request(
             request=request, name=self._name(), commitment=made.hex()
@@ -466,6 +498,9 @@ class Pairings:
         self._on_change()
 
     def _end(self, pairing: Pairing, state: PairingState) -> None:
+        if state is PairingState.PAIRED:
+            # What users agreed to was no try.
+            self._tries = [each for each in self._tries if each[1] != pairing.home]
         self._put(replace(pairing, state=state, ended=time.time()))
 
     def _remove(self, home: str) -> None:
@@ -481,20 +516,63 @@ class Pairings:
     def _live(self) -> list[Pairing]:
         return [each for each in self._pairings.values() if each.state in _LIVE]
 
-    def _may_ask(self) -> bool:
-        """Tell whether one more unknown home may ask, and count it."""
-        now = time.monotonic()
-        self._new = [then for then in self._new if now - then < 3600]
-        if len(self._new) >= NEW_PER_HOUR:
+    def _may_ask(self, letter: Letter, said: Request, present: Pairing | None) -> bool:
+        """Tell whether a request of a home that is no friend is looked at, and count it.
+
+        Each gets a new number of this home, and so is a try at the words that it shows.
+        """
+        home, now = letter.envelope.sender, time.monotonic()
+        self._tries = [each for each in self._tries if now - each[0] < 86400]
+        if sum(other == home for _, other in self._tries) >= TRIES_PER_DAY:
+            self._warn("%s asks again and again to be a friend, and is refused", home)
+            self._send(letter, "verdict", Verdict(request=said.request, yes=False))
+            if present is not None and _is_hidden(present):
+                # So that users see it, and can block it.
+                self._end(replace(present, refused=True), PairingState.DENIED)
             return False
-        if sum(each.incoming for each in self._live()) >= MAX_INCOMING:
+        if sum(now - then < 3600 for then, _ in self._tries) >= NEW_PER_HOUR:
+            self._warn("Too many homes ask to be friends: %s is left out", home)
             return False
-        self._new.append(now)
+        if (present is None or present.state not in _LIVE) and not self._has_room():
+            self._warn("Too many requests wait for an answer: %s is left out", home)
+            return False
+        self._tries.append((now, home))
         return True
+
+    def _has_room(self) -> bool:
+        """See to it that one more request fits: those that nobody was shown make room for it."""
+        waiting = [each for each in self._live() if each.incoming]
+        if len(waiting) < MAX_INCOMING:
+            return True
+        hidden = [each for each in waiting if _is_hidden(each)]
+        if not hidden:
+            return False
+        self._remove(min(hidden, key=lambda each: each.created).home)
+        return True
+
+    def _warn(self, text: str, home: str) -> None:
+        level = logging.WARNING if self._may_log.now() else logging.DEBUG
+        _LOGGER.log(level, text, home)
 
     def _soon(self, home: str, *, keep: bool = False) -> None:
         if not (keep and home in self._due):
             self._due[home] = (0.0, 0)
+
+    def _status(self, pairing: Pairing) -> PairingStatus:
+        """Return what users are shown of a pairing."""
+        return PairingStatus(
+            home=pairing.home,
+            name=pairing.name,
+            incoming=pairing.incoming,
+            origin=pairing.origin,
+            lan=pairing.lan,
+            state=pairing.state,
+            words=pairing.words,
+            confirmed=self._is_confirmed(pairing),
+            confirmed_there=pairing.confirmed_there,
+            created=pairing.created,
+            expires=pairing.expires,
+        )
 
     async def _drive(self) -> None:
         """Send again what was not answered, and end what took too long."""
@@ -507,6 +585,9 @@ class Pairings:
             await asyncio.sleep(TICK)
 
     def _expire(self, pairing: Pairing, clock: float) -> None:
+        if _is_hidden(pairing) and clock > pairing.created + HIDDEN_LIFE:
+            self._remove(pairing.home)
+            return
         if pairing.state in _LIVE:
             if clock > pairing.expires:
                 self._end(pairing, PairingState.EXPIRED)
@@ -518,7 +599,7 @@ class Pairings:
     def _send_due(self, pairing: Pairing, now: float) -> None:
         if pairing.state is PairingState.PAIRED and pairing.settled:
             return
-        if pairing.state in (PairingState.DENIED, PairingState.EXPIRED):
+        if pairing.state in _FAILED:
             return
         due, attempt = self._due.get(pairing.home, (0.0, 0))
         if now < due:
@@ -532,20 +613,10 @@ class Pairings:
         self._tell(pairing)
 
 
-def status(pairing: Pairing) -> PairingStatus:
-    """Return what users are shown of a pairing."""
-    return PairingStatus(
-        home=pairing.home,
-        name=pairing.name,
-        incoming=pairing.incoming,
-        origin=pairing.origin,
-        lan=pairing.lan,
-        state=pairing.state,
-        words=pairing.words,
-        confirmed=pairing.confirmed,
-        confirmed_there=pairing.confirmed_there,
-        created=pairing.created,
-        expires=pairing.expires,
+def _is_hidden(pairing: Pairing) -> bool:
+    """Tell whether users are not shown a request: its words are not known yet, and nobody here asked."""
+    return (
+        pairing.incoming and pairing.state is PairingState.WAITING and not pairing.asked
     )
 
 

@@ -720,6 +720,7 @@ class Peers:
         """End everything with a friend at once."""
         friend = self._friends.pop(home)
         self._seen.pop(home, None)
+        self._pairings.estranged(home)
         for task in friend.tasks:
             task.cancel()
         await asyncio.gather(*friend.tasks, return_exceptions=True)
