@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 import re
@@ -13,12 +14,13 @@ from typing import Any
 import pytest
 
 from p2p.errors import Busy, EngineError, NotFound, Unavailable
-from p2p.peers import link as linking, links
+from p2p.library.entries import MAX_BUCKETS, write_have
+from p2p.peers import link as linking, links, rtc
 from p2p.peers.envelope import seal
 from p2p.peers.facts import PathKind
 from p2p.peers.ice import IceServer
 from p2p.peers.identity import Identity
-from p2p.peers.link import MAX_REQUESTS, Ask, Link, Note, Reasons
+from p2p.peers.link import FRAME, MAX_REQUESTS, WINDOW, Ask, Link, Note, Reasons
 
 from .neighbours import Neighbour, befriend, neighbour
 
@@ -177,6 +179,116 @@ async def test_a_request_that_is_given_up_is_not_answered_any_further() -> None:
         assert link.is_ready
 
 
+async def test_a_request_may_say_all_that_a_list_is_made_of() -> None:
+    digests = {2**40 - 1 - each: secrets.token_bytes(8) for each in range(MAX_BUCKETS)}
+    have = b64encode(write_have(digests)).decode()
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        bob.contents["list"] = b"list"
+        link = await ann.links.get(bob.id)
+        ask = Ask(do="catalogue", item="list", stop=4, have=have)
+        # Their parts do not get mixed up.
+        got = await asyncio.gather(*(link.ask_whole(ask, 4) for _ in range(3)))
+        assert got == [b"list"] * 3
+        assert bob.asked == [ask] * 3
+
+
+async def test_a_long_request_that_is_given_up_halfway_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        bob.contents["list"] = b"list"
+        link = await ann.links.get(bob.id)
+        (theirs,) = bob.links.all
+        ask = Ask(do="catalogue", item="list", stop=4, have="x" * 290_000)
+        send, sent = link.connection.send_bulk, 0
+
+        async def held_up(message: bytes) -> None:
+            nonlocal sent
+            if sent == 2:
+                await asyncio.Event().wait()
+            await send(message)
+            sent += 1
+
+        with monkeypatch.context() as patch:
+            patch.setattr(link.connection, "send_bulk", held_up)
+            asking = asyncio.create_task(link.ask_whole(ask, 4))
+            await until(lambda: theirs._begun)
+            asking.cancel()
+            await asyncio.wait((asking,))
+        assert await link.ask_whole(ask, 4) == b"list"
+        assert not theirs._begun
+        assert bob.asked == [ask]
+
+
+async def test_a_request_without_an_end_ends_the_link() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        link = await ann.links.get(bob.id)
+        for number in range(7):
+            await link.connection.send_bulk(
+                b"\x0c" + bytes([0, 0, 0, number % 3]) + bytes(50_000)
+            )
+        await until(lambda: ("invalid", True) in ann.endings)
+
+
+async def test_an_answer_waits_for_whoever_takes_it_slowly() -> None:
+    size = 5 * WINDOW
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        bob.contents["list"] = bytes(size)
+        bob.contents["song"] = song = bytes(MIB)
+        link = await ann.links.get(bob.id)
+        parts = link.ask(Ask(do="range", item="list", stop=size), size)
+        got = len(await anext(parts))
+        (theirs,) = bob.links.all
+        (answering,) = theirs._answering.values()
+        await until(lambda: answering.sent >= WINDOW or link.reason)
+        for _ in range(10):
+            # Others do not wait.
+            ask = Ask(do="range", item="song", stop=MIB)
+            assert await link.ask_whole(ask, MIB) == song
+        assert answering.sent < WINDOW + FRAME
+        async for part in parts:
+            got += len(part)
+        assert got == size
+
+
+async def test_a_link_whose_end_does_not_take_what_it_makes_this_one_say_is_closed() -> (
+    None
+):
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        link = await ann.links.get(bob.id)
+
+        async def nothing_leaves() -> None:
+            pass
+
+        sctp: Any = link.connection._pc.sctp
+        sctp._data_channel_flush = nothing_leaves
+        for number in range(rtc.MAX_CONTROL):
+            if link.reason is not None:
+                break
+            link._received(b"\x03" + number.to_bytes(4))
+        assert link.reason == "lost"
+
+
+async def test_who_asks_over_a_connection_that_is_just_breaking_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        link = await ann.links.get(bob.id)
+
+        def broken(_message: bytes) -> None:
+            raise ConnectionError("broken")
+
+        monkeypatch.setattr(link.connection, "send", broken)
+        with pytest.raises(Unavailable):
+            await link.ask_whole(Ask(do="range", item="film", stop=1), 1)
+
+
 # Somebody between two homes, and homes that do not keep to the protocol.
 
 
@@ -332,6 +444,7 @@ async def test_servers_that_do_not_answer_do_not_keep_homes_apart() -> None:
         b"\x0b\0\0\0\0" + bytes(40_000),
         b'\x01\0\0\0\0{"versions": [1]}',
         b"\x02\0\0\0\0{}",
+        b"\x0d\0\0\0\x01123",
     ],
 )
 async def test_a_malformed_frame_ends_the_link_and_nothing_else(frame: bytes) -> None:

@@ -45,7 +45,7 @@ MAX_UNPACKED: Final = 4 * 1024 * 1024
 MAX_ITEMS: Final = 1_000_000
 """Items of one home."""
 MAX_BUCKETS: Final = 16_384
-"""Buckets with items of one home: what is said of them fits into a page."""
+"""Buckets with items of one home: what is said of them fits into a request."""
 MAX_SHARES: Final = 200
 MAX_NAME: Final = 255
 """Characters of a name."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 import logging
 import struct
@@ -53,14 +53,19 @@ FRAME: Final = 60 * 1024
 """Bytes of an answer in one frame."""
 MAX_REQUESTS: Final = 64
 """Requests that one end answers at a time."""
-MAX_REQUEST: Final = 48 * 1024
+MAX_REQUEST: Final = 320 * 1024
+"""Bytes of a request: it may say which parts of a long list somebody has."""
 MAX_SAID: Final = 16 * 1024
 """Bytes of everything that is neither a request nor an answer."""
-MAX_TOGETHER: Final = 8 * 1024 * 1024
-"""Bytes of an answer that wait for whoever asked."""
+WINDOW: Final = 4 * 1024 * 1024
+"""Bytes of an answer that are sent before whoever asked has taken any of them."""
+MAX_TOGETHER: Final = 2 * WINDOW
+"""Bytes of an answer that wait for whoever asked. Nobody sends so many who keeps to the window."""
 
 _HEAD: Final = struct.Struct(">BI")
+_COUNT: Final = struct.Struct(">Q")
 _DOMAIN: Final = b"pemus link 1"
+_ENDED: Final = "the link to the other home ended"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -72,7 +77,7 @@ class Frame(IntEnum):
     PING = 3
     PONG = 4
     ASK = 5
-    """A request: JSON."""
+    """A request: JSON. Or the end of one, if MORE came before."""
     DATA = 6
     """A part of an answer."""
     END = 7
@@ -85,6 +90,10 @@ class Frame(IntEnum):
     """JSON that needs no answer."""
     INTRODUCE = 11
     """What two torrents say to each other before they meet (WebTorrent's offers and answers)."""
+    MORE = 12
+    """The beginning of a request that is too long for one frame, or what follows that."""
+    TAKEN = 13
+    """How many bytes of an answer, in eight bytes, were taken by whoever asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +187,16 @@ class _Answer:
     waiting: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class _Answering:
+    """An answer as it goes out."""
+
+    task: asyncio.Task[None] | None = None
+    sent: int = 0
+    taken: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Link:
     """A link, or an attempt at one. Whoever makes it connects it and then waits for `Host.ready`."""
 
@@ -202,7 +221,6 @@ class Link:
         """As the other home calls itself; its own words."""
         self.release = ""
         self.instance = ""
-        self.version = 0
         self.offering = offering
         self.is_ready = False
         self.reason: str | None = None
@@ -226,7 +244,10 @@ class Link:
         self._rates = rates
         self._next = 0
         self._answers: dict[int, _Answer] = {}
-        self._answering: dict[int, asyncio.Task[None]] = {}
+        self._answering: dict[int, _Answering] = {}
+        self._begun: dict[int, bytearray] = {}
+        """Requests whose end has not come yet."""
+        self._long = asyncio.Lock()
         self._heard = self._busy_since = time.monotonic()
         self._doubted: float | None = None
         """Since when there is a reason to doubt that the other end is there."""
@@ -275,8 +296,14 @@ class Link:
         answer = _Answer(limit, asyncio.Queue())
         self._answers[number] = answer
         self.used = time.monotonic()
+        request = encode(ask)
+        is_long = len(request) > FRAME
+        told = 0
         try:
-            self._send(Frame.ASK, number, encode(ask))
+            if is_long:
+                await self._request(number, request)
+            else:
+                self._send(Frame.ASK, number, request)
             while True:
                 try:
                     async with asyncio.timeout(STALL):
@@ -291,11 +318,33 @@ class Link:
                     raise part
                 answer.waiting -= len(part)
                 yield part
+                taken = answer.received - answer.waiting
+                if taken - told >= WINDOW // 4:
+                    told = taken
+                    self._send(Frame.TAKEN, number, _COUNT.pack(taken))
+        except ConnectionError:
+            raise Unavailable(_ENDED) from None
         finally:
             self.used = time.monotonic()
             if self._answers.pop(number, None) is not None and self.reason is None:
-                with suppress(ConnectionError):
-                    self._send(Frame.CANCEL, number)
+                self._cancel(number, is_long=is_long)
+
+    async def _request(self, number: int, request: bytes) -> None:
+        """Send a long request, one at a time and as there is room for it. Raises ConnectionError."""
+        async with self._long:
+            for start in range(0, len(request), FRAME):
+                is_last = start + FRAME >= len(request)
+                head = _HEAD.pack(Frame.ASK if is_last else Frame.MORE, number)
+                await self.connection.send_bulk(head + request[start : start + FRAME])
+
+    def _cancel(self, number: int, *, is_long: bool) -> None:
+        cancel = _HEAD.pack(Frame.CANCEL, number)
+        with suppress(ConnectionError):
+            if is_long:
+                # It must not overtake the request.
+                self.connection.send_after_bulk(cancel)
+            else:
+                self.connection.send(cancel)
 
     async def ask_whole(self, ask: Ask, limit: int) -> bytes:
         """Send a request and return its whole answer. Raises what `ask` raises."""
@@ -365,6 +414,8 @@ class Link:
             self._take(kind, number, payload)
         except (DecodeError, BadEnvelope, RecursionError) as err:
             self._fail(str(err))
+        except ConnectionError:
+            self._lost()
         except Exception:
             _LOGGER.exception("A frame of %s could not be handled", self.home)
             self._fail("it could not be handled")
@@ -384,9 +435,12 @@ class Link:
             self._answered(kind, number, payload)
         elif kind == Frame.ASK:
             self._asked(number, payload)
+        elif kind == Frame.MORE:
+            self._asking(number, payload)
+        elif kind == Frame.TAKEN:
+            self._taken(number, payload)
         elif kind == Frame.CANCEL:
-            if (task := self._answering.get(number)) is not None:
-                task.cancel()
+            self._cancelled(number)
         elif kind == Frame.PING:
             self._send(Frame.PONG, number)
         elif kind == Frame.NOTE:
@@ -407,11 +461,9 @@ class Link:
             )
             self._fail("the signature is wrong", Reasons.UNSIGNED)
             return
-        common = set(hello.versions) & set(VERSIONS)
-        if not common:
+        if not set(hello.versions) & set(VERSIONS):
             self._fail("there is no common version", Reasons.VERSION)
             return
-        self.version = max(common)
         self.name = shown(hello.name)
         self.release = shown(hello.release)
         self.instance = hello.instance[:64]
@@ -443,7 +495,15 @@ class Link:
         refusal = decode(Refusal, _bounded(payload, MAX_SAID))
         answer.parts.put_nowait(error_of(refusal.error, shown(refusal.message)))
 
+    def _asking(self, number: int, payload: bytes) -> None:
+        """Keep a part of a request."""
+        self._begun.setdefault(number, bytearray()).extend(payload)
+        if sum(map(len, self._begun.values())) > MAX_REQUEST:
+            raise DecodeError("a request is too long")
+
     def _asked(self, number: int, payload: bytes) -> None:
+        if (begun := self._begun.pop(number, None)) is not None:
+            payload = bytes(begun) + payload
         ask = decode(Ask, _bounded(payload, MAX_REQUEST))
         if number in self._answering:
             raise DecodeError("two requests have one number")
@@ -452,19 +512,37 @@ class Link:
             self._refuse(number, Busy("too many requests at a time"))
             return
         self._begin()
-        task = self._spawn(self._answer(number, ask), f"answer {ask.do[:16]}")
-        self._answering[number] = task
-        task.add_done_callback(lambda _: self._answering.pop(number, None))
+        self._answering[number] = answering = _Answering()
+        work = self._answer(number, ask, answering)
+        answering.task = self._spawn(work, f"answer {ask.do[:16]}")
+        answering.task.add_done_callback(lambda _: self._answering.pop(number, None))
 
-    async def _answer(self, number: int, ask: Ask) -> None:
+    def _taken(self, number: int, payload: bytes) -> None:
+        if len(payload) != _COUNT.size:
+            raise DecodeError("a number is none")
+        if (answering := self._answering.get(number)) is not None:
+            (answering.taken,) = _COUNT.unpack(payload)
+            answering.news.set()
+
+    def _cancelled(self, number: int) -> None:
+        self._begun.pop(number, None)
+        answering = self._answering.get(number)
+        if answering is not None and answering.task is not None:
+            answering.task.cancel()
+
+    async def _answer(self, number: int, ask: Ask, answering: _Answering) -> None:
         try:
             async for part in self._host.answer(self, ask):
                 for start in range(0, len(part), FRAME):
                     chunk = part[start : start + FRAME]
+                    while answering.sent - answering.taken >= WINDOW:
+                        answering.news.clear()
+                        await answering.news.wait()
                     await self._keep_within(len(chunk))
                     await self.connection.send_bulk(
                         _HEAD.pack(Frame.DATA, number) + chunk
                     )
+                    answering.sent += len(chunk)
             await self.connection.send_bulk(_HEAD.pack(Frame.END, number))
         except EngineError as err:
             self._refuse(number, err)
@@ -516,7 +594,7 @@ class Link:
             self._end(Reasons.SILENT)
             return
         beat = 0.0
-        while True:
+        while self.reason is None:
             await asyncio.sleep(LOOK)
             now = time.monotonic()
             if self._is_silent(now):
@@ -547,7 +625,7 @@ class Link:
         self.reason = reason
         self.is_ready = False
         for answer in self._answers.values():
-            answer.parts.put_nowait(Unavailable("the link to the other home ended"))
+            answer.parts.put_nowait(Unavailable(_ENDED))
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()

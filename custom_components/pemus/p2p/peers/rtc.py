@@ -36,6 +36,8 @@ GATHER: Final = 2
 """Seconds to find this home's own addresses. Both homes go on without what STUN and TURN servers did not answer by then."""
 BUFFER: Final = 128 * 1024
 """Bytes that wait in a channel until the sender is held up: what was asked for later waits behind them."""
+MAX_CONTROL: Final = 256 * 1024
+"""Bytes of short messages that wait to be sent. More wait only if the other home takes none, whatever it makes this one say."""
 MAX_SDP: Final = 24 * 1024
 MAX_CANDIDATES: Final = 40
 
@@ -148,8 +150,14 @@ class Connection:
         return self._control.readyState == "open" and self._bulk.readyState == "open"
 
     def send(self, message: bytes) -> None:
-        """Send a short message as soon as possible. Raises ConnectionError."""
+        """Send a short message as soon as possible. Raises ConnectionError, and ends if too many wait."""
+        if self._control.bufferedAmount > MAX_CONTROL:
+            self._ended()
         self._put(self._control, message)
+
+    def send_after_bulk(self, message: bytes) -> None:
+        """Send a short message behind all that `send_bulk` has sent. Raises ConnectionError."""
+        self._put(self._bulk, message)
 
     async def send_bulk(self, message: bytes) -> None:
         """Send a message when there is room for it. Raises ConnectionError."""
@@ -161,7 +169,11 @@ class Connection:
     def _put(self, channel: RTCDataChannel, message: bytes) -> None:
         if self._closed or channel.readyState != "open":
             raise ConnectionError("the connection is closed")
-        channel.send(message)
+        try:
+            channel.send(message)
+        except ValueError as err:
+            # The other home said that it takes short messages only.
+            raise ConnectionError(str(err)) from None
 
     # State.
 
