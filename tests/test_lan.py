@@ -2,17 +2,24 @@
 
 from collections.abc import AsyncGenerator, Generator
 from datetime import timedelta
+from ipaddress import ip_address
 import secrets
 from typing import Any
 from unittest.mock import patch
 
 from homeassistant.components import zeroconf as ha_zeroconf
+from homeassistant.components.network.network import async_get_network
 from homeassistant.components.zeroconf.const import DATA_INSTANCE
 from homeassistant.components.zeroconf.models import HaAsyncZeroconf
-from homeassistant.config_entries import SOURCE_ZEROCONF
+from homeassistant.config_entries import (
+    SOURCE_IGNORE,
+    SOURCE_ZEROCONF,
+    ConfigEntryState,
+)
 from homeassistant.core import HomeAssistant
 from homeassistant.util import dt as dt_util
 from hypothesis import given, strategies as st
+import ifaddr
 import pytest
 from pytest_homeassistant_custom_component.common import (
     MockConfigEntry,
@@ -28,18 +35,22 @@ from custom_components.pemus.lan import (
     MAX_ADDRESSES,
     MAX_HOMES,
     SERVICE_TYPE,
+    own_addresses,
     read_home,
     read_service,
     usable,
 )
 from custom_components.pemus.p2p.models import Hello
-from custom_components.pemus.p2p.peers.facts import LanHome
+from custom_components.pemus.p2p.peers.facts import LanHome, PairingState
 from custom_components.pemus.p2p.peers.identity import pemus_id
+from custom_components.pemus.pairings import LINGER
 
-from .household import ADA, HOME_ID, Stage, befriend, eventually
+from .household import ADA, BEN, HOME_ID, Stage, befriend, eventually, pairing, request
 from .test_pairings import dialogs
 
 LOOPBACK = ["127.0.0.1"]
+HARM = pemus_id(b"harm" * 8)
+"""Another home."""
 OWN_ADDRESS = "10.10.10.10"
 """That the harness gives the machine."""
 
@@ -186,6 +197,94 @@ async def test_a_home_in_the_network_is_told_to_the_engine_and_offered(
     await eventually(hass, lambda: not told(stage, home))
 
 
+def offered(hass: HomeAssistant, home: str) -> list[str]:
+    """Return the steps of the dialogs about a home that the local network shows."""
+    return [
+        dialog["step_id"]
+        for dialog in dialogs(hass)
+        if dialog["context"]["unique_id"] == home
+    ]
+
+
+@pytest.mark.parametrize("state", [PairingState.DENIED, PairingState.EXPIRED, None])
+async def test_a_home_is_offered_again_when_the_request_came_to_nothing(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    street: AsyncZeroconf,
+    home: str,
+    state: PairingState | None,
+) -> None:
+    await (await street.async_register_service(service(home)))
+    await eventually(hass, lambda: offered(hass, home) == ["zeroconf_confirm"])
+    (dialog,) = (each for each in dialogs(hass) if each["context"]["unique_id"] == home)
+    configure = hass.config_entries.flow.async_configure
+    await configure(dialog["flow_id"], {})
+    stage.push(pairing(home))
+
+    stage.push(*[pairing(home, state=state)] if state else [])
+    await eventually(hass, lambda: offered(hass, home) == ["end"])
+    # Nobody looks at how it ended.
+    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=LINGER + 1))
+    await eventually(hass, lambda: offered(hass, home) != ["end"])
+    await look(hass)
+    await eventually(hass, lambda: offered(hass, home) == ["zeroconf_confirm"])
+
+
+async def test_a_home_is_offered_again_when_it_is_no_friend_any_more(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    street: AsyncZeroconf,
+    home: str,
+) -> None:
+    friend = befriend(hass, entry, home)
+    await (await street.async_register_service(service(home)))
+    await eventually(hass, lambda: bool(told(stage, home)))
+    assert offered(hass, home) == []
+
+    hass.config_entries.async_remove_subentry(entry, friend.subentry_id)
+    await eventually(hass, lambda: offered(hass, home) == ["zeroconf_confirm"])
+
+
+async def test_a_request_goes_on_after_a_restart_where_it_was(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    street: AsyncZeroconf,
+    home: str,
+) -> None:
+    stage.push(pairing(home))
+
+    await (await street.async_register_service(service(home)))
+
+    await eventually(hass, lambda: offered(hass, home) == ["waiting"])
+    stage.push(request(home, incoming=False))
+    await eventually(hass, lambda: offered(hass, home) == ["compare"])
+    (dialog,) = (each for each in dialogs(hass) if each["context"]["unique_id"] == home)
+    menu = await hass.config_entries.flow.async_configure(dialog["flow_id"])
+    assert menu["description_placeholders"]["words"] == "acorn book camel drum"
+
+
+async def test_who_is_set_aside_is_not_offered(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    street: AsyncZeroconf,
+    home: str,
+) -> None:
+    MockConfigEntry(domain=DOMAIN, unique_id=ADA, source=SOURCE_IGNORE).add_to_hass(
+        hass
+    )
+    stage.push(request(HARM, confirmed=True), blocked=(BEN,))
+    for each in (ADA, BEN, HARM):
+        info = service(each, label=f"{each} of {home}")
+        await (await street.async_register_service(info))
+        await eventually(hass, lambda each=each: bool(told(stage, each)))
+    await look(hass)
+    assert not offered(hass, ADA) + offered(hass, BEN) + offered(hass, HARM)
+
+
 @pytest.fixture
 async def first(street: AsyncZeroconf, home: str) -> str:
     """Have a home in the network before this one is set up."""
@@ -269,16 +368,54 @@ async def test_a_network_that_cannot_be_spoken_to_is_tried_again(
         await hass.config_entries.async_unload(entry.entry_id)
 
 
+class Machine:
+    """The network adapters of this machine, as the operating system lists them."""
+
+    def __init__(self) -> None:
+        """Have one adapter, with the address that the harness knows of."""
+        self.adapters: dict[str, list[str]] = {"lo": LOOPBACK, "eth0": [OWN_ADDRESS]}
+        self.source: str | None = OWN_ADDRESS
+        """The address from which the network is spoken to."""
+        self.error: OSError | None = None
+
+    def list(self) -> list[ifaddr.Adapter]:
+        """Return the adapters."""
+        if self.error is not None:
+            raise self.error
+        return [
+            ifaddr.Adapter(
+                name,
+                name,
+                [
+                    ifaddr.IP((text, 0, 2), 64, name)
+                    if ":" in text
+                    else ifaddr.IP(text, 24, name)
+                    for text in texts
+                ],
+                index,
+            )
+            for index, (name, texts) in enumerate(self.adapters.items())
+        ]
+
+    def move(self, *addresses: str) -> None:
+        """Give the machine these addresses, and no others."""
+        self.adapters["eth0"] = list(addresses)
+        v4 = [each for each in addresses if ":" not in each]
+        self.source = v4[0] if v4 else None
+
+
 @pytest.fixture
-def addresses() -> Generator[list[str]]:
-    """Give this home addresses that can be changed."""
-    own = [OWN_ADDRESS]
-
-    async def announced(_hass: HomeAssistant) -> list[str]:
-        return list(own)
-
-    with patch.object(lan.network, "async_get_announce_addresses", announced):
-        yield own
+def machine() -> Generator[Machine]:
+    """Give this home a machine whose network changes. All that Home Assistant makes of it is real."""
+    ours = Machine()
+    with (
+        patch("ifaddr.get_adapters", ours.list),
+        patch(
+            "homeassistant.components.network.util.async_get_source_ip",
+            lambda to: to if ip_address(to).is_loopback else ours.source,
+        ),
+    ):
+        yield ours
 
 
 async def look(hass: HomeAssistant) -> None:
@@ -289,15 +426,15 @@ async def look(hass: HomeAssistant) -> None:
 
 
 async def test_changed_addresses_are_advertised_and_tried(
-    addresses: list[str], hass: HomeAssistant, entry: MockConfigEntry, home: str
+    machine: Machine, hass: HomeAssistant, entry: MockConfigEntry, home: str
 ) -> None:
     stage = Stage(entry)
     stage.push(id=home)
     await eventually(hass, lambda: registered(hass, home) is not None)
     await look(hass)
-    assert not stage.asked or stage.asked[-1][0] != "network_changed"
+    assert ("network_changed",) not in stage.asked
 
-    addresses[:] = ["10.10.10.11", "fe80::1", "2001:db8::5"]
+    machine.move("10.10.10.11", "fe80::1", "2001:db8::5")
     stage.error = EngineUnavailable("it is gone")
     await look(hass)
     assert ("network_changed",) in stage.asked
@@ -309,15 +446,99 @@ async def test_changed_addresses_are_advertised_and_tried(
     # Which of two homes with one identity gives way is not for the network to say.
     stage.asked.clear()
     stage.push(superseded=True)
-    addresses[:] = ["10.10.10.12"]
+    machine.move("10.10.10.12")
     await look(hass)
     assert ("network_changed",) not in stage.asked
 
 
 @pytest.fixture
-def no_network(addresses: list[str]) -> None:
+def v6_only(machine: Machine) -> None:
+    """Give this home a network without IPv4."""
+    machine.move("fe80::1", "2001:db8::5")
+
+
+async def test_a_home_without_ipv4_is_set_up_and_advertised(
+    v6_only: None,
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    home: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert entry.state is ConfigEntryState.LOADED
+    Stage(entry).push(id=home)
+    await eventually(hass, lambda: registered(hass, home) is not None)
+
+    assert registered(hass, home).parsed_addresses() == ["2001:db8::5"]
+    caplog.clear()
+    await look(hass)
+    assert "IPv4" not in caplog.text
+
+
+async def test_a_network_that_cannot_be_spoken_to_yet_is_no_obstacle(
+    hass: HomeAssistant, entry: MockConfigEntry, home: str
+) -> None:
+    assert await hass.config_entries.async_unload(entry.entry_id)
+    with patch.object(
+        lan.zeroconf, "async_get_async_instance", side_effect=OSError("no such device")
+    ):
+        assert await hass.config_entries.async_setup(entry.entry_id)
+        Stage(entry).push(id=home)
+        await look(hass)
+    assert registered(hass, home) is None
+
+    await look(hass)
+    await eventually(hass, lambda: registered(hass, home) is not None)
+
+
+@pytest.fixture
+def cut_off(machine: Machine) -> None:
+    """Give this home no network at all."""
+    machine.move()
+
+
+async def test_a_home_that_starts_before_its_network_is_advertised_when_that_comes(
+    cut_off: None,
+    machine: Machine,
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    home: str,
+) -> None:
+    assert entry.state is ConfigEntryState.LOADED
+    stage = Stage(entry)
+    stage.push(id=home)
+    await look(hass)
+    assert registered(hass, home) is None
+
+    machine.move("10.10.10.11")
+    await look(hass)
+    await eventually(hass, lambda: registered(hass, home) is not None)
+    assert ("network_changed",) in stage.asked
+
+    # What cannot be read is no change.
+    machine.error = OSError("too many open files")
+    stage.asked.clear()
+    await look(hass)
+    assert stage.asked == []
+    assert registered(hass, home).parsed_addresses() == ["10.10.10.11"]
+
+
+async def test_only_the_adapters_that_home_assistant_uses_count(
+    machine: Machine, hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    machine.adapters["docker0"] = ["172.17.0.1"]
+    assert await own_addresses(hass) == (OWN_ADDRESS,)
+
+    machine.adapters["eth0"] = ["10.10.10.9", OWN_ADDRESS]
+    network = await async_get_network(hass)
+    await network.async_reconfig({"configured_adapters": ["docker0", "eth0"]})
+    assert await own_addresses(hass) == (OWN_ADDRESS, "10.10.10.9", "172.17.0.1")
+
+
+@pytest.fixture
+def no_network(machine: Machine) -> None:
     """Give this home no other address than that of the machine itself."""
-    addresses[:] = LOOPBACK
+    machine.adapters = {"lo": LOOPBACK}
+    machine.source = "127.0.0.1"
 
 
 async def test_a_home_without_a_network_finds_those_on_its_own_machine(

@@ -1,18 +1,24 @@
 """Dialogs with homes that come by themselves."""
 
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
 
 from homeassistant.config_entries import (
     SOURCE_IGNORE,
     SOURCE_INTEGRATION_DISCOVERY,
+    SOURCE_USER,
     SOURCE_ZEROCONF,
 )
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.helpers.service_info.zeroconf import ZeroconfServiceInfo
+from homeassistant.util import dt as dt_util
 import pytest
-from pytest_homeassistant_custom_component.common import MockConfigEntry
+from pytest_homeassistant_custom_component.common import (
+    MockConfigEntry,
+    async_fire_time_changed,
+)
 
 from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import CONF_TERMS, DOMAIN
@@ -24,6 +30,7 @@ from custom_components.pemus.p2p.peers.facts import (
     PairingState,
 )
 from custom_components.pemus.p2p.peers.identity import grouped
+from custom_components.pemus.pairings import LINGER
 
 from .household import (
     ADA,
@@ -36,7 +43,7 @@ from .household import (
     pairing,
     request,
 )
-from .test_pairings import dialogs
+from .test_pairings import FRIENDS, dialogs, notifications
 
 
 @pytest.fixture
@@ -350,9 +357,63 @@ async def test_a_home_is_offered_once(hass: HomeAssistant, stage: Stage) -> None
     result = await discover(hass, service(name="Another name"))
     assert result["reason"] == "already_in_progress"
 
-    stage.push(pairing(BEN))
-    result = await discover(hass, service(BEN))
-    assert result["reason"] == "asked_already"
+    for under_way in (pairing(BEN, confirmed=True), request(BEN, confirmed=True)):
+        stage.push(under_way)
+        result = await discover(hass, service(BEN))
+        assert result["reason"] == "asked_already"
+
+
+async def test_a_request_goes_on_when_its_home_is_found_again(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    stage.push(pairing())
+    dialog = await discover(hass, service())
+    assert dialog["type"] is FlowResultType.SHOW_PROGRESS
+    assert dialog["step_id"] == "waiting"
+
+    stage.push(request(incoming=False))
+    menu = await go_on(hass, dialog)
+
+    assert menu["step_id"] == "compare"
+    assert menu["menu_options"] == ["shares", "differ"]
+    assert notifications(hass) == {}
+    # It is asked about there, and nowhere else.
+    assert (await discover(hass, service(name="Another name")))["reason"] == (
+        "already_in_progress"
+    )
+
+
+async def test_the_words_are_shown_when_the_dialog_that_asked_is_gone(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    stage.push(pairing())
+    await hass.async_block_till_done()
+    assert dialogs(hass) == []
+
+    stage.push(request(incoming=False))
+    await hass.async_block_till_done()
+
+    (dialog,) = dialogs(hass)
+    menu = await go_on(hass, dialog)
+    assert menu["step_id"] == "compare"
+    assert menu["description_placeholders"]["words"] == "acorn book camel drum"
+    (message,) = notifications(hass).values()
+    assert "acorn book camel drum" in message
+    assert "which this home asked" in message
+    # Nobody asked this home for anything.
+    assert hass.states.get(FRIENDS).state == "unknown"
+    assert (await discover(hass, service()))["reason"] == "asked_already"
+
+    await go_on(hass, menu, "shares")
+    result = await go_on(hass, menu, {})
+    assert result["step_id"] == "finishing"
+    stage.push(request(incoming=False, confirmed=True))
+    await hass.async_block_till_done()
+    assert notifications(hass) == {}
+    stage.push(request(incoming=False, state=PairingState.PAIRED))
+    result = await go_on(hass, menu)
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "paired")
+    assert find_friend(entry, ADA) is not None
 
 
 async def test_a_home_that_asks_takes_the_place_of_its_offer(
@@ -414,6 +475,47 @@ async def test_a_discovered_home_leads_to_setting_this_one_up(
     assert result["type"] is FlowResultType.CREATE_ENTRY
 
 
+async def test_the_offer_to_set_up_this_home_can_be_set_aside(
+    hass: HomeAssistant, engine_environment: object
+) -> None:
+    dialog = await discover(hass, service())
+    await hass.config_entries.flow.async_init(
+        DOMAIN,
+        context={"source": SOURCE_IGNORE},
+        data={"unique_id": dialogs(hass)[0]["context"]["unique_id"], "title": "Ada"},
+    )
+    assert dialogs(hass) == []
+
+    for home in (ADA, BEN):
+        result = await discover(hass, service(home))
+        assert (result["type"], result["reason"]) == (
+            FlowResultType.ABORT,
+            "already_configured",
+        )
+    # It can still be set up by hand.
+    form = await hass.config_entries.flow.async_init(
+        DOMAIN, context={"source": SOURCE_USER}
+    )
+    result = await go_on(hass, form, {"name": "Casa"})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert dialog["step_id"] == "zeroconf_setup"
+
+
+async def test_this_home_is_set_up_by_hand_also_while_that_is_offered(
+    hass: HomeAssistant, engine_environment: object
+) -> None:
+    await discover(hass, service())
+
+    form = await hass.config_entries.flow.async_init(
+        DOMAIN, context={"source": SOURCE_USER}
+    )
+    assert form["step_id"] == "user"
+    result = await go_on(hass, form, {"name": "Casa"})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    # What was offered is done.
+    assert dialogs(hass) == []
+
+
 async def test_homes_wait_until_this_one_is_ready(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
 ) -> None:
@@ -451,7 +553,44 @@ async def test_a_reload_ends_what_waits_for_the_user_and_shows_it_again(
     await go_on(hass, dialog, {})
 
     await hass.config_entries.async_unload(entry.entry_id)
-    await eventually(hass, lambda: True)
+    await noticed(hass)
     result = await go_on(hass, dialog)
+    # It is open, and is not said to be over.
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "unloaded")
 
-    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "over")
+    assert await hass.config_entries.async_setup(entry.entry_id)
+    again = Stage(entry)
+    again.push(pairing())
+    dialog = await discover(hass, service())
+    assert dialog["step_id"] == "waiting"
+    again.push(request(incoming=False))
+    assert (await go_on(hass, dialog))["step_id"] == "compare"
+
+
+async def test_a_dialog_that_a_reload_ended_does_not_stay(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    dialog = await discover(hass, service())
+    await go_on(hass, dialog, {})
+
+    await hass.config_entries.async_unload(entry.entry_id)
+    await eventually(hass, lambda: dialogs(hass)[0]["step_id"] == "end")
+    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=LINGER + 1))
+    await hass.async_block_till_done()
+
+    assert dialogs(hass) == []
+
+
+@pytest.mark.parametrize("state", [PairingState.DENIED, PairingState.EXPIRED])
+async def test_who_asks_while_a_dialog_says_how_it_ended_is_shown(
+    hass: HomeAssistant, stage: Stage, state: PairingState
+) -> None:
+    dialog = await discover(hass, service())
+    await go_on(hass, dialog, {})
+    stage.push(pairing(state=state))
+    await eventually(hass, lambda: dialogs(hass)[0]["step_id"] == "end")
+
+    stage.push(request())
+    await hass.async_block_till_done()
+
+    assert {each["step_id"] for each in dialogs(hass)} == {"end", "incoming"}

@@ -4,12 +4,14 @@ from datetime import timedelta
 
 from homeassistant.components import persistent_notification
 from homeassistant.config_entries import SOURCE_IGNORE, SOURCE_INTEGRATION_DISCOVERY
-from homeassistant.core import HomeAssistant
+from homeassistant.const import EVENT_HOMEASSISTANT_STARTED, EVENT_STATE_CHANGED
+from homeassistant.core import CoreState, HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.util import dt as dt_util
 import pytest
 from pytest_homeassistant_custom_component.common import (
     MockConfigEntry,
+    async_capture_events,
     async_fire_time_changed,
 )
 
@@ -22,7 +24,13 @@ from custom_components.pemus.p2p.peers.facts import (
     PairingQuery,
     PairingState,
 )
-from custom_components.pemus.pairings import LINGER, STEP_END, Step, request_id
+from custom_components.pemus.pairings import (
+    DATA_TOLD,
+    LINGER,
+    STEP_END,
+    Step,
+    request_id,
+)
 
 from .household import ADA, BEN, Stage, befriend, eventually, pairing, request, share
 
@@ -179,6 +187,71 @@ async def test_a_home_whose_requests_are_ignored_has_no_dialog(
     await hass.async_block_till_done()
 
     assert dialogs(hass) == []
+    assert notifications(hass) == {}
+    assert hass.states.get(FRIENDS).state == "unknown"
+
+
+async def test_a_request_that_the_user_sets_aside_is_told_no_more(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    stage.push(request())
+    await hass.async_block_till_done()
+    assert len(notifications(hass)) == 1
+
+    await hass.config_entries.flow.async_init(
+        DOMAIN,
+        context={"source": SOURCE_IGNORE},
+        data={"unique_id": request_id(ADA), "title": "Ada"},
+    )
+    stage.tell()
+    await hass.async_block_till_done()
+
+    assert dialogs(hass) == []
+    assert notifications(hass) == {}
+
+
+async def test_automations_hear_of_a_request_once_they_listen(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    assert await hass.config_entries.async_unload(entry.entry_id)
+    hass.set_state(CoreState.starting)
+    assert await hass.config_entries.async_setup(entry.entry_id)
+    again = Stage(entry)
+    again.push(request(), request(BEN))
+    await hass.async_block_till_done()
+    assert len(notifications(hass)) == 2
+    assert hass.states.get(FRIENDS).state == "unknown"
+    # What was never told is not taken for told.
+    assert not hass.data.get(DATA_TOLD)
+    heard = async_capture_events(hass, EVENT_STATE_CHANGED)
+    # One is over by then.
+    again.push(request())
+
+    hass.set_state(CoreState.running)
+    hass.bus.async_fire(EVENT_HOMEASSISTANT_STARTED)
+    await hass.async_block_till_done()
+    again.tell()
+    await hass.async_block_till_done()
+
+    (event,) = (each for each in heard if each.data["entity_id"] == FRIENDS)
+    assert event.data["new_state"].attributes["home_id"] == ADA
+
+
+async def test_a_home_that_is_unloaded_before_the_start_tells_nothing(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    assert await hass.config_entries.async_unload(entry.entry_id)
+    hass.set_state(CoreState.starting)
+    assert await hass.config_entries.async_setup(entry.entry_id)
+    again = Stage(entry)
+    again.push(request())
+    assert await hass.config_entries.async_unload(entry.entry_id)
+
+    hass.set_state(CoreState.running)
+    hass.bus.async_fire(EVENT_HOMEASSISTANT_STARTED)
+    await hass.async_block_till_done()
+
+    assert not hass.data.get(DATA_TOLD)
 
 
 async def test_a_friend_is_made_when_both_have_said_yes(
@@ -390,7 +463,7 @@ async def test_who_waits_hears_of_the_next_step_and_of_the_end(
     stage.push(pairing())
     waiting = hass.async_create_task(pairings.async_leave(ADA, Step.WAITING))
     await hass.config_entries.async_unload(entry.entry_id)
-    assert await waiting is Step.OVER
+    assert await waiting is Step.UNLOADED
 
 
 async def test_an_engine_that_knows_of_no_homes_takes_nothing_back(

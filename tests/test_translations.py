@@ -152,7 +152,7 @@ def test_every_end_of_a_dialog_about_homes_has_its_text() -> None:
 
 def test_every_notification_has_its_text() -> None:
     for told in (
-        *("request", "paired", "paired_without_shares"),
+        *("request", "compare", "paired", "paired_without_shares"),
         *(f"request_{state}" for state in ("denied", "expired")),
     ):
         for language in (EN, DE):

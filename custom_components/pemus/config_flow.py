@@ -93,7 +93,8 @@ class PemusConfigFlow(PairingFlow, domain=DOMAIN):
     ) -> ConfigFlowResult:
         """Ask for the name of the home, and how much of its connection other homes may take."""
         # Not single_config_entry in the manifest: that would also abort the discovery of other homes.
-        await self.async_set_unique_id(DOMAIN)
+        # Who sets it up by hand does not wait for an offer that is also there.
+        await self.async_set_unique_id(DOMAIN, raise_on_progress=False)
         self._abort_if_unique_id_configured()
         errors: dict[str, str] = {}
         if user_input is not None:

@@ -27,7 +27,7 @@ from .shares import share_subentries
 ERROR_REFUSED: Final = "refused"
 ERROR_UNAVAILABLE: Final = "engine_unavailable"
 
-ENDS: Final = {Step.PAIRED, Step.DENIED, Step.EXPIRED, Step.OVER}
+ENDS: Final = {Step.PAIRED, Step.DENIED, Step.EXPIRED, Step.OVER, Step.UNLOADED}
 """Steps of a pairing after which a dialog has nothing more to do; each is the reason that it gives."""
 
 

@@ -13,7 +13,10 @@ from ipaddress import IPv6Address, ip_address
 import logging
 from typing import Any, Final
 
-from homeassistant.components import network, zeroconf
+from homeassistant.components import zeroconf
+from homeassistant.components.network import util
+from homeassistant.components.network.const import MDNS_TARGET_IP
+from homeassistant.components.network.network import async_get_network
 from homeassistant.components.zeroconf import info_from_service
 from homeassistant.config_entries import SOURCE_ZEROCONF
 from homeassistant.core import HomeAssistant, callback
@@ -46,7 +49,7 @@ LOOKUP_TIMEOUT: Final = 3000
 MAX_VALUE: Final = 230
 """Bytes of a value in a TXT record."""
 CHECK: Final = timedelta(seconds=60)
-"""Time between two looks at this home's own addresses, of whose changes nobody tells."""
+"""Time between two looks at this home's own addresses, of whose changes nobody tells, and at who is to be offered."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -104,6 +107,30 @@ def usable(addresses: Iterable[str], *, on_loopback: bool = False) -> tuple[str,
     return tuple(found)
 
 
+async def own_addresses(hass: HomeAssistant) -> tuple[str, ...]:
+    """Return the addresses of this home as they are at this moment, the usual one first; none without a network.
+
+    They are those of the network adapters that Home Assistant is told to use. Its own list of addresses dates from its
+    start. Raises OSError.
+    """
+    adapters = await util.async_load_adapters()
+    chosen = (await async_get_network(hass)).configured_adapters
+    if not util.enable_adapters(adapters, chosen):
+        util.enable_auto_detected_adapters(adapters)
+    found = [
+        address["address"]
+        for adapter in adapters
+        if adapter["enabled"]
+        for address in (*adapter["ipv4"], *adapter["ipv6"])
+    ]
+    # Some look at the first address only.
+    source = util.async_get_source_ip(MDNS_TARGET_IP)
+    found.sort(key=lambda address: address != source)
+    if not usable(found) and source is not None:
+        found.append(source)
+    return usable(found) or usable(found, on_loopback=True)
+
+
 class LanNeighbours:
     """Advertises this home and watches the others, for as long as the config entry is loaded."""
 
@@ -114,7 +141,8 @@ class LanNeighbours:
         self._entry = coordinator.config_entry
         self._homes: dict[str, LanHome] = {}
         """By the name of their service."""
-        self._offers: dict[str, ZeroconfServiceInfo] = {}
+        self._found: dict[str, ZeroconfServiceInfo] = {}
+        """What to offer the user of them, likewise."""
         self._lookups: dict[str, asyncio.Task[None]] = {}
         self._told: LanHomes | None = None
         self._addresses: tuple[str, ...] = ()
@@ -127,11 +155,8 @@ class LanNeighbours:
 
     async def async_start(self) -> None:
         """Begin. It ends with the entry."""
-        self._zeroconf = await zeroconf.async_get_async_instance(self._hass)
-        self._addresses = await self._own_addresses()
-        self._browser = AsyncServiceBrowser(
-            self._zeroconf.zeroconf, [SERVICE_TYPE], handlers=[self._on_service]
-        )
+        await self._look()
+        await self._connect()
         entry = self._entry
         entry.async_on_unload(self._coordinator.async_add_listener(self._news.set))
         entry.async_on_unload(
@@ -141,9 +166,9 @@ class LanNeighbours:
         entry.async_on_unload(
             async_track_time_interval(
                 self._hass,
-                self._check_addresses,
+                self._check,
                 CHECK,
-                name="PeMuS addresses",
+                name="PeMuS in the local network",
                 cancel_on_shutdown=True,
             )
         )
@@ -162,19 +187,38 @@ class LanNeighbours:
             await self._browser.async_cancel()
         await self._unregister()
 
+    async def _connect(self) -> None:
+        """Begin to speak with the local network, unless there is none yet."""
+        try:
+            self._zeroconf = await zeroconf.async_get_async_instance(self._hass)
+        except (ZeroconfError, OSError) as err:
+            _LOGGER.debug("There is no local network to speak with: %s", err)
+            return
+        self._browser = AsyncServiceBrowser(
+            self._zeroconf.zeroconf, [SERVICE_TYPE], handlers=[self._on_service]
+        )
+
     # This home
 
-    async def _own_addresses(self) -> tuple[str, ...]:
-        announced = await network.async_get_announce_addresses(self._hass)
-        return usable(announced) or usable(announced, on_loopback=True)
+    async def _look(self) -> bool:
+        """Look at this home's addresses; return whether they changed."""
+        try:
+            addresses = await own_addresses(self._hass)
+        except OSError as err:
+            _LOGGER.debug("The addresses of this home cannot be read: %s", err)
+            return False
+        before, self._addresses = self._addresses, addresses
+        return addresses != before
 
-    async def _check_addresses(self, _now: datetime) -> None:
+    async def _check(self, _now: datetime) -> None:
         """Notice that this home's addresses changed: whatever waits for a connection should be tried again."""
-        addresses = await self._own_addresses()
-        if addresses == self._addresses:
-            return
-        self._addresses = addresses
+        changed = await self._look()
+        if self._zeroconf is None:
+            await self._connect()
+        # Also for what could not be offered before.
         self._news.set()
+        if not changed:
+            return
         peers = self._coordinator.data.peers
         if peers is None or peers.superseded:
             # Which of the two homes gives way is the user's to say.
@@ -231,6 +275,8 @@ class LanNeighbours:
         status = self._coordinator.engine.status
         if status is None or (peers := status.peers) is None or not peers.port:
             return None
+        if not self._addresses or self._zeroconf is None:
+            return None
         name = self._coordinator.config.home_name
         return _Advertised(peers.id, name, peers.port, self._addresses)
 
@@ -262,7 +308,7 @@ class LanNeighbours:
     ) -> None:
         """Take in that a service came, changed or went."""
         if state_change is ServiceStateChange.Removed:
-            self._offers.pop(name, None)
+            self._found.pop(name, None)
             if self._homes.pop(name, None) is not None:
                 self._news.set()
             return
@@ -289,6 +335,7 @@ class LanNeighbours:
         on_loopback = all(ip_address(own).is_loopback for own in self._addresses)
         home = read_home(info, on_loopback=on_loopback)
         if home is None:
+            self._found.pop(name, None)
             if self._homes.pop(name, None) is not None:
                 self._news.set()
             return
@@ -300,23 +347,23 @@ class LanNeighbours:
         if not is_new:
             return
         if (found := info_from_service(info)) is not None:
-            self._offers[name] = found
+            self._found[name] = found
         self._news.set()
 
     def _offer(self) -> None:
-        """Offer homes that are new to the user.
+        """Offer the user whom they may pair with, or have begun to, unless a dialog does so already.
 
-        Home Assistant does that too, but may have done so before this home knew who it is.
+        Home Assistant does that too, but only once, and perhaps before this home knew who it is.
         """
         if (peers := self._coordinator.data.peers) is None:
             return
-        offers, self._offers = self._offers, {}
-        for name, found in offers.items():
-            home = self._homes.get(name)
+        pairings = self._coordinator.pairings
+        for name, found in self._found.items():
+            home = self._homes[name].id
             if (
-                home is not None
-                and home.id != peers.id
-                and self._coordinator.name_of(home.id) is None
+                home != peers.id
+                and pairings.may_offer(home)
+                and not pairings.has_dialog(home)
             ):
                 discovery_flow.async_create_flow(
                     self._hass,

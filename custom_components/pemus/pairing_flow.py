@@ -50,6 +50,8 @@ class PairingFlow(ConfigFlow):
         self._call(name)
         if not self._async_current_entries(include_ignore=False):
             await self.async_set_unique_id(DOMAIN)
+            # Who set PeMuS aside is not offered it again by the next home in the network.
+            self._abort_if_unique_id_configured()
             return await self.async_step_zeroconf_setup()
         coordinator = self._coordinator
         if (peers := coordinator.data.peers) is None:
@@ -60,8 +62,17 @@ class PairingFlow(ConfigFlow):
             return self.async_abort(reason="already_friend")
         await self.async_set_unique_id(self._home)
         self._abort_if_unique_id_configured()
-        if coordinator.pairings.step(self._home) not in ENDS:
+        pairings = coordinator.pairings
+        if not pairings.may_offer(self._home) or pairings.has_dialog(
+            self._home, but=self.flow_id
+        ):
             return self.async_abort(reason="asked_already")
+        # What was begun before a restart goes on where it was.
+        match pairings.step(self._home):
+            case Step.WAITING:
+                return await self.async_step_waiting()
+            case Step.COMPARING:
+                return await self.async_step_compare()
         return await self.async_step_zeroconf_confirm()
 
     async def async_step_zeroconf_setup(
@@ -113,13 +124,13 @@ class PairingFlow(ConfigFlow):
         """Do not pair with who shows other words."""
         return await self._deny("words_differ")
 
-    # A home that asks
+    # What became known while no dialog was there
 
     @override
     async def async_step_integration_discovery(
         self, discovery_info: DiscoveryInfoType
     ) -> ConfigFlowResult:
-        """Show that another home asks to become a friend."""
+        """Show that another home asks to become a friend, or shows the words after this one asked it."""
         self._home = discovery_info["home"]
         await self.async_set_unique_id(request_id(self._home))
         self._abort_if_unique_id_configured()
@@ -128,7 +139,11 @@ class PairingFlow(ConfigFlow):
         if pairing is None or pairings.step(self._home) is not Step.COMPARING:
             return self.async_abort(reason=Step.OVER)
         self._call(pairing.name)
-        return await self.async_step_incoming()
+        if pairing.incoming:
+            return await self.async_step_incoming()
+        return await self.async_step_compare()
+
+    # A home that asks
 
     async def async_step_incoming(
         self, user_input: dict[str, Any] | None = None

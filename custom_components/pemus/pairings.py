@@ -15,11 +15,16 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from homeassistant.components import persistent_notification
-from homeassistant.config_entries import SOURCE_INTEGRATION_DISCOVERY, SOURCE_ZEROCONF
+from homeassistant.config_entries import (
+    SOURCE_IGNORE,
+    SOURCE_INTEGRATION_DISCOVERY,
+    SOURCE_ZEROCONF,
+)
 from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.data_entry_flow import UnknownFlow
 from homeassistant.helpers import discovery_flow
 from homeassistant.helpers.event import async_call_later
+from homeassistant.helpers.start import async_at_started
 from homeassistant.helpers.translation import async_get_translations
 from homeassistant.util.hass_dict import HassKey
 
@@ -81,6 +86,8 @@ class Step(StrEnum):
     EXPIRED = "expired"
     OVER = "over"
     """It ended, and nobody knows how any more."""
+    UNLOADED = "unloaded"
+    """It goes on, but nobody follows it until this home is loaded again."""
 
 
 class Pairings:
@@ -92,14 +99,16 @@ class Pairings:
         self._coordinator = coordinator
         self._entry = coordinator.config_entry
         self._known: dict[str, PairingStatus] = {}
+        self._blocked: tuple[str, ...] = ()
         self._begun: dict[str, float] = {}
         """When requests were made that the engine's status has not told of yet."""
         self._shown: dict[str, PairingStatus] = {}
-        """Requests that the user was asked about."""
+        """Pairings that the user was asked about."""
         self._ended: set[tuple[str, float]] = set()
         self._answering: set[str] = set()
         self._waiting: list[tuple[str, frozenset[Step], asyncio.Future[Step]]] = []
         self._texts: Mapping[str, str] = {}
+        self._is_started = False
         self._lingering: dict[str, CALLBACK_TYPE] = {}
 
     async def async_start(self) -> None:
@@ -107,17 +116,23 @@ class Pairings:
         self._texts = await async_get_translations(
             self._hass, self._hass.config.language, "common", {DOMAIN}
         )
+        self._entry.async_on_unload(async_at_started(self._hass, self._on_started))
+
+    @callback
+    def _on_started(self, _hass: HomeAssistant) -> None:
+        """Tell automations what is asked, now that they listen."""
+        self._is_started = True
+        self._announce()
 
     @callback
     def async_close(self) -> None:
         """Take back what is shown: it is shown again when the home is loaded again."""
         for home in list(self._shown):
             self._withdraw(home)
-        for cancel in self._lingering.values():
-            cancel()
-        for _, _, future in self._waiting:
+        for home, _, future in self._waiting:
             if not future.done():
-                future.set_result(Step.OVER)
+                future.set_result(Step.UNLOADED)
+                self._linger(home)
         self._waiting.clear()
 
     # What the user does
@@ -208,6 +223,26 @@ class Pairings:
             return Step.CONFIRMED
         return Step(pairing.state)
 
+    def may_offer(self, home: str) -> bool:
+        """Tell whether a home that the local network shows is to be offered: to be asked, or to go on with its request.
+
+        It is not if it asks itself, if it is only for the other home to answer any more, or if nobody wants it.
+        """
+        if find_friend(self._entry, home) is not None or self._is_ignored(home):
+            return False
+        if home in self._blocked:
+            return False
+        pairing = self._known.get(home)
+        return pairing is None or _is_over(pairing) or _is_half_made(pairing)
+
+    def own_requests(self) -> list[PairingStatus]:
+        """Return the requests of this home that are under way."""
+        return [
+            pairing
+            for pairing in self._known.values()
+            if not pairing.incoming and not _is_over(pairing)
+        ]
+
     async def async_leave(self, home: str, *steps: Step) -> Step:
         """Wait until the pairing with a home is no longer at one of these steps; return where it is then."""
         if (step := self.step(home)) not in steps:
@@ -232,9 +267,7 @@ class Pairings:
         asked = {
             home: pairing
             for home, pairing in self._known.items()
-            if pairing.incoming
-            and pairing.state is PairingState.COMPARING
-            and not pairing.confirmed
+            if self._is_asked(pairing)
         }
         for home, shown in list(self._shown.items()):
             # Another request in the place of the former one has other words.
@@ -243,9 +276,27 @@ class Pairings:
         for home, pairing in asked.items():
             if home not in self._shown:
                 self._show(pairing)
+        self._announce()
         self._tell_waiting()
 
+    def _is_asked(self, pairing: PairingStatus) -> bool:
+        """Tell whether the user is to be asked about a pairing, whether or not that was done."""
+        if pairing.state is not PairingState.COMPARING or pairing.confirmed:
+            return False
+        if pairing.incoming:
+            return not self._is_ignored(request_id(pairing.home))
+        # Mostly the dialog in which this home was found goes on with the words.
+        return pairing.home in self._shown or not self.has_dialog(pairing.home)
+
+    def _is_ignored(self, unique_id: str) -> bool:
+        """Tell whether the user does not want to see dialogs with this unique id."""
+        entry = self._hass.config_entries.async_entry_for_domain_unique_id(
+            DOMAIN, unique_id
+        )
+        return entry is not None and entry.source == SOURCE_IGNORE
+
     def _take(self, peers: PeersStatus) -> None:
+        self._blocked = peers.blocked
         listed = {pairing.home: pairing for pairing in peers.pairings}
         now = time.monotonic()
         for home, begun in list(self._begun.items()):
@@ -332,21 +383,30 @@ class Pairings:
     # What the user sees
 
     def _show(self, pairing: PairingStatus) -> None:
-        """Ask the user about a request, in every way there is."""
+        """Ask the user about a pairing, in every way there is."""
         home = pairing.home
         self._shown[home] = pairing
         # The same home, on offer because the local network shows it.
         self._end_dialogs(home, {STEP_OFFER})
-        if not self._dialogs(home, lambda _: True):
+        if not self.has_dialog(home):
             discovery_flow.async_create_flow(
                 self._hass,
                 DOMAIN,
                 {"source": SOURCE_INTEGRATION_DISCOVERY},
                 {"home": home, "words": list(pairing.words)},
             )
-        self._notify(f"request_{home}", "request", pairing)
+        text = "request" if pairing.incoming else "compare"
+        self._notify(f"request_{home}", text, pairing)
+
+    def _announce(self) -> None:
+        """Tell automations of requests, each once. Before Home Assistant has started none of them would hear it."""
+        if not self._is_started:
+            return
         told = self._hass.data.setdefault(DATA_TOLD, set())
-        if (key := (home, pairing.created)) not in told:
+        for home, pairing in self._shown.items():
+            key = (home, pairing.created)
+            if not pairing.incoming or key in told:
+                continue
             told.add(key)
             self._coordinator.async_fire(
                 EVENT_REQUESTED,
@@ -360,11 +420,23 @@ class Pairings:
             )
 
     def _withdraw(self, home: str) -> None:
-        """No longer ask the user about a request."""
+        """No longer ask the user about a pairing."""
         del self._shown[home]
         self._end_dialogs(home, STEPS_OF_USER)
         persistent_notification.async_dismiss(
             self._hass, _notification_id(f"request_{home}")
+        )
+
+    def has_dialog(self, home: str, but: str | None = None) -> bool:
+        """Tell whether there is a dialog about a home that has more to do than to say how it ended.
+
+        `but`: the flow id of one that does not count.
+        """
+        return any(
+            flow_id != but
+            for flow_id in self._dialogs(
+                home, lambda flow: flow.get("step_id") != STEP_END
+            )
         )
 
     def _dialogs(self, home: str, matches: Callable[[Any], bool]) -> list[str]:
@@ -377,15 +449,16 @@ class Pairings:
                 include_uninitialized=True,
                 match_context={"unique_id": unique_id},
             )
-            if flow["flow_id"] not in self._answering
-            and flow["context"]["source"]
+            if flow["context"]["source"]
             in {SOURCE_INTEGRATION_DISCOVERY, SOURCE_ZEROCONF}
             and matches(flow)
         ]
 
     def _end_dialogs(self, home: str, steps: set[str]) -> None:
-        """End the dialogs about a home that are at one of these steps."""
+        """End the dialogs about a home that are at one of these steps, but for one whose answer is being given."""
         for flow_id in self._dialogs(home, lambda flow: flow.get("step_id") in steps):
+            if flow_id in self._answering:
+                continue
             try:
                 self._hass.config_entries.flow.async_abort(flow_id)
             except UnknownFlow:
@@ -420,6 +493,11 @@ def request_id(home: str) -> str:
 def _is_over(pairing: PairingStatus) -> bool:
     """Tell whether nothing more becomes of a pairing."""
     return pairing.state not in {PairingState.WAITING, PairingState.COMPARING}
+
+
+def _is_half_made(pairing: PairingStatus) -> bool:
+    """Tell whether this home asked, and its user has still to compare the words."""
+    return not pairing.incoming and not pairing.confirmed and not _is_over(pairing)
 
 
 def _notification_id(notification: str) -> str:
