@@ -31,7 +31,9 @@ class Neighbour:
         self.introductions: list[bytes] = []
         self.endings: list[tuple[str, bool]] = []
         self.asked: list[Ask] = []
-        self.post = Post(self.identity, self._received)
+        self.post = Post(
+            self.identity, self._received, is_friend=self.friends.__contains__
+        )
         self.lan = Lan(self.post, session)
         self.post.add(self.lan)
         self.pairings = Pairings(

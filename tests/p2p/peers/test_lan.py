@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_address
+import logging
 
-from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError
+from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError, web
 import orjson
 import pytest
 
@@ -140,7 +141,132 @@ async def test_a_flood_of_signed_messages_costs_only_so_many_signatures(
             await socket.send_str(message)
         await until(lambda: looked >= post.BURST)
         await asyncio.sleep(0.3)
-    assert looked < post.BURST * 1.5
+        # Another connection of the same address gets no more, unless it names a friend.
+        async with session.ws_connect(url(ann)) as other:
+            for _ in range(500):
+                await other.send_str(message)
+            await asyncio.sleep(0.3)
+            assert looked < post.BURST * 1.5
+            ann.friends.add(STRANGER.id)
+            await other.send_str(message)
+            former = looked
+            await until(lambda: looked > former)
+
+
+async def test_connections_that_say_nothing_are_few_and_end(
+    ann: Neighbour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_MESSAGE", 1.0)
+    open_, refused = [], 0
+    for _ in range(module.MAX_SOCKETS_PER_ADDRESS + 10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", ann.lan.port)
+        open_.append((reader, writer))
+    async with asyncio.timeout(10):
+        for reader, writer in open_:
+            try:
+                refused += not await reader.read()
+            except ConnectionResetError:
+                refused += 1
+            writer.close()
+    assert refused == len(open_)
+    reader, writer = await asyncio.open_connection("127.0.0.1", ann.lan.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"404" in await reader.readline()
+    writer.close()
+
+
+async def test_what_is_no_http_does_not_fill_the_log(
+    ann: Neighbour, caplog: pytest.LogCaptureFixture
+) -> None:
+    for said in (b"\x16\x03\x01\x02", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n:::\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", ann.lan.port)
+        writer.write(said + b"\r\n\r\n")
+        assert b"400" in await reader.readline()
+        writer.close()
+    assert not [each for each in caplog.records if each.levelno > logging.DEBUG]
+
+
+async def test_nobody_is_followed_elsewhere(ann: Neighbour) -> None:
+    visits: list[str] = []
+
+    async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        visits.append(request.path)
+        return web.Response(status=302, headers={"Location": "/elsewhere"})
+
+    runner = web.ServerRunner(web.Server(serve))
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        trap = LanHome(id=STRANGER.id, name="E", addresses=("127.0.0.1",), port=port)
+        ann.lan.show((trap,))
+        ann.post.send(STRANGER.id, "ping", b"{}")
+        await until(lambda: not ann.lan.knows(STRANGER.id))
+    finally:
+        await runner.cleanup()
+    assert visits == [PATH]
+
+
+async def test_a_message_that_is_played_again_proves_nothing(
+    ann: Neighbour, session: ClientSession
+) -> None:
+    message = seal(STRANGER, ann.id, "ping", b"{}")
+    async with session.ws_connect(url(ann)) as home:
+        await home.send_str(orjson.dumps(message).decode())
+        await until(lambda: ann.lan.knows(STRANGER.id))
+        (line,) = ann.lan._callers.values()
+        async with session.ws_connect(url(ann)) as other:
+            await other.send_str(orjson.dumps(message).decode())
+            await asyncio.sleep(0.2)
+            assert list(ann.lan._callers.values()) == [line]
+        await home.close()
+        await until(lambda: not ann.lan.knows(STRANGER.id))
+        async with session.ws_connect(url(ann)) as other:
+            await other.send_str(orjson.dumps(message).decode())
+            await asyncio.sleep(0.2)
+            assert not ann.lan.knows(STRANGER.id)
+
+
+async def test_a_message_that_a_server_brought_first_proves_a_line(
+    ann: Neighbour, session: ClientSession
+) -> None:
+    class Server:
+        is_lan = False
+        origin = "signal.example"
+
+        def send(self, home: str, message: dict[str, object], *, reply: bool) -> bool:
+            return False
+
+    message = seal(STRANGER, ann.id, "ping", b"{}")
+    assert ann.post.receive(message, Server(), STRANGER.id) == STRANGER.id
+    async with session.ws_connect(url(ann)) as home:
+        await home.send_str(orjson.dumps(message).decode())
+        await until(lambda: ann.lan.knows(STRANGER.id))
+
+
+async def test_ids_of_messages_are_their_senders_own(ann: Neighbour) -> None:
+    other = Identity.of(bytes([8] * 32))
+    first = seal(STRANGER, ann.id, "ping", b"{}")
+    line = module.Line(ann.lan, "10.0.0.1", None)
+    assert ann.post.receive(first, line) == STRANGER.id
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("p2p.peers.envelope.secrets.token_hex", lambda _: first["id"])
+        second = seal(other, ann.id, "ping", b"{}")
+    assert second["id"] == first["id"]
+    assert ann.post.receive(second, line) == other.id
+
+
+async def test_who_called_is_not_the_only_one_who_is_told(
+    ann: Neighbour, session: ClientSession
+) -> None:
+    async with neighbour("Bob") as bob, session.ws_connect(url(ann)) as thief:
+        # It was held back on its way, and so is fresh.
+        message = seal(bob.identity, ann.id, "ping", b"{}")
+        await thief.send_str(orjson.dumps(message).decode())
+        await until(lambda: ann.lan.knows(bob.id))
+        ann.sees(bob)
+        ann.pairings.request(bob.id, trusted=False)
+        await until(lambda: bob.pairings.statuses)
 
 
 async def test_a_home_that_does_not_answer_is_not_called_again_and_again(
@@ -173,6 +299,8 @@ def test_what_is_near() -> None:
     for text in ("10.1.2.3", "192.168.1.1", "fe80::1", "fd00::1", "127.0.0.1", "::1"):
         assert is_near(ip_address(text))
     for text in ("8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"):
+        assert not is_near(ip_address(text))
+    for text in ("0.0.0.0", "::", "::ffff:0.0.0.0", "224.0.0.251", "ff02::fb"):
         assert not is_near(ip_address(text))
 
 

@@ -13,14 +13,16 @@ import logging
 import socket
 import time
 from typing import Any, Final
+from weakref import WeakSet
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, WSMsgType, web
+from aiohttp import ClientError, ClientSession, DummyCookieJar, WSMsgType, web
 import ifaddr
 import orjson
 
 from .envelope import MAX_ENVELOPE, BadEnvelope, parse
 from .facts import LanHome, is_home
 from .post import Post
+from .redirects import follow_nowhere
 
 PATH: Final = "/pemus"
 CONNECT_TIMEOUT: Final = 3.0
@@ -33,6 +35,9 @@ FIRST_MESSAGE: Final = 10.0
 """Seconds that whoever connects has for the first message that is right."""
 MAX_CONNECTIONS: Final = 64
 MAX_PER_ADDRESS: Final = 8
+MAX_SOCKETS: Final = 96
+"""Connections with those that have not said yet what they want."""
+MAX_SOCKETS_PER_ADDRESS: Final = 16
 MAX_WAITING: Final = 32
 """Messages that wait for one connection."""
 MAX_HOMES: Final = 200
@@ -41,6 +46,18 @@ SHUTDOWN: Final = 2.0
 BACKLOG: Final = 32
 
 _LOGGER = logging.getLogger(__name__)
+_HTTP_LOGGER = logging.getLogger(f"{__name__}.http")
+
+
+class _Whispered(logging.Filter):
+    """What aiohttp says is wrong with a request: for debugging only, since everybody in the network can bring it about."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return _HTTP_LOGGER.isEnabledFor(logging.DEBUG)
+
+
+_HTTP_LOGGER.addFilter(_Whispered())
 
 
 class Line:
@@ -80,9 +97,10 @@ class Line:
             # So that an answer finds its way; whether it is right is seen in a moment.
             claimed = message.get("sender")
             self.home = claimed if isinstance(claimed, str) else None
-        envelope = self._lan.post.receive(message, self)
-        if envelope is not None and self.home == envelope.sender:
+        proven = self._lan.post.receive(message, self)
+        if proven is not None and self.home == proven:
             self.is_proven = True
+            self._lan.proven(self)
         elif not self.is_proven:
             self.home = None
 
@@ -99,9 +117,13 @@ class Lan:
         self.port = 0
         """Where others call; 0 if nobody can."""
         self._session = session
+        self._http: ClientSession | None = None
         self._homes: dict[str, LanHome] = {}
         self._failed: dict[str, float] = {}
         self._lines: dict[str, Line] = {}
+        """Those that this home called."""
+        self._callers: dict[str, Line] = {}
+        """Those that called, and brought something fresh of a home last."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[Any] | None] = set()
         self._inside: dict[str, int] = {}
@@ -109,8 +131,15 @@ class Lan:
 
     async def start(self, port: int = 0) -> None:
         """Open the port: the one that is given, or else any."""
-        server = web.Server(self._serve)
-        self._runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN)
+        assert self._session.connector is not None
+        self._http = ClientSession(
+            connector=self._session.connector,
+            connector_owner=False,
+            cookie_jar=DummyCookieJar(),
+            middlewares=(follow_nowhere,),
+        )
+        self._door = _Door(self._serve, logger=_HTTP_LOGGER, access_log=None)
+        self._runner = web.ServerRunner(self._door, shutdown_timeout=SHUTDOWN)
         await self._runner.setup()
         for attempt in dict.fromkeys((port, 0)):
             try:
@@ -133,6 +162,8 @@ class Lan:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._http is not None:
+            await self._http.close()
         self.port = 0
 
     def show(self, homes: tuple[LanHome, ...]) -> list[str]:
@@ -152,7 +183,7 @@ class Lan:
 
     def knows(self, home: str) -> bool:
         """Tell whether a home can probably be reached in the local network."""
-        if home in self._lines:
+        if home in self._lines or home in self._callers:
             return True
         failed = self._failed.get(home, float("-inf"))
         return home in self._homes and time.monotonic() - failed > IDLE
@@ -160,27 +191,42 @@ class Lan:
     def retry(self) -> None:
         """Believe again in homes that did not answer, and call them anew: this one may have moved."""
         self._failed.clear()
-        for home in tuple(self._lines):
+        for home in (*self._lines, *self._callers):
             self._hang_up(home)
 
     def _hang_up(self, home: str) -> None:
-        """End the line to a home; the next message to it takes another one."""
-        if (line := self._lines.pop(home, None)) is not None:
-            line.is_over = True
+        """End the lines to a home; the next message to it takes another one."""
+        for lines in (self._lines, self._callers):
+            if (line := lines.pop(home, None)) is not None:
+                line.is_over = True
 
     def send(self, home: str, message: dict[str, Any], *, reply: bool = False) -> bool:
-        """Send a message to a home, over a new line if there is none."""
+        """Send a message to a home: where it says that it is, over a new line if there is none, and where it called from.
+
+        Either may be somebody else, who only takes messages away.
+        """
+        lines = (self._line_to(home), self._callers.get(home))
+        hopes = [
+            line.send(home, message, reply=reply) for line in lines if line is not None
+        ]
+        return any(hopes)
+
+    def _line_to(self, home: str) -> Line | None:
+        """Return the line to where a home says that it is, called if need be."""
         line = self._lines.get(home)
-        if line is None:
-            if home not in self._homes:
-                return False
-            line = self._lines[home] = Line(self, "", home)
-            task = asyncio.create_task(self._call(line, self._homes[home]), name="lan")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return line.send(home, message, reply=reply)
+        if line is not None or home not in self._homes:
+            return line
+        failed = self._failed.get(home, float("-inf"))
+        if home in self._callers and time.monotonic() - failed < IDLE:
+            return None
+        line = self._lines[home] = Line(self, "", home)
+        task = asyncio.create_task(self._call(line, self._homes[home]), name="lan")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return line
 
     async def _call(self, line: Line, home: LanHome) -> None:
+        assert self._http is not None
         try:
             for text in home.addresses[:MAX_ADDRESSES]:
                 address = ip_address(text)
@@ -191,7 +237,7 @@ class Lan:
                 try:
                     async with (
                         asyncio.timeout(CONNECT_TIMEOUT) as bound,
-                        self._session.ws_connect(
+                        self._http.ws_connect(
                             f"http://{host}:{home.port}{PATH}",
                             max_msg_size=MAX_ENVELOPE,
                             timeout=_closing(),
@@ -237,23 +283,59 @@ class Lan:
         self._serving.add(task)
         try:
             await ws.prepare(request)
-            await _carry(line, ws, self)
+            self._door.let_in(request)
+            await _carry(line, ws, is_caller=True)
         finally:
             self._serving.discard(task)
             self._inside[remote] -= 1
             if not self._inside[remote]:
                 del self._inside[remote]
-            if line.home is not None and self._lines.get(line.home) is line:
-                del self._lines[line.home]
+            line.is_over = True
+            if line.home is not None and self._callers.get(line.home) is line:
+                del self._callers[line.home]
         return ws
 
     def proven(self, line: Line) -> None:
-        """Use a line that a home called in on also for what this home has to say, unless there is another."""
-        if line.home is not None and not line.is_over:
-            self._lines.setdefault(line.home, line)
+        """Use a line that a home called on also for what this home has to say."""
+        if line.home is None or line.is_over or self._lines.get(line.home) is line:
+            return
+        self._callers[line.home] = line
 
 
-async def _carry(line: Line, ws: Any, lan: Lan | None = None) -> None:
+class _Door(web.Server):
+    """Keeps out those who are too many, and those who do not say what they want."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._inside: WeakSet[asyncio.BaseTransport] = WeakSet()
+
+    def let_in(self, request: web.BaseRequest) -> None:
+        """Take note that somebody said what is wanted."""
+        if request.transport is not None:
+            self._inside.add(request.transport)
+
+    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        everybody = [_remote(each.transport) for each in self.connections]
+        if (
+            len(everybody) > MAX_SOCKETS
+            or everybody.count(_remote(transport)) > MAX_SOCKETS_PER_ADDRESS
+        ):
+            transport.abort()
+            return
+        asyncio.get_running_loop().call_later(FIRST_MESSAGE, self._look, transport)
+
+    def _look(self, transport: asyncio.Transport) -> None:
+        if transport not in self._inside:
+            transport.abort()
+
+
+def _remote(transport: asyncio.BaseTransport | None) -> str:
+    place = transport.get_extra_info("peername") if transport is not None else None
+    return str(place[0]) if place else ""
+
+
+async def _carry(line: Line, ws: Any, *, is_caller: bool = False) -> None:
     """Carry messages both ways until the other end goes, or nobody has said anything for long."""
 
     async def write() -> None:
@@ -267,7 +349,7 @@ async def _carry(line: Line, ws: Any, lan: Lan | None = None) -> None:
         while True:
             await asyncio.sleep(1.0)
             now = time.monotonic()
-            late = lan is not None and not line.is_proven
+            late = is_caller and not line.is_proven
             if (
                 line.is_over
                 or now - line.used > IDLE
@@ -279,8 +361,6 @@ async def _carry(line: Line, ws: Any, lan: Lan | None = None) -> None:
         async for message in ws:
             if message.type is WSMsgType.TEXT:
                 line.received(message.data)
-                if lan is not None and line.is_proven:
-                    lan.proven(line)
 
     if (connection := ws.get_extra_info("socket")) is not None:
         # Otherwise a home that is gone is noticed after a quarter of an hour.
@@ -302,6 +382,9 @@ def is_near(address: IPv4Address | IPv6Address) -> bool:
     """Tell whether an address can be one of the local network: private, or in one of this machine's own networks."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
+    if address.is_unspecified or address.is_multicast:
+        return False
+    # Homes on one machine meet at loopback; nothing else there answers to what is said.
     if address.is_private or address.is_link_local or address.is_loopback:
         return True
     return any(address in network for network in _networks())
@@ -335,6 +418,3 @@ def _listener(port: int) -> socket.socket:
                 ("::", port), family=socket.AF_INET6, dualstack_ipv6=True
             )
     return socket.create_server(("0.0.0.0", port))  # noqa: S104 - it is for the network
-
-
-SESSION_TIMEOUT: Final = ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)

@@ -243,7 +243,9 @@ class Peers:
         self._parts = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stranger_to: dict[str, float] = {}
-        self._post = Post(identity, self._received)
+        self._post = Post(
+            identity, self._received, is_friend=self._friends.__contains__
+        )
         self._pairings = Pairings(
             self._post,
             name=lambda: self._config.home_name,
@@ -885,9 +887,15 @@ class Peers:
             self._post.add(server)
             server.start()
 
-    def _from_server(self, url: str, _source: str, message: object) -> None:
-        if (server := self._servers.get(url)) is not None:
-            self._post.receive(message, server)
+    def _from_server(self, url: str, source: str, message: object) -> None:
+        if (server := self._servers.get(url)) is None:
+            return
+        if server.status.identity and not (
+            isinstance(message, dict) and message.get("sender") == source
+        ):
+            # A server that asks for proofs knows who said it. Nobody else may use up what that home has to say.
+            return
+        self._post.receive(message, server, source)
 
     def _server_changed(self, url: str) -> None:
         server = self._servers.get(url)

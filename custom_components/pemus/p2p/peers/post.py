@@ -6,7 +6,7 @@ There are several ways, and none is certain: a message goes by all that there ar
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 import logging
 import time
@@ -18,8 +18,13 @@ from .identity import Identity
 MAX_KNOWN: Final = 4096
 """Messages that are remembered, so that none counts twice."""
 RATE: Final = 20.0
-"""Messages per second that are looked at from one way, on average: each costs a signature to be checked."""
+"""Messages per second that are looked at of one sender, as far as the way can tell them apart, on average: each costs a
+signature to be checked. Those that name a friend may be as many again."""
 BURST: Final = 200.0
+TOTAL_RATE: Final = 100.0
+"""The same, of all together."""
+TOTAL_BURST: Final = 600.0
+MAX_BUDGETS: Final = 1000
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,13 +55,21 @@ class Letter:
 class Post:
     """All ways together."""
 
-    def __init__(self, identity: Identity, on_letter: Callable[[Letter], None]) -> None:
-        """Speak for an identity, and hand what comes for it to `on_letter`."""
+    def __init__(
+        self,
+        identity: Identity,
+        on_letter: Callable[[Letter], None],
+        *,
+        is_friend: Callable[[str], bool] = lambda _home: False,
+    ) -> None:
+        """Speak for an identity, and hand what comes for it to `on_letter`. `is_friend` tells whom no flood is to keep out."""
         self.identity = identity
         self._on_letter = on_letter
+        self._is_friend = is_friend
         self._ways: list[Way] = []
-        self._known: OrderedDict[str, None] = OrderedDict()
-        self._budgets: dict[int, tuple[float, float]] = {}
+        self._known: OrderedDict[tuple[str, str], bool] = OrderedDict()
+        """Messages that came, by sender and id: whether in the local network."""
+        self._budgets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
     def add(self, way: Way) -> None:
         """Use a way from now on."""
@@ -65,7 +78,6 @@ class Post:
     def remove(self, way: Way) -> None:
         """Use a way no longer."""
         self._ways.remove(way)
-        self._budgets.pop(id(way), None)
 
     def send(
         self,
@@ -87,27 +99,50 @@ class Post:
         hopes = [each.send(home, message, reply=way is not None) for each in chosen]
         return any(hopes)
 
-    def receive(self, message: object, way: Way) -> Envelope | None:
-        """Take in what came over a way; return it if it was right, also if it was known already."""
-        if not self._allows(way):
+    def receive(self, message: object, way: Way, source: str = "") -> str | None:
+        """Take in what came over a way, there from `source`. Return the home that this proves to be at the other end, if any.
+
+        What came before proves nothing, as anybody may have kept it. The same message may take several ways, though: in the
+        local network it counts also if it was quicker by a server.
+        """
+        if not self._allows(message, (way.is_lan, way.origin, source)):
             return None
         try:
             envelope = opened(message, self.identity.id)
         except BadEnvelope as err:
             _LOGGER.debug("A message from %s is left out: %s", way.origin, err)
             return None
-        if envelope.id not in self._known:
-            self._known[envelope.id] = None
+        name = (envelope.sender, envelope.id)
+        was_near = self._known.get(name)
+        self._known[name] = way.is_lan or bool(was_near)
+        if was_near is None:
             if len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
             self._on_letter(Letter(envelope, way))
-        return envelope
+        is_fresh = was_near is None or (way.is_lan and not was_near)
+        return envelope.sender if is_fresh else None
 
-    def _allows(self, way: Way) -> bool:
-        """Tell whether a way may bring something more just now."""
+    def _allows(self, message: object, source: Hashable) -> bool:
+        """Tell whether something more may come from somewhere just now."""
+        if self._spend(source, RATE, BURST) and self._spend(
+            None, TOTAL_RATE, TOTAL_BURST
+        ):
+            return True
+        sender = message.get("sender") if isinstance(message, dict) else None
+        return (
+            isinstance(sender, str)
+            and self._is_friend(sender)
+            and self._spend(sender, RATE, BURST)
+        )
+
+    def _spend(self, of: Hashable, rate: float, burst: float) -> bool:
         now = time.monotonic()
-        budget, then = self._budgets.get(id(way), (BURST, now))
-        budget = min(BURST, budget + (now - then) * RATE)
-        allowed = budget >= 1
-        self._budgets[id(way)] = (budget - allowed, now)
+        left, then = self._budgets.get(of, (burst, now))
+        left = min(burst, left + (now - then) * rate)
+        allowed = left >= 1
+        self._budgets[of] = (left - allowed, now)
+        self._budgets.move_to_end(of)
+        if len(self._budgets) > MAX_BUDGETS:
+            # Mostly one that is whole again.
+            self._budgets.popitem(last=False)
         return allowed

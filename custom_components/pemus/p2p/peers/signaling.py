@@ -23,9 +23,6 @@ from aiohttp import (
     ClientConnectorError,
     ClientConnectorSSLError,
     ClientError,
-    ClientHandlerType,
-    ClientRequest,
-    ClientResponse,
     ClientSession,
     ClientWSTimeout,
     DummyCookieJar,
@@ -40,6 +37,7 @@ from .conversation import CLOSING, MAX_READ, Conversation, Ended
 from .facts import ServerStatus
 from .ice import IceServer
 from .identity import Identity
+from .redirects import RedirectedError, follow_nowhere
 from .turn import Credentials
 
 KEY: Final = "peerjs"
@@ -157,7 +155,7 @@ class SignalingServer:
             cookie_jar=DummyCookieJar(),
             auto_decompress=False,
             headers={hdrs.USER_AGENT: _AGENT},
-            middlewares=(_follow_nowhere,),
+            middlewares=(follow_nowhere,),
         )
         self._task = asyncio.create_task(self._run(), name=f"signalling, {self.url}")
 
@@ -359,25 +357,10 @@ class SignalingServer:
             _LOGGER.exception("What came from %s could not be dealt with", self.url)
 
 
-async def _follow_nowhere(
-    request: ClientRequest, handler: ClientHandlerType
-) -> ClientResponse:
-    """Refuse to be sent elsewhere: aiohttp follows redirects of WebSockets, and the proof is for the origin that was given."""
-    response = await handler(request)
-    if 300 <= response.status < 400:
-        response.close()
-        raise _RedirectedError
-    return response
-
-
-class _RedirectedError(ClientError):
-    """The server wants its clients to go elsewhere."""
-
-
 def _reason(error: Exception) -> str:
     """Return in plain English why a server could not be asked."""
     match error:
-        case _RedirectedError():
+        case RedirectedError():
             return "The address leads to another one, which has to be entered instead."
         case TimeoutError():
             return "The server did not answer in time."
