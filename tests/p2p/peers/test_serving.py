@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 import os
 from pathlib import Path
+import threading
 
 import pytest
 
-from p2p.errors import BadRequest, Gone, NotFound, Unavailable
+from p2p.errors import BadRequest, Busy, Gone, NotFound, Unavailable
+from p2p.library.threads import in_daemon
 from p2p.models import Item, Kind, LocalFile
+from p2p.peers import serving
 from p2p.peers.link import Ask
-from p2p.peers.serving import MAX_RANGE, Serving
+from p2p.peers.serving import MAX_RANGE, READERS, Serving
 from p2p.swarm.ticket import ItemFacts, Ticket
 
 FRIEND, STRANGER = "A" * 28, "B" * 28
 OPEN, SECRET = "o" * 26, "s" * 26
 CONTENT = os.urandom(1_000_000)
+
+
+async def until(true: Callable[[], object], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.01)
 
 
 class Shelves:
@@ -73,14 +83,18 @@ class Home:
         self.shelves = Shelves(folder)
         self.grants = {FRIEND: {"open"}}
         self.issued: list[tuple[str, str, float]] = []
+        self.revoked: list[tuple[str, str]] = []
+        self.meanwhile: Callable[[], None] = lambda: None
         self.serving = Serving(
             self.shelves,  # type: ignore[arg-type]
             lambda home: self.grants.get(home, set()),
             self.issue,
+            self.revoke,
         )
 
     async def issue(self, item: str, home: str, ttl: float, wait: float) -> Ticket:
         self.issued.append((item, home, wait))
+        self.meanwhile()
         found = await self.shelves.item(item)
         return Ticket(
             owner=STRANGER,
@@ -91,6 +105,9 @@ class Home:
             endpoints=(),
             expires=1,
         )
+
+    async def revoke(self, item: str, home: str) -> None:
+        self.revoked.append((item, home))
 
     async def ask(self, home: str = FRIEND, **ask: object) -> bytes:
         parts = self.serving.answer(home, Ask(**ask))  # type: ignore[arg-type]
@@ -189,6 +206,112 @@ async def test_a_link_in_the_place_of_the_file_is_not_followed(home: Home) -> No
 async def test_tickets_of_small_items_do_not_wait_for_a_torrent(home: Home) -> None:
     await home.ask(do="ticket", item=OPEN)
     assert home.issued == [(OPEN, FRIEND, 0.0)]
+
+
+async def test_a_ticket_of_what_is_taken_back_at_that_moment_is_worth_nothing(
+    home: Home,
+) -> None:
+    home.meanwhile = home.grants.clear
+    with pytest.raises(NotFound, match="there is no such item"):
+        await home.ask(do="ticket", item=OPEN)
+    assert home.issued
+    assert home.revoked == [(OPEN, FRIEND)]
+
+
+class Stuck:
+    """Something that blocks the threads that come to it, until it is released."""
+
+    def __init__(self) -> None:
+        self.threads = 0
+        self._free = threading.Event()
+
+    def block(self) -> None:
+        self.threads += 1
+        self._free.wait()
+
+    def release(self) -> None:
+        self._free.set()
+
+
+@pytest.fixture
+def stuck() -> Iterator[Stuck]:
+    made = Stuck()
+    yield made
+    made.release()
+
+
+async def test_a_disk_that_hangs_holds_up_no_other_one(
+    home: Home, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "DISK_TIMEOUT", 1.0)
+    read = os.pread
+
+    def pread(descriptor: int, size: int, offset: int) -> bytes:
+        if offset == 1:
+            stuck.block()
+        return read(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    home.grants[FRIEND] = {"open", "secret"}
+    etag = await home.etag()
+    hanging = [
+        asyncio.create_task(
+            home.ask(do="range", item=OPEN, etag=etag, start=1, stop=50)
+        )
+        for _ in range(40)
+    ]
+    await until(lambda: stuck.threads >= READERS)
+    other = (await home.shelves.file(SECRET)).etag
+    async with asyncio.timeout(10):
+        got = await home.ask(do="range", item=SECRET, etag=other, start=2, stop=50)
+        assert got == CONTENT[2:50]
+        # Names are looked up, and much else is done, in the threads that all share.
+        assert await asyncio.to_thread(lambda: "free") == "free"
+        results = await asyncio.gather(*hanging, return_exceptions=True)
+    assert all(isinstance(each, Unavailable) for each in results)
+    assert stuck.threads == READERS
+    stuck.release()
+    got = await home.ask(do="range", item=OPEN, etag=etag, start=1, stop=50)
+    assert got == CONTENT[1:50]
+
+
+async def test_a_friend_is_told_one_list_at_a_time_whatever_it_gives_up(
+    home: Home, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "LIST_TIMEOUT", 0.1)
+
+    async def pages(shares: frozenset[str], have: bytes) -> AsyncIterator[bytes]:
+        await in_daemon(stuck.block)
+        yield b"page"
+
+    monkeypatch.setattr(home.shelves, "pages", pages)
+    first = asyncio.create_task(home.ask(do="catalogue"))
+    await until(lambda: stuck.threads)
+    first.cancel()
+    for _ in range(5):
+        with pytest.raises(Busy):
+            await home.ask(do="catalogue")
+    assert stuck.threads == 1
+    stuck.release()
+    monkeypatch.setattr(serving, "LIST_TIMEOUT", 10.0)
+    assert await home.ask(do="catalogue") == b"\0\0\0\x04page"
+
+
+async def test_a_list_that_is_given_up_halfway_is_not_in_the_way_of_the_next(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def pages(shares: frozenset[str], have: bytes) -> AsyncIterator[bytes]:
+        yield b"page"
+        yield b"page"
+
+    monkeypatch.setattr(home.shelves, "pages", pages)
+    parts = home.serving.answer(FRIEND, Ask(do="catalogue"))
+    assert await anext(parts)
+    await parts.aclose()  # type: ignore[attr-defined]
+    assert await home.ask(do="catalogue")
+    with pytest.raises(BadRequest):
+        await home.ask(do="catalogue", have="%%%")
+    assert await home.ask(do="catalogue")
 
 
 async def test_a_list_is_of_what_was_granted(home: Home) -> None:

@@ -400,10 +400,6 @@ class Links:
         except (DecodeError, BadEnvelope) as err:
             _LOGGER.debug("A message of %s is left out: %s", envelope.sender, err)
 
-    def missing(self, home: str) -> None:
-        """Take note that a signalling server does not know a home. Others may, or the next attempt."""
-        _LOGGER.debug("%s is not at a signalling server", home)
-
     def _offered(self, letter: Letter, offer: Offer) -> None:
         home = letter.envelope.sender
         if not self._is_friend(home):

@@ -263,7 +263,7 @@ class Peers:
             near=self._is_near,
             only_way=self._is_only_way,
         )
-        self._serving = Serving(shelves, self._shares_of, self._issue)
+        self._serving = Serving(shelves, self._shares_of, self._issue, self._revoke)
         self._pictures = Pictures(cache / "pictures")
 
     async def start(self, config: EngineConfig) -> None:
@@ -879,7 +879,7 @@ class Peers:
                 url,
                 self.identity,
                 on_message=partial(self._from_server, url),
-                on_missing=self._links.missing,
+                on_missing=partial(_LOGGER.debug, "%s is not at a signalling server"),
                 on_change=partial(self._server_changed, url),
                 session=self._session,
             )
@@ -930,6 +930,9 @@ class Peers:
 
     async def _issue(self, item: str, home: str, ttl: float, wait: float) -> Ticket:
         return await self._swarm().issue_to(item, home, ttl, wait)
+
+    async def _revoke(self, item: str, home: str) -> None:
+        await self._swarm().revoke(home, item)
 
     def _shares_of(self, home: str) -> Collection[str]:
         friend = self._friends.get(home)
