@@ -21,6 +21,7 @@ from p2p.peers.facts import PathKind
 from p2p.peers.ice import IceServer
 from p2p.peers.identity import Identity
 from p2p.peers.link import FRAME, MAX_REQUESTS, WINDOW, Ask, Link, Note, Reasons
+from p2p.peers.rate import Rate
 
 from .neighbours import Neighbour, befriend, neighbour
 
@@ -253,6 +254,23 @@ async def test_an_answer_waits_for_whoever_takes_it_slowly() -> None:
         async for part in parts:
             got += len(part)
         assert got == size
+
+
+async def test_a_limit_lets_nobody_wait_long_for_a_part_of_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As if it were not in the local network, which has no limits.
+    monkeypatch.setattr(Link, "path", PathKind.DIRECT)
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        bob.contents["film"] = secrets.token_bytes(FRAME)
+        total, own = Rate(), Rate(50_000)
+        bob.links._rates = lambda _home: (total, own)
+        link = await ann.links.get(bob.id)
+        parts = link.ask(Ask(do="range", item="film", stop=FRAME), FRAME)
+        got = [part async for part in parts]
+        assert b"".join(got) == bob.contents["film"]
+        assert max(map(len, got)) <= 5000
 
 
 async def test_a_link_whose_end_does_not_take_what_it_makes_this_one_say_is_closed() -> (

@@ -533,16 +533,7 @@ class Link:
     async def _answer(self, number: int, ask: Ask, answering: _Answering) -> None:
         try:
             async for part in self._host.answer(self, ask):
-                for start in range(0, len(part), FRAME):
-                    chunk = part[start : start + FRAME]
-                    while answering.sent - answering.taken >= WINDOW:
-                        answering.news.clear()
-                        await answering.news.wait()
-                    await self._keep_within(len(chunk))
-                    await self.connection.send_bulk(
-                        _HEAD.pack(Frame.DATA, number) + chunk
-                    )
-                    answering.sent += len(chunk)
+                await self._give(number, part, answering)
             await self.connection.send_bulk(_HEAD.pack(Frame.END, number))
         except EngineError as err:
             self._refuse(number, err)
@@ -553,6 +544,25 @@ class Link:
             self._refuse(number, Unavailable("the other home failed"))
         finally:
             self.used = time.monotonic()
+
+    async def _give(self, number: int, part: bytes, answering: _Answering) -> None:
+        """Send a part of an answer, as whoever asked takes it and the rates allow. Raises ConnectionError."""
+        start = 0
+        while start < len(part):
+            chunk = part[start : start + self._portion()]
+            while answering.sent - answering.taken >= WINDOW:
+                answering.news.clear()
+                await answering.news.wait()
+            await self._keep_within(len(chunk))
+            await self.connection.send_bulk(_HEAD.pack(Frame.DATA, number) + chunk)
+            answering.sent += len(chunk)
+            start += len(chunk)
+
+    def _portion(self) -> int:
+        """Return how many bytes go into a frame."""
+        if self.path is PathKind.LAN:
+            return FRAME
+        return min([FRAME, *(rate.portion(FRAME) for rate in self._rates)])
 
     def _refuse(self, number: int, error: EngineError) -> None:
         refusal = encode(Refusal(error=error.key, message=str(error)[:1000]))
