@@ -1,5 +1,6 @@
 """Setting up, reloading, disabling and removing the home, and what becomes of the engine."""
 
+from datetime import timedelta
 import os
 from pathlib import Path
 import signal
@@ -7,14 +8,27 @@ import signal
 from homeassistant.config_entries import ConfigEntryDisabler, ConfigEntryState
 from homeassistant.const import EVENT_STATE_CHANGED, STATE_UNAVAILABLE
 from homeassistant.core import Event, EventStateChangedData, HomeAssistant, callback
-from homeassistant.helpers import device_registry as dr, entity_registry as er
+from homeassistant.helpers import (
+    device_registry as dr,
+    entity_registry as er,
+    issue_registry as ir,
+)
 from homeassistant.setup import async_setup_component
+from homeassistant.util import dt as dt_util
 import pytest
-from pytest_homeassistant_custom_component.common import MockConfigEntry
+from pytest_homeassistant_custom_component.common import (
+    MockConfigEntry,
+    async_fire_time_changed,
+)
 
-from custom_components.pemus.client import EngineError
+from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import DOMAIN
-from custom_components.pemus.p2p.models import ErrorKey
+from custom_components.pemus.coordinator import (
+    FIRST_ATTEMPT,
+    ISSUE_UNAPPLIED,
+    LAST_ATTEMPT,
+)
+from custom_components.pemus.p2p.models import EngineConfig, ErrorKey
 from custom_components.pemus.supervisor import DATA_ENGINE, EngineState
 
 from .household import eventually, share, until_scanned
@@ -310,17 +324,81 @@ async def test_an_engine_that_refuses_a_configuration_is_reported(
     hass: HomeAssistant,
     entry: MockConfigEntry,
     monkeypatch: pytest.MonkeyPatch,
+    issue_registry: ir.IssueRegistry,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def refuse(config: object) -> None:
-        raise EngineError(ErrorKey.BAD_REQUEST, "the home has no name")
+    told: list[EngineConfig] = []
+    client = entry.runtime_data.engine.client
 
-    monkeypatch.setattr(entry.runtime_data.engine, "async_configure", refuse)
+    async def refuse(config: EngineConfig) -> None:
+        told.append(config)
+        raise EngineError(ErrorKey.BAD_REQUEST, "the index is locked")
 
-    hass.config_entries.async_update_entry(entry, title="")
+    async def wait(seconds: float) -> None:
+        async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=seconds))
+        await hass.async_block_till_done()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "configure", refuse)
+        hass.config_entries.async_update_entry(entry, title="Haus")
+        await hass.async_block_till_done()
+
+        assert "refused the configuration: the index is locked" in caplog.text
+        issue = issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED)
+        assert issue.translation_placeholders == {"error": "the index is locked"}
+        # It is told again, but not all the time.
+        await wait(FIRST_ATTEMPT + 1)
+        assert len(told) == 2
+        await wait(FIRST_ATTEMPT + 1)
+        assert len(told) == 2
+        await wait(2 * FIRST_ATTEMPT + 1)
+        assert [config.home_name for config in told] == ["Haus"] * 3
+        assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED)
+
+    await wait(LAST_ATTEMPT + 1)
+    await eventually(
+        hass,
+        lambda: issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None,
+    )
+    assert entry.runtime_data.engine.unapplied is None
+
+    # Who is unloaded tells nothing more.
+    told.clear()
+    monkeypatch.setattr(client, "configure", refuse)
+    hass.config_entries.async_update_entry(entry, title="Casa")
     await hass.async_block_till_done()
+    assert await hass.config_entries.async_unload(entry.entry_id)
+    assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None
+    await wait(LAST_ATTEMPT + 1)
+    assert len(told) == 1
+    await hass.data[DATA_ENGINE].async_stop()
 
-    assert "refused the configuration: the home has no name" in caplog.text
+
+async def test_an_engine_that_starts_without_its_configuration_gets_it_later(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    monkeypatch: pytest.MonkeyPatch,
+    issue_registry: ir.IssueRegistry,
+) -> None:
+    engine = entry.runtime_data.engine
+
+    async def refuse(config: EngineConfig) -> None:
+        raise EngineUnavailable("the disk is slow")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.client, "configure", refuse)
+        pid = entry.runtime_data.data.pid
+        os.kill(pid, signal.SIGKILL)
+        await eventually(
+            hass,
+            lambda: entry.runtime_data.data.pid != pid and engine.unapplied is not None,
+        )
+        issue = issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED)
+        assert issue.translation_placeholders == {"error": "the disk is slow"}
+
+    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=LAST_ATTEMPT))
+    await eventually(hass, lambda: engine.unapplied is None)
+    assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None
 
 
 async def test_home_assistants_stop_is_no_fault_of_the_engine(

@@ -14,6 +14,7 @@ from custom_components.pemus.client import EngineUnavailable
 from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.coordinator import ISSUE_IDENTITY
 from custom_components.pemus.p2p.models import Problem, ProblemKey, StatusChanged
+from custom_components.pemus.p2p.peers.identity import grouped
 from custom_components.pemus.provision import Limit, LimitedReason
 from custom_components.pemus.supervisor import DATA_ENGINE
 
@@ -255,7 +256,10 @@ async def test_a_friend_who_parted_is_an_issue_until_it_is_removed(
     staged.push(friends=(friend(unfriended=True), friend(BEN)))
     issue = issue_registry.async_get_issue(DOMAIN, f"unfriended_{ADA}")
     assert issue.translation_key == "unfriended"
-    assert issue.translation_placeholders == {"name": "Ada \\*\\!\\*"}
+    assert issue.translation_placeholders == {
+        "name": "Ada \\*\\!\\*",
+        "id": grouped(ADA),
+    }
     assert not issue.is_fixable
 
     staged.push(friends=(friend(BEN),))

@@ -23,7 +23,11 @@ from custom_components.pemus import (
     sensor,
     switch,
 )
-from custom_components.pemus.coordinator import ISSUE_IDENTITY, ISSUE_UNFRIENDED
+from custom_components.pemus.coordinator import (
+    ISSUE_IDENTITY,
+    ISSUE_UNAPPLIED,
+    ISSUE_UNFRIENDED,
+)
 from custom_components.pemus.p2p.models import Kind, NodeKind, ProblemKey, ScanState
 from custom_components.pemus.p2p.peers.facts import PathKind
 from custom_components.pemus.shares import Refusal
@@ -110,6 +114,7 @@ def test_every_exception_and_issue_has_its_text() -> None:
         "engine_limited",
         "engine_mismatch",
         ISSUE_IDENTITY,
+        ISSUE_UNAPPLIED,
         ISSUE_UNFRIENDED,
     }
 

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 import logging
-from typing import Any, override
+from typing import Any, Final, override
 
 from homeassistant.config_entries import ConfigEntry
-from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.event import async_call_later
 from homeassistant.helpers.update_coordinator import DataUpdateCoordinator, UpdateFailed
 
 from .client import EngineError
@@ -32,6 +34,7 @@ from .p2p.models import (
     Status,
     StatusChanged,
 )
+from .p2p.peers.identity import grouped
 from .pairings import Pairings
 from .presence import Presence
 from .shares import share_config, share_subentries
@@ -44,7 +47,12 @@ type FriendListener = Callable[[str, dict[str, Any]], None]
 
 EVENT_NEW_MEDIA = "new_media"
 ISSUE_IDENTITY = "identity_in_use"
+ISSUE_UNAPPLIED = "config_unapplied"
 ISSUE_UNFRIENDED = "unfriended"
+
+FIRST_ATTEMPT: Final = 5
+"""Seconds until the engine is told once more what it did not take; twice as many each further time."""
+LAST_ATTEMPT: Final = 300
 
 
 def engine_config(entry: ConfigEntry) -> EngineConfig:
@@ -84,6 +92,8 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         """What the engine was last told."""
         self._config_listeners: list[CALLBACK_TYPE] = []
         self._configuring = asyncio.Lock()
+        self._attempts = 0
+        self._next_attempt: CALLBACK_TYPE | None = None
         self._issues: dict[str, _Issue] = {}
         self._friend_listeners: list[FriendListener] = []
         self._is_following = False
@@ -98,12 +108,14 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
             await self.engine.async_start()
         self.config_entry.async_on_unload(self.engine.async_subscribe(self._on_event))
         self.config_entry.async_on_unload(self._forget_issues)
+        self.config_entry.async_on_unload(self._wait_no_more)
 
     @override
     async def _async_update_data(self) -> Status:
         """Ask the engine for its state. Needed once; from then on it pushes."""
         with engine_errors(UpdateFailed):
             status = await self.engine.client.status()
+        self._configure_later()
         self._take_in(status)
         return status
 
@@ -113,6 +125,8 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         if event is None:
             self._on_state()
         elif isinstance(event, Hello | StatusChanged) and self.engine.status:
+            if isinstance(event, Hello):
+                self._configure_later()
             # Not the event's: the hello comes from before the engine got its configuration.
             self._take_in(self.engine.status)
             self.async_set_updated_data(self.engine.status)
@@ -198,14 +212,47 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         self.config = config
         for listener in self._config_listeners:
             listener()
+        await self._configure()
+        for home in gone:
+            await self.pairings.async_forget(home)
+
+    async def _configure(self) -> None:
+        """Have the engine run with what the user configured, now or later."""
         # One after the other, and each time the newest: changes in quick succession must not overtake each other.
         async with self._configuring:
             try:
                 await self.engine.async_configure(self.config)
             except EngineError as err:
                 _LOGGER.error("The engine refused the configuration: %s", err)
-        for home in gone:
-            await self.pairings.async_forget(home)
+        self._configure_later()
+        self._show_issues(self.data)
+
+    @callback
+    def _configure_later(self) -> None:
+        """Have the engine told again, later and later, as long as it does not run with what the user configured.
+
+        Until then somebody may have access who is no friend any more.
+        """
+        self._wait_no_more()
+        if self.engine.unapplied is None:
+            self._attempts = 0
+            return
+
+        async def again(_now: datetime) -> None:
+            self._next_attempt = None
+            await self._configure()
+
+        delay = min(FIRST_ATTEMPT * 2**self._attempts, LAST_ATTEMPT)
+        self._attempts += 1
+        self._next_attempt = async_call_later(
+            self.hass, delay, HassJob(again, cancel_on_shutdown=True)
+        )
+
+    @callback
+    def _wait_no_more(self) -> None:
+        if self._next_attempt is not None:
+            self._next_attempt()
+            self._next_attempt = None
 
     @callback
     def async_add_config_listener(self, listener: CALLBACK_TYPE) -> Callable[[], None]:
@@ -255,6 +302,8 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
             _issue_id(problem): _Issue(problem.key, problem.placeholders)
             for problem in status.problems
         }
+        if (error := self.engine.unapplied) is not None:
+            issues[ISSUE_UNAPPLIED] = _Issue(ISSUE_UNAPPLIED, {"error": error})
         if (peers := status.peers) is not None:
             if peers.superseded:
                 issues[ISSUE_IDENTITY] = _Issue(ISSUE_IDENTITY, {}, is_fixable=True)
@@ -262,7 +311,10 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
                 if friend.unfriended:
                     issues[f"{ISSUE_UNFRIENDED}_{friend.id}"] = _Issue(
                         ISSUE_UNFRIENDED,
-                        {"name": as_markdown(self.name_of(friend.id) or friend.name)},
+                        {
+                            "name": as_markdown(self.name_of(friend.id) or friend.name),
+                            "id": grouped(friend.id),
+                        },
                     )
         return issues
 

@@ -125,6 +125,8 @@ class Engine:
         self.state = EngineState.STOPPED
         self.status: Status | None = None
         self.limited: LimitedReason | None = None
+        self.unapplied: str | None = None
+        """Why the engine does not run with its configuration, in plain English; None if it does, as far as is known."""
 
     async def async_start(self) -> None:
         """Start the engine, if that was not done yet, and wait until it runs.
@@ -175,9 +177,15 @@ class Engine:
             return
         try:
             self.status = await self.client.configure(config)
+        except EngineError as err:
+            self.unapplied = err.message
+            raise
         except EngineUnavailable as err:
-            # It is going down; the next start brings the configuration.
+            # Mostly it is going down; the next start brings the configuration.
+            self.unapplied = str(err)
             _LOGGER.debug("The engine could not be configured: %s", err)
+        else:
+            self.unapplied = None
 
     async def async_provision_again(self) -> None:
         """Try once more to make the engine's environment, in the background."""
@@ -342,7 +350,10 @@ class Engine:
                 async with asyncio.timeout(CONFIGURE_TIMEOUT):
                     status = await self.client.configure(self._config)
             except (EngineError, EngineUnavailable, TimeoutError) as err:
+                self.unapplied = str(err) or "it did not answer in time"
                 _LOGGER.error("The engine did not take its configuration: %s", err)
+            else:
+                self.unapplied = None
         self.status = status
         self._set_state(EngineState.RUNNING)
         self._greeted.set()
