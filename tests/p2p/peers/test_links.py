@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 
+from p2p.codec import encode
 from p2p.errors import Busy, EngineError, NotFound, Unavailable
 from p2p.library.entries import MAX_BUCKETS, write_have
 from p2p.peers import link as linking, links, rtc
-from p2p.peers.envelope import seal
+from p2p.peers.envelope import opened, seal, written
 from p2p.peers.facts import PathKind
 from p2p.peers.ice import IceServer
 from p2p.peers.identity import Identity
 from p2p.peers.link import FRAME, MAX_REQUESTS, WINDOW, Ask, Link, Note, Reasons
+from p2p.peers.post import Letter
 from p2p.peers.rate import Rate
 
 from .neighbours import Neighbour, befriend, neighbour
@@ -445,6 +447,71 @@ async def test_servers_that_do_not_answer_do_not_keep_homes_apart() -> None:
             # Less than aioice would wait for them at both ends.
             async with asyncio.timeout(9.0):
                 assert (await ann.links.get(bob.id)).is_ready
+
+
+class Offers:
+    """Offers of one home to another, as many as a test wants, and the links that were made for them."""
+
+    def __init__(
+        self, one: Neighbour, other: Neighbour, patch: pytest.MonkeyPatch
+    ) -> None:
+        self._one, self._other = one, other
+        self.made: list[Link] = []
+        make = other.links._new
+
+        def new(*args: Any, **kwargs: Any) -> Link:
+            self.made.append(link := make(*args, **kwargs))
+            return link
+
+        patch.setattr(other.links, "_new", new)
+
+    async def come(self, number: int) -> None:
+        connection = rtc.Connection(
+            (), on_message=bytes, on_open=lambda: None, on_close=lambda: None
+        )
+        try:
+            sdp = await connection.offer()
+        finally:
+            await connection.close()
+        for _ in range(number):
+            offer = links.Offer(
+                connection=secrets.token_hex(16),
+                nonce=written(secrets.token_bytes(16)),
+                sdp=sdp,
+            )
+            sealed = seal(self._one.identity, self._other.id, "offer", encode(offer))
+            letter = Letter(opened(sealed, self._other.id), self._other.lan)  # type: ignore[arg-type]
+            self._other.links.receive(letter)
+            await asyncio.sleep(0)
+
+    @property
+    def open(self) -> list[Link]:
+        return [link for link in self.made if link.reason is None]
+
+
+async def test_each_offer_of_a_home_takes_the_place_of_its_former_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        offers = Offers(ann, bob, monkeypatch)
+        await offers.come(links.MAX_OFFERS)
+        await until(lambda: len(offers.made) and not bob.links._accepting)
+        await until(lambda: len(offers.open) <= 1)
+
+
+async def test_offers_without_end_make_only_so_many_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        offers = Offers(ann, bob, monkeypatch)
+        await offers.come(200)
+        await until(lambda: not bob.links._accepting)
+        assert len(offers.made) <= links.MAX_OFFERS
+        # When that is over, it gets its link.
+        monkeypatch.setattr(links, "OFFERS_TIME", 0.0)
+        assert (await ann.links.get(bob.id)).is_ready
 
 
 @pytest.mark.parametrize(

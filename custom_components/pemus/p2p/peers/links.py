@@ -8,6 +8,7 @@ how a link that has to be relayed becomes a direct one, and how a home that move
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -47,6 +48,10 @@ YIELD: Final = 3.0
 """Seconds after which this home's own offer, if it was not answered, gives way to one that comes."""
 TEND: Final = 2.0
 MAX_ATTEMPTS: Final = 32
+"""Homes whose offers are being answered."""
+MAX_OFFERS: Final = 10
+"""Offers of one home that are answered within OFFERS_TIME. It repeats what was not answered."""
+OFFERS_TIME: Final = 10.0
 
 _NONCE: Final = 16
 _LOOK: Final = 0.25
@@ -153,6 +158,9 @@ class Links:
         self._old: dict[Link, float] = {}
         self._attempts: dict[str, _Attempt] = {}
         self._incoming: dict[str, Link] = {}
+        self._accepting: dict[str, asyncio.Task[None]] = {}
+        self._accepted: dict[str, deque[float]] = {}
+        """When the last offers of a home began to be answered."""
         self._offered_by: dict[str, _Offered] = {}
         self._opening: dict[str, asyncio.Task[Link]] = {}
         self._ready: dict[str, list[asyncio.Future[Link]]] = {}
@@ -202,6 +210,9 @@ class Links:
     async def close(self, home: str, reason: str) -> None:
         """Close all links to a home, and end all attempts."""
         self._offered_by.pop(home, None)
+        self._accepted.pop(home, None)
+        if (accepting := self._accepting.get(home)) is not None:
+            accepting.cancel()
         links = [each for each in self._old if each.home == home]
         found = (self._links.get(home), self._incoming.get(home))
         links += [each for each in found if each is not None]
@@ -415,18 +426,39 @@ class Links:
             if known.answer is not None:
                 self._post.send(home, "answer", known.answer, way=letter.way)
             return
-        if len(self._incoming) >= MAX_ATTEMPTS:
+        others = (self._accepting.keys() | self._incoming.keys()) - {home}
+        if len(others) >= MAX_ATTEMPTS:
             return
         mine = self._attempts.get(home)
         is_first = self._post.identity.id < home
         if mine is not None and is_first and time.monotonic() - mine.begun < YIELD:
             # The other home answers this one's offer.
             return
+        if self._comes_too_often(home):
+            return
+        # Each offer takes the place of the former one, whose connection costs sockets and more.
+        if (accepting := self._accepting.get(home)) is not None:
+            accepting.cancel()
         former = self._incoming.get(home)
         if former is not None and not former.is_ready:
             self._spawn(former.close(Reasons.REPLACED), "replace")
         self._offered_by[home] = known = _Offered(offer.connection)
-        self._spawn(self._accept(letter, offer, known), "answer an offer")
+        task = self._spawn(self._accept(letter, offer, known), "answer an offer")
+        self._accepting[home] = task
+        task.add_done_callback(partial(self._accept_ended, home))
+
+    def _comes_too_often(self, home: str) -> bool:
+        """Tell whether a home offers more than makes sense; take note of its offer if not."""
+        times = self._accepted.setdefault(home, deque(maxlen=MAX_OFFERS))
+        now = time.monotonic()
+        if len(times) == MAX_OFFERS and now - times[0] < OFFERS_TIME:
+            return True
+        times.append(now)
+        return False
+
+    def _accept_ended(self, home: str, task: asyncio.Task[None]) -> None:
+        if self._accepting.get(home) is task:
+            del self._accepting[home]
 
     async def _accept(self, letter: Letter, offer: Offer, known: _Offered) -> None:
         home = letter.envelope.sender
@@ -448,6 +480,9 @@ class Links:
         except (TimeoutError, ValueError) as err:
             _LOGGER.debug("An offer of %s cannot be answered: %s", home, err)
             await link.close(Reasons.INVALID)
+        except asyncio.CancelledError:
+            await link.close(Reasons.REPLACED)
+            raise
         except BaseException:
             await link.close(Reasons.LOST)
             raise
@@ -547,10 +582,13 @@ class Links:
         except Unavailable as err:
             _LOGGER.debug("There is no better path to %s: %s", home, err)
 
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+    def _spawn(
+        self, work: Coroutine[None, None, None], name: str
+    ) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
