@@ -29,6 +29,7 @@ from aiortc import (  # noqa: E402 - not without the loan
 )
 from aiortc.exceptions import InvalidStateError  # noqa: E402
 
+from .congestion import Congestion  # noqa: E402
 from .nomination import Nomination, is_relayed  # noqa: E402
 
 CLOSE_TIMEOUT: Final = 3.0
@@ -102,6 +103,7 @@ class Connection:
             ice.get_component_candidates, timeout=GATHER
         )
         self._nomination = Nomination(ice)
+        self._congestion = Congestion(sctp)
         self._closed = False
         self._chunks = self._repeated = 0
         self._count_chunks()
@@ -211,6 +213,7 @@ class Connection:
         """End. May be called at any time, and more than once."""
         self._ended()
         self._nomination.close()
+        self._congestion.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._pc.close()
