@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 import shutil
 from typing import Any
@@ -12,12 +13,17 @@ from homeassistant.components.mobile_app import device_action
 from homeassistant.core import HomeAssistant, ServiceCall
 from homeassistant.helpers import device_registry as dr
 from homeassistant.setup import async_setup_component
+from homeassistant.util import dt as dt_util
 import pytest
-from pytest_homeassistant_custom_component.common import MockConfigEntry
+from pytest_homeassistant_custom_component.common import (
+    MockConfigEntry,
+    async_fire_time_changed,
+)
 
 from custom_components.pemus.const import CONF_TERMS
 from custom_components.pemus.p2p.models import NewMedia
 from custom_components.pemus.p2p.peers.facts import PairingAnswer
+from custom_components.pemus.p2p.peers.identity import pemus_id
 
 from .household import ADA, PATIENCE, Stage, befriend, eventually, request, share
 from .test_pairings import FRIENDS
@@ -122,8 +128,69 @@ async def test_a_request_is_answered_on_a_phone(
     await eventually(hass, lambda: bool(stage.said("answer_pairing")))
 
     assert stage.said("answer_pairing") == [PairingAnswer(accept=confirmed)]
+    _, cleared = shown
+    assert cleared.data["message"] == "clear_notification"
+    assert cleared.data["data"] == {"tag": call.data["data"]["tag"]}
     if confirmed:
         assert entry.data[CONF_TERMS][ADA]["shares"] == [films.subentry_id]
+
+
+async def test_buttons_that_nobody_pressed_in_time_go(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    phone: str,
+    shown: list[ServiceCall],
+) -> None:
+    await automate(hass, "friend_request.yaml", phone=phone)
+    stage.push(request())
+    await soon(lambda: bool(shown))
+
+    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(hours=24, seconds=1))
+    await hass.async_block_till_done()
+
+    assert [call.data["message"] for call in shown[1:]] == ["clear_notification"]
+    assert stage.said("answer_pairing") == []
+
+
+async def test_an_answer_that_does_not_count_is_said_to_do_so(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    phone: str,
+    shown: list[ServiceCall],
+) -> None:
+    await automate(hass, "friend_request.yaml", phone=phone)
+    stage.push(request())
+    await soon(lambda: bool(shown))
+    confirm, _ = (each["action"] for each in shown[0].data["data"]["actions"])
+
+    # It was taken back meanwhile.
+    stage.push()
+    hass.bus.async_fire(CLICKED, {"action": confirm})
+    await hass.async_block_till_done()
+
+    _, cleared, told = shown
+    assert cleared.data["message"] == "clear_notification"
+    assert told.data["title"] == "Ada's home was not answered"
+    assert stage.said("answer_pairing") == []
+
+
+async def test_many_unwanted_requests_do_not_silence_the_phone(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    phone: str,
+    shown: list[ServiceCall],
+) -> None:
+    await automate(hass, "friend_request.yaml", phone=phone)
+    homes = [pemus_id(bytes([number]) * 32) for number in range(10, 30)]
+    for count in range(1, len(homes) + 1):
+        stage.push(*(request(home) for home in homes[:count]))
+        await soon(lambda count=count: len(shown) == count)
+
+    stage.push(*(request(home) for home in homes), request())
+    await soon(lambda: len(shown) == len(homes) + 1)
 
 
 async def test_a_phone_tells_of_requests_and_of_nothing_else(

@@ -1,6 +1,7 @@
 """The actions about friends."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from homeassistant.components.media_player import DOMAIN as MEDIA_PLAYER
@@ -11,10 +12,13 @@ from homeassistant.exceptions import (
     Unauthorized,
 )
 from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers.selector import DeviceSelector
 import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry, MockUser
 import voluptuous as vol
+import yaml
 
+from custom_components.pemus import const
 from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import CONF_TERMS, DOMAIN
 from custom_components.pemus.friends import find_friend
@@ -25,11 +29,16 @@ from custom_components.pemus.p2p.models import (
     SearchQuery,
     SearchResult,
 )
-from custom_components.pemus.p2p.peers.facts import PairingAnswer, PairingQuery
+from custom_components.pemus.p2p.peers.facts import (
+    PairingAnswer,
+    PairingQuery,
+    PairingState,
+)
 from custom_components.pemus.p2p.peers.identity import grouped
 
-from .household import ADA, BEN, Stage, befriend, request, share
+from .household import ADA, BEN, HOME_ID, Stage, befriend, request, share
 
+INTEGRATION = Path(const.__file__).parent
 FILM = "f" * 26
 SONG = "g" * 26
 
@@ -103,15 +112,18 @@ async def test_a_friend_is_requested_with_what_it_may_see(
 
     assert stage.said("request_pairing") == [PairingQuery(home=ADA, trusted=True)]
     assert entry.data[CONF_TERMS][ADA]["shares"] == [films, songs]
-    # The home stands for all of them.
-    await act(
-        hass,
-        "request_friend",
-        home_id=f"pemus:{BEN}",
-        shares=device_of(hass, entry, entry.entry_id),
-    )
-    assert len(entry.data[CONF_TERMS][BEN]["shares"]) == 3
-    await act(hass, "request_friend", home_id=BEN)
+    # A home is no folder: nobody grants everything by a slip.
+    for action, data in (
+        ("request_friend", {"home_id": f"pemus:{BEN}"}),
+        ("answer_request", {"home_id": ADA, "accept": True}),
+    ):
+        shared = device_of(hass, entry, entry.entry_id)
+        with pytest.raises(ServiceValidationError) as caught:
+            await act(hass, action, shares=["films", shared], **data)
+        assert caught.value.translation_key == "home_as_share"
+    assert stage.said("answer_pairing") == []
+    assert BEN not in entry.data[CONF_TERMS]
+    await act(hass, "request_friend", home_id=f"pemus:{BEN}")
     assert entry.data[CONF_TERMS][BEN]["shares"] == []
 
 
@@ -141,6 +153,60 @@ async def test_what_nobody_asked_is_not_answered(
             await act(hass, "answer_request", home_id=ADA, accept=accept)
         assert caught.value.translation_key == "no_such_request"
     assert stage.said("answer_pairing") == []
+
+
+async def test_a_request_that_is_over_is_said_to_be_over(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    befriend(hass, entry, BEN)
+    stage.push(
+        request(state=PairingState.DENIED),
+        request(BEN, state=PairingState.PAIRED),
+        request(HOME_ID, state=PairingState.EXPIRED),
+    )
+    for home in (ADA, BEN, HOME_ID):
+        for accept in (True, False):
+            with pytest.raises(ServiceValidationError) as caught:
+                await act(hass, "answer_request", home_id=home, accept=accept)
+            assert caught.value.translation_key == "no_such_request"
+    assert stage.said("answer_pairing") == []
+
+    # It ended just now.
+    stage.push(request())
+    stage.error = EngineError(ErrorKey.NOT_FOUND, "there is no such request")
+    for accept in (True, False):
+        with pytest.raises(ServiceValidationError) as caught:
+            await act(hass, "answer_request", home_id=ADA, accept=accept)
+        assert caught.value.translation_key == "no_such_request"
+    assert CONF_TERMS not in entry.data
+
+
+async def test_an_action_offers_the_devices_that_it_takes(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage, tmp_path: Any
+) -> None:
+    films = share(hass, entry, tmp_path, "Films")
+    befriend(hass, entry)
+    await hass.async_block_till_done()
+    services = yaml.safe_load((INTEGRATION / "services.yaml").read_text())
+
+    def devices(service: str, field: str) -> set[str]:
+        selector = services[service]["fields"][field]["selector"]["device"]
+        DeviceSelector(selector)
+        (only,) = selector["filter"]
+        return {
+            device.id
+            for device in dr.async_get(hass).devices
+            if device.model == only["model"]
+        }
+
+    folders = {device_of(hass, entry, films.subentry_id.lower())}
+    for service in ("request_friend", "answer_request"):
+        assert devices(service, "shares") == folders
+    for service in ("rescan", "search"):
+        assert devices(service, "share") == folders
+    friends = {device_of(hass, entry, ADA)}
+    for service in ("play_from_friend", "remove_friend"):
+        assert devices(service, "friend") == friends
 
 
 @pytest.mark.parametrize("wanted", ["", "Ada", ADA[:-1], f"{ADA}x", "x" * 10_000])

@@ -23,6 +23,8 @@ from .p2p.peers.facts import FriendConfig, FriendStatus
 from .shares import share_id, share_subentries
 
 MANUFACTURER = "PeMuS"
+MODEL_SHARE = "Shared folder"
+MODEL_FRIEND = "Friend"
 MEDIA_BROWSER = "homeassistant://media-browser/browser/app%2Cmedia-source%3A%2F%2Fpemus"
 
 
@@ -152,6 +154,8 @@ class SubentryEntity(CoordinatorEntity[PemusCoordinator]):
     """An entity of a device of its own, which hangs on the home."""
 
     _attr_has_entity_name = True
+    model: str
+    """What the device is. Actions and blueprints go by it to offer the right devices."""
 
     def __init__(
         self,
@@ -172,6 +176,7 @@ class SubentryEntity(CoordinatorEntity[PemusCoordinator]):
             identifiers={(DOMAIN, config.id)},
             entry_type=DeviceEntryType.SERVICE,
             manufacturer=MANUFACTURER,
+            model=self.model,
             name=config.name,
             via_device_id=home.id,
         )
@@ -179,6 +184,8 @@ class SubentryEntity(CoordinatorEntity[PemusCoordinator]):
 
 class ShareEntity(SubentryEntity):
     """An entity of a shared folder."""
+
+    model = MODEL_SHARE
 
     def __init__(
         self,
@@ -211,6 +218,8 @@ class ShareEntity(SubentryEntity):
 
 class FriendEntity(SubentryEntity):
     """An entity of a friend."""
+
+    model = MODEL_FRIEND
 
     def __init__(
         self,

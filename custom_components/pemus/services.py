@@ -22,12 +22,15 @@ from homeassistant.helpers import config_validation as cv, device_registry as dr
 from homeassistant.helpers.service import async_register_admin_service
 import voluptuous as vol
 
+from .client import EngineError
 from .const import CONF_KINDS, DOMAIN
 from .coordinator import PemusCoordinator, async_get_coordinator
 from .errors import engine_errors
+from .friend_forms import is_over
 from .friends import Terms, friend_subentries, read_invitation
 from .identifiers import MEDIA_SOURCE, home_node, item_node, remote_item
 from .p2p.models import Item, Kind, SearchQuery
+from .pairings import Step
 from .shares import share_id, share_subentries
 from .stream import subtitles_path, thumbnail_path
 
@@ -51,6 +54,9 @@ ATTR_SHARE: Final = "share"
 
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 500
+
+ANSWERABLE: Final = {Step.WAITING, Step.COMPARING, Step.CONFIRMED}
+"""Steps of a pairing to which there is something to say."""
 
 PIN_SCHEMA = vol.Schema({vol.Required(ATTR_MEDIA_CONTENT_ID): cv.string})
 
@@ -171,17 +177,20 @@ async def _async_answer_request(call: ServiceCall) -> None:
     """Say yes or no to a home that asks to become a friend."""
     coordinator = _coordinator(call.hass)
     home = _home_id(call)
-    if coordinator.pairings.pairing(home) is None:
-        raise ServiceValidationError(
-            translation_domain=DOMAIN, translation_key="no_such_request"
-        )
+    if coordinator.pairings.step(home) not in ANSWERABLE:
+        raise _no_such_request()
+    terms = Terms(shares=_shares(coordinator, call.data[ATTR_SHARES]))
     with engine_errors(HomeAssistantError, remote=True):
-        if not call.data[ATTR_ACCEPT]:
-            block = call.data[ATTR_BLOCK]
-            await coordinator.pairings.async_deny(home, block=block)
-            return
-        terms = Terms(shares=_shares(coordinator, call.data[ATTR_SHARES]))
-        await coordinator.pairings.async_accept(home, terms)
+        try:
+            if call.data[ATTR_ACCEPT]:
+                await coordinator.pairings.async_accept(home, terms)
+            else:
+                block = call.data[ATTR_BLOCK]
+                await coordinator.pairings.async_deny(home, block=block)
+        except EngineError as err:
+            if is_over(err):
+                raise _no_such_request() from err
+            raise
 
 
 async def _async_remove_friend(call: ServiceCall) -> None:
@@ -228,6 +237,12 @@ async def _async_play_from_friend(call: ServiceCall) -> None:
         },
         blocking=True,
         context=call.context,
+    )
+
+
+def _no_such_request() -> ServiceValidationError:
+    return ServiceValidationError(
+        translation_domain=DOMAIN, translation_key="no_such_request"
     )
 
 
@@ -281,11 +296,15 @@ def _friend(coordinator: PemusCoordinator, wanted: str) -> ConfigSubentry:
 def _shares(coordinator: PemusCoordinator, wanted: list[str]) -> tuple[str, ...]:
     """Return the subentry ids of the shares that devices or names stand for."""
     ids = {_share(coordinator, each) for each in wanted}
-    # The home stands for all of them.
+    if None in ids:
+        # Nobody is granted everything, and that of all times to come, by a slip in a list of devices.
+        raise ServiceValidationError(
+            translation_domain=DOMAIN, translation_key="home_as_share"
+        )
     return tuple(
         share.subentry_id
         for share in share_subentries(coordinator.config_entry)
-        if None in ids or share_id(share) in ids
+        if share_id(share) in ids
     )
 
 
