@@ -8,13 +8,20 @@ import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.pemus.client import EngineError, EngineUnavailable
-from custom_components.pemus.const import CONF_SIGNALING_APP, SUBENTRY_FRIEND
+from custom_components.pemus.const import (
+    CONF_SIGNALING_APP,
+    CONF_TERMS,
+    SUBENTRY_FRIEND,
+)
+from custom_components.pemus.friends import Terms
 from custom_components.pemus.options import servers
 from custom_components.pemus.options_flow import MAX_SERVERS
 from custom_components.pemus.p2p.models import ErrorKey
+from custom_components.pemus.p2p.peers.facts import PairingState
 from custom_components.pemus.p2p.peers.identity import grouped
+from custom_components.pemus.pairings import Step
 
-from .household import ADA, BEN, HOME_ID, Stage, befriend
+from .household import ADA, BEN, HOME_ID, Stage, befriend, pairing, request
 from .test_options_flow import open_step
 
 
@@ -45,7 +52,7 @@ async def test_the_id_is_shown_to_be_read_and_scanned(
     assert menu["type"] is FlowResultType.MENU
 
 
-@pytest.mark.parametrize("step", ["identity", "blocked", "new_identity"])
+@pytest.mark.parametrize("step", ["identity", "requests", "blocked", "new_identity"])
 async def test_without_an_identity_there_is_nothing_to_show(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage, step: str
 ) -> None:
@@ -176,6 +183,56 @@ async def test_who_is_blocked_is_shown_and_let_go(
     stage.error = EngineUnavailable("it is gone")
     result = await submit(hass, form, unblock=[ADA])
     assert result["reason"] == "engine_unavailable"
+
+
+async def test_what_this_home_asked_is_shown_and_taken_back(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    stage.push(request(ADA), pairing(BEN, state=PairingState.DENIED))
+    result = await open_step(hass, entry, "requests")
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "no_requests")
+
+    await stage.coordinator.pairings.async_request(ADA, Terms(), trusted=True)
+    stage.push(
+        pairing(ADA, confirmed=True), request(BEN, incoming=False, name="Ben\n's")
+    )
+    form = await open_step(hass, entry, "requests")
+    (choice,) = form["data_schema"].schema.values()
+    assert [option["label"] for option in choice.config["options"]] == [
+        grouped(ADA),
+        f"Ben 's {grouped(BEN)}",
+    ]
+    stage.error = EngineUnavailable("it is gone")
+    result = await submit(hass, form, take_back=[ADA])
+    assert result["reason"] == "engine_unavailable"
+    stage.error = EngineError(ErrorKey.NOT_FOUND, "there is no such request")
+    form = await open_step(hass, entry, "requests")
+    menu = await submit(hass, form, take_back=[ADA])
+    assert menu["type"] is FlowResultType.MENU
+
+    stage.error = None
+    stage.asked.clear()
+    form = await open_step(hass, entry, "requests")
+    menu = await submit(hass, form, take_back=[ADA])
+    assert menu["type"] is FlowResultType.MENU
+    assert stage.asked == [("forget_pairing", ADA)]
+    stage.push(request(BEN, incoming=False))
+    await hass.async_block_till_done()
+    assert CONF_TERMS not in entry.data
+    assert stage.coordinator.pairings.step(ADA) is Step.OVER
+
+
+async def test_a_request_is_taken_back_before_the_engine_told_of_it(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    await stage.coordinator.pairings.async_request(ADA, Terms(), trusted=True)
+    form = await open_step(hass, entry, "requests")
+
+    await submit(hass, form, take_back=[ADA])
+    stage.push()
+
+    assert stage.coordinator.pairings.step(ADA) is Step.OVER
+    assert CONF_TERMS not in entry.data
 
 
 async def test_a_new_identity_is_made_only_on_purpose(

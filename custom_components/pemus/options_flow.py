@@ -37,7 +37,7 @@ from .const import (
     CONF_UPLOAD_LIMIT,
     DEFAULT_RESCAN_INTERVAL,
 )
-from .friends import friend_subentries, invitation
+from .friends import clean_name, friend_subentries, invitation
 from .options import DEFAULTS, MAX_RATE, MIN_RATE, NO_LIMIT, is_port, is_rate
 from .p2p.models import Status
 from .p2p.peers.facts import PeersStatus
@@ -45,6 +45,7 @@ from .p2p.peers.identity import grouped
 from .p2p.peers.signaling import server_url
 
 FIELD_CONFIRM: Final = "confirm"
+FIELD_TAKE_BACK: Final = "take_back"
 FIELD_UNBLOCK: Final = "unblock"
 
 MAX_SERVERS: Final = 10
@@ -138,7 +139,14 @@ class PemusOptionsFlow(OptionsFlow):
         """Ask what it is about."""
         return self.async_show_menu(
             step_id="init",
-            menu_options=["settings", "identity", "servers", "blocked", "new_identity"],
+            menu_options=[
+                "settings",
+                "identity",
+                "servers",
+                "requests",
+                "blocked",
+                "new_identity",
+            ],
         )
 
     async def async_step_settings(
@@ -202,6 +210,46 @@ class PemusOptionsFlow(OptionsFlow):
             ),
             errors=errors,
             description_placeholders={"error": error, "most": str(MAX_SERVERS)},
+        )
+
+    async def async_step_requests(
+        self, user_input: dict[str, Any] | None = None
+    ) -> ConfigFlowResult:
+        """Show which homes this one has asked, and take some of the requests back."""
+        if self._peers() is None:
+            return self.async_abort(reason="no_peers")
+        pairings = self.config_entry.runtime_data.pairings
+        if user_input is not None:
+            for home in user_input.get(FIELD_TAKE_BACK, ()):
+                try:
+                    await pairings.async_take_back(home)
+                except EngineUnavailable:
+                    return self.async_abort(reason="engine_unavailable")
+                except EngineError as err:
+                    _LOGGER.debug("%s is not asked any more: %s", home, err)
+            return await self.async_step_init()
+        if not (requests := pairings.own_requests()):
+            return self.async_abort(reason="no_requests")
+        homes = [
+            SelectOptionDict(
+                value=request.home,
+                label=" ".join(
+                    (clean_name(request.name), grouped(request.home))
+                ).strip(),
+            )
+            for request in requests
+        ]
+        choice = SelectSelector(
+            SelectSelectorConfig(
+                options=homes, multiple=True, mode=SelectSelectorMode.LIST
+            )
+        )
+        return self.async_show_form(
+            step_id="requests",
+            data_schema=vol.Schema(
+                {vol.Optional(FIELD_TAKE_BACK, default=list): choice}
+            ),
+            last_step=False,
         )
 
     async def async_step_blocked(

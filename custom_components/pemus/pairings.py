@@ -178,6 +178,11 @@ class Pairings:
         await self._answer(home, PairingAnswer(accept=False, block=block), flow_id)
         async_grant(self._hass, self._entry, home, None)
 
+    async def async_take_back(self, home: str) -> None:
+        """Take a request of this home back. Raises EngineError, EngineUnavailable."""
+        await self._coordinator.engine.client.forget_pairing(home)
+        self._begun.pop(home, None)
+
     async def async_forget(self, home: str) -> None:
         """Forget how a pairing ended, if there was one: its home is no friend any more."""
         if home in self._known:
