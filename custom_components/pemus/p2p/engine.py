@@ -132,15 +132,21 @@ class Engine:
         )
 
     async def configure(self, config: EngineConfig) -> None:
-        """Apply the differences between `config` and what runs."""
-        await self._library.apply(config)
+        """Apply the differences between `config` and what runs. Raises Unavailable, with all done that could be."""
         self._config = config
         if self._swarm is not None:
             self._swarm.apply(config)
-            # What was not to be found while its share was not known may be found now.
-            self._swarm.items_changed(None)
-        if self._peers is not None:
-            await self._peers.apply(config)
+        try:
+            # First, whatever becomes of the library: somebody may have to lose access.
+            if self._peers is not None:
+                await self._peers.apply(config)
+        finally:
+            try:
+                await self._library.apply(config)
+            finally:
+                if self._swarm is not None:
+                    # What was not to be found while its share was not known may be found now.
+                    self._swarm.items_changed(None)
 
     def rescan(self, share: str | None) -> None:
         """Begin to scan a share, or all of them."""
@@ -251,6 +257,8 @@ class Engine:
         from .peers import identity
 
         async with self._renewing:
+            if self._peers is not None:
+                await self._peers.forget_requests()
             await self._stop_peers()
             await self._stop_swarm()
             try:

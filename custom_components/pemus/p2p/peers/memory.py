@@ -67,6 +67,8 @@ class Seen:
 class Memory:
     """All of it."""
 
+    home: str = ""
+    """Whose pairings these are: another identity has nothing to do with them."""
     pairings: tuple[Pairing, ...] = ()
     blocked: tuple[str, ...] = ()
     friends: tuple[Seen, ...] = field(default=())

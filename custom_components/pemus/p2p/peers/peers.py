@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
+from itertools import islice
 import logging
 from pathlib import Path
 import random
@@ -29,6 +30,7 @@ from ..swarm.source import Source
 from ..swarm.ticket import BadTicket, Ticket
 from ..version import VERSION
 from . import links as linking, pairing as pairings
+from .backoff import Rarely
 from .envelope import Envelope
 from .facts import (
     ConnectionStats,
@@ -67,11 +69,23 @@ MISSED: Final = 2
 """Looks in a row without an answer after which it is away."""
 SOON: Final = 1.5
 """Seconds between two looks while something changes."""
+FAREWELL: Final = 0.5
+"""Seconds for what is said last to leave."""
 GATHER: Final = 1.0
 """Seconds over which changes of the library are gathered before friends are told."""
+LIST_GAP: Final = 3.0
+"""Seconds between two transfers of a list, however often it changes."""
+LIST_LIFE: Final = 3600.0
+"""Seconds that one may take. What arrived before counts."""
+NEWS_PAUSE: Final = 60.0
+"""Seconds between two pieces of news of a friend."""
+MAX_TITLES: Final = 5
 LIST_PAUSE: Final = 20.0
 """Seconds after which a list that could not be fetched is tried again."""
 SAVE: Final = 2.0
+"""Seconds between a change and its being kept, or two attempts at that."""
+QUIET: Final = 3600.0
+"""Seconds between two lines in the log about a disk that takes nothing."""
 SHOW: Final = 2.0
 """Seconds between two looks at rates and paths."""
 MAX_PAGE: Final = 1024 * 1024
@@ -91,8 +105,6 @@ class Ping:
     """A question: is the other home there."""
 
     nonce: str
-    instance: str
-    """Of this start of the engine: links to any other one are dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +210,13 @@ class _Friend:
     rates: tuple[int, int] = (0, 0)
     lost: float | None = None
     was_listed: bool = False
+    is_open: bool = False
+    """Whether its list can be kept."""
+    count_new: int = 0
+    """How many items are new that nobody was told of."""
+    titles: list[str] = field(default_factory=list)
+    """The first of them."""
+    may_announce: Rarely = field(default_factory=lambda: Rarely(NEWS_PAUSE))
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
@@ -237,8 +256,10 @@ class Peers:
         self._seen: dict[str, Seen] = {}
         self._servers: dict[str, SignalingServer] = {}
         self._total = Rate()
-        self._superseded = False
+        self._superseded_by: set[str] = set()
+        """Friends that say that there are two homes with this identity."""
         self._dirty = asyncio.Event()
+        self._may_log = Rarely(QUIET)
         self._told = asyncio.Event()
         self._parts = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -272,7 +293,8 @@ class Peers:
         memory = await asyncio.to_thread(recall, self._path)
         await asyncio.to_thread(self._cache.mkdir, 0o700, True, True)
         self._seen = {each.home: each for each in memory.friends}
-        self._pairings.restore(memory.pairings, memory.blocked)
+        is_same = memory.home == self.identity.id
+        self._pairings.restore(memory.pairings if is_same else (), memory.blocked)
         async with AsyncExitStack() as parts:
             self._session = await parts.enter_async_context(
                 ClientSession(cookie_jar=DummyCookieJar())
@@ -343,9 +365,15 @@ class Peers:
             pairings=self._pairings.statuses,
             servers=tuple(server.status for server in self._servers.values()),
             blocked=self._pairings.blocked,
-            superseded=self._superseded
+            superseded=self._is_superseded
             or any(server.superseded for server in self._servers.values()),
         )
+
+    @property
+    def _is_superseded(self) -> bool:
+        """Whether friends say so; not one of many alone, who could make this home part from all others."""
+        by = self._superseded_by & self._friends.keys()
+        return bool(by) and len(by) >= min(2, len(self._friends))
 
     def _status_of(self, friend: _Friend) -> FriendStatus:
         link = self._links.present(friend.config.id)
@@ -396,6 +424,12 @@ class Peers:
         """Take a request back. Raises NotFound."""
         self._pairings.forget(home)
 
+    async def forget_requests(self) -> None:
+        """Take all requests back, and let the other homes know: this one is going to be another."""
+        for pairing in self._pairings.pairings:
+            self._pairings.forget(pairing.home)
+        await asyncio.sleep(FAREWELL)
+
     def unblock(self, home: str) -> None:
         """Show a home's requests again. Raises NotFound."""
         self._pairings.unblock(home)
@@ -422,9 +456,10 @@ class Peers:
 
     def resume(self) -> None:
         """Use the identity again, after another home with the same one took it over."""
-        self._superseded = False
+        self._superseded_by.clear()
         for server in self._servers.values():
             server.resume()
+        self._note_change()
         self.network_changed()
 
     # Their media.
@@ -561,8 +596,7 @@ class Peers:
         if by_them and reason == Reasons.NOT_FRIENDS:
             self._estranged(friend)
         elif by_them and reason == Reasons.SUPERSEDED:
-            _LOGGER.error("Another home uses the identity of this one")
-            self._superseded = True
+            self._was_superseded(link.home)
         if friend.channel_link is link and friend.channel is not None:
             channel, friend.channel, friend.channel_link = friend.channel, None, None
             if (swarm := self._torrents()) is not None:
@@ -572,6 +606,13 @@ class Peers:
             friend.missed = max(friend.missed, MISSED - 1)
             friend.look.set()
         self._note_change()
+
+    def _was_superseded(self, home: str) -> None:
+        if home not in self._superseded_by:
+            before = self._is_superseded
+            self._superseded_by.add(home)
+            if self._is_superseded and not before:
+                _LOGGER.error("Another home uses the identity of this one")
 
     async def _meet(self, friend: _Friend, link: Link) -> None:
         swarm = self._torrents()
@@ -616,12 +657,9 @@ class Peers:
                 state=self._state_for(home),
             )
             self._post.send(home, "pong", encode(pong), way=letter.way)
-            link = self._links.present(home)
-            if link is not None and link.instance != ping.instance:
-                # It was started again, and nobody told.
-                self._spawn(link.close(Reasons.LOST), "close dead link")
-            elif link is not None:
-                # It would not ask if it saw the link.
+            if (link := self._links.present(home)) is not None:
+                # It would not ask if it saw the link: it was started again, and nobody told, or the link is dead. Or this
+                # ping was held back on its way for long, and the link is fine.
                 link.probe()
             if not friend.online:
                 # It has just come.
@@ -704,13 +742,11 @@ class Peers:
 
     async def _add_friend(self, config: FriendConfig) -> None:
         library = ForeignLibrary(self._cache, config.id)
+        friend = _Friend(config, library, Rate(config.upload_limit))
         try:
-            await library.open()
+            await self._open_list(friend)
         except (StoreError, OSError) as err:
             _LOGGER.error("The list of %s cannot be kept: %s", config.name, err)
-        friend = _Friend(config, library, Rate(config.upload_limit))
-        counts = library.counts
-        friend.was_listed = bool(counts.video + counts.music + counts.photo)
         friend.seen = self._seen.get(config.id)
         self._friends[config.id] = friend
         friend.tasks = [
@@ -718,10 +754,18 @@ class Peers:
             asyncio.create_task(self._list(friend), name=f"list {config.name}"),
         ]
 
+    async def _open_list(self, friend: _Friend) -> None:
+        """Open this home's copy of a friend's list. Raises StoreError, OSError."""
+        await friend.library.open()
+        friend.is_open = True
+        counts = friend.library.counts
+        friend.was_listed = bool(counts.video + counts.music + counts.photo)
+
     async def _remove_friend(self, home: str) -> None:
         """End everything with a friend at once."""
         friend = self._friends.pop(home)
         self._seen.pop(home, None)
+        self._superseded_by.discard(home)
         self._pairings.estranged(home)
         for task in friend.tasks:
             task.cancel()
@@ -764,6 +808,7 @@ class Peers:
         home = friend.config.id
         while True:
             friend.look.clear()
+            self._announce(friend)
             if self._links.present(home) is not None:
                 self._met(friend, self._link_name(home), self._link_release(home))
                 friend.look.clear()
@@ -791,7 +836,7 @@ class Peers:
                 return True
             if now >= again:
                 friend.look.clear()
-                ping = encode(Ping(nonce=nonce, instance=self._links.instance))
+                ping = encode(Ping(nonce=nonce))
                 if not self._post.send(friend.config.id, "ping", ping):
                     break
                 again = now + PATIENCE / 2
@@ -817,10 +862,11 @@ class Peers:
             friend.stale.clear()
             state = friend.wanted_state
             try:
-                await self._fetch_list(friend)
-            except (EngineError, StoreError) as err:
+                async with asyncio.timeout(LIST_LIFE):
+                    await self._fetch_list(friend)
+            except (EngineError, StoreError, OSError) as err:
                 _LOGGER.debug("The list of %s: %s", friend.config.name, err)
-                friend.message = str(err)
+                friend.message = str(err) or "the list takes too long to come"
                 self._note_change()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LIST_PAUSE):
@@ -829,40 +875,45 @@ class Peers:
                     friend.stale.set()
                 continue
             friend.state = state or "listed"
+            self._announce(friend)
             friend.was_listed = True
             self._note_change()
+            await asyncio.sleep(LIST_GAP)
 
     async def _fetch_list(self, friend: _Friend) -> None:
         home = friend.config.id
+        if not friend.is_open:
+            await self._open_list(friend)
         have = b64encode(await friend.library.have()).decode()
-        news: list[Applied] = []
+        pages, done = 0, False
         buffer = bytearray()
         async for part in self._ask(home, Ask(do=CATALOGUE, have=have), MAX_LIST):
             buffer += part
             while (page := _page(buffer)) is not None:
                 applied = await friend.library.apply(page)
-                news.append(applied)
+                pages, done = pages + 1, applied.done
+                if friend.was_listed:
+                    # The first time everything is.
+                    _add_news(friend, applied)
                 self._on_items(applied.changed_ids)
-                if len(news) % 16 == 0:
+                if pages % 16 == 0:
                     self._note_change()
-        if buffer or not news or not news[-1].done:
+        if buffer or not done:
             raise BadCatalogue("the list ended too early")
-        self._announce(friend, news)
 
-    def _announce(self, friend: _Friend, news: Sequence[Applied]) -> None:
-        """Say what a friend has new; not the first time, when everything is."""
-        count = sum(each.count_new for each in news)
-        if not count or not friend.was_listed:
+    def _announce(self, friend: _Friend) -> None:
+        """Say what a friend has new, or leave it for later if something was said a moment ago."""
+        if not friend.count_new or not friend.may_announce.now():
             return
-        titles = [title for each in news for _, title in each.new][:5]
         self._on_media(
             NewMedia(
                 home=friend.config.id,
                 name=self._status_of(friend).name,
-                count=count,
-                titles=tuple(titles),
+                count=friend.count_new,
+                titles=tuple(friend.titles),
             )
         )
+        friend.count_new, friend.titles = 0, []
 
     # Servers.
 
@@ -997,6 +1048,7 @@ class Peers:
     async def _save(self) -> None:
         self._dirty.clear()
         memory = Memory(
+            home=self.identity.id,
             pairings=self._pairings.pairings,
             blocked=self._pairings.blocked,
             friends=tuple(self._seen.values()),
@@ -1004,7 +1056,9 @@ class Peers:
         try:
             await asyncio.to_thread(keep, self._path, memory)
         except OSError as err:
-            _LOGGER.error("What is known of other homes cannot be kept: %s", err)
+            if self._may_log.now():
+                _LOGGER.error("What is known of other homes cannot be kept: %s", err)
+            self._dirty.set()
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -1020,6 +1074,12 @@ class Peers:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _add_news(friend: _Friend, applied: Applied) -> None:
+    friend.count_new += applied.count_new
+    titles = (title for _, title in applied.new)
+    friend.titles += islice(titles, MAX_TITLES - len(friend.titles))
 
 
 def _normal(url: str) -> str | None:

@@ -1,0 +1,372 @@
+"""Friends as a whole: two homes of this machine with a library each, over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+import secrets
+
+import pytest
+
+from p2p.codec import encode
+from p2p.library.catalogue import Catalogue
+from p2p.models import Counts, EngineConfig, Item, LocalFile, NewMedia, ShareStatus
+from p2p.peers import peers as module
+from p2p.peers.envelope import seal
+from p2p.peers.facts import (
+    FriendConfig,
+    LanHome,
+    LanHomes,
+    PairingAnswer,
+    PairingQuery,
+    PairingState,
+)
+from p2p.peers.identity import Identity
+from p2p.peers.link import Link, Note, Reasons
+from p2p.peers.memory import recall
+from p2p.peers.pairing import Request
+from p2p.peers.peers import MEMORY, Peers
+from p2p.peers.signaling import SignalingServer
+from p2p.peers.words import commitment
+from tests.p2p.library.friends import Owner
+
+STRANGER = Identity.of(bytes([9] * 32))
+URL = "https://signal.example/"
+
+
+async def until(true: Callable[[], object], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+class Home:
+    """A home with one share, which all of its friends may see."""
+
+    def __init__(self, name: str, folder: Path, seed: bytes | None = None) -> None:
+        self.name = name
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        shares = folder / f"shares {secrets.token_hex(4)}"
+        shares.mkdir()
+        (folder / "data").mkdir(exist_ok=True)
+        self.identity = Identity.of(seed or secrets.token_bytes(32))
+        self.owner = Owner(shares)
+        self.share = self.owner.share("Films")
+        self.changes = 0
+        self.told = 0
+        """How often somebody asked for the list."""
+        self.revision = 0
+        self.news: list[NewMedia] = []
+        self.config = EngineConfig(home_name=name)
+        self.peers = Peers(
+            self.identity,
+            data=folder / "data",
+            cache=folder / "cache",
+            shelves=self,
+            revision=lambda: self.revision,
+            torrents=lambda: None,
+            on_change=self._changed,
+            on_items=lambda _items: None,
+            on_media=self.news.append,
+        )
+
+    @property
+    def id(self) -> str:
+        return self.identity.id
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def put(self, *names: str) -> None:
+        """Have some films more."""
+        for name in names:
+            self.owner.put(self.share, f"{name}.mp4")
+        self.owner.scan()
+        self.revision += 1
+        self.peers.library_changed()
+
+    def sees(self, *others: Home) -> None:
+        """Let mDNS show other homes."""
+        self.peers.lan_homes(
+            LanHomes(
+                homes=tuple(
+                    LanHome(
+                        id=each.id,
+                        name=each.name,
+                        addresses=("127.0.0.1",),
+                        port=each.peers.status().port,
+                    )
+                    for each in others
+                )
+            )
+        )
+
+    async def befriend(self, *homes: str) -> None:
+        """Have these friends, and no others."""
+        friends = tuple(
+            FriendConfig(id=home, name=home[:4], shares=(self.share.id,))
+            for home in homes
+        )
+        self.config = replace(self.config, friends=friends)
+        await self.peers.apply(self.config)
+
+    def link(self, other: Home) -> Link | None:
+        """Return the link to another home, if it is open."""
+        return self.peers._links.present(other.id)
+
+    def hears(self, kind: str, body: bytes, sender: Identity) -> None:
+        """Let a message come, as if by a server."""
+        server = SignalingServer(
+            URL,
+            self.identity,
+            on_message=lambda _home, _message: None,
+            on_missing=lambda _home: None,
+            on_change=lambda: None,
+            session=self.peers._session,
+        )
+        self.peers._post.receive(seal(sender, self.id, kind, body), server, sender.id)
+
+    # Its library.
+
+    @property
+    def shares(self) -> tuple[ShareStatus, ...]:
+        return (
+            ShareStatus(
+                id=self.share.id, available=True, scanning=False, counts=Counts()
+            ),
+        )
+
+    @property
+    def catalogue(self) -> Catalogue:
+        self.told += 1
+        return self.owner.catalogue
+
+    async def item(self, item_id: str) -> Item:
+        raise NotImplementedError
+
+    async def file(self, item_id: str) -> LocalFile:
+        raise NotImplementedError
+
+    async def thumbnail(self, item_id: str) -> LocalFile:
+        raise NotImplementedError
+
+    async def subtitles(self, item_id: str, index: int) -> LocalFile:
+        raise NotImplementedError
+
+
+@asynccontextmanager
+async def at_home(
+    name: str, folder: Path, seed: bytes | None = None
+) -> AsyncIterator[Home]:
+    home = Home(name, folder / name, seed)
+    await home.peers.start(home.config)
+    try:
+        yield home
+    finally:
+        await home.peers.stop()
+        home.owner.store.close()
+
+
+@pytest.fixture
+async def ann(tmp_path: Path) -> AsyncIterator[Home]:
+    async with at_home("Ann", tmp_path) as home:
+        yield home
+
+
+@pytest.fixture
+async def bob(tmp_path: Path) -> AsyncIterator[Home]:
+    async with at_home("Bob", tmp_path) as home:
+        yield home
+
+
+async def linked(ann: Home, bob: Home, *others: str) -> Link:
+    """Let two homes be friends, and return Ann's link to Bob."""
+    await ann.befriend(bob.id, *others)
+    await bob.befriend(ann.id)
+    ann.sees(bob)
+    bob.sees(ann)
+    await until(lambda: ann.link(bob) and bob.link(ann))
+    link = ann.link(bob)
+    assert link is not None
+    return link
+
+
+def items(home: Home) -> int:
+    (friend,) = home.peers.friends
+    return friend.items
+
+
+def requesting(home: Home) -> None:
+    made = commitment(bytes(32), STRANGER.key).hex()
+    request = Request(request="00" * 16, name="Eve", commitment=made)
+    home.hears("request", encode(request), STRANGER)
+
+
+async def test_a_request_that_came_as_a_friends_does_not_outlast_that(
+    ann: Home,
+) -> None:
+    await ann.befriend(STRANGER.id)
+    requesting(ann)
+    assert ann.peers._pairings.pairings
+    await ann.befriend()
+    assert not ann.peers._pairings.pairings
+
+
+async def test_a_message_that_was_held_back_ends_no_link(ann: Home, bob: Home) -> None:
+    link = await linked(ann, bob)
+    ann.hears("ping", b'{"nonce": "00", "instance": "former"}', bob.identity)
+    ann.hears("ping", b'{"nonce": "00"}', bob.identity)
+    heard = link._heard
+    await until(lambda: link._heard > heard)
+    assert link.is_ready
+    assert ann.link(bob) is link
+
+
+async def test_one_of_several_friends_cannot_say_that_this_home_is_a_copy(
+    ann: Home, bob: Home
+) -> None:
+    await linked(ann, bob, STRANGER.id)
+    await bob.peers._links.close(ann.id, Reasons.SUPERSEDED)
+    await until(lambda: not ann.link(bob))
+    assert not ann.peers.status().superseded
+    # If there is nobody else, there is nobody else to lose.
+    await ann.befriend(bob.id)
+    assert ann.peers.status().superseded
+
+
+async def test_that_there_was_a_copy_is_forgotten_when_the_user_says_so(
+    ann: Home, bob: Home
+) -> None:
+    await linked(ann, bob)
+    await bob.peers._links.close(ann.id, Reasons.SUPERSEDED)
+    await until(lambda: ann.peers.status().superseded)
+    before = ann.changes
+    ann.peers.resume()
+    assert not ann.peers.status().superseded
+    assert ann.changes > before
+
+
+async def test_a_list_is_not_fetched_for_each_note(
+    ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob.put("Ocean")
+    await linked(ann, bob)
+    await until(lambda: items(ann) == 1)
+    before = bob.told
+    link = bob.link(ann)
+    assert link is not None
+    for _ in range(40):
+        link.note(Note(about="catalogue"))
+        await asyncio.sleep(0.05)
+    assert bob.told - before <= 2
+    # What changes is there within seconds all the same.
+    bob.put("Lake")
+    await until(lambda: items(ann) == 2, 10)
+
+
+async def test_what_is_new_is_not_told_without_end(
+    ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LIST_GAP", 0.1)
+    bob.put("Ocean")
+    await linked(ann, bob)
+    await until(lambda: items(ann) == 1)
+    await until(lambda: ann.peers._friends[bob.id].was_listed)
+    for number in range(2, 6):
+        bob.put(f"Film {number}")
+        await until(lambda wanted=number: items(ann) == wanted)
+    assert [each.count for each in ann.news] == [1]
+    monkeypatch.setattr(ann.peers._friends[bob.id], "may_announce", module.Rarely(0.0))
+    bob.put("Film 6")
+    await until(lambda: len(ann.news) == 2)
+    assert ann.news[1].count == 4
+    assert len(ann.news[1].titles) == 4
+
+
+async def test_a_list_that_could_not_be_kept_is_when_it_can_be(
+    ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LIST_PAUSE", 0.2)
+    bob.put("Ocean")
+    cache = ann.folder / "cache"
+    cache.rmdir()
+    cache.write_bytes(b"")
+    await linked(ann, bob)
+    await until(lambda: ann.peers.friends[0].message)
+    cache.unlink()
+    await until(lambda: items(ann) == 1)
+    assert not ann.news
+
+
+async def test_what_could_not_be_kept_is_kept_when_it_can_be(
+    ann: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAVE", 0.1)
+    path = ann.folder / "data" / MEMORY
+    obstacle = path.with_name(f"{path.name}.new")
+    obstacle.mkdir()
+    ann.peers.request(PairingQuery(home=STRANGER.id))
+    with pytest.MonkeyPatch.context() as patch:
+        failed = asyncio.Event()
+        patch.setattr(module._LOGGER, "error", lambda *_: failed.set())
+        async with asyncio.timeout(10):
+            await failed.wait()
+    obstacle.rmdir()
+    await until(lambda: len(recall(path).pairings) == 1)
+
+
+async def test_requests_are_taken_back_before_a_home_becomes_another(
+    tmp_path: Path, bob: Home
+) -> None:
+    async with at_home("Ann", tmp_path) as ann:
+        ann.sees(bob)
+        bob.sees(ann)
+        ann.peers.request(PairingQuery(home=bob.id))
+        await until(lambda: bob.peers.status().pairings)
+        await ann.peers.forget_requests()
+        assert not ann.peers.status().pairings
+        (pairing,) = bob.peers.status().pairings
+        assert pairing.state is PairingState.DENIED
+
+
+async def test_requests_of_another_identity_are_not_gone_on_with(
+    tmp_path: Path,
+) -> None:
+    async with at_home("Ann", tmp_path, bytes([1] * 32)) as ann:
+        requesting(ann)
+        ann.peers.request(PairingQuery(home=STRANGER.id))
+        ann.peers.answer_request(STRANGER.id, PairingAnswer(accept=False, block=True))
+        ann.peers.request(PairingQuery(home=Identity.of(bytes([7] * 32)).id))
+        ann.peers._pairings._block(STRANGER.id)
+    async with at_home("Ann", tmp_path, bytes([1] * 32)) as ann:
+        assert len(ann.peers.status().pairings) == 2
+    async with at_home("Ann", tmp_path, bytes([2] * 32)) as ann:
+        assert not ann.peers.status().pairings
+        assert ann.peers.status().blocked == (STRANGER.id,)
+
+
+async def test_at_a_server_that_asks_for_proofs_nobody_speaks_for_others(
+    ann: Home,
+) -> None:
+    await ann.befriend()
+    server = SignalingServer(
+        URL,
+        ann.identity,
+        on_message=lambda _home, _message: None,
+        on_missing=lambda _home: None,
+        on_change=lambda: None,
+        session=ann.peers._session,
+    )
+    server._status = replace(server.status, identity=True)
+    ann.peers._servers[URL] = server
+    made = commitment(bytes(32), STRANGER.key).hex()
+    request = Request(request="00" * 16, name="Eve", commitment=made)
+    message = seal(STRANGER, ann.id, "request", encode(request))
+    ann.peers._from_server(URL, ann.id, message)
+    assert not ann.peers._pairings.pairings
+    ann.peers._from_server(URL, STRANGER.id, message)
+    assert ann.peers._pairings.pairings
