@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 import hmac
@@ -45,6 +45,9 @@ FRAME: Final = 256 * 1024
 LOOK: Final = 0.01
 IDLE_PATIENCE: Final = 300.0
 """Seconds for links that nobody uses to be closed."""
+ATTEMPTS: Final = 5
+CHANNEL_PATIENCE: Final = 60.0
+"""Seconds for a film over a plain channel."""
 HASH_PATIENCE: Final = 300.0
 SETTLE: Final = 2.0
 """Seconds after which what was begun is over: what runs beside a measurement should be nothing."""
@@ -301,6 +304,14 @@ class Town:
         return found
 
     async def _by_channel(self, couple: Couple, film: Film) -> dict[str, float]:
+        """Try until it works: the ends of plain aiortc may choose different paths, and then never hear each other."""
+        for _ in range(ATTEMPTS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHANNEL_PATIENCE):
+                    return await self._by_one_channel(couple, film)
+        raise SystemExit(f"{couple.name}: there is no plain channel")
+
+    async def _by_one_channel(self, couple: Couple, film: Film) -> dict[str, float]:
         servers = self._ice_servers()
         async with _at(couple, "friends_channel.py") as (giving, taking):
             offer = await taking.ask("offer", servers=servers)
