@@ -13,7 +13,7 @@ from custom_components.pemus.const import (
     CONF_TERMS,
     SUBENTRY_FRIEND,
 )
-from custom_components.pemus.friends import Terms
+from custom_components.pemus.friends import Terms, read_invitation
 from custom_components.pemus.options import servers
 from custom_components.pemus.options_flow import MAX_SERVERS
 from custom_components.pemus.p2p.models import ErrorKey
@@ -40,14 +40,17 @@ async def submit(
     return result
 
 
-async def test_the_id_is_shown_to_be_read_and_scanned(
+async def test_the_id_is_shown_to_be_read_sent_and_scanned(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
 ) -> None:
     form = await open_step(hass, entry, "identity")
 
-    assert form["description_placeholders"] == {"id": grouped(HOME_ID)}
+    link = f"pemus:{HOME_ID}"
+    assert form["description_placeholders"] == {"id": grouped(HOME_ID), "link": link}
     (code,) = form["data_schema"].schema.values()
-    assert code.config["data"] == f"pemus:{HOME_ID}"
+    assert code.config["data"] == link
+    # What is sent is understood there.
+    assert read_invitation(link) == HOME_ID
     menu = await submit(hass, form)
     assert menu["type"] is FlowResultType.MENU
 

@@ -171,16 +171,17 @@ class PemusOptionsFlow(OptionsFlow):
     async def async_step_identity(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Show this home's PeMuS ID, to be read aloud or scanned."""
+        """Show this home's PeMuS ID, to be read aloud, sent or scanned."""
         if (peers := self._peers()) is None:
             return self.async_abort(reason="no_peers")
         if user_input is not None:
             return await self.async_step_init()
-        code = QrCodeSelector(QrCodeSelectorConfig(data=invitation(peers.id), scale=6))
+        link = invitation(peers.id)
+        code = QrCodeSelector(QrCodeSelectorConfig(data=link, scale=6))
         return self.async_show_form(
             step_id="identity",
             data_schema=vol.Schema({vol.Optional("code"): code}),
-            description_placeholders={"id": grouped(peers.id)},
+            description_placeholders={"id": grouped(peers.id), "link": link},
             last_step=False,
         )
 
