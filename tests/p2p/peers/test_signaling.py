@@ -396,6 +396,20 @@ async def test_many_who_want_credentials_get_the_same(
         assert all(answer is answers[0] for answer in answers)
 
 
+async def test_a_server_out_there_does_not_send_homes_into_their_own_networks(
+    own: Program, session: aiohttp.ClientSession
+) -> None:
+    async with Home(own.url, session) as home:
+        await home.connected()
+        talking = home.server._conversation
+        assert talking is not None
+        # It is on this machine, as its TURN server is.
+        assert not talking.is_public
+        talking.is_public = True
+
+        assert await home.server.ice_servers() == ()
+
+
 async def test_who_does_not_want_them_any_more_takes_them_from_nobody(
     own: Program, session: aiohttp.ClientSession
 ) -> None:

@@ -18,6 +18,8 @@ from p2p.peers.turn import (
     MAX_SERVERS,
     MAX_URLS,
     Credentials,
+    hosts_inside,
+    is_public,
     lasting,
     read_ice_servers,
 )
@@ -219,3 +221,57 @@ def test_a_server_that_has_none_is_not_asked_all_the_time() -> None:
     credentials.put_off()
     credentials.forget()
     assert credentials.are_wanted
+
+
+def naming(*hosts: str) -> dict[str, Any]:
+    urls = [f"turn:{host}:80?transport=tcp" for host in hosts]
+    return answer(*(TURN | {"urls": [url]} for url in urls))
+
+
+INSIDE = [
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "localhost",
+    "10.0.0.1",
+    "192.168.1.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "0.0.0.0",
+    "224.0.0.251",
+    "no-such-host.invalid",
+]
+
+
+@pytest.mark.parametrize("host", INSIDE)
+async def test_hosts_of_this_homes_network_are_told_from_others(host: str) -> None:
+    said = naming("8.8.8.8", host)
+    inside = await hosts_inside(said)
+    assert inside == {host}
+
+    credentials = Credentials()
+    credentials.keep(said, inside)
+
+    (left,) = credentials.servers
+    assert left.urls == ("turn:8.8.8.8:80?transport=tcp",)
+
+
+async def test_more_hosts_than_are_looked_up_are_not_taken() -> None:
+    said = naming(*(f"8.8.8.{number}" for number in range(8)))
+    said["iceServers"][0]["urls"] = [f"stun:9.9.9.{n}" for n in range(8)]
+    assert len(await hosts_inside(said)) == 7
+
+
+def test_what_is_public() -> None:
+    for text in ("8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"):
+        assert is_public(text)
+    for text in (
+        "::1",
+        "fe80::1%eth0",
+        "fd00::1",
+        "::ffff:10.0.0.1",
+        "ff0e::1",
+        "",
+        "x",
+    ):
+        assert not is_public(text)

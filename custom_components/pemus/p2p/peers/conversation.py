@@ -21,7 +21,7 @@ import orjson
 from .backoff import Pace
 from .envelope import read, written
 from .identity import Identity, read_id
-from .turn import lasting
+from .turn import is_public, lasting
 
 MAX_MESSAGE: Final = 64 * 1024
 """Bytes of a message that is sent."""
@@ -122,6 +122,9 @@ class Conversation:
         self.session: str | None = None
         """What the server's other services take for a proof of who this home is."""
         self._ws = ws
+        place = ws.get_extra_info("peername")
+        self.is_public = bool(place) and is_public(str(place[0]))
+        """Whether the server is out on the public internet."""
         self._wire: socket.socket | None = ws.get_extra_info("socket")
         self._identity = identity
         self._origin = origin

@@ -17,11 +17,14 @@ from ..errors import DiskFull
 MAX_SIZE: Final = 4 * 1024**2
 MAX_FILES: Final = 5000
 """Of one home; the oldest ones go first."""
-SWEEP: Final = 200
-"""Files after which it is looked whether there are too many."""
+MAX_BYTES: Final = 512 * 1024**2
+"""Of one home: pictures have some 30 KiB mostly."""
+SWEEP: Final = 64 * 1024**2
+"""Bytes of one home after which it is looked whether there are too many."""
 AT_ONCE: Final = 4
 """That are fetched from one home at a time: a folder full of pictures must not hold up a film."""
 
+_BLOCK: Final = 64 * 1024
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -33,7 +36,8 @@ class Pictures:
         self._folder = folder
         self._fetching: dict[Path, asyncio.Task[Path]] = {}
         self._at_once: dict[str, asyncio.Semaphore] = {}
-        self._made = 0
+        self._made: dict[str, int] = {}
+        """Bytes of each home since that was looked at."""
 
     async def get(
         self,
@@ -59,6 +63,8 @@ class Pictures:
 
     async def remove(self, home: str) -> None:
         """Remove all of a home's."""
+        self._made.pop(home, None)
+        self._at_once.pop(home, None)
         await asyncio.to_thread(shutil.rmtree, self._folder / home, ignore_errors=True)
 
     async def _fetch(
@@ -71,8 +77,10 @@ class Pictures:
             await asyncio.to_thread(_keep, path, content)
         except OSError as err:
             raise DiskFull(f"a picture cannot be kept: {err.strerror}") from None
-        self._made += 1
-        if self._made % SWEEP == 0:
+        # At least what a file takes on disk, so that many small ones count, too.
+        made = self._made.get(home, SWEEP) + max(len(content), _BLOCK)
+        self._made[home] = made if made < SWEEP else 0
+        if made >= SWEEP:
             await asyncio.to_thread(_sweep, path.parent)
         return path
 
@@ -91,9 +99,13 @@ def _keep(path: Path, content: bytes) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the oldest files if there are too many."""
+    """Remove the oldest files if there are too many, or if they are too large together."""
     with suppress(OSError):
-        files = sorted(os.scandir(folder), key=lambda each: each.stat().st_mtime)
-        for file in files[: max(0, len(files) - MAX_FILES)]:
-            with suppress(OSError):
-                Path(file).unlink()
+        files = [(each.stat(), each.path) for each in os.scandir(folder)]
+        files.sort(key=lambda each: each[0].st_mtime, reverse=True)
+        size = 0
+        for number, (facts, path) in enumerate(files):
+            size += facts.st_size
+            if number >= MAX_FILES or size > MAX_BYTES:
+                with suppress(OSError):
+                    Path(path).unlink()

@@ -38,7 +38,7 @@ from .facts import ServerStatus
 from .ice import IceServer
 from .identity import Identity
 from .redirects import RedirectedError, follow_nowhere
-from .turn import Credentials
+from .turn import Credentials, hosts_inside
 
 KEY: Final = "peerjs"
 """Of those who may use a PeerServer. It is no secret."""
@@ -294,7 +294,13 @@ class SignalingServer:
                 if status == 401:
                     await talking.renew_session()
                     status, answer = await self._get(self._turn, talking.session)
-            self._credentials.keep(answer if status == 200 else None)
+            if status != 200:
+                answer = None
+            refused: set[str] = set()
+            if talking.is_public:
+                async with asyncio.timeout(TURN_PATIENCE):
+                    refused = await hosts_inside(answer)
+            self._credentials.keep(answer, refused)
         except (ClientError, OSError) as err:
             _LOGGER.debug("%s hands out no credentials: %s", self.url, _reason(err))
             self._credentials.put_off()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from ipaddress import IPv6Address, ip_address
 import re
 import time
 from typing import Final
 
 from .ice import IceServer
+from .lan import is_near
 
 LIFE: Final = 3600.0
 """Seconds that credentials are good for, and no longer than that whatever is said."""
@@ -18,6 +22,8 @@ AGAIN: Final = 30.0
 MAX_SERVERS: Final = 8
 MAX_URLS: Final = 8
 """Of one server."""
+MAX_HOSTS: Final = 8
+"""Of all servers together, of those that are looked up."""
 MAX_TEXT: Final = 512
 """Characters of a user name or a credential."""
 
@@ -48,9 +54,12 @@ class Credentials:
         """Whether it is time to ask for others."""
         return self._clock() >= self._ask_at
 
-    def keep(self, answer: object) -> None:
-        """Take the server's answer in the place of the former one. If there is nothing in it, that one is kept."""
-        servers = read_ice_servers(answer)
+    def keep(self, answer: object, refused: Collection[str] = ()) -> None:
+        """Take the server's answer in the place of the former one. If there is nothing in it, that one is kept.
+
+        Hosts that are `refused` are left out.
+        """
+        servers = _without(read_ice_servers(answer), refused)
         if not servers or not isinstance(answer, dict):
             self.put_off()
             return
@@ -87,6 +96,51 @@ def read_ice_servers(answer: object) -> tuple[IceServer, ...]:
         return ()
     read = (_read_server(each) for each in listed[:MAX_SERVERS])
     return tuple(server for server in read if server is not None)
+
+
+async def hosts_inside(answer: object) -> set[str]:
+    """Return the hosts in an answer that are not out on the public internet, or of which that is not known.
+
+    A server out there has no business at them: a home would connect to its own network, or to itself, for somebody else.
+    """
+    named = {_host(url) for each in read_ice_servers(answer) for url in each.urls}
+    looked = sorted(named)[:MAX_HOSTS]
+    found = await asyncio.gather(*map(_is_host_public, looked))
+    public = {host for host, is_out in zip(looked, found, strict=True) if is_out}
+    return named - public
+
+
+async def _is_host_public(host: str) -> bool:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return False
+    return all(is_public(str(place[0])) for *_, place in found)
+
+
+def is_public(text: str) -> bool:
+    """Tell whether an IP address is one of the public internet, and not in this home's own network."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_global and not address.is_multicast and not is_near(address)
+
+
+def _host(url: str) -> str:
+    return url.split(":")[1].partition("?")[0]
+
+
+def _without(
+    servers: tuple[IceServer, ...], hosts: Collection[str]
+) -> tuple[IceServer, ...]:
+    left = (
+        replace(each, urls=tuple(url for url in each.urls if _host(url) not in hosts))
+        for each in servers
+    )
+    return tuple(each for each in left if each.urls)
 
 
 def _read_server(value: object) -> IceServer | None:
