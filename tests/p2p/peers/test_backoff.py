@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, strategies as st
 import pytest
 
-from p2p.peers.backoff import Backoff, Pace
+from p2p.peers.backoff import Backoff, Pace, Rarely
 
 
 def test_the_first_pause_is_short_and_the_others_get_twice_as_long_up_to_the_longest() -> (
@@ -77,3 +77,14 @@ def test_who_waits_as_told_keeps_the_rate(works: list[float]) -> None:
         clock.now += pace.spend(work)
 
     assert sum(works) <= 5 + 10 * (clock.now - 1000) + 1e-6
+
+
+def test_what_is_done_rarely_is_done_once_in_a_while() -> None:
+    clock = Clock()
+    rarely = Rarely(60, clock)
+    assert [rarely.now() for _ in range(3)] == [True, False, False]
+
+    clock.now += 59
+    assert not rarely.now()
+    clock.now += 1
+    assert [rarely.now() for _ in range(2)] == [True, False]
