@@ -1,6 +1,7 @@
 """Setting up, reloading, disabling and removing the home, and what becomes of the engine."""
 
 from datetime import timedelta
+from functools import partial
 import os
 from pathlib import Path
 import signal
@@ -21,6 +22,7 @@ from pytest_homeassistant_custom_component.common import (
     async_fire_time_changed,
 )
 
+from custom_components.pemus import coordinator
 from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.coordinator import (
@@ -28,8 +30,8 @@ from custom_components.pemus.coordinator import (
     ISSUE_UNAPPLIED,
     LAST_ATTEMPT,
 )
-from custom_components.pemus.p2p.models import EngineConfig, ErrorKey
-from custom_components.pemus.supervisor import DATA_ENGINE, EngineState
+from custom_components.pemus.p2p.models import EngineConfig, ErrorKey, Status
+from custom_components.pemus.supervisor import DATA_ENGINE, Engine, EngineState
 
 from .household import eventually, share, until_scanned
 
@@ -320,58 +322,62 @@ async def test_a_change_that_is_none_does_not_reach_the_engine(
     assert not sent
 
 
-async def test_an_engine_that_refuses_a_configuration_is_reported(
+async def test_an_engine_that_refuses_a_configuration_is_told_again(
     hass: HomeAssistant,
-    entry: MockConfigEntry,
+    staged_entry: MockConfigEntry,
     monkeypatch: pytest.MonkeyPatch,
     issue_registry: ir.IssueRegistry,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    entry = staged_entry
+    engine = entry.runtime_data.engine
     told: list[EngineConfig] = []
-    client = entry.runtime_data.engine.client
+    refuses = True
 
-    async def refuse(config: EngineConfig) -> None:
+    async def configure(config: EngineConfig) -> Status:
         told.append(config)
-        raise EngineError(ErrorKey.BAD_REQUEST, "the index is locked")
+        if refuses:
+            raise EngineError(ErrorKey.BAD_REQUEST, "the index is locked")
+        return engine.status
 
     async def wait(seconds: float) -> None:
         async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=seconds))
         await hass.async_block_till_done()
 
-    with monkeypatch.context() as patched:
-        patched.setattr(client, "configure", refuse)
-        hass.config_entries.async_update_entry(entry, title="Haus")
-        await hass.async_block_till_done()
-
-        assert "refused the configuration: the index is locked" in caplog.text
-        issue = issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED)
-        assert issue.translation_placeholders == {"error": "the index is locked"}
-        # It is told again, but not all the time.
-        await wait(FIRST_ATTEMPT + 1)
-        assert len(told) == 2
-        await wait(FIRST_ATTEMPT + 1)
-        assert len(told) == 2
-        await wait(2 * FIRST_ATTEMPT + 1)
-        assert [config.home_name for config in told] == ["Haus"] * 3
-        assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED)
-
-    await wait(LAST_ATTEMPT + 1)
-    await eventually(
-        hass,
-        lambda: issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None,
+    monkeypatch.setattr(
+        engine, "async_configure", partial(Engine.async_configure, engine)
     )
-    assert entry.runtime_data.engine.unapplied is None
+    monkeypatch.setattr(engine.client, "configure", configure)
+    hass.config_entries.async_update_entry(entry, title="Haus")
+    await hass.async_block_till_done()
+
+    assert "refused the configuration: the index is locked" in caplog.text
+    issue = issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED)
+    assert issue.translation_placeholders == {"error": "the index is locked"}
+    # It is told again, but not all the time.
+    await wait(FIRST_ATTEMPT + 1)
+    assert len(told) == 2
+    await wait(FIRST_ATTEMPT + 1)
+    assert len(told) == 2
+    await wait(2 * FIRST_ATTEMPT + 1)
+    assert [config.home_name for config in told] == ["Haus"] * 3
+    assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED)
+
+    refuses = False
+    await wait(LAST_ATTEMPT + 1)
+    assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None
+    assert len(told) == 4
+    await wait(LAST_ATTEMPT + 1)
+    assert len(told) == 4
 
     # Who is unloaded tells nothing more.
-    told.clear()
-    monkeypatch.setattr(client, "configure", refuse)
+    refuses = True
     hass.config_entries.async_update_entry(entry, title="Casa")
     await hass.async_block_till_done()
     assert await hass.config_entries.async_unload(entry.entry_id)
     assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None
     await wait(LAST_ATTEMPT + 1)
-    assert len(told) == 1
-    await hass.data[DATA_ENGINE].async_stop()
+    assert len(told) == 5
 
 
 async def test_an_engine_that_starts_without_its_configuration_gets_it_later(
@@ -381,24 +387,25 @@ async def test_an_engine_that_starts_without_its_configuration_gets_it_later(
     issue_registry: ir.IssueRegistry,
 ) -> None:
     engine = entry.runtime_data.engine
+    pid = entry.runtime_data.data.pid
+    monkeypatch.setattr(coordinator, "FIRST_ATTEMPT", 0.1)
 
     async def refuse(config: EngineConfig) -> None:
         raise EngineUnavailable("the disk is slow")
 
     with monkeypatch.context() as patched:
         patched.setattr(engine.client, "configure", refuse)
-        pid = entry.runtime_data.data.pid
         os.kill(pid, signal.SIGKILL)
         await eventually(
             hass,
-            lambda: entry.runtime_data.data.pid != pid and engine.unapplied is not None,
+            lambda: issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is not None,
         )
-        issue = issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED)
-        assert issue.translation_placeholders == {"error": "the disk is slow"}
+        assert entry.runtime_data.data.pid != pid
 
-    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=LAST_ATTEMPT))
-    await eventually(hass, lambda: engine.unapplied is None)
-    assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None
+    await eventually(
+        hass, lambda: issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None
+    )
+    assert engine.unapplied is None
 
 
 async def test_home_assistants_stop_is_no_fault_of_the_engine(
