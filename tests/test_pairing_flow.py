@@ -383,6 +383,22 @@ async def test_a_request_goes_on_when_its_home_is_found_again(
     )
 
 
+async def test_a_start_shows_one_dialog_about_a_home_whoever_comes_first(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    menu = await compare(hass, stage)
+
+    result = await hass.config_entries.flow.async_init(
+        DOMAIN,
+        context={"source": SOURCE_INTEGRATION_DISCOVERY},
+        data={"home": ADA, "words": []},
+    )
+
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "asked_already")
+    (only,) = dialogs(hass)
+    assert only["flow_id"] == menu["flow_id"]
+
+
 async def test_the_words_are_shown_when_the_dialog_that_asked_is_gone(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
 ) -> None:

@@ -138,6 +138,8 @@ class PairingFlow(ConfigFlow):
         pairing = pairings.pairing(self._home)
         if pairing is None or pairings.step(self._home) is not Step.COMPARING:
             return self.async_abort(reason=Step.OVER)
+        if pairings.has_dialog(self._home, but=self.flow_id):
+            return self.async_abort(reason="asked_already")
         self._call(pairing.name)
         if pairing.incoming:
             return await self.async_step_incoming()
