@@ -88,6 +88,10 @@ class Swarm:
 
     def __init__(self) -> None:
         self.status = SourceStatus(peers=1, received=0)
+        self.returns = 0
+
+    def owner_returned(self) -> None:
+        self.returns += 1
 
 
 @pytest.fixture
@@ -136,6 +140,18 @@ async def test_a_link_that_fails_is_tried_again(
     await until(lambda: target.spans.total == len(CONTENT))
     await source.close()
     assert not target.failures
+
+
+async def test_the_swarm_is_told_that_the_owner_is_back(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY", (0.01,))
+    owner, swarm = Owner(), Swarm()
+    owner.errors = [Unavailable("no link")] * 6
+    source = await all_of_it(target, owner, swarm)
+    await until(lambda: target.spans.total == len(CONTENT))
+    await source.close()
+    assert swarm.returns == 1
 
 
 @pytest.mark.parametrize("error", [Gone("other"), NotFound("nothing")])

@@ -55,6 +55,8 @@ class Script:
     def forget(self, start: int, stop: int) -> None:
         self.forgotten.add(start, stop)
 
+    def owner_returned(self) -> None: ...
+
     async def close(self) -> None:
         self.closed = True
 

@@ -134,9 +134,11 @@ class Introductions:
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
+        self.count = 0
 
     def introduce(self, owner: str, torrent: Torrent) -> None:
         self.begun.set()
+        self.count += 1
 
     def dismiss(self, owner: str, torrent: Torrent) -> None: ...
 
@@ -261,6 +263,54 @@ async def test_a_connection_that_says_nothing_any_more_is_replaced(
         there = len(part.order)
         source.want([span(there, Haste.NOW), *map(span, range(there + 1, PIECES))])
         assert await part.until(there, there + 1) < 6
+
+
+async def test_attempts_begin_anew_though_something_new_is_wanted_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "FIRST_DIAL", 0.1)
+    monkeypatch.setattr(source_module, "PATIENT_DIAL", 0.4)
+    introductions = Introductions()
+    with deaf() as port:
+        async with slow_line(tmp_path, introducer=introductions) as (source, *_):
+            source._addresses = [("127.0.0.1", port)]
+            async with asyncio.timeout(20):
+                piece = 0
+                while introductions.count < 3:
+                    # As when another source delivers.
+                    piece = (piece + 1) % PIECES
+                    source.want([span(piece, Haste.NOW)])
+                    await asyncio.sleep(0.05)
+
+
+async def test_an_owner_that_was_away_is_called_anew_though_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "HUSH", 0.5)
+    async with slow_line(tmp_path) as (source, part, line):
+        source.want([*map(span, range(PIECES))])
+        await part.until(0, 1)
+        line.freeze()
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(20):
+            while loop.time() - source._came < 1.0:
+                await asyncio.sleep(0.1)
+        there = len(part.order)
+        source.owner_returned()
+        # Long before libtorrent would take note.
+        async with asyncio.timeout(20):
+            await part.until(there, there + 1)
+
+
+async def test_a_peer_that_delivers_is_not_disturbed_when_its_owner_comes_back(
+    tmp_path: Path,
+) -> None:
+    async with slow_line(tmp_path) as (source, part, _):
+        source.want([*map(span, range(PIECES))])
+        for piece in range(4):
+            await part.until(piece)
+            source.owner_returned()
+            assert source._reopening is None
 
 
 async def test_an_address_that_never_answers_does_not_hold_up_the_next_one(

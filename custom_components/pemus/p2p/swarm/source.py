@@ -36,6 +36,8 @@ SILENCE: Final = 4.0
 To libtorrent a connection whose other end is gone looks like one on which nothing happens, for up to half a minute. A
 disk that has to spin up first looks like that as well, so it gets more and more time."""
 LAST_SILENCE: Final = 32.0
+HUSH: Final = 2.0
+"""Seconds without a byte after which nothing is lost by calling an owner anew that has just come back."""
 _LISTEN: Final = 0.5
 """Seconds between two looks at whether something comes."""
 
@@ -102,6 +104,9 @@ class Source(Protocol):
     def forget(self, start: int, stop: int) -> None:
         """Take note that bytes are not in the file any more, because their room was needed. They may be wanted again."""
 
+    def owner_returned(self) -> None:
+        """Take note that the owner could not be reached, and can again; maybe it is elsewhere now."""
+
     async def close(self) -> None:
         """End. When this returns, nothing writes to the file any more."""
 
@@ -148,6 +153,8 @@ class SwarmSource:
         self._delivered = False
         self._received = 0
         self._heard = float("-inf")
+        self._came = float("-inf")
+        """When something came in, as far as is known."""
         self._silence = SILENCE
         self._listening: asyncio.TimerHandle | None = None
         self._dialling: asyncio.TimerHandle | None = None
@@ -221,6 +228,18 @@ class SwarmSource:
             if index < len(self._held) and self._held[index]:
                 self._lost.add(index)
 
+    def owner_returned(self) -> None:
+        """Call the owner anew if it seems to be there, but nothing has come from it for a moment.
+
+        libtorrent takes a minute to see that a peer is gone if nobody waits for just what that one was asked for.
+        """
+        if not (self._wishes and self._is_met):
+            return
+        now = asyncio.get_running_loop().time()
+        if self.status.received == self._received and now - self._came >= HUSH:
+            _LOGGER.debug("%s: its owner is elsewhere", self._meta.info_hash[:6])
+            self._begin_anew()
+
     async def close(self) -> None:
         """Remove the torrent from the session."""
         self._closed = True
@@ -283,6 +302,7 @@ class SwarmSource:
             self._meta, target.path, target.label, self, self._held, held=True
         )
         self._torrent = torrent
+        self._came = asyncio.get_running_loop().time()
         # What went away while libtorrent was told what is there.
         for index, there in enumerate(
             target.spans.whole(self._meta.piece_length, self._meta.size)
@@ -368,6 +388,8 @@ class SwarmSource:
         loop = asyncio.get_running_loop()
         waited = self._awaited or Haste.NOW in self._wishes.values()
         received = self.status.received
+        if received != self._received:
+            self._came = loop.time()
         if not (waited and self._is_met) or received != self._received:
             self._received, self._heard = received, loop.time()
         elif loop.time() - self._heard >= self._silence:
@@ -380,7 +402,12 @@ class SwarmSource:
     # Calling peers.
 
     def _call_soon(self) -> None:
-        """Call now if nobody is there, unless that was tried a moment ago."""
+        """Call now if nobody is there, unless that was tried a moment ago, or goes on anyway.
+
+        While another source delivers, something new is wanted every moment: attempts would never begin anew.
+        """
+        if self._introducer is not None and self._dialling is not None:
+            return
         if (
             not self._is_met
             and asyncio.get_running_loop().time() - self._called >= FIRST_DIAL
