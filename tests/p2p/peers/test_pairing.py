@@ -341,6 +341,9 @@ async def test_a_home_gets_only_a_handful_of_this_homes_numbers_and_is_seen_then
         refused = bodies(way, "verdict")
         assert len(refused) == 100 - module.TRIES_PER_DAY
         assert not any(said["yes"] for said in refused)
+        ann.pairings.answer(STRANGER.id, accept=False, block=True)
+        assert not requesting(ann, 150).sent
+        ann.pairings.unblock(STRANGER.id)
         ann.pairings.forget(STRANGER.id)
         assert not bodies(requesting(ann, 200), "received")
 

@@ -223,6 +223,11 @@ class Pairings:
     def answer(self, home: str, *, accept: bool, block: bool) -> None:
         """Say yes or no. Raises NotFound, and BadRequest while there are no words to compare yet."""
         pairing = self._pairings.get(home)
+        if block and not accept and pairing is not None and pairing.state in _FAILED:
+            # It was refused already, since it came again and again.
+            self._block(home)
+            self._on_change()
+            return
         if pairing is None or pairing.state not in _LIVE:
             raise NotFound("there is no such request")
         if block and not accept:
