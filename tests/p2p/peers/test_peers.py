@@ -118,6 +118,12 @@ class Home:
         """Return the link to another home, if it is open."""
         return self.peers._links.present(other.id)
 
+    @property
+    def is_opening(self) -> bool:
+        """Tell whether more links are being opened."""
+        links = self.peers._links
+        return bool(links._attempts or links._accepting or links._incoming)
+
     def hears(self, kind: str, body: bytes, sender: Identity) -> None:
         """Let a message come, as if by a server."""
         server = SignalingServer(
@@ -190,6 +196,8 @@ async def linked(ann: Home, bob: Home, *others: str) -> Link:
     ann.sees(bob)
     bob.sees(ann)
     await until(lambda: ann.link(bob) and bob.link(ann))
+    # Both may have begun: one link takes the place of the other then.
+    await until(lambda: not any(home.is_opening for home in (ann, bob)))
     link = ann.link(bob)
     assert link is not None
     return link

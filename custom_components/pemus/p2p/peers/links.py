@@ -166,17 +166,24 @@ class Links:
         self._ready: dict[str, list[asyncio.Future[Link]]] = {}
         self._direct: dict[str, tuple[float, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loading: asyncio.Task[None] | None = None
         self._closed = False
 
     def start(self) -> None:
         """Begin to look after links."""
         self._spawn(self._tend(), "links")
-        self._spawn(self._load(), "load aiortc")
+
+    def prepare(self) -> None:
+        """Load what links are made of, once there may be some. Without friends its memory, and half a second, are saved."""
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._load(), name="load aiortc")
 
     async def stop(self, reason: str = Reasons.STOPPING) -> None:
         """Close all links."""
         self._closed = True
         tasks = [*self._tasks, *self._opening.values()]
+        if self._loading is not None:
+            tasks.append(self._loading)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -264,6 +271,7 @@ class Links:
         servers: Sequence[IceServer] = () if lan else await self._servers()
         if not relay:
             servers = _without_turn(servers)
+        await self._prepared()
         link = self._new(home, servers, offering=True)
         try:
             async with asyncio.timeout(DESCRIBE):
@@ -346,9 +354,14 @@ class Links:
             self._ready.pop(home, None)
 
     async def _load(self) -> None:
-        """Load aiortc before somebody waits for it: it takes a second, which the event loop does not have."""
+        """Load aiortc in a thread: it takes half a second, which the event loop does not have."""
         with suppress(ImportError):
             await asyncio.to_thread(import_module, ".rtc", __package__)
+
+    async def _prepared(self) -> None:
+        self.prepare()
+        assert self._loading is not None
+        await asyncio.wait((self._loading,))
 
     def _new(self, home: str, servers: Sequence[IceServer], *, offering: bool) -> Link:
         try:
@@ -463,6 +476,7 @@ class Links:
     async def _accept(self, letter: Letter, offer: Offer, known: _Offered) -> None:
         home = letter.envelope.sender
         servers = () if letter.way.is_lan else await self._servers()
+        await self._prepared()
         link = known.link = self._new(home, servers, offering=False)
         self._incoming[home] = link
         try:

@@ -332,6 +332,8 @@ class Peers:
         await self._apply_servers(config.servers)
         wanted = {each.id: each for each in config.friends}
         wanted.pop(self.identity.id, None)
+        if wanted:
+            self._links.prepare()
         for home in [each for each in self._friends if each not in wanted]:
             await self._remove_friend(home)
         for home, friend in wanted.items():
@@ -414,10 +416,12 @@ class Peers:
 
     def request(self, query: PairingQuery) -> PairingStatus:
         """Ask a home to become a friend. Raises what `Pairings.request` raises."""
+        self._links.prepare()
         return self._pairings.request(query.home, trusted=query.trusted)
 
     def answer_request(self, home: str, answer: PairingAnswer) -> None:
         """Say yes or no to a pairing. Raises what `Pairings.answer` raises."""
+        self._links.prepare()
         self._pairings.answer(home, accept=answer.accept, block=answer.block)
 
     def forget_request(self, home: str) -> None:

@@ -21,7 +21,7 @@ from ..swarm.spans import Spans
 from ..swarm.ticket import Ticket
 from .link import Ask
 
-BLOCK: Final = 512 * 1024
+BLOCK: Final = 128 * 1024
 """Bytes that are asked for at a time."""
 FIRST_BLOCK: Final = 64 * 1024
 """Bytes of the first questions, whose answers somebody waits for most."""
