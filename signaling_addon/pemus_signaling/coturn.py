@@ -433,8 +433,9 @@ class _Probe(asyncio.DatagramProtocol):
 
 
 def _addresses() -> frozenset[Interface]:
+    """Return what matters to coturn: link-local addresses come late, with nobody relayed from or to them."""
     try:
-        return own_addresses()
+        return frozenset(each for each in own_addresses() if not each.ip.is_link_local)
     except (OSError, AttributeError) as error:
         # Without them nobody could say what to keep guests away from.
         raise CoturnError("this machine does not tell its addresses") from error

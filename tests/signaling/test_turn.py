@@ -25,7 +25,7 @@ from pemus_signaling import coturn as module
 from pemus_signaling.cluster import Alone
 from pemus_signaling.coturn import Coturn, CoturnSettings, denied_networks
 from pemus_signaling.identity import pemus_id
-from pemus_signaling.interfaces import own_addresses
+from pemus_signaling.interfaces import Interface, own_addresses
 from pemus_signaling.limits import Rates
 from pemus_signaling.room_store import StoreAwayError
 from pemus_signaling.sessions import Sessions
@@ -344,6 +344,26 @@ async def test_coturn_begins_anew_when_the_addresses_change(
                 await asyncio.sleep(0.02)
         async with allocated(port) as client:
             assert await refusal(client.permit("11.22.33.99")) == 403
+
+
+async def test_a_link_local_address_that_comes_late_cuts_off_nobody(
+    coturn_program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHECK_INTERVAL", 0.05)
+    looked = 0
+
+    def changed() -> frozenset[Interface]:
+        nonlocal looked
+        looked += 1
+        return own_addresses() | {ip_interface("fe80::1234/64")}
+
+    async with running(coturn_program) as (coturn, _):
+        monkeypatch.setattr(module, "own_addresses", changed)
+        async with asyncio.timeout(PATIENCE):
+            while looked < 5:
+                await asyncio.sleep(0.02)
+        assert coturn.starts == 1
+        assert coturn.is_ready
 
 
 async def test_nothing_is_left_behind(
