@@ -59,8 +59,9 @@ from demo.netlab import obstacle
 
 LONG: Final = 200_000_000
 RELAYED: Final = 40_000_000
+SHAPED: Final = 100_000_000
 SHORT: Final = 25_000_000
-"""Bytes of films: a whole one, one that is relayed, and any other."""
+"""Bytes of films: a whole one, one that is relayed, one for a line of 20 Mbit/s, and any other."""
 LISTED: Final = 100_000
 CHANGES: Final = 3
 """Files that are added one after the other."""
@@ -123,7 +124,7 @@ class Bench:
         print("    making films", file=sys.stderr)
         shop = self.folder / "films"
         shop.mkdir()
-        for size in (LONG, RELAYED, SHORT):
+        for size in (LONG, RELAYED, SHAPED, SHORT):
             path = self.folder / f"{size}.mp4"
             self._films[size] = await asyncio.to_thread(make_film, path, size)
         for number in range(self.rounds):
@@ -132,7 +133,7 @@ class Bench:
                 ("linked", SHORT),
                 ("play", LONG),
                 ("relayed", RELAYED),
-                ("shaped", SHORT),
+                ("shaped", SHAPED),
                 ("first", SHORT),
             ):
                 copy = shop / f"{title} {number}.mp4"
@@ -206,7 +207,7 @@ class Bench:
     async def shaped(self) -> None:
         """Measure how much of a line is used."""
         await self._befriend()
-        film = self._films[SHORT]
+        film = self._films[SHAPED]
         for number in range(self.rounds):
             for couple in self._town.couples:
                 with couple.line.shaped():
