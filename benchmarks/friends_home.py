@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from friends_options import IN_HOME_ASSISTANT, options, show  # noqa: E402
 from stream_load import film  # noqa: E402
-from swarm_home import LAG, write_film  # noqa: E402
+from swarm_home import LAG, loop_lag, write_film  # noqa: E402
 
 from demo.engine_home import SHARE, EngineHome  # noqa: E402
 from demo.home import HOST, Home, free_port  # noqa: E402
@@ -56,15 +56,6 @@ async def _befriend(home: Home, friend: EngineHome) -> None:
     await friend.ask("PUT", f"pairings/{ours}/answer", {"accept": True})
     await friend.configure(friends=[{"id": ours, "name": home.name, "shares": [SHARE]}])
     await wait_for_list(home, friend.id)
-
-
-async def _lag(home: Home, seconds: float) -> float:
-    """Return the 99th percentile of how late Home Assistant's event loop is, in milliseconds."""
-    async with home.session.get("/api/loop_lag"):
-        pass
-    await asyncio.sleep(seconds)
-    async with home.session.get("/api/loop_lag") as answer:
-        return float((await answer.json())["p99"])
 
 
 async def _films(home: Home, friends: list[EngineHome]) -> list[dict[str, Any]]:
@@ -105,13 +96,13 @@ async def _round(
             friends.append(friend)
         films = await _films(home, friends)
         await asyncio.sleep(SETTLE)
-        idle = await _lag(home, SECONDS)
+        idle = await loop_lag(home, SECONDS)
         until = time.perf_counter() + SETTLE + SECONDS
         players = [
             asyncio.create_task(asyncio.to_thread(film, each, until)) for each in films
         ]
         await asyncio.sleep(SETTLE)
-        busy = await _lag(home, SECONDS)
+        busy = await loop_lag(home, SECONDS)
         taken = [sum(await player) for player in players]
     least = LEAST * BYTES_PER_SECOND * (SETTLE + SECONDS)
     if min(taken) < least:

@@ -234,7 +234,7 @@ class Bench:
 
     async def hashing(self) -> dict[str, Any]:
         """Measure whether Home Assistant notices that the engine hashes."""
-        idle = await self._lag(IDLE_SECONDS)
+        idle = await loop_lag(self.home, IDLE_SECONDS)
         folder = self.folder / "hashed"
         folder.mkdir()
         for number in range(HASHED_FILES):
@@ -246,7 +246,7 @@ class Bench:
         await self.home.share(folder, "Hashed")
         await self._engine_works()
         before = self.cpu_of_engine()
-        busy = await self._lag(HASHING_SECONDS)
+        busy = await loop_lag(self.home, HASHING_SECONDS)
         hashed = self.cpu_of_engine() - before
         if hashed < HASHING_SECONDS / 2:
             raise SystemExit(f"the engine did not hash: it took {hashed:.1f} s of CPU")
@@ -266,15 +266,6 @@ class Bench:
         engine = self.home.engine()
         assert engine is not None
         return cpu_seconds(engine)
-
-    async def _lag(self, seconds: float) -> float:
-        """Return the 99th percentile of how late Home Assistant's event loop is, in milliseconds."""
-        session = self.home.session
-        async with session.get("/api/loop_lag"):
-            pass
-        await asyncio.sleep(seconds)
-        async with session.get("/api/loop_lag") as answer:
-            return float((await answer.json())["p99"])
 
 
 class Film:
@@ -339,6 +330,15 @@ def shaped_line(mbit: int) -> Iterator[tuple[str, ...] | None]:
         with suppress(subprocess.CalledProcessError):
             ip("link", "del", "pemus-near")
         ip("netns", "del", NAMESPACE)
+
+
+async def loop_lag(home: Home, seconds: float) -> float:
+    """Return the 99th percentile of how late Home Assistant's event loop is, in milliseconds."""
+    async with home.session.get("/api/loop_lag"):
+        pass
+    await asyncio.sleep(seconds)
+    async with home.session.get("/api/loop_lag") as answer:
+        return float((await answer.json())["p99"])
 
 
 def cpu_seconds(*processes: psutil.Process) -> float:

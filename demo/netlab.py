@@ -262,14 +262,6 @@ class Router:
             f" numgen random mod 100 < {percent} drop; }};}}\n"
         )
 
-    def shape(self, bits: int) -> None:
-        """Let no more than so many bits per second pass, each way."""
-        for interface in (_LAN, _WAN):
-            self.namespace.run(
-                *(_program("tc"), "qdisc", "replace", "dev", interface, "root"),
-                *("tbf", "rate", f"{bits}bit", "burst", "64kb", "latency", "100ms"),
-            )
-
 
 class Host:
     """A machine behind a router, on which an engine can run: `EngineHome(..., prefix=host.prefix)`."""

@@ -110,26 +110,29 @@ async def use_servers(home: Home, *urls: str) -> None:
     await home.finish(flows, flow["flow_id"], {"servers": list(urls)})
 
 
+async def _subentries(home: Home, kind: str) -> set[str]:
+    """Return the ids of a home's subentries of a type."""
+    entry = await home.entry()
+    return {
+        each["subentry_id"]
+        for each in await home.ask("config_entries/subentries/list", entry_id=entry)
+        if each["subentry_type"] == kind
+    }
+
+
 async def remove_friends(home: Home) -> None:
     """End all friendships of a home, as a user would. Raises HomeError."""
     entry = await home.entry()
-    for each in await home.ask("config_entries/subentries/list", entry_id=entry):
-        if each["subentry_type"] == "friend":
-            await home.ask(
-                "config_entries/subentries/delete",
-                entry_id=entry,
-                subentry_id=each["subentry_id"],
-            )
+    for subentry in await _subentries(home, "friend"):
+        await home.ask(
+            "config_entries/subentries/delete", entry_id=entry, subentry_id=subentry
+        )
 
 
 async def shares_of(home: Home) -> list[str]:
     """Return the devices of a home's shared folders."""
     entry = await home.entry()
-    subentries = {
-        each["subentry_id"]
-        for each in await home.ask("config_entries/subentries/list", entry_id=entry)
-        if each["subentry_type"] == "share"
-    }
+    subentries = await _subentries(home, "share")
     return [
         device["id"]
         for device in await home.ask("config/device_registry/list")

@@ -1,5 +1,6 @@
 """Changing the options, and what else there is to see and to decide about this home and others."""
 
+from collections.abc import Awaitable, Callable, Iterable
 import logging
 from typing import Any, Final
 
@@ -221,14 +222,8 @@ class PemusOptionsFlow(OptionsFlow):
             return self.async_abort(reason="no_peers")
         pairings = self.config_entry.runtime_data.pairings
         if user_input is not None:
-            for home in user_input.get(FIELD_TAKE_BACK, ()):
-                try:
-                    await pairings.async_take_back(home)
-                except EngineUnavailable:
-                    return self.async_abort(reason="engine_unavailable")
-                except EngineError as err:
-                    _LOGGER.debug("%s is not asked any more: %s", home, err)
-            return await self.async_step_init()
+            chosen = user_input.get(FIELD_TAKE_BACK, ())
+            return await self._change(chosen, pairings.async_take_back)
         if not (requests := pairings.own_requests()):
             return self.async_abort(reason="no_requests")
         homes = [
@@ -240,18 +235,7 @@ class PemusOptionsFlow(OptionsFlow):
             )
             for request in requests
         ]
-        choice = SelectSelector(
-            SelectSelectorConfig(
-                options=homes, multiple=True, mode=SelectSelectorMode.LIST
-            )
-        )
-        return self.async_show_form(
-            step_id="requests",
-            data_schema=vol.Schema(
-                {vol.Optional(FIELD_TAKE_BACK, default=list): choice}
-            ),
-            last_step=False,
-        )
+        return self._choose("requests", FIELD_TAKE_BACK, homes)
 
     async def async_step_blocked(
         self, user_input: dict[str, Any] | None = None
@@ -262,27 +246,41 @@ class PemusOptionsFlow(OptionsFlow):
         if not peers.blocked:
             return self.async_abort(reason="none_blocked")
         if user_input is not None:
-            for home in user_input.get(FIELD_UNBLOCK, ()):
-                try:
-                    await self.config_entry.runtime_data.engine.client.unblock(home)
-                except EngineUnavailable:
-                    return self.async_abort(reason="engine_unavailable")
-                except EngineError as err:
-                    _LOGGER.debug("%s was not unblocked: %s", home, err)
-            return await self.async_step_init()
+            client = self.config_entry.runtime_data.engine.client
+            chosen = user_input.get(FIELD_UNBLOCK, ())
+            return await self._change(chosen, client.unblock)
         homes = [
             SelectOptionDict(value=home, label=grouped(home)) for home in peers.blocked
         ]
+        return self._choose("blocked", FIELD_UNBLOCK, homes)
+
+    def _choose(
+        self, step_id: str, field: str, homes: list[SelectOptionDict]
+    ) -> ConfigFlowResult:
+        """Let the user choose any of some homes."""
         choice = SelectSelector(
             SelectSelectorConfig(
                 options=homes, multiple=True, mode=SelectSelectorMode.LIST
             )
         )
         return self.async_show_form(
-            step_id="blocked",
-            data_schema=vol.Schema({vol.Optional(FIELD_UNBLOCK, default=list): choice}),
+            step_id=step_id,
+            data_schema=vol.Schema({vol.Optional(field, default=list): choice}),
             last_step=False,
         )
+
+    async def _change(
+        self, homes: Iterable[str], change: Callable[[str], Awaitable[object]]
+    ) -> ConfigFlowResult:
+        """Change something about the homes that were chosen. What is so already stays so."""
+        for home in homes:
+            try:
+                await change(home)
+            except EngineUnavailable:
+                return self.async_abort(reason="engine_unavailable")
+            except EngineError as err:
+                _LOGGER.debug("%s stays as it is: %s", home, err)
+        return await self.async_step_init()
 
     async def async_step_new_identity(
         self, user_input: dict[str, Any] | None = None
