@@ -55,7 +55,7 @@ class Script:
     def forget(self, start: int, stop: int) -> None:
         self.forgotten.add(start, stop)
 
-    def owner_returned(self) -> None: ...
+    def owner_delivered(self) -> None: ...
 
     async def close(self) -> None:
         self.closed = True

@@ -135,12 +135,17 @@ class Introductions:
     def __init__(self) -> None:
         self.begun = asyncio.Event()
         self.count = 0
+        self.losses = 0
 
     def introduce(self, owner: str, torrent: Torrent) -> None:
         self.begun.set()
         self.count += 1
 
     def dismiss(self, owner: str, torrent: Torrent) -> None: ...
+
+    def lost(self, owner: str, torrent: Torrent) -> None:
+        assert (owner, torrent.is_removed) == (OWNER, False)
+        self.losses += 1
 
 
 @asynccontextmanager
@@ -251,6 +256,32 @@ async def test_a_connection_that_breaks_is_replaced_at_once(tmp_path: Path) -> N
         assert await part.until(there, there + 1) < 2
 
 
+async def test_an_owner_is_told_of_a_connection_that_broke(tmp_path: Path) -> None:
+    introductions = Introductions()
+    async with slow_line(tmp_path, introducer=introductions) as (source, part, line):
+        source.want([*map(span, range(PIECES))])
+        await part.until(0, 1)
+        assert not introductions.losses
+        line.cut()
+        async with asyncio.timeout(20):
+            while not introductions.losses:
+                await asyncio.sleep(0.05)
+
+
+async def test_a_call_that_waits_for_its_time_does_not_hold_up_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with slow_line(tmp_path) as (source, part, line):
+        source.want([*map(span, range(PIECES))])
+        await part.until(0, 1)
+        # As after several attempts, the last one of which was answered.
+        monkeypatch.setattr(source, "_pause", 60.0)
+        source._call_later()
+        line.cut()
+        there = len(part.order)
+        assert await part.until(there, there + 1) < 2
+
+
 async def test_a_connection_that_says_nothing_any_more_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,33 +314,33 @@ async def test_attempts_begin_anew_though_something_new_is_wanted_all_the_time(
                     await asyncio.sleep(0.05)
 
 
-async def test_an_owner_that_was_away_is_called_anew_though_nobody_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_an_owner_that_delivers_otherwise_is_called_anew_though_nobody_waits(
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(source_module, "HUSH", 0.5)
     async with slow_line(tmp_path) as (source, part, line):
         source.want([*map(span, range(PIECES))])
         await part.until(0, 1)
         line.freeze()
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(20):
-            while loop.time() - source._came < 1.0:
+            while loop.time() - source._came < source_module.SILENCE / 4:
                 await asyncio.sleep(0.1)
         there = len(part.order)
-        source.owner_returned()
+        source.owner_delivered()
+        assert source._silence == 2 * source_module.SILENCE
         # Long before libtorrent would take note.
         async with asyncio.timeout(20):
             await part.until(there, there + 1)
 
 
-async def test_a_peer_that_delivers_is_not_disturbed_when_its_owner_comes_back(
+async def test_a_peer_that_delivers_is_not_disturbed_when_its_owner_delivers_otherwise(
     tmp_path: Path,
 ) -> None:
     async with slow_line(tmp_path) as (source, part, _):
         source.want([*map(span, range(PIECES))])
         for piece in range(4):
             await part.until(piece)
-            source.owner_returned()
+            source.owner_delivered()
             assert source._reopening is None
 
 

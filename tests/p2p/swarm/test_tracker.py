@@ -93,7 +93,9 @@ class Home:
         return torrent, path, events
 
     def announce(self, torrent: Torrent, channel: Introductions, offers: bool) -> None:
-        channel.add(torrent.meta.info_hash, torrent.reannounce, offers=offers)
+        channel.add(
+            torrent.meta.info_hash, torrent.reannounce, torrent.hang_up, offers=offers
+        )
         torrent.add_tracker(self.tracker.url)
 
 
@@ -225,6 +227,33 @@ async def test_a_receiver_can_come_back_again_and_again(
         assert path.read_bytes() == content
         pipe.ends[1].remove(meta.info_hash)
         await torrent.remove()
+
+
+async def test_an_owner_that_was_told_of_a_loss_takes_the_next_call(
+    homes: tuple[Home, Home],
+) -> None:
+    """libtorrent takes a second connection for a double as long as it believes in the first one."""
+    owner, receiver = homes
+    pipe = Pipe(owner.tracker, receiver.tracker)
+    content = os.urandom(SIZE)
+    meta = describe(content)
+    seed = await owner.seed(meta, content)
+    owner.announce(seed, pipe.ends[0], offers=False)
+    torrent, _, events = await receiver.fetch(meta)
+    receiver.announce(torrent, pipe.ends[1], offers=True)
+    await until(lambda: len(events.pieces) == meta.piece_count)
+    told = seed.listener
+    assert isinstance(told, Events)
+    assert told.peers == 1
+    pipe.ends[1].lost(meta.info_hash)
+    await until(lambda: told.peers == 0)
+    # Nobody answers who is paused; it takes up again what it did.
+    pipe.ends[1].remove(meta.info_hash)
+    await torrent.remove()
+    torrent, path, events = await receiver.fetch(meta)
+    receiver.announce(torrent, pipe.ends[1], offers=True)
+    await until(lambda: len(events.pieces) == meta.piece_count)
+    assert path.read_bytes() == content
 
 
 async def test_a_torrent_that_is_removed_meets_nobody(homes: tuple[Home, Home]) -> None:
@@ -476,6 +505,20 @@ async def test_an_offer_that_nobody_answers_is_followed_by_others(
     await client.announce(offers=offers(1))
     await asyncio.sleep(0.5)
     assert sent.kicks == 1
+
+
+@pytest.mark.parametrize("offers", [False, True])
+async def test_only_who_is_called_hangs_up_on_a_caller_that_lost_its_connection(
+    tracker: LoopbackTracker, offers: bool
+) -> None:
+    hung_up: list[str] = []
+    channel, stranger = tracker.join(Sent().send), tracker.join(Sent().send)
+    channel.add(HASH, Sent().reannounce, lambda: hung_up.append(HASH), offers=offers)
+    stranger.receive(b'{"type": "lost", "torrent": "%s"}' % HASH.encode())
+    channel.receive(b'{"type": "lost", "torrent": "%s"}' % OTHER.encode())
+    assert not hung_up
+    channel.receive(b'{"type": "lost", "torrent": "%s"}' % HASH.encode())
+    assert hung_up == ([] if offers else [HASH])
 
 
 async def test_a_channel_reaches_its_own_torrents_only(

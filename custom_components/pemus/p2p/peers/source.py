@@ -99,8 +99,8 @@ class LinkSource:
     def forget(self, start: int, stop: int) -> None:
         """Take note that bytes are not in the file any more: the download's own list says so when they are wanted."""
 
-    def owner_returned(self) -> None:
-        """Take note that the owner can be reached again: this source finds out by itself."""
+    def owner_delivered(self) -> None:
+        """Take note that the owner can be reached: this source finds out by itself."""
 
     async def close(self) -> None:
         """End. When this returns, nothing writes to the file any more."""
@@ -125,10 +125,9 @@ class LinkSource:
             self._asked.add(*block)
             try:
                 await self._fetch(target, *block)
-                if self._failures:
-                    self._failures = 0
-                    if self._swarm is not None:
-                        self._swarm.owner_returned()
+                self._failures = 0
+                if self._swarm is not None:
+                    self._swarm.owner_delivered()
             except (BadRequest, Gone, NotFound) as err:
                 target.source_failed(self, f"its owner refuses it: {err}")
                 return

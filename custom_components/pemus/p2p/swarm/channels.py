@@ -61,6 +61,11 @@ class Channels:
         if (channel := self._open.get(owner)) is not None:
             channel.remove(torrent.meta.info_hash)
 
+    def lost(self, owner: str, torrent: Torrent) -> None:
+        """Tell the home that seeds a torrent that the connection to it is gone."""
+        if (channel := self._open.get(owner)) is not None:
+            channel.lost(torrent.meta.info_hash)
+
     def _add(self, home: str, torrent: Torrent, *, offers: bool) -> None:
         torrents = self._torrents.setdefault(home, {})
         for info_hash, (former, _) in tuple(torrents.items()):
@@ -88,7 +93,12 @@ class Channels:
 
     def _meet(self, channel: Introductions, torrent: Torrent, *, offers: bool) -> None:
         try:
-            channel.add(torrent.meta.info_hash, torrent.reannounce, offers=offers)
+            channel.add(
+                torrent.meta.info_hash,
+                torrent.reannounce,
+                torrent.hang_up,
+                offers=offers,
+            )
         except ValueError as err:
             _LOGGER.warning("%s does not meet its peer: %s", torrent.label, err)
             return

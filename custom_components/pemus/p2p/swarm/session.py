@@ -241,6 +241,12 @@ class Torrent:
         if not self._removed:
             self._handle.force_reannounce(0, -1, lt.torrent_handle.ignore_min_interval)
 
+    def hang_up(self) -> None:
+        """Hang up on all peers, who may call again at once."""
+        if not self._removed:
+            self._handle.pause()
+            self._handle.resume()
+
     def limit_upload(self, bytes_s: int) -> None:
         """Send at most so many bytes per second; 0 for no limit."""
         if not self._removed:

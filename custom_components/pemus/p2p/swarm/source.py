@@ -32,12 +32,11 @@ NEXT_ADDRESS: Final = 0.25
 Two connections to one peer would share its line, and each would carry half of what somebody waits for."""
 SILENCE: Final = 4.0
 """Seconds without a byte, while somebody waits, after which peers are called anew; they double up to `LAST_SILENCE`.
+A quarter of it is enough if the owner delivers in another way meanwhile: then neither it nor its disk is what is slow.
 
 To libtorrent a connection whose other end is gone looks like one on which nothing happens, for up to half a minute. A
 disk that has to spin up first looks like that as well, so it gets more and more time."""
 LAST_SILENCE: Final = 32.0
-HUSH: Final = 2.0
-"""Seconds without a byte after which nothing is lost by calling an owner anew that has just come back."""
 _LISTEN: Final = 0.5
 """Seconds between two looks at whether something comes."""
 
@@ -104,8 +103,8 @@ class Source(Protocol):
     def forget(self, start: int, stop: int) -> None:
         """Take note that bytes are not in the file any more, because their room was needed. They may be wanted again."""
 
-    def owner_returned(self) -> None:
-        """Take note that the owner could not be reached, and can again; maybe it is elsewhere now."""
+    def owner_delivered(self) -> None:
+        """Take note that the owner has just delivered something in another way."""
 
     async def close(self) -> None:
         """End. When this returns, nothing writes to the file any more."""
@@ -119,6 +118,9 @@ class Introducer(Protocol):
 
     def dismiss(self, owner: str, torrent: Torrent) -> None:
         """End what `introduce` began; the torrent is about to be removed."""
+
+    def lost(self, owner: str, torrent: Torrent) -> None:
+        """Tell the owner that there is no connection to it any more: until it knows, it takes no other one."""
 
 
 class SwarmSource:
@@ -154,7 +156,7 @@ class SwarmSource:
         self._received = 0
         self._heard = float("-inf")
         self._came = float("-inf")
-        """When something came in, as far as is known."""
+        """When something came in, as far as is known, or somebody was there from whom it could."""
         self._silence = SILENCE
         self._listening: asyncio.TimerHandle | None = None
         self._dialling: asyncio.TimerHandle | None = None
@@ -228,17 +230,16 @@ class SwarmSource:
             if index < len(self._held) and self._held[index]:
                 self._lost.add(index)
 
-    def owner_returned(self) -> None:
-        """Call the owner anew if it seems to be there, but nothing has come from it for a moment.
+    def owner_delivered(self) -> None:
+        """Call the owner anew if it seems to be connected, but nothing has come from it for a moment.
 
         libtorrent takes a minute to see that a peer is gone if nobody waits for just what that one was asked for.
         """
         if not (self._wishes and self._is_met):
             return
-        now = asyncio.get_running_loop().time()
-        if self.status.received == self._received and now - self._came >= HUSH:
-            _LOGGER.debug("%s: its owner is elsewhere", self._meta.info_hash[:6])
-            self._begin_anew()
+        silent = asyncio.get_running_loop().time() - self._came
+        if self.status.received == self._received and silent >= self._silence / 4:
+            self._give_up()
 
     async def close(self) -> None:
         """Remove the torrent from the session."""
@@ -257,6 +258,7 @@ class SwarmSource:
             return
         self._held[index] = True
         self._delivered = True
+        self._came = asyncio.get_running_loop().time()
         self._silence = SILENCE
         self._pause = FIRST_DIAL
         self._wishes.pop(index, None)
@@ -266,6 +268,7 @@ class SwarmSource:
     def peer_connected(self) -> None:
         """Count a peer, or somebody who is called."""
         self._peers += 1
+        self._came = asyncio.get_running_loop().time()
 
     def peer_lost(self) -> None:
         """Count one less, and call again if it was the last one: at once if it has just delivered something.
@@ -276,14 +279,16 @@ class SwarmSource:
         """
         delivered, self._delivered = self._delivered, False
         self._peers = max(0, self._peers - 1)
-        if self._is_met or self._dialling is not None:
+        if self._is_met:
             return
         if delivered and self._torrent is not None:
+            if self._introducer is not None:
+                self._introducer.lost(self._owner, self._torrent)
             if self._introduced:
                 # Otherwise libtorrent waits for its time to announce until it meets anybody.
                 self._torrent.reannounce()
             self._call()
-        else:
+        elif self._dialling is None:
             self._call_later()
 
     def failed(self, message: str) -> None:
@@ -346,6 +351,8 @@ class SwarmSource:
         assert target is not None
         try:
             async with self._changing:
+                if self._introducer is not None and self._torrent is not None:
+                    self._introducer.lost(self._owner, self._torrent)
                 await self._remove()
                 await self._open(target)
         except SessionError as err:
@@ -393,11 +400,15 @@ class SwarmSource:
         if not (waited and self._is_met) or received != self._received:
             self._received, self._heard = received, loop.time()
         elif loop.time() - self._heard >= self._silence:
-            _LOGGER.debug("%s: nothing comes", self._meta.info_hash[:6])
-            self._silence = min(LAST_SILENCE, 2 * self._silence)
-            self._heard = loop.time()
-            self._begin_anew()
+            self._give_up()
         self._listening = loop.call_later(_LISTEN, self._listen)
+
+    def _give_up(self) -> None:
+        """Begin anew with a peer from which nothing comes, and give the next one more time."""
+        _LOGGER.debug("%s: nothing comes", self._meta.info_hash[:6])
+        self._silence = min(LAST_SILENCE, 2 * self._silence)
+        self._heard = asyncio.get_running_loop().time()
+        self._begin_anew()
 
     # Calling peers.
 

@@ -10,7 +10,8 @@ So no tracker in the network learns an info-hash, and none has to be up. The cha
 with it the DTLS fingerprints that travel in the session descriptions (SDP). What arrives on it is not trusted any
 further: it is checked, bounded, and only taken for torrents that were added for this very channel.
 
-The channel's messages are JSON: {"type": "offer" | "answer", "torrent": HEX, "offer": HEX, "sdp": TEXT}.
+The channel's messages are JSON: {"type": "offer" | "answer", "torrent": HEX, "offer": HEX, "sdp": TEXT}, and for a peer
+that lost its connection {"type": "lost", "torrent": HEX}.
 """
 
 from __future__ import annotations
@@ -75,14 +76,14 @@ Send = Callable[[bytes], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What goes over the channel: an offer, or the answer to one."""
+    """What goes over the channel: an offer, the answer to one, or that a connection is gone."""
 
-    type: Literal["offer", "answer"]
+    type: Literal["offer", "answer", "lost"]
     torrent: str
     """The info-hash, in hexadecimal digits."""
-    offer: str
+    offer: str = ""
     """The offer's id, in hexadecimal digits; chosen by who offers."""
-    sdp: str
+    sdp: str = ""
 
 
 @dataclass(slots=True)
@@ -105,6 +106,7 @@ class _Meeting:
     info_hash: bytes
     introductions: Introductions
     reannounce: Callable[[], None]
+    hang_up: Callable[[], None]
     offers: bool
     stranger: bytes = field(default_factory=lambda: _PREFIX + secrets.token_bytes(12))
     """The peer id that stands for the other home."""
@@ -354,12 +356,18 @@ class Introductions:
         self._counted = time.monotonic()
 
     def add(
-        self, info_hash: str, reannounce: Callable[[], None], *, offers: bool
+        self,
+        info_hash: str,
+        reannounce: Callable[[], None],
+        hang_up: Callable[[], None] = lambda: None,
+        *,
+        offers: bool,
     ) -> None:
         """Introduce the peers of a torrent to each other, from now on.
 
         Both homes add it before they give it the tracker. One of them `offers`: who fetches, so that two peers do not
-        meet twice. `reannounce` makes libtorrent announce the torrent at once; it is called when that is needed.
+        meet twice. `reannounce` makes libtorrent announce the torrent at once, and `hang_up` makes it end the torrent's
+        connections; they are called when that is needed.
 
         Raises:
             ValueError: too many torrents, a malformed info-hash, or the channel is closed.
@@ -370,7 +378,7 @@ class Introductions:
         if info_hash not in self._meetings and len(self._meetings) >= MAX_TORRENTS:
             raise ValueError("too many torrents")
         self.remove(info_hash)
-        meeting = _Meeting(bytes.fromhex(info_hash), self, reannounce, offers)
+        meeting = _Meeting(bytes.fromhex(info_hash), self, reannounce, hang_up, offers)
         self._meetings[info_hash] = meeting
         self._tracker._add(meeting)  # noqa: SLF001 - the other half of one thing
         if meeting.client is not None:
@@ -409,8 +417,20 @@ class Introductions:
             _LOGGER.debug("An introduction for a torrent that is not shared here")
         elif got.type == "offer":
             self._offered(meeting, got)
+        elif got.type == "lost":
+            # Only who offers calls again.
+            if not meeting.offers:
+                meeting.hang_up()
         else:
             _answered_by_other(meeting, got)
+
+    def lost(self, info_hash: str) -> None:
+        """Have the other home forget what it still takes for a connection of a torrent.
+
+        libtorrent tells peers apart by address and listening port, and refuses whoever calls again as a double: for up to
+        half a minute, until it notices that the former connection is dead.
+        """
+        self.post(Introduction("lost", info_hash))
 
     def offer(self, meeting: _Meeting, offer_id: str, sdp: str) -> None:
         """Pass an offer of our libtorrent on, and see to it that another one follows if nobody answers."""
@@ -478,7 +498,9 @@ def _read(message: bytes) -> Introduction:
     if len(message) > MAX_MESSAGE:
         raise DecodeError("the message is too long")
     got = decode(Introduction, message)
-    if _HEX.fullmatch(got.offer) is None or not _is_sdp(got.sdp):
+    if got.type != "lost" and (
+        _HEX.fullmatch(got.offer) is None or not _is_sdp(got.sdp)
+    ):
         raise DecodeError("the offer or its description is malformed")
     return got
 
