@@ -15,7 +15,7 @@ from custom_components.pemus.friends import (
     invitation,
     read_invitation,
 )
-from custom_components.pemus.p2p.peers.facts import MAX_NAME, is_home
+from custom_components.pemus.p2p.peers.facts import MAX_NAME, ServerStatus, is_home
 from custom_components.pemus.p2p.peers.identity import grouped
 
 from .household import ADA
@@ -25,6 +25,28 @@ def test_an_invitation_is_read_as_it_is_shown() -> None:
     assert invitation(ADA) == f"pemus:{ADA}"
     assert read_invitation(invitation(ADA)) == ADA
     assert read_invitation(grouped(ADA)) == ADA
+
+
+OURS = ServerStatus(url="https://ours.example/path/", connected=True, identity=True)
+STOCK = ServerStatus(url="https://stock.example/", connected=True)
+AWAY = ServerStatus(url="https://away.example/", connected=False, identity=True)
+LONG = ServerStatus(url=f"https://{'x' * 480}/", connected=True, identity=True)
+
+
+@pytest.mark.parametrize(
+    ("servers", "link"),
+    [
+        ((), f"pemus:{ADA}"),
+        ((STOCK, AWAY, LONG), f"pemus:{ADA}"),
+        ((STOCK, OURS), f"https://ours.example/path/invite#{ADA}"),
+        ((LONG, OURS), f"https://ours.example/path/invite#{ADA}"),
+    ],
+)
+def test_an_invitation_is_a_link_if_there_is_a_page_for_it(
+    servers: tuple[ServerStatus, ...], link: str
+) -> None:
+    assert invitation(ADA, servers) == link
+    assert read_invitation(link) == ADA
 
 
 @given(text=st.text(max_size=700))

@@ -1,5 +1,6 @@
 """What the options tell and decide about this home's identity, its servers, and who is blocked."""
 
+from dataclasses import replace
 from typing import Any
 
 from homeassistant.core import HomeAssistant
@@ -9,6 +10,7 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import (
+    CONF_SERVERS,
     CONF_SIGNALING_APP,
     CONF_TERMS,
     SUBENTRY_FRIEND,
@@ -17,7 +19,7 @@ from custom_components.pemus.friends import Terms, read_invitation
 from custom_components.pemus.options import servers
 from custom_components.pemus.options_flow import MAX_SERVERS
 from custom_components.pemus.p2p.models import ErrorKey
-from custom_components.pemus.p2p.peers.facts import PairingState
+from custom_components.pemus.p2p.peers.facts import PairingState, ServerStatus
 from custom_components.pemus.p2p.peers.identity import grouped
 from custom_components.pemus.pairings import Step
 
@@ -53,6 +55,30 @@ async def test_the_id_is_shown_to_be_read_sent_and_scanned(
     assert read_invitation(link) == HOME_ID
     menu = await submit(hass, form)
     assert menu["type"] is FlowResultType.MENU
+
+
+async def test_an_invitation_leads_to_a_server_that_others_can_reach(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    app, ours = "http://local-pemus-signaling:9000/", "https://signal.example/"
+    hass.config_entries.async_update_entry(
+        entry,
+        data={**entry.data, CONF_SIGNALING_APP: app},
+        options={CONF_SERVERS: [ours]},
+    )
+    stage.peers = replace(
+        stage.peers,
+        servers=tuple(
+            ServerStatus(url=url, connected=True, identity=True) for url in (app, ours)
+        ),
+    )
+    stage.tell()
+    form = await open_step(hass, entry, "identity")
+
+    link = form["description_placeholders"]["link"]
+    assert link == f"{ours}invite#{HOME_ID}"
+    (code,) = form["data_schema"].schema.values()
+    assert code.config["data"] == link
 
 
 @pytest.mark.parametrize("step", ["identity", "requests", "blocked", "new_identity"])

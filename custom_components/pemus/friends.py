@@ -22,12 +22,14 @@ from .const import (
     SUBENTRY_FRIEND,
 )
 from .options import MBIT, NO_LIMIT
-from .p2p.peers.facts import MAX_NAME, FriendConfig
+from .p2p.peers.facts import MAX_NAME, FriendConfig, ServerStatus
 from .p2p.peers.identity import grouped, read_id
 from .shares import share_id, share_subentries
 
 INVITATION: Final = "pemus:"
 """Before the ID in a QR code, so that a phone knows what it has scanned."""
+PAGE: Final = "invite"
+"""Path of the page at a signalling server that tells what to do with an invitation."""
 MAX_INVITATION: Final = 500
 """Characters of a link that somebody may paste."""
 MAX_TERMS: Final = 100
@@ -150,8 +152,17 @@ def _any_id(parts: Iterable[str]) -> str | None:
     return next((home for part in parts if (home := read_id(part)) is not None), None)
 
 
-def invitation(home: str) -> str:
-    """Return what a QR code says."""
+def invitation(home: str, servers: Iterable[ServerStatus] = ()) -> str:
+    """Return what a QR code says, and what is sent to a friend.
+
+    With a signalling server of this project that is a link to a page which says what to do; its server does not learn the
+    ID behind the `#`. Otherwise it is `pemus:` and the ID.
+    """
+    for server in servers:
+        if server.connected and server.identity:
+            link = f"{server.url}{PAGE}#{home}"
+            if len(link) <= MAX_INVITATION:
+                return link
     return f"{INVITATION}{home}"
 
 

@@ -177,7 +177,11 @@ class PemusOptionsFlow(OptionsFlow):
             return self.async_abort(reason="no_peers")
         if user_input is not None:
             return await self.async_step_init()
-        link = invitation(peers.id)
+        # Not that of the app, whose address only this machine knows.
+        entered = self.config_entry.options.get(CONF_SERVERS, ())
+        link = invitation(
+            peers.id, (each for each in peers.servers if each.url in entered)
+        )
         code = QrCodeSelector(QrCodeSelectorConfig(data=link, scale=6))
         return self.async_show_form(
             step_id="identity",

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from . import __version__
+from . import __version__, invitations
 from .addresses import Networks
 from .cluster import Alone, Cluster
 from .coturn import Coturn, CoturnSettings
@@ -162,6 +162,7 @@ class Server:
                 web.get(path, self._get_description),
                 *self.metrics.routes(),
                 *self.rooms.routes(path),
+                *invitations.routes(path),
                 *(self.turn.routes(path) if self.turn is not None else ()),
                 # The last: its paths begin with anything.
                 *self.peers.routes(path),
