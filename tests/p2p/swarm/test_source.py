@@ -364,3 +364,31 @@ async def test_an_address_that_never_answers_does_not_hold_up_introductions(
             async with asyncio.timeout(10):
                 await introductions.begun.wait()
             assert source._peers
+
+
+def refusing() -> int:
+    """Return a port at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+async def test_an_address_that_refuses_is_not_given_the_time_to_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "NEXT_ADDRESS", 300.0)
+    async with slow_line(tmp_path, refusing(), refusing()) as (source, part, _):
+        source.want([span(0, Haste.NOW)])
+        await part.until(0)
+
+
+async def test_where_all_addresses_refuse_introductions_begin_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "FIRST_DIAL", 300.0)
+    monkeypatch.setattr(source_module, "PATIENT_DIAL", 1000.0)
+    introductions = Introductions()
+    async with slow_line(tmp_path, introducer=introductions) as (source, *_):
+        source._addresses = [("127.0.0.1", refusing()), ("127.0.0.1", refusing())]
+        source.want([span(0, Haste.NOW)])
+        async with asyncio.timeout(20):
+            await introductions.begun.wait()

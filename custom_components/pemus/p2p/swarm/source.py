@@ -161,6 +161,8 @@ class SwarmSource:
         self._listening: asyncio.TimerHandle | None = None
         self._dialling: asyncio.TimerHandle | None = None
         self._connecting: asyncio.TimerHandle | None = None
+        self._uncalled: Sequence[tuple[str, int]] = ()
+        """Addresses that are called if those before them do not answer."""
         self._reopening: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._closed = False
@@ -287,6 +289,11 @@ class SwarmSource:
             if self._introduced:
                 # Otherwise libtorrent waits for its time to announce until it meets anybody.
                 self._torrent.reannounce()
+            self._call()
+        elif self._uncalled:
+            # One that refuses need not be given its time.
+            self._connect(self._uncalled)
+        elif not (self._peers or self._introduced) and self._introducer is not None:
             self._call()
         elif self._dialling is None:
             self._call_later()
@@ -451,14 +458,15 @@ class SwarmSource:
             self._introducer.introduce(self._owner, self._torrent)
         self._tried = True
         self._called = asyncio.get_running_loop().time()
-        if self._connecting is not None:
-            self._connecting.cancel()
         self._connect(self._addresses)
         self._call_later()
 
     def _connect(self, addresses: Sequence[tuple[str, int]]) -> None:
         """Call the first of these addresses, and soon the others if nobody has answered."""
-        self._connecting = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        self._uncalled = ()
         if not addresses or self._torrent is None or self._is_met:
             return
         (host, port), *others = addresses
@@ -466,6 +474,8 @@ class SwarmSource:
             self._torrent.connect(host, port)
         except (ValueError, RuntimeError) as err:
             _LOGGER.debug("Cannot call %s: %s", self._owner, err)
-        self._connecting = asyncio.get_running_loop().call_later(
-            NEXT_ADDRESS, self._connect, others
-        )
+        if others:
+            self._uncalled = others
+            self._connecting = asyncio.get_running_loop().call_later(
+                NEXT_ADDRESS, self._connect, others
+            )
