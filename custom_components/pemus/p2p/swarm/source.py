@@ -420,18 +420,19 @@ class SwarmSource:
     # Calling peers.
 
     def _call_soon(self) -> None:
-        """Call now if nobody is there, unless that was tried a moment ago, or goes on anyway.
+        """Call if nobody is there and that does not go on anyway: now, or later if it was tried a moment ago.
 
         While another source delivers, something new is wanted every moment: attempts would never begin anew.
         """
+        if self._is_met:
+            return
         if self._introducer is not None and self._dialling is not None:
             return
-        if (
-            not self._is_met
-            and asyncio.get_running_loop().time() - self._called >= FIRST_DIAL
-        ):
+        if asyncio.get_running_loop().time() - self._called >= FIRST_DIAL:
             self._pause = FIRST_DIAL
             self._call()
+        elif self._dialling is None:
+            self._call_later()
 
     def _call_later(self) -> None:
         if self._dialling is not None:
