@@ -1,5 +1,6 @@
 """This home and others in the local network, with real mDNS on the loopback interface."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator
 from datetime import timedelta
 from ipaddress import ip_address
@@ -64,6 +65,7 @@ async def quiet_network(
     hass.data[DATA_INSTANCE] = responder
     yield
     await responder.ha_async_close()
+    await silent(responder)
 
 
 @pytest.fixture
@@ -78,6 +80,15 @@ async def street(socket_enabled: None) -> AsyncGenerator[AsyncZeroconf]:
     responder = AsyncZeroconf(interfaces=LOOPBACK)
     yield responder
     await responder.async_close()
+    await silent(responder)
+
+
+async def silent(responder: AsyncZeroconf) -> None:
+    """Wait until nothing that was about to be said when it was closed has a timer any more: zeroconf lets them run out."""
+    queues = responder.zeroconf.out_queue, responder.zeroconf.out_delay_queue
+    async with asyncio.timeout(5):
+        while any(each.queue for each in queues):
+            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
