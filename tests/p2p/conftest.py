@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 import sys
 
@@ -17,3 +18,16 @@ if str(ENGINE_PATH) not in sys.path:
 @pytest.fixture(autouse=True)
 def custom_integrations_found() -> None:
     """Stand in for the fixture of the integration's tests: there is no Home Assistant here."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[
+    None, pytest.TestReport, pytest.TestReport
+]:
+    """Keep file names that are no UTF-8 readable in what was logged: pytest's processes cannot tell each other of them."""
+    report = yield
+    report.sections = [
+        (title, text.encode(errors="backslashreplace").decode())
+        for title, text in report.sections
+    ]
+    return report

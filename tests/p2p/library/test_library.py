@@ -319,7 +319,7 @@ async def test_new_files_are_found_while_many_others_wait_to_be_read(
     real = running.media.read
 
     async def slow(*args: Any, **kwargs: Any) -> Any:
-        await asyncio.wait_for(blocked.wait(), 3)
+        await blocked.wait()
         return await real(*args, **kwargs)
 
     running.media.read = slow  # type: ignore[method-assign]
