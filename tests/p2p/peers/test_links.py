@@ -54,6 +54,26 @@ async def test_a_link_carries_questions_and_answers_both_ways() -> None:
             await link.ask_whole(Ask(do="range", item="nothing", stop=1), 1)
 
 
+async def test_a_link_that_was_replaced_is_left_to_who_does_not_know_that_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "TEND", 0.05)
+    monkeypatch.setattr(links, "GRACE", 1.0)
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        bob.contents["song"] = song = secrets.token_bytes(1000)
+        former = await ann.links.get(bob.id)
+        link = await ann.links._attempt(bob.id, lan=True)
+        await until(lambda: bob.links.present(ann.id) and len(bob.links._old) == 1)
+        await asyncio.sleep(0.3)
+        assert ann.links.all == (link,)
+        ask = Ask(do="range", item="song", stop=1000)
+        assert await former.ask_whole(ask, 1000) == song
+        await until(lambda: former.reason is not None)
+        assert former.reason == Reasons.REPLACED
+        assert await link.ask_whole(ask, 1000) == song
+
+
 async def test_notes_and_introductions_arrive() -> None:
     async with neighbour("Ann") as ann, neighbour("Bob") as bob:
         befriend(ann, bob)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,7 +13,9 @@ import secrets
 import pytest
 
 from p2p.codec import encode
+from p2p.errors import Unavailable
 from p2p.library.catalogue import Catalogue
+from p2p.library.entries import write_have
 from p2p.models import Counts, EngineConfig, Item, LocalFile, NewMedia, ShareStatus
 from p2p.peers import peers as module
 from p2p.peers.envelope import seal
@@ -25,7 +28,7 @@ from p2p.peers.facts import (
     PairingState,
 )
 from p2p.peers.identity import Identity
-from p2p.peers.link import Link, Note, Reasons
+from p2p.peers.link import Ask, Link, Note, Reasons
 from p2p.peers.memory import recall
 from p2p.peers.pairing import Request
 from p2p.peers.peers import MEMORY, Peers
@@ -208,6 +211,10 @@ def items(home: Home) -> int:
     return friend.items
 
 
+def whole_list() -> Ask:
+    return Ask(do="catalogue", have=b64encode(write_have({})).decode())
+
+
 def requesting(home: Home) -> None:
     made = commitment(bytes(32), STRANGER.key).hex()
     request = Request(request="00" * 16, name="Eve", commitment=made)
@@ -232,6 +239,33 @@ async def test_a_message_that_was_held_back_ends_no_link(ann: Home, bob: Home) -
     await until(lambda: link._heard > heard)
     assert link.is_ready
     assert ann.link(bob) is link
+
+
+@pytest.mark.parametrize("reason", [Reasons.REPLACED, Reasons.IDLE])
+async def test_a_request_that_crosses_the_end_of_its_link_is_made_again(
+    ann: Home, bob: Home, reason: str
+) -> None:
+    link = await linked(ann, bob)
+    there = bob.link(ann)
+    assert there is not None
+    answer, _ = await asyncio.gather(
+        ann.peers._ask_whole(bob.id, whole_list(), 10_000), there.close(reason)
+    )
+    assert answer
+    assert link.reason == reason
+
+
+async def test_a_request_is_not_made_again_at_a_home_that_ends(
+    ann: Home, bob: Home
+) -> None:
+    await linked(ann, bob)
+    there = bob.link(ann)
+    assert there is not None
+    with pytest.raises(Unavailable, match="ended"):
+        await asyncio.gather(
+            ann.peers._ask_whole(bob.id, whole_list(), 10_000),
+            there.close(Reasons.STOPPING),
+        )
 
 
 async def test_one_of_several_friends_cannot_say_that_this_home_is_a_copy(

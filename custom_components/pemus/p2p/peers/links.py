@@ -41,6 +41,9 @@ IDLE: Final = 150.0
 """Seconds without a request after which a link is closed."""
 DRAIN: Final = 60.0
 """Seconds that a link which was replaced may take to finish what it is doing."""
+GRACE: Final = 5.0
+"""Seconds for which a link that was replaced stays open though it does nothing: the other end may not know the new one yet,
+and begin something on the old one."""
 DIRECT_RETRY: Final = 10.0
 """Seconds after which a direct path is looked for again while a relayed one is in use; they double up to the last."""
 LAST_DIRECT_RETRY: Final = 720.0
@@ -570,7 +573,7 @@ class Links:
             await asyncio.sleep(TEND)
             now = time.monotonic()
             for link, since in tuple(self._old.items()):
-                if not link.is_busy or now - since > DRAIN:
+                if now - since > (DRAIN if link.is_busy else GRACE):
                     self._spawn(link.close(Reasons.REPLACED), "replace")
             for home, link in tuple(self._links.items()):
                 if not link.is_ready:

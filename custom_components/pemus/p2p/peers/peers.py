@@ -548,6 +548,13 @@ class Peers:
 
     async def _ask_whole(self, home: str, ask: Ask, limit: int) -> bytes:
         link = await self._link(home)
+        try:
+            return await link.ask_whole(ask, limit)
+        except Unavailable:
+            if link.reason not in (Reasons.REPLACED, Reasons.IDLE):
+                raise
+        # The other end closed it for a better one, or because nothing was going on, before it got the request.
+        link = await self._link(home)
         return await link.ask_whole(ask, limit)
 
     async def _link(self, home: str) -> Link:
