@@ -147,9 +147,10 @@ async def pair(anna: Home, ben: Home, seconds: float = PAIR_TIMEOUT) -> None:
         request = {"home_id": ids[1], "shares": await shares_of(anna)}
         await anna.post("/api/services/pemus/request_friend", request)
         deadline = time.monotonic() + seconds
+        # Not by the engine, which knows of it a moment before its Home Assistant does.
         while not any(
-            pairing["home"] == ids[0] and pairing["state"] == "comparing"
-            for pairing in (await engine(ben, "status"))["peers"]["pairings"]
+            shown["notification_id"] == f"pemus_request_{ids[0]}"
+            for shown in await ben.ask("persistent_notification/get")
         ):
             if time.monotonic() > deadline:
                 raise HomeError(f"the request did not arrive\n{ben.last_lines()}")
