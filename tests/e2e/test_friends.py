@@ -18,6 +18,8 @@ from demo.sample_library import LIGHTHOUSE, VIDEOS
 from demo.two_homes import (
     SignalingServer,
     engine,
+    is_friend,
+    pair,
     pemus_id,
     remove_friends,
     use_servers,
@@ -140,3 +142,9 @@ async def test_two_homes_become_friends_and_a_film_of_one_plays_in_the_other(
     away = screen.entries.filter(has_text=re.compile(f"{NAME}.*offline"))
     await expect(away).to_be_visible(timeout=LOAD_TIMEOUT)
     await screen.shoot("friends-8-removed")
+
+
+async def test_two_homes_become_friends_by_actions(home: Home, ben: Home) -> None:
+    await pair(home, ben)
+    assert await is_friend(home, await pemus_id(ben))
+    assert await is_friend(ben, await pemus_id(home))

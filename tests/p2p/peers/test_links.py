@@ -74,6 +74,37 @@ async def test_a_link_that_was_replaced_is_left_to_who_does_not_know_that_yet(
         assert await link.ask_whole(ask, 1000) == song
 
 
+async def test_of_two_links_that_both_ends_opened_both_keep_the_same_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "TEND", 0.05)
+    monkeypatch.setattr(links, "GRACE", 0.5)
+    # Neither waits for the other one's offer.
+    monkeypatch.setattr(links, "YIELD", 0.0)
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        bob.contents["song"] = song = secrets.token_bytes(1000)
+        seen: dict[str, list[Link]] = {ann.id: [], bob.id: []}
+        with monkeypatch.context() as patch:
+            for home in (ann, bob):
+                patch.setattr(home.links, "ready", seen[home.id].append)
+            opening = asyncio.gather(
+                ann.links._attempt(bob.id, lan=True),
+                bob.links._attempt(ann.id, lan=True),
+            )
+            await until(lambda: len(seen[ann.id]) == len(seen[bob.id]) == 2)
+        # Each sees the other one's come last.
+        for home in (ann, bob):
+            for link in sorted(seen[home.id], key=lambda link: not link.offering):
+                home.links.ready(link)
+        await opening
+        await until(lambda: not ann.links._old and not bob.links._old)
+        (ours,), (theirs,) = ann.links.all, bob.links.all
+        assert ours.offering is not theirs.offering
+        ask = Ask(do="range", item="song", stop=1000)
+        assert await ours.ask_whole(ask, 1000) == song
+
+
 async def test_notes_and_introductions_arrive() -> None:
     async with neighbour("Ann") as ann, neighbour("Bob") as bob:
         befriend(ann, bob)

@@ -223,6 +223,8 @@ class Link:
         self.instance = ""
         self.offering = offering
         self.is_ready = False
+        self.ready_since = 0.0
+        """When the other end was known, by the monotonic clock."""
         self.reason: str | None = None
         """Why it ended."""
         self.used = time.monotonic()
@@ -468,7 +470,7 @@ class Link:
         self.release = shown(hello.release)
         self.instance = hello.instance[:64]
         self.is_ready = True
-        self.used = time.monotonic()
+        self.used = self.ready_since = time.monotonic()
         self._host.ready(self)
 
     def _bye(self, payload: bytes) -> None:

@@ -41,6 +41,9 @@ IDLE: Final = 150.0
 """Seconds without a request after which a link is closed."""
 DRAIN: Final = 60.0
 """Seconds that a link which was replaced may take to finish what it is doing."""
+CROSSING: Final = 3.0
+"""Seconds between two links that may have been opened at the same time, by both ends: then these may see them get ready in
+a different order, and have to agree in another way on which one stays."""
 GRACE: Final = 5.0
 """Seconds for which a link that was replaced stays open though it does nothing: the other end may not know the new one yet,
 and begin something on the old one."""
@@ -542,19 +545,36 @@ class Links:
         if self._incoming.get(home) is link:
             del self._incoming[home]
         former = self._links.get(home)
-        self._links[home] = link
         if former is not None and former.is_ready:
             if former.instance != link.instance:
                 # Two homes have one identity, or it was started again and this end did not notice yet.
                 self._spawn(former.close(Reasons.SUPERSEDED), "supersede")
             else:
-                self._old[former] = time.monotonic()
                 former.probe()
+                if self._outlasts(former, link):
+                    self._old[link] = time.monotonic()
+                    self._found(home, former)
+                    return
+                self._old[former] = time.monotonic()
+        self._links[home] = link
+        self._found(home, link)
+        self._direct.setdefault(home, (time.monotonic() + DIRECT_RETRY, DIRECT_RETRY))
+        self._host.ready(link)
+
+    def _outlasts(self, former: Link, link: Link) -> bool:
+        """Tell whether a link stays though another one came after it: both ends come to the same answer."""
+        if link.ready_since - former.ready_since > CROSSING:
+            return False
+        is_first = self._post.identity.id < link.home
+        if former.offering is link.offering or former.path is not link.path:
+            return False
+        return former.offering is is_first
+
+    def _found(self, home: str, link: Link) -> None:
+        """Hand a link to all who wait for one."""
         for future in self._ready.pop(home, []):
             if not future.done():
                 future.set_result(link)
-        self._direct.setdefault(home, (time.monotonic() + DIRECT_RETRY, DIRECT_RETRY))
-        self._host.ready(link)
 
     def closed(self, link: Link, reason: str, *, by_them: bool) -> None:
         """Forget a link that ended."""
