@@ -323,11 +323,24 @@ async def test_what_is_new_is_not_told_without_end(
     await linked(ann, bob)
     await until(lambda: items(ann) == 1)
     await until(lambda: ann.peers._friends[bob.id].was_listed)
+    friend = ann.peers._friends[bob.id]
+    said: list[bool] = []
+    may_say = friend.may_announce.now
+
+    def say() -> bool:
+        said.append(may_say())
+        return said[-1]
+
+    monkeypatch.setattr(friend.may_announce, "now", say)
     for number in range(2, 6):
         bob.put(f"Film {number}")
-        await until(lambda wanted=number: items(ann) == wanted)
+        # It is listed a moment before anything is said about it.
+        await until(
+            lambda wanted=number: items(ann) == wanted and len(said) >= wanted - 1
+        )
     assert [each.count for each in ann.news] == [1]
-    monkeypatch.setattr(ann.peers._friends[bob.id], "may_announce", module.Rarely(0.0))
+    assert not any(said[1:])
+    monkeypatch.setattr(friend, "may_announce", module.Rarely(0.0))
     bob.put("Film 6")
     await until(lambda: len(ann.news) == 2)
     assert ann.news[1].count == 4
