@@ -281,6 +281,7 @@ async def test_an_owner_that_left_while_nothing_was_wanted_is_called_when_someth
         source.want([span(1)])
         # libtorrent calls by itself sometimes, which is not what is looked at.
         assert source._dialling is not None or source._reopening is not None
+        await part.until(1)
 
 
 async def test_a_call_that_waits_for_its_time_does_not_hold_up_the_next_one(
