@@ -1,14 +1,23 @@
 """Adding a friend by its ID, and changing what a friend may have."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 from homeassistant.config_entries import SOURCE_USER
 from homeassistant.core import HomeAssistant
-from homeassistant.data_entry_flow import FlowResultType, InvalidData
+from homeassistant.data_entry_flow import (
+    EVENT_DATA_ENTRY_FLOW_PROGRESSED,
+    FlowResultType,
+    InvalidData,
+)
 import pytest
-from pytest_homeassistant_custom_component.common import MockConfigEntry
+from pytest_homeassistant_custom_component.common import (
+    MockConfigEntry,
+    async_capture_events,
+)
 
+from custom_components.pemus import friend_forms
 from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import CONF_TERMS, DOMAIN, SUBENTRY_FRIEND
 from custom_components.pemus.friends import find_friend
@@ -189,6 +198,49 @@ async def test_the_words_are_shown_while_somebody_there_thinks(
     result = await next_step(hass, form)
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "paired")
     assert find_friend(entry, ADA) is not None
+
+
+async def test_a_frontend_that_missed_the_end_of_a_wait_hears_of_it_again(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(friend_forms, "REMINDERS", (0.02,) * 5)
+    heard = async_capture_events(hass, EVENT_DATA_ENTRY_FLOW_PROGRESSED)
+    form = await open_form(hass, entry)
+    await submit(hass, form, ADA)
+
+    stage.push(request(incoming=False, confirmed=True))
+
+    # The first time, and as often as it may be of use.
+    await eventually(hass, lambda: len(heard) == 6)
+    await asyncio.sleep(0.1)
+    assert len(heard) == 6
+    assert {each.data["flow_id"] for each in heard} == {form["flow_id"]}
+
+    result = await next_step(hass, form)
+    assert result["step_id"] == "comparing"
+
+
+async def test_a_frontend_that_looked_is_not_told_again(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(friend_forms, "REMINDERS", (0.1, 0.02, 0.02))
+    heard = async_capture_events(hass, EVENT_DATA_ENTRY_FLOW_PROGRESSED)
+    form = await open_form(hass, entry)
+    await submit(hass, form, ADA)
+    stage.push(request(incoming=False, confirmed=True))
+
+    result = await next_step(hass, form)
+
+    assert result["step_id"] == "comparing"
+    assert len(heard) == 1
+    await asyncio.sleep(0.3)
+    assert len(heard) == 1
 
 
 @pytest.mark.parametrize(

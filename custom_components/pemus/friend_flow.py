@@ -16,6 +16,7 @@ from .coordinator import PemusCoordinator
 from .friend_forms import (
     ENDS,
     async_find_coordinator,
+    async_remind,
     refusal,
     shown_terms,
     terms_schema,
@@ -160,5 +161,6 @@ class FriendFlow(ConfigSubentryFlow):
                 progress_task=self._watch,
             )
         self._ended, self._watch = self._watch.result(), None
+        async_remind(self.hass, self)
         next_step = STEP_END if self._ended in ENDS else "comparing"
         return self.async_show_progress_done(next_step_id=next_step)

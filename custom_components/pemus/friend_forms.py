@@ -1,10 +1,12 @@
-"""What the dialogs about friends have in common: the form of what a friend may have, and what may be wrong with it."""
+"""What the dialogs about friends have in common: the form of what a friend may have, its errors, and the end of a wait."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
 from homeassistant.config_entries import ConfigEntry, ConfigEntryState
 from homeassistant.core import HomeAssistant, callback
+from homeassistant.data_entry_flow import FlowHandler, FlowResultType
 from homeassistant.helpers.selector import (
     SelectOptionDict,
     SelectSelector,
@@ -29,6 +31,9 @@ ERROR_UNAVAILABLE: Final = "engine_unavailable"
 
 ENDS: Final = {Step.PAIRED, Step.DENIED, Step.EXPIRED, Step.OVER, Step.UNLOADED}
 """Steps of a pairing after which a dialog has nothing more to do; each is the reason that it gives."""
+
+REMINDERS: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds between the times that the frontend is told that a wait is over, until it looks."""
 
 
 @callback
@@ -76,3 +81,22 @@ def refusal(err: EngineError | EngineUnavailable) -> tuple[str, str]:
 def is_over(err: EngineError | EngineUnavailable) -> bool:
     """Tell whether the engine did not do as asked because there is no such pairing any more."""
     return isinstance(err, EngineError) and err.key is ErrorKey.NOT_FOUND
+
+
+@callback
+def async_remind(hass: HomeAssistant, flow: FlowHandler[Any, Any, Any]) -> None:
+    """Tell the frontend again that a dialog's wait is over, until it looks at what comes next.
+
+    Home Assistant tells it once. It begins to listen only after it has shown the wait, though, and if that was over sooner
+    (in the local network it takes a tenth of a second) the dialog would say for ever that it waits.
+    """
+    hass.async_create_background_task(_remind(flow), "PeMuS dialog")
+
+
+async def _remind(flow: FlowHandler[Any, Any, Any]) -> None:
+    for pause in REMINDERS:
+        await asyncio.sleep(pause)
+        step = flow.cur_step
+        if step is None or step["type"] is not FlowResultType.SHOW_PROGRESS_DONE:
+            return
+        flow.async_notify_flow_changed()

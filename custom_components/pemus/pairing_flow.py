@@ -15,7 +15,14 @@ from homeassistant.helpers.typing import DiscoveryInfoType
 from .client import EngineError, EngineUnavailable
 from .const import CONF_UPLOAD_LIMIT, DOMAIN
 from .coordinator import PemusCoordinator
-from .friend_forms import ENDS, async_find_coordinator, is_over, refusal, terms_schema
+from .friend_forms import (
+    ENDS,
+    async_find_coordinator,
+    async_remind,
+    is_over,
+    refusal,
+    terms_schema,
+)
 from .friends import Terms, as_markdown, clean_name, find_friend, short
 from .lan import read_service
 from .options_flow import errors_of
@@ -278,6 +285,7 @@ class PairingFlow(ConfigFlow):
                 progress_task=self._watch,
             )
         self._ended, self._watch = self._watch.result(), None
+        async_remind(self.hass, self)
         return self.async_show_progress_done(next_step_id=NEXT_STEPS[self._ended])
 
     @callback
