@@ -481,6 +481,18 @@ class Download:
                 ]
         return missing
 
+    def _arriving(self, start: int, stop: int, besides: Spans) -> list[tuple[int, int]]:
+        """Return what arrives besides other spans if one is asked for: with the swarm, all of the pieces that it meets."""
+        if self.meta is not None:
+            length = self.piece_length
+            start = start // length * length
+            stop = min(self.size, -(-stop // length) * length)
+        return [
+            part
+            for low, high in self._missing(start, stop)
+            for part in besides.missing(low, high)
+        ]
+
     def replan(self) -> None:
         """Ask the sources for what is missing: the soonest needed first, and no more than there is room for."""
         if self._ending is not None:
@@ -507,13 +519,16 @@ class Download:
         if self.pinned and not self.is_waited_for and not self._keeper.is_pressed(self):
             wishes += self._wishes_of_pin(bool(wishes))
         room = self._keeper.room_for(self)
-        self._plan, taken = [], Spans()
+        self._plan, asked, taken = [], Spans(), Spans()
         self._cut = False
         for _, start, stop, haste in wishes:
-            if taken.total + stop - start > room:
+            arriving = self._arriving(start, stop, taken)
+            if taken.total + sum(high - low for low, high in arriving) > room:
                 self._cut = True
                 break
-            if taken.add(start, stop) or haste is Haste.NOW:
+            for low, high in arriving:
+                taken.add(low, high)
+            if asked.add(start, stop) or haste is Haste.NOW:
                 self._plan.append(Wanted(start, stop, haste))
         self.wants = taken.total
         if self._cut:
