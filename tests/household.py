@@ -35,9 +35,8 @@ from custom_components.pemus.p2p.peers.identity import pemus_id, read_id
 from custom_components.pemus.p2p.version import VERSION
 from custom_components.pemus.supervisor import Engine, EngineState
 from tests.p2p.media.make import film, photo, song
+from tests.patience import until
 
-PATIENCE = 20
-"""Seconds. Only a test that fails waits that long."""
 PAUSE = 0.5
 """Seconds without news, after which nothing more is expected."""
 
@@ -98,9 +97,7 @@ def share(
 
 async def eventually(hass: HomeAssistant, condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.02)
+    await until(condition)
     await hass.async_block_till_done()
 
 

@@ -24,8 +24,9 @@ from custom_components.pemus.const import CONF_TERMS
 from custom_components.pemus.p2p.models import NewMedia
 from custom_components.pemus.p2p.peers.facts import PairingAnswer
 from custom_components.pemus.p2p.peers.identity import pemus_id
+from tests.patience import PATIENCE
 
-from .household import ADA, PATIENCE, Stage, befriend, eventually, request, share
+from .household import ADA, Stage, befriend, eventually, request, share
 from .test_pairings import FRIENDS
 
 BLUEPRINTS = Path(__file__).parent.parent / "blueprints" / "automation" / "pemus"

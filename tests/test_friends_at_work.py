@@ -1,7 +1,5 @@
 """Becoming friends with a real other home, and what the two can do with each other then."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -24,18 +22,12 @@ from custom_components.pemus.p2p.peers.facts import PairingStatus
 from custom_components.pemus.p2p.peers.identity import grouped
 from custom_components.pemus.pairings import Step
 from demo.engine_home import EngineHome
+from tests.patience import until
 
-from .household import PATIENCE, eventually
+from .household import eventually
 from .test_pairings import dialogs, last_event, notifications
 
 ROOT = "media-source://pemus"
-
-
-async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    """Wait until something is so that has to be asked for."""
-    async with asyncio.timeout(PATIENCE):
-        while not await condition():
-            await asyncio.sleep(0.05)
 
 
 def known(entry: MockConfigEntry, bob: EngineHome) -> PairingStatus | None:

@@ -1,7 +1,5 @@
 """What other homes share: in the media browser, played, and kept."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 import os
 from pathlib import Path
 import signal
@@ -37,8 +35,9 @@ from custom_components.pemus.errors import engine_errors
 from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.p2p.swarm.remote import TransferState, TransferStatus
 from demo.second_engine import NAME, SecondEngine
+from tests.patience import until
 
-from .household import PATIENCE, eventually
+from .household import eventually
 
 ROOT = "media-source://pemus"
 NOBODY = f"{ROOT}/home/{'A' * 28}/{'b' * 26}"
@@ -68,13 +67,6 @@ async def transfer_of(entry: MockConfigEntry, item: str) -> TransferStatus | Non
     """Return how far an item has arrived, None if nothing of it was wanted yet."""
     transfers = await entry.runtime_data.engine.client.remote()
     return next((each for each in transfers.items if item.endswith(each.item)), None)
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until something is so that has to be asked for."""
-    async with asyncio.timeout(PATIENCE):
-        while not await condition():
-            await asyncio.sleep(0.05)
 
 
 async def pin(hass: HomeAssistant, entry: MockConfigEntry, item: str) -> None:

@@ -1,7 +1,5 @@
 """The engine's environment is made whole or not at all, in bounded time, and why not is said. All with the real uv."""
 
-import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 import os
 from pathlib import Path
@@ -28,6 +26,7 @@ from custom_components.pemus.provision import (
     ProvisionError,
 )
 from custom_components.pemus.supervisor import Engine, EngineState
+from tests.patience import Stopwatch, until
 
 from .conftest import ENVIRONMENT
 
@@ -76,12 +75,6 @@ def entries(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir()}
 
 
-async def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.05)
-
-
 @pytest.mark.timeout(600)
 async def test_a_home_gets_the_environment_and_the_engine_moves_in(
     hass: HomeAssistant, cache: Path, interpreter: Path, monkeypatch: pytest.MonkeyPatch
@@ -120,10 +113,10 @@ async def test_a_home_gets_the_environment_and_the_engine_moves_in(
     # The next start of the home finds it at once, also without a network.
     monkeypatch.setenv("UV_OFFLINE", "1")
     again = Engine(hass)
-    before = time.monotonic()
-    await again.async_start()
+    with Stopwatch() as watch:
+        await again.async_start()
     try:
-        assert time.monotonic() - before < 10
+        assert watch.seconds < 10
         assert again.status is not None
         assert again.status.capabilities["libtorrent"]
     finally:
@@ -245,12 +238,11 @@ async def test_uv_that_hangs_is_ended_with_all_that_it_started(
         f"trap '' TERM; sleep 1000 & echo $$ $! > {pids}; touch $0.started; wait",
     )
     monkeypatch.setattr(provision, "PROVISION_TIMEOUT", 1)
-    before = time.monotonic()
-    with pytest.raises(ProvisionError) as failed:
+    with Stopwatch() as watch, pytest.raises(ProvisionError) as failed:
         await provisioner.async_make()
     assert failed.value.reason.limit is Limit.TIMEOUT
-    assert time.monotonic() - before < 5
-    await until(lambda: not any(is_running(pid) for pid in pids.read_text().split()), 5)
+    assert watch.seconds < 5
+    await until(lambda: not any(is_running(pid) for pid in pids.read_text().split()))
     assert entries(cache / "environments") == set()
 
 
@@ -268,7 +260,7 @@ async def test_stopping_the_engine_ends_uv(
     await until(pids.exists)
     await until(lambda: len(pids.read_text().split()) == 2)
     await engine.async_stop()
-    await until(lambda: not any(is_running(pid) for pid in pids.read_text().split()), 5)
+    await until(lambda: not any(is_running(pid) for pid in pids.read_text().split()))
     assert entries(cache / "environments") == set()
 
 

@@ -1,7 +1,7 @@
 """The engine runs, comes back, gives up politely, and leaves nothing behind. All with the real process."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 import contextlib
 from itertools import pairwise
 import logging
@@ -32,6 +32,7 @@ from custom_components.pemus.p2p.models import (
 from custom_components.pemus.p2p.version import VERSION
 from custom_components.pemus.provision import Limit, Provisioner, ProvisionError
 from custom_components.pemus.supervisor import Engine, EngineState
+from tests.patience import Stopwatch, until
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -56,12 +57,6 @@ def config(tmp_path: Path) -> EngineConfig:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do in tenths of seconds what takes seconds."""
     monkeypatch.setattr(supervisor, "BACKOFF", (0.1, 0.2, 0.4, 0.8))
-
-
-async def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def pid_of(engine: Engine) -> int:
@@ -131,9 +126,9 @@ async def test_stopping_leaves_nothing_behind(engine: Engine) -> None:
     assert len(family) > 1, "the engine should have its media reader"
     folder = engine._run_folder
     assert folder.stat().st_mode & 0o777 == 0o700
-    before = time.monotonic()
-    await engine.async_stop()
-    assert time.monotonic() - before < supervisor.TERMINATE_TIMEOUT
+    with Stopwatch() as watch:
+        await engine.async_stop()
+    assert watch.seconds < supervisor.TERMINATE_TIMEOUT
     assert all_gone(family)
     assert not folder.exists()
 

@@ -21,8 +21,9 @@ from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.p2p.swarm.remote import Transfers
 from custom_components.pemus.transfers import DATA_WATCH
 from demo.second_engine import NAME, SecondEngine
+from tests.patience import PATIENCE
 
-from .household import PATIENCE, eventually
+from .household import eventually
 
 
 async def subscribe(client: MockHAClientWebSocket) -> int:

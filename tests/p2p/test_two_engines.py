@@ -14,10 +14,11 @@ import time
 import aiohttp
 import pytest
 
+from tests.patience import PATIENCE
+
 from .test_cli import Process, pemus
 
 SIZE = 5_000_000
-PATIENCE = 30
 API = "http://engine/v1"
 STRANGER = "S" * 28
 

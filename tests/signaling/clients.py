@@ -14,10 +14,9 @@ import orjson
 
 from pemus_signaling.identity import pemus_id, statement
 from pemus_signaling.server import Server
+from tests.patience import PATIENCE
 
 from .server import ws
-
-PATIENCE = 20
 
 
 class Client:

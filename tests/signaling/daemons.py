@@ -13,8 +13,7 @@ import subprocess
 
 import pytest
 
-PATIENCE = 30
-"""Seconds until a program that should have started did not."""
+from tests.patience import PATIENCE
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 """Asked by Debian's packages whether they may start their services."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 import time
@@ -16,10 +15,10 @@ from pemus_signaling.cluster import Alone, Cluster
 from pemus_signaling.server import Server
 from pemus_signaling.tokens import ANNOUNCE, Revocations, RoomToken, sign
 from pemus_signaling.tracker import Tracker
+from tests.patience import PATIENCE
 
 from .server import running, ws
 
-PATIENCE = 20
 PATH = "/tested/announce"
 FILM = "\x00\xff" * 10
 """An info-hash, as WebTorrent writes it."""
@@ -177,10 +176,3 @@ class Peer:
 def named(name: str) -> str:
     """Return 20 bytes that begin with a name, as WebTorrent writes them."""
     return name.ljust(20, "\xe9")
-
-
-async def until(holds: Any) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(PATIENCE):
-        while not holds():
-            await asyncio.sleep(0.01)

@@ -19,8 +19,9 @@ from pemus_signaling import front
 from pemus_signaling.limits import Places, Rates
 from pemus_signaling.server import Server
 from pemus_signaling.sockets import Close
+from tests.patience import PATIENCE
 
-from .clients import PATIENCE, Client, connected, connecting
+from .clients import Client, connected, connecting
 from .server import ADDRESS, http, running, ws
 
 

@@ -26,8 +26,9 @@ import pytest
 
 from pemus_signaling import log
 from pemus_signaling.sockets import Close
+from tests.patience import PATIENCE
 
-from .clients import PATIENCE, Client, Identity, connected
+from .clients import Client, Identity, connected
 from .server import http, running
 
 

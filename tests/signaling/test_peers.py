@@ -11,8 +11,9 @@ import pytest
 
 from pemus_signaling.identity import read_id
 from pemus_signaling.sockets import Close
+from tests.patience import PATIENCE
 
-from .clients import PATIENCE, connected, connecting
+from .clients import connected, connecting
 from .server import http, running
 
 

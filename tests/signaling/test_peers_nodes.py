@@ -15,10 +15,9 @@ import orjson
 from pemus_signaling.peers import MAX_LOCATING, MessageError, Peers, _pack
 from pemus_signaling.sessions import Sessions
 from pemus_signaling.sockets import Close, Listener, Refusal, Upgrade
+from tests.patience import PATIENCE
 
 from .nodes import Node, Nodes
-
-PATIENCE = 20
 
 
 class Named(Node):

@@ -11,9 +11,9 @@ import pytest
 
 from pemus_signaling import redis_cluster
 from pemus_signaling.redis_cluster import RedisCluster, _frame, _frames, _joined
+from tests.patience import PATIENCE, until
 
 from .daemons import Redis
-from .guests import PATIENCE, until
 
 
 class Heard:

@@ -22,10 +22,11 @@ from pemus_signaling import redis_cluster
 from pemus_signaling.redis_cluster import RedisCluster
 from pemus_signaling.server import Server
 from pemus_signaling.sockets import Close
+from tests.patience import PATIENCE, until
 
 from .clients import Identity, connected, connecting, proven
 from .daemons import Redis
-from .guests import FILM, PATIENCE, Home, Peer, named, until
+from .guests import FILM, Home, Peer, named
 from .server import ADDRESS, http, running, ws
 
 

@@ -25,8 +25,9 @@ from pemus_signaling.tokens import (
     read,
     sign,
 )
+from tests.patience import until
 
-from .guests import Home, until
+from .guests import Home
 from .nodes import Nodes
 
 NOW = 1_795_000_000.0

@@ -19,9 +19,10 @@ from pemus_signaling.sockets import Close, Listener, Refusal, Upgrade
 from pemus_signaling.swarms import BURST, Limits
 from pemus_signaling.tokens import Revocations
 from pemus_signaling.tracker import Tracker
+from tests.patience import until
 
 from .daemons import Redis
-from .guests import FILM, Home, Peer, Tracked, named, tracking, until
+from .guests import FILM, Home, Peer, Tracked, named, tracking
 from .nodes import Node, Nodes
 from .server import running, ws
 

@@ -31,6 +31,7 @@ from pemus_signaling.room_store import StoreAwayError
 from pemus_signaling.sessions import Sessions
 from pemus_signaling.tokens import Revocations, RoomToken, sign
 from pemus_signaling.turn import LIFE, Turn
+from tests.patience import PATIENCE
 from tests.signaling.turn_client import (
     TCP,
     TurnClient,
@@ -42,7 +43,6 @@ from tests.signaling.turn_client import (
 SECRET = "0123456789abcdef-of-this-test"
 HOME = "127.0.0.1"
 ROOM = "baku-timo-rosa-lufi"
-PATIENCE = 30
 
 REFUSED_IPV4 = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.8.9.10",

@@ -24,12 +24,12 @@ from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey, LocalFile, WaitQuery
 from custom_components.pemus.stream import disk
 from custom_components.pemus.stream.workers import DiskWorkers
+from tests.patience import PATIENCE
 
 from . import stalled_disk
 
 FILM = "f" * 26
 SONG = "g" * 26
-PATIENCE = 20
 
 
 class Folder:

@@ -14,8 +14,9 @@ from custom_components.pemus import stream
 from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey, LocalFile, WaitQuery
 from custom_components.pemus.stream import arrival
+from tests.patience import PATIENCE
 
-from .conftest import FILM, PATIENCE, Site, all_closed
+from .conftest import FILM, Site, all_closed
 
 OWNER = "H" * 28
 PIECE = 256 * 1024

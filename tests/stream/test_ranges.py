@@ -142,10 +142,10 @@ def test_a_hundred_ranges_that_merge_into_one_are_sent_and_a_hundred_and_one_are
     ids=["ranges", "digits", "blanks"],
 )
 def test_a_megabyte_of_header_takes_no_time(header: str) -> None:
-    begin = time.perf_counter()
+    begin = time.thread_time()
     with suppress(Unsatisfiable):
         select(header, 10)
-    assert time.perf_counter() - begin < 0.2
+    assert time.thread_time() - begin < 0.2
 
 
 # --- The model: a file is a list of positions, and a range is whichever of them it names.

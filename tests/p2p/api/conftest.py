@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 import tempfile
@@ -166,10 +165,3 @@ async def session(
         timeout=aiohttp.ClientTimeout(total=10),
     ) as client:
         yield client
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)

@@ -33,13 +33,11 @@ from p2p.library.migrations import STEPS
 from p2p.library.store import StoreError
 from p2p.media.facts import MediaFacts
 from p2p.models import Counts, Kind, SearchQuery
+from tests.patience import PATIENCE
 
 from .friends import HOME, Friend, Owner, assert_same, packed
 from .shelved import song
 from .test_store import damage
-
-PATIENCE = 30
-"""Seconds that a busy machine may take for anything in here."""
 
 
 @pytest.fixture

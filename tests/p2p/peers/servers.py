@@ -19,12 +19,12 @@ from aiohttp import web
 
 from p2p.peers.identity import Identity
 from p2p.peers.signaling import SignalingServer
+from tests.patience import until
 
 ROOT = Path(__file__).parents[3]
 SIGNALING = ROOT / ".venvs" / "signaling" / "bin" / "python"
 NODE = ROOT / ".venvs" / "npm" / "node"
 HOST = "127.0.0.1"
-PATIENCE = 30
 STOCK = """
 const { PeerServer } = await import(process.argv[1]);
 PeerServer({ host: "127.0.0.1", port: 0, path: "/", ...JSON.parse(process.argv[2]) }, (server) => {
@@ -34,13 +34,6 @@ PeerServer({ host: "127.0.0.1", port: 0, path: "/", ...JSON.parse(process.argv[2
 
 
 FOREVER = 3600.0
-
-
-async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 class Program:

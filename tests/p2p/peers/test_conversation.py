@@ -29,8 +29,9 @@ from p2p.peers.conversation import (
     shown,
 )
 from p2p.peers.identity import Identity
+from tests.patience import PATIENCE, until
 
-from .servers import PATIENCE, Script, acting, nothing_left, somebody, until
+from .servers import Script, acting, nothing_left, somebody
 
 OPEN = {"type": "OPEN"}
 OTHER = Identity.of(b"other".ljust(32))

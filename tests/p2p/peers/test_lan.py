@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from ipaddress import ip_address
 import logging
 
@@ -16,16 +16,11 @@ from p2p.peers.envelope import MAX_ENVELOPE, seal
 from p2p.peers.facts import LanHome
 from p2p.peers.identity import Identity
 from p2p.peers.lan import PATH, is_near
+from tests.patience import until
 
 from .neighbours import Neighbour, neighbour
 
 STRANGER = Identity.of(bytes([9] * 32))
-
-
-async def until(true: Callable[[], object], seconds: float = 15.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture

@@ -24,16 +24,11 @@ from p2p.peers.identity import Identity
 from p2p.peers.link import FRAME, MAX_REQUESTS, WINDOW, Ask, Link, Note, Reasons
 from p2p.peers.post import Letter
 from p2p.peers.rate import Rate
+from tests.patience import until
 
 from .neighbours import Neighbour, befriend, neighbour
 
 MIB = 1024 * 1024
-
-
-async def until(true: Callable[[], object], seconds: float = 15.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.02)
 
 
 async def test_a_link_carries_questions_and_answers_both_ways() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from itertools import count
 
 from aioice import Candidate, Connection
@@ -11,10 +9,10 @@ from aioice.candidate import candidate_priority
 from aioice.ice import CandidatePair, StunProtocol
 import pytest
 
-from p2p.peers.nomination import HEAD_START, Nomination
+from p2p.peers.nomination import Nomination
+from tests.patience import until
 
 State = CandidatePair.State
-PATIENCE = 20 * HEAD_START
 _ports = count(1)
 
 
@@ -66,12 +64,6 @@ async def checks(request: pytest.FixtureRequest) -> Checks:
     # There is nothing to prune: nobody signalled any candidates here.
     made.ice._components = {1}
     return made
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not true():
-            await asyncio.sleep(HEAD_START / 20)
 
 
 async def test_a_direct_pair_is_used_at_once(checks: Checks) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 import json
 import logging
@@ -20,16 +19,11 @@ from p2p.peers.identity import Identity, grouped
 from p2p.peers.pairing import Received, Request, Reveal, Verdict
 from p2p.peers.post import Letter
 from p2p.peers.words import WORDS, commitment, is_committed, words
+from tests.patience import until
 
 from .neighbours import Neighbour, neighbour
 
 STRANGER = Identity.of(bytes([9] * 32))
-
-
-async def until(true: Callable[[], object], seconds: float = 15.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.02)
 
 
 def shown(home: Neighbour, other: Neighbour) -> PairingStatus | None:

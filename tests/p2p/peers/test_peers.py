@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,15 +35,10 @@ from p2p.peers.peers import MEMORY, Peers
 from p2p.peers.signaling import SignalingServer
 from p2p.peers.words import commitment
 from tests.p2p.library.friends import Owner
+from tests.patience import until
 
 STRANGER = Identity.of(bytes([9] * 32))
 URL = "https://signal.example/"
-
-
-async def until(true: Callable[[], object], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.02)
 
 
 class Home:
@@ -312,7 +307,7 @@ async def test_a_list_is_not_fetched_for_each_note(
     assert bob.told - before <= 2
     # What changes is there within seconds all the same.
     bob.put("Lake")
-    await until(lambda: items(ann) == 2, 10)
+    await until(lambda: items(ann) == 2)
 
 
 async def test_what_is_new_is_not_told_without_end(

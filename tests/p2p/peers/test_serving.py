@@ -18,16 +18,11 @@ from p2p.peers import serving
 from p2p.peers.link import Ask
 from p2p.peers.serving import MAX_RANGE, READERS, Serving
 from p2p.swarm.ticket import ItemFacts, Ticket
+from tests.patience import until
 
 FRIEND, STRANGER = "A" * 28, "B" * 28
 OPEN, SECRET = "o" * 26, "s" * 26
 CONTENT = os.urandom(1_000_000)
-
-
-async def until(true: Callable[[], object], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 class Shelves:

@@ -25,6 +25,7 @@ from p2p.peers import conversation, signaling
 from p2p.peers.backoff import Backoff
 from p2p.peers.facts import ServerStatus
 from p2p.peers.signaling import server_url
+from tests.patience import until
 
 from .servers import (
     FOREVER,
@@ -39,7 +40,6 @@ from .servers import (
     somebody,
     stock_server,
     talk,
-    until,
 )
 
 

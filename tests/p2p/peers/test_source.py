@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 import os
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from p2p.swarm.reading import Haste
 from p2p.swarm.source import Source, SourceStatus, Wanted
 from p2p.swarm.spans import Spans
 from p2p.swarm.ticket import ItemFacts, Ticket
+from tests.patience import until
 
 CONTENT = os.urandom(3_000_000)
 TICKET = Ticket(
@@ -38,12 +39,6 @@ TICKET = Ticket(
     endpoints=(),
     expires=2**32,
 )
-
-
-async def until(true: Callable[[], object], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 class Target:

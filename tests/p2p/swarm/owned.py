@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 import os
 from pathlib import Path
@@ -16,6 +16,7 @@ from p2p.swarm.reading import Haste
 from p2p.swarm.seeds import Seeds
 from p2p.swarm.session import Session, SessionSettings, Torrent
 from p2p.swarm.store import SwarmStore
+from tests.patience import until
 
 LONG_AGO = 1_600_000_000
 LOCAL = SessionSettings(addresses=("127.0.0.1",), lan_exempt=False)
@@ -27,13 +28,6 @@ def item_id(name: str) -> str:
 
 
 ANN, BOB, FILM = "A" * 28, "B" * 28, item_id("film")
-
-
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for something to become true."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 class Quiet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from hashlib import sha1
@@ -228,9 +228,3 @@ async def read(
         os.close(file)
         downloads.release(owner, item, reader)
     return bytes(got)
-
-
-async def until(done: Callable[[], bool], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not done():
-            await asyncio.sleep(0.02)

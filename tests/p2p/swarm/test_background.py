@@ -19,8 +19,9 @@ from p2p.swarm import background as background_module
 from p2p.swarm.background import Background
 from p2p.swarm.hashing import Hasher
 from p2p.swarm.store import KEPT, SwarmStore, Version
+from tests.patience import until
 
-from .owned import LONG_AGO, Folder, item_id, until
+from .owned import LONG_AGO, Folder, item_id
 
 
 @pytest.fixture(autouse=True)

@@ -21,8 +21,9 @@ from p2p.swarm.remote import TransferState
 from p2p.swarm.source import Source, SourceStatus, Target, Wanted
 from p2p.swarm.spans import Spans
 from p2p.swarm.ticket import Ticket
+from tests.patience import until
 
-from .receiving import PIECE, Owner, content_of, describe, until
+from .receiving import PIECE, Owner, content_of, describe
 
 PIECES = 400
 SIZE = PIECES * PIECE - 1000

@@ -19,6 +19,7 @@ from p2p.swarm import hashing
 from p2p.swarm.hashing import FileChanged, Hasher, HashingError
 from p2p.swarm.metainfo import piece_length_for
 from p2p.swarm.store import SwarmStore, Version
+from tests.patience import until
 
 PIECE = 256 * 1024
 LONG_AGO = 1_600_000_000
@@ -49,13 +50,6 @@ def expected(path: Path) -> bytes:
 
 def threads() -> int:
     return sum(thread.name == "Hasher._work" for thread in threading.enumerate())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something to become true."""
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from p2p.models import EngineConfig, Kind, LocalFile, ShareConfig
 from p2p.swarm.hashing import Hasher
 from p2p.swarm.looks import Looks, one_by_one
 from p2p.swarm.store import SwarmStore
+from tests.patience import until
 
-from .owned import LONG_AGO, Folder, item_id, until
+from .owned import LONG_AGO, Folder, item_id
 
 NAMES = [item_id(f"i{a}{b}") for a in "abcdefghij" for b in "abcdefghij"]
 

@@ -19,6 +19,7 @@ from p2p.swarm.looks import Looks, one_by_one
 from p2p.swarm.metainfo import Metainfo, make, piece_length_for
 from p2p.swarm.seeds import SeedState
 from p2p.swarm.session import Session
+from tests.patience import until
 
 from .owned import (
     ANN,
@@ -32,7 +33,6 @@ from .owned import (
     fetching,
     item_id,
     owning,
-    until,
 )
 
 SALT, OTHER_SALT = b"a" * 16, b"b" * 16
@@ -115,7 +115,7 @@ async def test_a_seed_that_is_no_longer_wanted_cuts_its_receiver_off_alone(
     await until(lambda: bool(ann.finished) and bool(bob.finished))
     await owner.seeds.deactivate(ANN)
     assert torrents(owner.session) == {bobs.info_hash}
-    await until(lambda: ann.lost > 0, 5)
+    await until(lambda: ann.lost > 0)
     got = len(ann.finished)
     served = owner.seeds.served(BOB, FILM)
     assert served is not None
@@ -249,7 +249,7 @@ async def test_what_is_revoked_while_it_is_hashed_is_not_hashed_on(
     owner.seeds.activate(ANN, FILM, SALT)
     await until(lambda: owner.hasher.progress.done_bytes > 0)
     await owner.seeds.deactivate(ANN, FILM)
-    await until(lambda: owner.hasher.progress.files == 0, 5)
+    await until(lambda: owner.hasher.progress.files == 0)
     assert owner.seeds.state(ANN, FILM) is SeedState.ASLEEP
     assert not torrents(owner.session)
 

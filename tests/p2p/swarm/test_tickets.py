@@ -17,8 +17,9 @@ from p2p.swarm.metainfo import Metainfo
 from p2p.swarm.seeds import SeedState
 from p2p.swarm.ticket import Ticket, endpoint, read
 from p2p.swarm.tickets import MAX_TTL, Tickets
+from tests.patience import until
 
-from .owned import ANN, BOB, FILM, Owner, fetching, item_id, owning, until
+from .owned import ANN, BOB, FILM, Owner, fetching, item_id, owning
 
 HOME = "H" * 28
 
@@ -131,7 +132,7 @@ async def test_a_revoked_ticket_is_worth_nothing(
         await until(lambda: bool(ann.finished))
         await tickets.revoke(ANN)
         assert served(owner) == {bobs.info_hash}
-        await until(lambda: ann.lost > 0, 5)
+        await until(lambda: ann.lost > 0)
         got = len(ann.finished)
         # A new ticket works, and does not bring the old one back.
         renewed = torrent_of(await tickets.issue(FILM, ANN, 60, wait=30))
@@ -170,10 +171,10 @@ async def test_a_ticket_ends_with_its_time(office: tuple[Owner, Tickets]) -> Non
         torrent_of(short).info_hash,
         torrent_of(long).info_hash,
     }
-    await until(lambda: served(owner) == {torrent_of(long).info_hash}, 10)
+    await until(lambda: served(owner) == {torrent_of(long).info_hash})
     assert time.time() >= short.expires
     # It is cut off first, and forgotten then.
-    await until(lambda: [each.receiver for each in owner.store.grants()] == [BOB], 10)
+    await until(lambda: [each.receiver for each in owner.store.grants()] == [BOB])
     after = torrent_of(await tickets.issue(FILM, ANN, 60, wait=30))
     assert after.salt != torrent_of(short).salt
 

@@ -26,6 +26,7 @@ from p2p.swarm.tracker import (
     Introductions,
     LoopbackTracker,
 )
+from tests.patience import until
 
 SIZE = 3_000_000
 LOCAL = SessionSettings(addresses=("127.0.0.1",))
@@ -41,12 +42,6 @@ def latin(digits: str) -> str:
 def message(**changes: object) -> bytes:
     fields = {"type": "offer", "torrent": HASH, "offer": "aa" * 20, "sdp": SDP}
     return json.dumps(fields | changes).encode()
-
-
-async def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 class Events:
