@@ -34,6 +34,12 @@ if find_spec("pytest_socket"):
         pytest_socket.socket_allow_hosts, allow_unix_socket=True
     )
 
+if find_spec("homeassistant"):
+    from homeassistant.util import executor
+
+    # A thread that a busy machine does not let end within a tenth of that is interrupted, which can keep others from ending.
+    executor.EXECUTOR_SHUTDOWN_TIMEOUT = 100
+
 ENVIRONMENT = Path(__file__).parent.parent / ".venvs" / "engine"
 
 
