@@ -5,6 +5,8 @@ Home Assistant's frontend keeps everything in shadow roots, which Playwright's s
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 import json
 from pathlib import Path
@@ -164,6 +166,18 @@ class Screen:
         """Close the dialog in which a video or a photo is shown."""
         await self.page.keyboard.press("Escape")
         await expect(self.video.or_(self.photo)).to_have_count(0)
+
+    @asynccontextmanager
+    async def slow(self, factor: int = 30) -> AsyncGenerator[None]:
+        """Be so many times slower for a while, as an old tablet on a wall is."""
+        session = await self.page.context.new_cdp_session(self.page)
+        throttle = "Emulation.setCPUThrottlingRate"
+        await session.send(throttle, {"rate": factor})
+        try:
+            yield
+        finally:
+            await session.send(throttle, {"rate": 1})
+            await session.detach()
 
     async def shoot(self, name: str) -> None:
         """Keep a picture of the screen, for people."""
