@@ -655,9 +655,14 @@ class Downloads:
                 await self._round()
             except Exception:
                 _LOGGER.exception("The downloads could not be looked after")
-            busy = self._hungry or any(
-                entry.download.is_active or entry.download.is_waited_for
-                for entry in self._entries.values()
+            busy = (
+                self._hungry
+                # What is over may be in use just now, and not in a moment.
+                or self._used > self._settings.quota
+                or any(
+                    entry.download.is_active or entry.download.is_waited_for
+                    for entry in self._entries.values()
+                )
             )
             await asyncio.sleep(_BREATH)
             with suppress(TimeoutError):
