@@ -8,7 +8,7 @@ from demo.netlab import Internet, Lab, Nat, Router, SignalingServer
 import pytest
 
 from .conftest import Settle
-from .people import Film, pair, watch, watch_all
+from .people import Film, Home, happens, pair, watch, watch_all
 
 
 async def test_three_homes_behind_nats_of_three_kinds_meet(
@@ -57,7 +57,24 @@ async def test_both_behind_symmetric_nats_meet_through_the_relay(
     )
 
     ocean = await pair(ann, bob, "relayed")
+    opened = _links(ann)
     await watch(ann, bob, ocean, film, "relayed")
+
+    # A look for a direct path finds none, and leaves the link as it is.
+    async def have_looked() -> bool:
+        return all("There is no better path" in _log(home) for home in (ann, bob))
+
+    await happens(have_looked, "a look for a direct path")
+    assert _links(ann) == opened
+
+
+def _log(home: Home) -> str:
+    return home.log.read_text("utf-8", "replace")
+
+
+def _links(home: Home) -> int:
+    """Return how many links were opened to and from a home."""
+    return _log(home).count("A link to ")
 
 
 async def test_a_home_behind_two_nats_is_met_directly(

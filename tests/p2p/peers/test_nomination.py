@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import count
 
 from aioice import Candidate, Connection
@@ -9,7 +10,7 @@ from aioice.candidate import candidate_priority
 from aioice.ice import CandidatePair, StunProtocol
 import pytest
 
-from p2p.peers.nomination import Nomination
+from p2p.peers.nomination import HEAD_START, Nomination
 from tests.patience import until
 
 State = CandidatePair.State
@@ -31,9 +32,9 @@ def candidate(kind: str) -> Candidate:
 class Checks:
     """The checks of one connection, whose ends are told by hand."""
 
-    def __init__(self, *, controlling: bool) -> None:
+    def __init__(self, *, controlling: bool, direct: bool) -> None:
         self.ice = Connection(ice_controlling=controlling)
-        self.nomination = Nomination(self.ice)
+        self.nomination = Nomination(self.ice, direct=direct)
 
     def begin(self, local: str, remote: str) -> CandidatePair:
         protocol = StunProtocol(self.ice)
@@ -59,7 +60,11 @@ class Checks:
 
 @pytest.fixture(params=[True, False], ids=["controlling", "controlled"])
 async def checks(request: pytest.FixtureRequest) -> Checks:
-    made = Checks(controlling=request.param)
+    return await begun(controlling=request.param)
+
+
+async def begun(*, controlling: bool, direct: bool = False) -> Checks:
+    made = Checks(controlling=controlling, direct=direct)
     await made.ice.add_remote_candidate(None)
     # There is nothing to prune: nobody signalled any candidates here.
     made.ice._components = {1}
@@ -132,6 +137,29 @@ async def test_the_best_of_several_relayed_pairs_is_used(checks: Checks) -> None
     checks.work(worse)
     await until(lambda: checks.nomination.pair is not None)
     assert checks.nomination.pair is better
+
+
+@pytest.mark.parametrize("ends", [("relay", "host"), ("host", "relay")])
+async def test_who_wants_a_direct_way_gets_no_other_one(ends: tuple[str, str]) -> None:
+    checks = await begun(controlling=True, direct=True)
+    direct, relayed = checks.begin("host", "srflx"), checks.begin(*ends)
+    checks.work(relayed)
+    await asyncio.sleep(2 * HEAD_START)
+    assert checks.nomination.pair is None
+    assert not checks.ice._check_list_done
+    checks.work(direct)
+    assert checks.nomination.pair is direct
+    assert checks.is_completed
+
+
+async def test_who_wants_a_direct_way_is_told_at_once_that_there_is_none() -> None:
+    checks = await begun(controlling=True, direct=True)
+    direct, relayed = checks.begin("host", "srflx"), checks.begin("host", "relay")
+    checks.work(relayed)
+    checks.fail(direct)
+    assert checks.nomination.pair is None
+    assert checks.ice._check_list_done
+    assert not checks.is_completed
 
 
 async def test_nothing_is_used_when_nothing_works(checks: Checks) -> None:

@@ -267,18 +267,21 @@ class Links:
             # Whoever waited was told.
             task.exception()
 
-    async def _attempt(self, home: str, *, lan: bool, relay: bool = True) -> Link:
-        """Offer a link, in the local network or elsewhere. Raises Unavailable."""
+    async def _attempt(self, home: str, *, lan: bool, direct: bool = False) -> Link:
+        """Offer a link, in the local network or elsewhere. Raises Unavailable.
+
+        `direct`: a relayed one is of no use, whichever home's relay it is.
+        """
         if home in self._attempts:
             try:
                 return await self._wait_ready(home)
             except TimeoutError:
                 raise Unavailable("the other home does not answer") from None
         servers: Sequence[IceServer] = () if lan else await self._servers()
-        if not relay:
+        if direct:
             servers = _without_turn(servers)
         await self._prepared()
-        link = self._new(home, servers, offering=True)
+        link = self._new(home, servers, offering=True, direct=direct)
         try:
             async with asyncio.timeout(DESCRIBE):
                 sdp = await link.connection.offer()
@@ -369,14 +372,21 @@ class Links:
         assert self._loading is not None
         await asyncio.wait((self._loading,))
 
-    def _new(self, home: str, servers: Sequence[IceServer], *, offering: bool) -> Link:
+    def _new(
+        self,
+        home: str,
+        servers: Sequence[IceServer],
+        *,
+        offering: bool,
+        direct: bool = False,
+    ) -> Link:
         try:
             from .rtc import Connection
         except ImportError as err:
             raise Unavailable(f"friends cannot be reached: {err}") from None
 
         return Link(
-            partial(Connection, servers),
+            partial(Connection, servers, direct=direct),
             self,
             self._post.identity,
             home,
@@ -615,7 +625,7 @@ class Links:
 
     async def _better(self, home: str, *, near: bool) -> None:
         try:
-            await self._attempt(home, lan=near, relay=False)
+            await self._attempt(home, lan=near, direct=True)
         except Unavailable as err:
             _LOGGER.debug("There is no better path to %s: %s", home, err)
 

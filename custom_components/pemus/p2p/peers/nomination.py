@@ -26,9 +26,10 @@ _OPEN: Final = (
 class Nomination:
     """Stands between an ICE connection's checks and what it makes of them."""
 
-    def __init__(self, ice: Connection) -> None:
-        """Choose for a connection from now on."""
+    def __init__(self, ice: Connection, *, direct: bool = False) -> None:
+        """Choose for a connection from now on. `direct`: a relayed pair is worse than none, of whichever end the relay is."""
         self._ice = ice
+        self._direct = direct
         self._complete = ice.check_complete
         self._held: list[CandidatePair] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -49,6 +50,8 @@ class Nomination:
 
     def _completed(self, pair: CandidatePair) -> None:
         """Take note of the end of a check, be it good or bad."""
+        if self._direct and is_relayed(pair):
+            pair.nominated = False
         if self.pair is None and pair.nominated and is_relayed(pair):
             self._hold(pair)
         elif pair.nominated:

@@ -71,11 +71,15 @@ class Connection:
         self,
         servers: Sequence[IceServer],
         *,
+        direct: bool = False,
         on_message: Callable[[bytes], None],
         on_open: Callable[[], None],
         on_close: Callable[[], None],
     ) -> None:
-        """Prepare a connection that may use these STUN and TURN servers. The functions are called in the event loop."""
+        """Prepare a connection that may use these STUN and TURN servers. The functions are called in the event loop.
+
+        `direct`: it fails if it would have to be relayed.
+        """
         self._pc = RTCPeerConnection(
             RTCConfiguration(
                 iceServers=[
@@ -102,7 +106,7 @@ class Connection:
         ice.get_component_candidates = partial(
             ice.get_component_candidates, timeout=GATHER
         )
-        self._nomination = Nomination(ice)
+        self._nomination = Nomination(ice, direct=direct)
         self._congestion = Congestion(sctp)
         self._closed = False
         self._chunks = self._repeated = 0
