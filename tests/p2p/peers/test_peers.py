@@ -17,7 +17,8 @@ from p2p.errors import Unavailable
 from p2p.library.catalogue import Catalogue
 from p2p.library.entries import write_have
 from p2p.models import Counts, EngineConfig, Item, LocalFile, NewMedia, ShareStatus
-from p2p.peers import peers as module
+from p2p.peers import lists, peers as module
+from p2p.peers.backoff import Rarely
 from p2p.peers.envelope import seal
 from p2p.peers.facts import (
     FriendConfig,
@@ -313,20 +314,20 @@ async def test_a_list_is_not_fetched_for_each_note(
 async def test_what_is_new_is_not_told_without_end(
     ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LIST_GAP", 0.1)
+    monkeypatch.setattr(lists, "GAP", 0.1)
     bob.put("Ocean")
     await linked(ann, bob)
     await until(lambda: items(ann) == 1)
-    await until(lambda: ann.peers._friends[bob.id].was_listed)
-    friend = ann.peers._friends[bob.id]
+    bobs = ann.peers._friends[bob.id].media
+    await until(lambda: bobs.was_listed)
     said: list[bool] = []
-    may_say = friend.may_announce.now
+    may_say = bobs.may_announce.now
 
     def say() -> bool:
         said.append(may_say())
         return said[-1]
 
-    monkeypatch.setattr(friend.may_announce, "now", say)
+    monkeypatch.setattr(bobs.may_announce, "now", say)
     for number in range(2, 6):
         bob.put(f"Film {number}")
         # It is listed a moment before anything is said about it.
@@ -335,7 +336,7 @@ async def test_what_is_new_is_not_told_without_end(
         )
     assert [each.count for each in ann.news] == [1]
     assert not any(said[1:])
-    monkeypatch.setattr(friend, "may_announce", module.Rarely(0.0))
+    monkeypatch.setattr(bobs, "may_announce", Rarely(0.0))
     bob.put("Film 6")
     await until(lambda: len(ann.news) == 2)
     assert ann.news[1].count == 4
@@ -345,7 +346,7 @@ async def test_what_is_new_is_not_told_without_end(
 async def test_a_list_that_could_not_be_kept_is_when_it_can_be(
     ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LIST_PAUSE", 0.2)
+    monkeypatch.setattr(lists, "PAUSE", 0.2)
     bob.put("Ocean")
     cache = ann.folder / "cache"
     cache.rmdir()

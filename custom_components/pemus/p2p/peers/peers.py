@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
-from itertools import islice
 import logging
 from pathlib import Path
 import random
@@ -22,7 +20,6 @@ import orjson
 
 from ..codec import DecodeError, decode, encode
 from ..errors import EngineError, NotFound, Unavailable
-from ..library.foreign import Applied, BadCatalogue, ForeignLibrary
 from ..library.store import StoreError
 from ..models import EngineConfig, Item, Listing, NewMedia, SearchQuery, SearchResult
 from ..swarm import ticket as tickets
@@ -47,6 +44,7 @@ from .identity import Identity
 from .lan import Lan
 from .link import Ask, Link, Note, Reasons, shown
 from .links import Links
+from .lists import FriendList
 from .memory import Memory, Seen, keep, recall
 from .pairing import Pairings
 from .pictures import Pictures
@@ -73,22 +71,12 @@ FAREWELL: Final = 0.5
 """Seconds for what is said last to leave."""
 GATHER: Final = 1.0
 """Seconds over which changes of the library are gathered before friends are told."""
-LIST_GAP: Final = 3.0
-"""Seconds between two transfers of a list, however often it changes."""
-LIST_LIFE: Final = 3600.0
-"""Seconds that one may take. What arrived before counts."""
-NEWS_PAUSE: Final = 60.0
-"""Seconds between two pieces of news of a friend."""
-MAX_TITLES: Final = 5
-LIST_PAUSE: Final = 20.0
-"""Seconds after which a list that could not be fetched is tried again."""
 SAVE: Final = 2.0
 """Seconds between a change and its being kept, or two attempts at that."""
 QUIET: Final = 3600.0
 """Seconds between two lines in the log about a disk that takes nothing."""
 SHOW: Final = 2.0
 """Seconds between two looks at rates and paths."""
-MAX_PAGE: Final = 1024 * 1024
 MAX_TICKET: Final = tickets.MAX_TICKET
 MAX_LIST: Final = 512 * 1024**2
 """Bytes of a friend's whole list."""
@@ -190,33 +178,19 @@ class _Friend:
     """What is known of a friend."""
 
     config: FriendConfig
-    library: ForeignLibrary
+    media: FriendList
     rate: Rate
     seen: Seen | None = None
     online: bool = False
     missed: int = 0
     nonce: str = ""
-    state: str = ""
-    """Of the list that was fetched last."""
-    wanted_state: str = ""
-    """Of the list that there is to fetch."""
     unfriended: bool = False
-    message: str | None = None
     look: asyncio.Event = field(default_factory=asyncio.Event)
-    stale: asyncio.Event = field(default_factory=asyncio.Event)
     channel: Channel | None = None
     channel_link: Link | None = None
     stats: tuple[float, ConnectionStats] = (0.0, ConnectionStats())
     rates: tuple[int, int] = (0, 0)
     lost: float | None = None
-    was_listed: bool = False
-    is_open: bool = False
-    """Whether its list can be kept."""
-    count_new: int = 0
-    """How many items are new that nobody was told of."""
-    titles: list[str] = field(default_factory=list)
-    """The first of them."""
-    may_announce: Rarely = field(default_factory=lambda: Rarely(NEWS_PAUSE))
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
@@ -386,7 +360,6 @@ class Peers:
         if swarm is not None:
             more_down, more_up = swarm.rates_with(friend.config.id)
             down, up = down + more_down, up + more_up
-        counts = friend.library.counts
         return FriendStatus(
             id=friend.config.id,
             name=(seen.name if seen else "") or friend.config.name,
@@ -397,10 +370,10 @@ class Peers:
             upload_rate=up,
             lost=friend.lost if link is not None else None,
             last_seen=seen.last_seen if seen else None,
-            items=counts.video + counts.music + counts.photo,
+            items=friend.media.count,
             release=(seen.release if seen else "") or None,
             unfriended=friend.unfriended,
-            message=friend.message,
+            message=friend.media.message,
         )
 
     @property
@@ -471,23 +444,23 @@ class Peers:
     async def browse(self, home: str, node: str) -> Listing:
         """Return what lies in a node of a friend's library. Raises NotFound, BadRequest."""
         friend = self._friend(home)
-        return await friend.library.browse(node, self._is_online(friend))
+        return await friend.media.library.browse(node, self._is_online(friend))
 
     async def search(self, home: str, query: SearchQuery) -> SearchResult:
         """Search a friend's library. Raises NotFound, BadRequest."""
         friend = self._friend(home)
-        return await friend.library.search(query, self._is_online(friend))
+        return await friend.media.library.search(query, self._is_online(friend))
 
     async def item(self, home: str, item_id: str) -> Item:
         """Return an item of a friend. Raises NotFound."""
         friend = self._friend(home)
-        return await friend.library.item(item_id, self._is_online(friend))
+        return await friend.media.library.item(item_id, self._is_online(friend))
 
     async def prepare(self, home: str, item_id: str) -> None:
         """See to it that a friend's item can be fetched. Raises NotFound, Unavailable, and what its owner refuses with."""
         friend = self._friend(home)
-        if friend.was_listed or friend.state:
-            await friend.library.item(item_id, online=True)
+        if friend.media.was_listed or friend.media.is_current:
+            await friend.media.library.item(item_id, online=True)
         swarm = self._swarm()
         if swarm.is_complete(home, item_id) or swarm.has_ticket(home, item_id):
             return
@@ -576,9 +549,7 @@ class Peers:
         """Take note of what a friend says."""
         friend = self._friends.get(link.home)
         if friend is not None and note.about == CATALOGUE:
-            friend.wanted_state = ""
-            friend.state = ""
-            friend.stale.set()
+            friend.media.doubt()
 
     def introduced(self, link: Link, message: bytes) -> None:
         """Hand on what a friend's torrent says."""
@@ -595,8 +566,7 @@ class Peers:
         friend.stats = (time.monotonic(), ConnectionStats())
         friend.lost = None
         self._met(friend, link.name, link.release)
-        if not friend.state:
-            friend.stale.set()
+        friend.media.begin()
         self._spawn(self._meet(friend, link), "meet torrents")
 
     def closed(self, link: Link, reason: str, *, by_them: bool) -> None:
@@ -682,9 +652,9 @@ class Peers:
             if pong.nonce and pong.nonce == friend.nonce:
                 friend.nonce = ""
                 self._met(friend, pong.name, pong.release)
-                self._list_state(friend, pong.state)
+                friend.media.compare(pong.state)
         elif envelope.kind == "changed":
-            self._list_state(friend, decode(Changed, envelope.body).state)
+            friend.media.compare(decode(Changed, envelope.body).state)
         elif decode(Stranger, envelope.body).nonce == friend.nonce != "":
             self._estranged(friend)
 
@@ -713,7 +683,7 @@ class Peers:
         home = friend.config.id
         friend.missed = 0
         friend.unfriended = False
-        friend.message = None
+        friend.media.message = None
         came = not friend.online
         friend.online = True
         friend.seen = self._seen[home] = Seen(
@@ -725,11 +695,6 @@ class Peers:
         if came:
             self._pairings.retry(home)
             self._note_change()
-
-    def _list_state(self, friend: _Friend, state: str) -> None:
-        friend.wanted_state = state[:128]
-        if friend.wanted_state != friend.state:
-            friend.stale.set()
 
     def _state_for(self, home: str) -> str:
         """Return what changes with the list that a friend may see."""
@@ -752,25 +717,27 @@ class Peers:
         return friend.online or self._links.present(friend.config.id) is not None
 
     async def _add_friend(self, config: FriendConfig) -> None:
-        library = ForeignLibrary(self._cache, config.id)
-        friend = _Friend(config, library, Rate(config.upload_limit))
+        home = config.id
+        kept = FriendList(
+            self._cache,
+            home,
+            fetch=lambda have: self._ask(home, Ask(do=CATALOGUE, have=have), MAX_LIST),
+            is_online=lambda: self._is_online(self._friends[home]),
+            on_change=self._note_change,
+            on_items=self._on_items,
+            on_news=partial(self._tell_news, home),
+        )
+        friend = _Friend(config, kept, Rate(config.upload_limit))
         try:
-            await self._open_list(friend)
+            await kept.open()
         except (StoreError, OSError) as err:
             _LOGGER.error("The list of %s cannot be kept: %s", config.name, err)
         friend.seen = self._seen.get(config.id)
         self._friends[config.id] = friend
         friend.tasks = [
             asyncio.create_task(self._watch(friend), name=f"watch {config.name}"),
-            asyncio.create_task(self._list(friend), name=f"list {config.name}"),
+            asyncio.create_task(kept.keep(), name=f"list {config.name}"),
         ]
-
-    async def _open_list(self, friend: _Friend) -> None:
-        """Open this home's copy of a friend's list. Raises StoreError, OSError."""
-        await friend.library.open()
-        friend.is_open = True
-        counts = friend.library.counts
-        friend.was_listed = bool(counts.video + counts.music + counts.photo)
 
     async def _remove_friend(self, home: str) -> None:
         """End everything with a friend at once."""
@@ -788,7 +755,7 @@ class Peers:
         for ended in await asyncio.gather(*endings, return_exceptions=True):
             if isinstance(ended, EngineError):
                 _LOGGER.error("Something of %s is left: %s", friend.config.name, ended)
-        await friend.library.remove()
+        await friend.media.library.remove()
         await self._pictures.remove(home)
 
     async def _stop_friends(self) -> None:
@@ -796,7 +763,7 @@ class Peers:
             for task in friend.tasks:
                 task.cancel()
             await asyncio.gather(*friend.tasks, return_exceptions=True)
-            await friend.library.close()
+            await friend.media.library.close()
 
     async def _shares_changed(self, home: str) -> None:
         """Cut what a friend may not have any more, and tell it."""
@@ -819,7 +786,7 @@ class Peers:
         home = friend.config.id
         while True:
             friend.look.clear()
-            self._announce(friend)
+            friend.media.announce()
             if self._links.present(home) is not None:
                 self._met(friend, self._link_name(home), self._link_release(home))
                 friend.look.clear()
@@ -866,65 +833,9 @@ class Peers:
         link = self._links.present(home)
         return link.release if link else ""
 
-    async def _list(self, friend: _Friend) -> None:
-        """Keep this home's copy of a friend's list up to date."""
-        while True:
-            await friend.stale.wait()
-            friend.stale.clear()
-            state = friend.wanted_state
-            try:
-                async with asyncio.timeout(LIST_LIFE):
-                    await self._fetch_list(friend)
-            except (EngineError, StoreError, OSError) as err:
-                _LOGGER.debug("The list of %s: %s", friend.config.name, err)
-                friend.message = str(err) or "the list takes too long to come"
-                self._note_change()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LIST_PAUSE):
-                        await friend.stale.wait()
-                if self._is_online(friend):
-                    friend.stale.set()
-                continue
-            friend.state = state or "listed"
-            self._announce(friend)
-            friend.was_listed = True
-            self._note_change()
-            await asyncio.sleep(LIST_GAP)
-
-    async def _fetch_list(self, friend: _Friend) -> None:
-        home = friend.config.id
-        if not friend.is_open:
-            await self._open_list(friend)
-        have = b64encode(await friend.library.have()).decode()
-        pages, done = 0, False
-        buffer = bytearray()
-        async for part in self._ask(home, Ask(do=CATALOGUE, have=have), MAX_LIST):
-            buffer += part
-            while (page := _page(buffer)) is not None:
-                applied = await friend.library.apply(page)
-                pages, done = pages + 1, applied.done
-                if friend.was_listed:
-                    # The first time everything is.
-                    _add_news(friend, applied)
-                self._on_items(applied.changed_ids)
-                if pages % 16 == 0:
-                    self._note_change()
-        if buffer or not done:
-            raise BadCatalogue("the list ended too early")
-
-    def _announce(self, friend: _Friend) -> None:
-        """Say what a friend has new, or leave it for later if something was said a moment ago."""
-        if not friend.count_new or not friend.may_announce.now():
-            return
-        self._on_media(
-            NewMedia(
-                home=friend.config.id,
-                name=self._status_of(friend).name,
-                count=friend.count_new,
-                titles=tuple(friend.titles),
-            )
-        )
-        friend.count_new, friend.titles = 0, []
+    def _tell_news(self, home: str, count: int, titles: tuple[str, ...]) -> None:
+        name = self._status_of(self._friends[home]).name
+        self._on_media(NewMedia(home=home, name=name, count=count, titles=titles))
 
     # Servers.
 
@@ -1087,12 +998,6 @@ class Peers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _add_news(friend: _Friend, applied: Applied) -> None:
-    friend.count_new += applied.count_new
-    titles = (title for _, title in applied.new)
-    friend.titles += islice(titles, MAX_TITLES - len(friend.titles))
-
-
 def _normal(url: str) -> str | None:
     """Return a server's address as there is only one of it, None for what is none."""
     try:
@@ -1100,17 +1005,3 @@ def _normal(url: str) -> str | None:
     except ValueError as err:
         _LOGGER.error("%s is no signalling server: %s", url, err)
         return None
-
-
-def _page(buffer: bytearray) -> bytes | None:
-    """Take the next page out of what has come so far: each has its length in four bytes before it. Raises BadCatalogue."""
-    if len(buffer) < 4:
-        return None
-    length = int.from_bytes(buffer[:4])
-    if length > MAX_PAGE:
-        raise BadCatalogue("a page is too long")
-    if len(buffer) < 4 + length:
-        return None
-    page = bytes(buffer[4 : 4 + length])
-    del buffer[: 4 + length]
-    return page
