@@ -257,12 +257,19 @@ class RedisCluster:
         if answer is None:
             return None
         node: str = answer.decode()
+        self._meet(node)
         while len(self._located) >= MAX_LOCATED:
             self._located.popitem(last=False)
         self._located[name] = (self._clock() + LOCATED_S, node)
         return node
 
     # Living.
+
+    def _meet(self, node: str) -> None:
+        """Know a node that the store says is alive: it may have come a moment ago."""
+        if not self.is_away and node not in self._nodes:
+            self._nodes |= {node}
+            self._tell()
 
     async def _live(self) -> None:
         while True:

@@ -96,6 +96,30 @@ async def test_a_message_reaches_the_one_node_it_is_for(redis_server: Redis) -> 
         await until(lambda: len(heard.messages) == 3)
 
 
+async def test_who_came_a_moment_ago_is_told_too(
+    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_cluster, "BEAT", 1000)
+    async with joined(redis_server, 1) as nodes:
+        ((here, _),) = nodes
+        # What is said of who comes is still on its way.
+        here._handlers["nodes"] = lambda _node, _message: None
+        there = RedisCluster(redis_server.url)
+        heard = Heard(there)
+        await there.start()
+        try:
+            assert await there.claim("bert", take=False)
+            assert there.node not in here.nodes()
+
+            assert await here.locate("bert") == there.node
+            here.send(there.node, "greeting", b"hello")
+
+            await until(lambda: heard.messages)
+            assert heard.messages == [("greeting", here.node, b"hello")]
+        finally:
+            await there.close()
+
+
 async def test_messages_keep_their_order_and_none_is_lost(redis_server: Redis) -> None:
     async with joined(redis_server) as nodes:
         (first, _), (second, heard) = nodes
