@@ -123,6 +123,7 @@ class Peers:
         self._tasks: set[asyncio.Task[None]] = set()
         cluster.on("superseded", self._superseded)
         cluster.on("peers", self._told)
+        cluster.on_nodes(self._nodes_changed)
 
     async def start(self) -> None:
         """Begin."""
@@ -351,6 +352,14 @@ class Peers:
             ):
                 self.leave(client)
                 self._supersede(client)
+
+    def _nodes_changed(self) -> None:
+        """Look anew for those whom messages wait for here: they may be at a node that was not known, or belong to another."""
+        if len(self.cluster.nodes()) == 1:
+            return
+        for receiver in self._waiting.receivers:
+            for sender, message in self._waiting.fetch(receiver):
+                self.route(sender, receiver, message, keep=True)
 
     def _superseded(self, node: str, message: bytes) -> None:
         client = self.clients.pop(message.decode(), None)

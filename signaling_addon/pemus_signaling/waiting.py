@@ -46,6 +46,11 @@ class Waiting:
         """Return how many messages wait."""
         return sum(self._of_sender.values())
 
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """Those whom messages wait for."""
+        return tuple(self._queues)
+
     def keep(self, receiver: str, sender: str, message: bytes) -> None:
         """Keep a message. One too many counts as expired at once, unless others of the same sender wait there as well."""
         queue = self._queues.get(receiver)

@@ -140,6 +140,19 @@ async def test_a_message_waits_for_who_comes_to_another_node(
 
 
 @pytest.mark.usefixtures("quick")
+async def test_what_was_said_before_a_node_heard_of_the_others_arrives(
+    redis_server: Redis,
+) -> None:
+    async with (
+        two(redis_server) as (here, there),
+        connected(here, "anna") as anna,
+        connected(there, "bert") as bert,
+    ):
+        cluster(here)._nodes = frozenset((cluster(here).node,))
+        await anna.say("OFFER", dst="bert", payload=1)
+        assert (await bert.hear())["payload"] == 1
+
+
 async def test_what_nobody_fetches_expires_wherever_it_waits(
     redis_server: Redis,
 ) -> None:
