@@ -30,6 +30,14 @@ from .pairings import STEP_END, Step
 ID_SCHEMA: Final = vol.Schema({vol.Required(CONF_ID): TextSelector()})
 NAME_SCHEMA: Final = vol.Schema({vol.Required(CONF_NAME): TextSelector()})
 
+NEXT_STEPS: Final = {
+    # The other home may ask anew meanwhile, with other words.
+    Step.WAITING: "waiting",
+    Step.COMPARING: "comparing",
+    Step.CONFIRMED: "comparing",
+} | dict.fromkeys(ENDS, STEP_END)
+"""Steps that wait for the pairing to leave just where it is: Home Assistant goes on without a pause until one does."""
+
 
 class FriendFlow(ConfigSubentryFlow):
     """Ask a home to become a friend, or change what a friend may have.
@@ -161,6 +169,5 @@ class FriendFlow(ConfigSubentryFlow):
                 progress_task=self._watch,
             )
         self._ended, self._watch = self._watch.result(), None
-        async_remind(self.hass, self)
-        next_step = STEP_END if self._ended in ENDS else "comparing"
-        return self.async_show_progress_done(next_step_id=next_step)
+        async_remind(self.hass, self.hass.config_entries.subentries, self)
+        return self.async_show_progress_done(next_step_id=NEXT_STEPS[self._ended])

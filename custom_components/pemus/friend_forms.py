@@ -6,7 +6,12 @@ from typing import Any, Final
 
 from homeassistant.config_entries import ConfigEntry, ConfigEntryState
 from homeassistant.core import HomeAssistant, callback
-from homeassistant.data_entry_flow import FlowHandler, FlowResultType
+from homeassistant.data_entry_flow import (
+    FlowHandler,
+    FlowManager,
+    FlowResultType,
+    UnknownFlow,
+)
 from homeassistant.helpers.selector import (
     SelectOptionDict,
     SelectSelector,
@@ -84,19 +89,34 @@ def is_over(err: EngineError | EngineUnavailable) -> bool:
 
 
 @callback
-def async_remind(hass: HomeAssistant, flow: FlowHandler[Any, Any, Any]) -> None:
+def async_remind(
+    hass: HomeAssistant,
+    manager: FlowManager[Any, Any, Any],
+    flow: FlowHandler[Any, Any, Any],
+) -> None:
     """Tell the frontend again that a dialog's wait is over, until it looks at what comes next.
 
     Home Assistant tells it once. It begins to listen only after it has shown the wait, though, and if that was over sooner
     (in the local network it takes a tenth of a second) the dialog would say for ever that it waits.
     """
-    hass.async_create_background_task(_remind(flow), "PeMuS dialog")
+    hass.async_create_background_task(_remind(manager, flow), "PeMuS dialog")
 
 
-async def _remind(flow: FlowHandler[Any, Any, Any]) -> None:
+async def _remind(
+    manager: FlowManager[Any, Any, Any], flow: FlowHandler[Any, Any, Any]
+) -> None:
+    over: Any = None
     for pause in REMINDERS:
         await asyncio.sleep(pause)
+        try:
+            # A dialog that has ended still says that its wait was over just now.
+            manager.async_get(flow.flow_id)
+        except UnknownFlow:
+            return
         step = flow.cur_step
         if step is None or step["type"] is not FlowResultType.SHOW_PROGRESS_DONE:
             return
+        if over not in (None, step):
+            return
+        over = step
         flow.async_notify_flow_changed()

@@ -285,7 +285,7 @@ class PairingFlow(ConfigFlow):
                 progress_task=self._watch,
             )
         self._ended, self._watch = self._watch.result(), None
-        async_remind(self.hass, self)
+        async_remind(self.hass, self.hass.config_entries.flow, self)
         return self.async_show_progress_done(next_step_id=NEXT_STEPS[self._ended])
 
     @callback
