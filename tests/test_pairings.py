@@ -377,6 +377,31 @@ async def test_what_one_said_oneself_is_not_told_again(
     assert notifications(hass) == {}
 
 
+async def test_a_no_that_was_not_heard_does_not_count(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    stage.push(request())
+    await hass.async_block_till_done()
+    (dialog,) = dialogs(hass)
+    stage.error = EngineUnavailable("it is being started again")
+    configure = hass.config_entries.flow.async_configure
+    result = await configure(dialog["flow_id"], {"next_step_id": "deny"})
+    assert result["reason"] == "engine_unavailable"
+    assert dialogs(hass) == []
+
+    # They are asked again, and what they say then counts.
+    stage.error = None
+    stage.tell()
+    await hass.async_block_till_done()
+    (dialog,) = dialogs(hass)
+    assert dialog["step_id"] == "incoming"
+    await configure(dialog["flow_id"], {"next_step_id": "shares"})
+    await configure(dialog["flow_id"], {})
+    stage.push(request(state=PairingState.PAIRED))
+    await hass.async_block_till_done()
+    assert find_friend(entry, ADA) is not None
+
+
 async def test_a_request_is_taken_for_made_until_the_engine_tells_of_it(
     hass: HomeAssistant, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

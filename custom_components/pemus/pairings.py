@@ -172,10 +172,18 @@ class Pairings:
 
         Raises EngineError, EngineUnavailable.
         """
+        key = None
         if (pairing := self._known.get(home)) is not None:
             # Nobody needs to be told what they said themselves.
-            self._ended.add((home, pairing.created))
-        await self._answer(home, PairingAnswer(accept=False, block=block), flow_id)
+            key = (home, pairing.created)
+            self._ended.add(key)
+        try:
+            await self._answer(home, PairingAnswer(accept=False, block=block), flow_id)
+        except BaseException:
+            # It was not said. They are asked again, and may say yes then.
+            self._ended.discard(key)
+            self._shown.pop(home, None)
+            raise
         async_grant(self._hass, self._entry, home, None)
 
     async def async_take_back(self, home: str) -> None:

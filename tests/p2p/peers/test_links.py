@@ -11,6 +11,7 @@ import secrets
 import socket
 from typing import Any
 
+from aioice import Candidate, ice as aioice_ice
 import pytest
 
 from p2p.codec import encode
@@ -21,6 +22,7 @@ from p2p.peers.envelope import opened, seal, written
 from p2p.peers.facts import PathKind
 from p2p.peers.ice import IceServer
 from p2p.peers.identity import Identity
+from p2p.peers.lan import Lan, Line
 from p2p.peers.link import FRAME, MAX_REQUESTS, WINDOW, Ask, Link, Note, Reasons
 from p2p.peers.post import Letter
 from p2p.peers.rate import Rate
@@ -69,8 +71,16 @@ async def test_a_link_that_was_replaced_is_left_to_who_does_not_know_that_yet(
         assert await link.ask_whole(ask, 1000) == song
 
 
+@pytest.mark.parametrize(
+    "paths",
+    [
+        (PathKind.DIRECT, PathKind.DIRECT),
+        (PathKind.DIRECT, PathKind.RELAYED),
+        (PathKind.RELAYED, PathKind.DIRECT),
+    ],
+)
 async def test_of_two_links_that_both_ends_opened_both_keep_the_same_one(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, paths: tuple[PathKind, PathKind]
 ) -> None:
     monkeypatch.setattr(links, "TEND", 0.05)
     monkeypatch.setattr(links, "GRACE", 0.5)
@@ -90,14 +100,171 @@ async def test_of_two_links_that_both_ends_opened_both_keep_the_same_one(
             await until(lambda: len(seen[ann.id]) == len(seen[bob.id]) == 2)
         # Each sees the other one's come last.
         for home in (ann, bob):
+            for link in seen[home.id]:
+                path = paths[link.offering is (home is ann)]
+                monkeypatch.setattr(link.connection, "path", lambda path=path: path)
             for link in sorted(seen[home.id], key=lambda link: not link.offering):
                 home.links.ready(link)
         await opening
         await until(lambda: not ann.links._old and not bob.links._old)
         (ours,), (theirs,) = ann.links.all, bob.links.all
         assert ours.offering is not theirs.offering
+        assert ours.path is theirs.path is PathKind.DIRECT
         ask = Ask(do="range", item="song", stop=1000)
         assert await ours.ask_whole(ask, 1000) == song
+
+
+async def test_when_a_link_ends_the_one_that_it_replaced_is_used_again() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        former = await ann.links.get(bob.id)
+        link = await ann.links._attempt(bob.id, lan=True)
+        await until(lambda: len(bob.links._old) == 1)
+        await link.close(Reasons.LOST)
+        assert ann.links.all == (former,)
+        await until(lambda: not bob.links._old)
+        assert await ann.links.get(bob.id) is former
+        # A home that is no friend any more has none of them.
+        await ann.links._attempt(bob.id, lan=True)
+        await ann.links.close(bob.id, Reasons.NOT_FRIENDS)
+        assert not ann.links.all
+        await until(lambda: not bob.links.all and not bob.links._old)
+
+
+async def test_only_so_many_links_to_a_home_finish_what_they_are_doing() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        size = 4 * WINDOW
+        bob.contents["film"] = bytes(size)
+
+        async def watch(link: Link) -> None:
+            async for _ in link.ask(Ask(do="range", item="film", stop=size), size):
+                await asyncio.sleep(1000)
+
+        watching = []
+        for _ in range(links.MAX_OLD + 3):
+            link = await ann.links._attempt(bob.id, lan=True)
+            watching.append(asyncio.create_task(watch(link)))
+            await until(lambda: len(bob.asked) == len(watching))
+        for home in (ann, bob):
+            await until(lambda home=home: len(home.links._old) <= links.MAX_OLD)
+            assert all(each.is_ready for each in home.links._old)
+        for each in watching:
+            each.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+
+
+async def test_who_wants_a_link_does_not_wait_for_the_look_for_a_better_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        link = await ann.links.get(bob.id)
+        unheard = True
+        send = ann.post.send
+
+        def lose(home: str, kind: str, body: bytes, **options: Any) -> bool:
+            return (kind == "offer" and unheard) or send(home, kind, body, **options)
+
+        monkeypatch.setattr(ann.post, "send", lose)
+        ann.links._look_for_better(bob.id, link, float("inf"))
+        await until(lambda: bob.id in ann.links._attempts)
+        await link.close(Reasons.LOST)
+        unheard = False
+        async with asyncio.timeout(links.LAN_PATIENCE):
+            assert (await ann.links.get(bob.id)).is_ready
+        assert not ann.links._improving
+
+
+async def test_of_two_who_want_a_link_the_second_one_tries_again_if_the_first_one_fails() -> (
+    None
+):
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        ann.lan.show(())
+        first = asyncio.create_task(ann.links._attempt(bob.id, lan=True))
+        second = asyncio.create_task(ann.links._attempt(bob.id, lan=True))
+        with pytest.raises(Unavailable):
+            await first
+        ann.sees(bob)
+        assert (await second).is_ready
+        assert not ann.links._trying
+
+
+async def test_a_relay_that_answers_too_late_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[asyncio.DatagramTransport] = []
+
+    async def allocate(*, protocol_factory: Any, **_: object) -> Any:
+        await asyncio.sleep(0.3)
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.create_datagram_endpoint(
+            protocol_factory, local_addr=("127.0.0.1", 0)
+        )
+        made.append(transport)
+        host, port = transport.get_extra_info("sockname")
+        protocol.local_candidate = Candidate("1", 1, "udp", 1, host, port, "relay")
+        return protocol.local_candidate, protocol
+
+    monkeypatch.setattr(aioice_ice, "relayed_candidate", allocate)
+    relay = IceServer(urls=("turn:127.0.0.1:9",), username="u", credential="c")
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+
+        async def servers() -> tuple[IceServer, ...]:
+            return (relay,)
+
+        monkeypatch.setattr(bob.links, "_servers", servers)
+        monkeypatch.setattr(Lan, "is_lan", False)
+        monkeypatch.setattr(Line, "is_lan", False)
+        for _ in range(3):
+            link = ann.links._new(bob.id, (), offering=True)
+            offer = links.Offer(
+                connection=secrets.token_hex(16),
+                nonce=written(secrets.token_bytes(16)),
+                sdp=await link.connection.offer(),
+            )
+            ann.post.send(bob.id, "offer", encode(offer))
+            await until(lambda: len(asking(bob)) == 1)
+            await asyncio.sleep(0.1)
+            await link.close(Reasons.LOST)
+        await until(lambda: len(made) == 3)
+        await bob.links.close(ann.id, Reasons.LOST)
+        await until(lambda: all(each.is_closing() for each in made))
+
+
+def asking(home: Neighbour) -> list[Link]:
+    """Return the links that a home is just making for somebody else's offers."""
+    return list(home.links._incoming.values())
+
+
+async def test_a_home_that_cannot_have_links_says_so_once_and_quietly(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(links, "LAN_PATIENCE", 0.5)
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+
+        def fail(*_: object, **__: object) -> Link:
+            raise Unavailable("friends cannot be reached: there is no aiortc")
+
+        monkeypatch.setattr(bob.links, "_new", fail)
+        with pytest.raises(Unavailable):
+            await ann.links._attempt(bob.id, lan=True)
+        assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+async def test_requests_that_are_begun_without_end_end_the_link() -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        for payloads in ([b"{"] * (MAX_REQUESTS + 1), [b""]):
+            link = await ann.links.get(bob.id)
+            for number, payload in enumerate(payloads):
+                message = linking._HEAD.pack(linking.Frame.MORE, 1000 + number)
+                await link.connection.send_bulk(message + payload)
+            await until(lambda link=link: link.reason is not None)
+            assert link.reason == Reasons.INVALID
 
 
 async def test_notes_and_introductions_arrive() -> None:

@@ -599,6 +599,38 @@ async def test_an_offline_copy_is_fetched_and_kept_across_restarts(
     assert home.downloads.usage.used == 0
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["an offline copy", "a reader"])
+async def test_who_waits_for_room_does_not_keep_the_house_busy(
+    both: tuple[Owner, Home], monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    owner, home = both
+    ticket = await accepted(owner, home)
+    rounds = 0
+    once = home.downloads._round
+
+    async def count() -> None:
+        nonlocal rounds
+        rounds += 1
+        await once()
+
+    monkeypatch.setattr(home.downloads, "_round", count)
+    if kept:
+        # The disk is full.
+        monkeypatch.setattr(home.downloads._cache, "free", lambda: 0)
+        await home.downloads._measure()
+        await home.downloads.pin(OWNER, ITEM)
+        await until(lambda: home.downloads.list()[0].state is TransferState.FULL)
+    else:
+        # All that is there was promised to somebody, and is too much by now.
+        await read(home.downloads, ticket, 0, SIZE)
+        await home.downloads.wait(OWNER, ITEM, "tv", 0, SIZE)
+        home.downloads.apply(CacheSettings(quota=PIECE, reserve=0))
+        await asyncio.sleep(0.5)
+    before = rounds
+    await asyncio.sleep(2)
+    assert rounds - before <= 4
+
+
 async def test_an_offline_copy_that_does_not_fit_is_refused(
     both: tuple[Owner, Home],
 ) -> None:

@@ -499,6 +499,9 @@ class Link:
 
     def _asking(self, number: int, payload: bytes) -> None:
         """Keep a part of a request."""
+        is_new = number not in self._begun
+        if not payload or (is_new and len(self._begun) >= MAX_REQUESTS):
+            raise DecodeError("requests are begun and not ended")
         self._begun.setdefault(number, bytearray()).extend(payload)
         if sum(map(len, self._begun.values())) > MAX_REQUEST:
             raise DecodeError("a request is too long")

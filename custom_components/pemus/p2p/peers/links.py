@@ -52,6 +52,8 @@ DIRECT_RETRY: Final = 10.0
 LAST_DIRECT_RETRY: Final = 720.0
 YIELD: Final = 3.0
 """Seconds after which this home's own offer, if it was not answered, gives way to one that comes."""
+MAX_OLD: Final = 2
+"""Links to one home that were replaced and may finish what they are doing. Each answers requests of its own."""
 TEND: Final = 2.0
 MAX_ATTEMPTS: Final = 32
 """Homes whose offers are being answered."""
@@ -169,6 +171,10 @@ class Links:
         """When the last offers of a home began to be answered."""
         self._offered_by: dict[str, _Offered] = {}
         self._opening: dict[str, asyncio.Task[Link]] = {}
+        self._trying: dict[str, asyncio.Future[None]] = {}
+        """What is set when the attempt to open a link to a home has ended, well or not."""
+        self._improving: dict[str, asyncio.Task[None]] = {}
+        """Looks for a better path."""
         self._ready: dict[str, list[asyncio.Future[Link]]] = {}
         self._direct: dict[str, tuple[float, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -231,8 +237,9 @@ class Links:
         links += [each for each in found if each is not None]
         if (attempt := self._attempts.get(home)) is not None:
             links.append(attempt.link)
-        if (task := self._opening.get(home)) is not None:
-            task.cancel()
+        for task in (self._opening.get(home), self._improving.get(home)):
+            if task is not None:
+                task.cancel()
         await asyncio.gather(*(link.close(reason) for link in links))
 
     def probe(self, home: str | None = None) -> None:
@@ -251,6 +258,9 @@ class Links:
 
     async def _open(self, home: str) -> Link:
         """Open a link by the first way that works."""
+        if (improving := self._improving.pop(home, None)) is not None:
+            # There is nothing to improve any more, and it would not take each way.
+            improving.cancel()
         if self._near(home):
             try:
                 return await self._attempt(home, lan=True)
@@ -272,11 +282,27 @@ class Links:
 
         `direct`: a relayed one is of no use, whichever home's relay it is.
         """
-        if home in self._attempts:
-            try:
-                return await self._wait_ready(home)
-            except TimeoutError:
-                raise Unavailable("the other home does not answer") from None
+        while (trying := self._trying.get(home)) is not None:
+            # One at a time: the other end lets go of one offer when the next one comes.
+            if (link := await self._wait_for(home, trying)) is not None:
+                return link
+        trying = self._trying[home] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._try(home, lan=lan, direct=direct)
+        finally:
+            del self._trying[home]
+            trying.set_result(None)
+
+    async def _wait_for(self, home: str, trying: asyncio.Future[None]) -> Link | None:
+        """Wait for the end of an attempt, and return the link to a home that there is by then, if any."""
+        ready = self._expect(home)
+        try:
+            await asyncio.wait((ready, trying), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._expect_no_more(home, ready)
+        return self.present(home)
+
+    async def _try(self, home: str, *, lan: bool, direct: bool) -> Link:
         servers: Sequence[IceServer] = () if lan else await self._servers()
         if direct:
             servers = _without_turn(servers)
@@ -493,7 +519,12 @@ class Links:
         home = letter.envelope.sender
         servers = () if letter.way.is_lan else await self._servers()
         await self._prepared()
-        link = known.link = self._new(home, servers, offering=False)
+        try:
+            link = self._new(home, servers, offering=False)
+        except Unavailable as err:
+            _LOGGER.debug("An offer of %s cannot be answered: %s", home, err)
+            return
+        known.link = link
         self._incoming[home] = link
         try:
             async with asyncio.timeout(DESCRIBE):
@@ -562,22 +593,36 @@ class Links:
             else:
                 former.probe()
                 if self._outlasts(former, link):
-                    self._old[link] = time.monotonic()
+                    self._retire(link)
                     self._found(home, former)
                     return
-                self._old[former] = time.monotonic()
+                self._retire(former)
+        self._use(link)
+
+    def _use(self, link: Link) -> None:
+        """Let a link be the one to its home."""
+        home = link.home
         self._links[home] = link
         self._found(home, link)
         self._direct.setdefault(home, (time.monotonic() + DIRECT_RETRY, DIRECT_RETRY))
         self._host.ready(link)
+
+    def _retire(self, link: Link) -> None:
+        """Let a link finish what it is doing, if there are not too many of them."""
+        self._old[link] = time.monotonic()
+        retired = [each for each in self._old if each.home == link.home]
+        for each in retired[:-MAX_OLD]:
+            self._spawn(each.close(Reasons.REPLACED), "replace")
 
     def _outlasts(self, former: Link, link: Link) -> bool:
         """Tell whether a link stays though another one came after it: both ends come to the same answer."""
         if link.ready_since - former.ready_since > CROSSING:
             return False
         is_first = self._post.identity.id < link.home
-        if former.offering is link.offering or former.path is not link.path:
+        if former.offering is link.offering:
             return False
+        if (link.path is PathKind.RELAYED) is not (former.path is PathKind.RELAYED):
+            return link.path is PathKind.RELAYED
         return former.offering is is_first
 
     def _found(self, home: str, link: Link) -> None:
@@ -591,10 +636,21 @@ class Links:
         self._old.pop(link, None)
         if self._incoming.get(link.home) is link:
             del self._incoming[link.home]
-        if self._links.get(link.home) is link:
+        is_current = self._links.get(link.home) is link
+        if is_current:
             del self._links[link.home]
             self._direct.pop(link.home, None)
         self._host.closed(link, reason, by_them=by_them)
+        if is_current and not self._closed:
+            self._fall_back(link.home)
+
+    def _fall_back(self, home: str) -> None:
+        """Use a link again that was replaced, if there is one: the other end uses it, or it does not know yet that it is dead."""
+        for link in reversed(tuple(self._old)):
+            if link.home == home and link.is_ready:
+                del self._old[link]
+                self._use(link)
+                return
 
     # Looking after them.
 
@@ -621,13 +677,17 @@ class Links:
         if now < when or not (near or link.path is PathKind.RELAYED):
             return
         self._direct[home] = (now + pause, min(LAST_DIRECT_RETRY, 2 * pause))
-        self._spawn(self._better(home, near=near), "look for a better path")
+        task = self._spawn(self._better(home, near=near), "look for a better path")
+        self._improving[home] = task
 
     async def _better(self, home: str, *, near: bool) -> None:
         try:
             await self._attempt(home, lan=near, direct=True)
         except Unavailable as err:
             _LOGGER.debug("There is no better path to %s: %s", home, err)
+        finally:
+            if self._improving.get(home) is asyncio.current_task():
+                del self._improving[home]
 
     def _spawn(
         self, work: Coroutine[None, None, None], name: str

@@ -120,6 +120,8 @@ class FriendList:
                 _LOGGER.debug("The list of %s: %s", self._home, err)
                 self.message = str(err) or "the list takes too long to come"
                 self._on_change()
+                # Whatever its owner says meanwhile.
+                await asyncio.sleep(GAP)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(PAUSE):
                         await self._stale.wait()

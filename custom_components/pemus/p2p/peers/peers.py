@@ -188,6 +188,7 @@ class _Friend:
     look: asyncio.Event = field(default_factory=asyncio.Event)
     channel: Channel | None = None
     channel_link: Link | None = None
+    meeting: asyncio.Lock = field(default_factory=asyncio.Lock)
     stats: tuple[float, ConnectionStats] = (0.0, ConnectionStats())
     rates: tuple[int, int] = (0, 0)
     lost: float | None = None
@@ -596,18 +597,19 @@ class Peers:
                 _LOGGER.error("Another home uses the identity of this one")
 
     async def _meet(self, friend: _Friend, link: Link) -> None:
-        swarm = self._torrents()
-        if swarm is None:
-            return
-
         async def send(message: bytes) -> None:
             await link.introduce(message)
 
-        channel = await swarm.meet(link.home, send)
-        if link.reason is not None:
-            await swarm.part(link.home, channel)
-            return
-        friend.channel, friend.channel_link = channel, link
+        async with friend.meeting:
+            swarm = self._torrents()
+            # Another link may have come meanwhile, which then is the one to meet over.
+            if swarm is None or self._links.present(link.home) is not link:
+                return
+            channel = await swarm.meet(link.home, send)
+            if link.reason is not None:
+                await swarm.part(link.home, channel)
+                return
+            friend.channel, friend.channel_link = channel, link
 
     # What comes by post.
 

@@ -32,7 +32,7 @@ from aiortc.exceptions import InvalidStateError  # noqa: E402
 from .congestion import Congestion  # noqa: E402
 from .nomination import Nomination, is_relayed  # noqa: E402
 
-CLOSE_TIMEOUT: Final = 3.0
+CLOSE_TIMEOUT: Final = 5.0
 GATHER: Final = 2
 """Seconds to find this home's own addresses. Both homes go on without what STUN and TURN servers did not answer by then."""
 BUFFER: Final = 128 * 1024
@@ -103,9 +103,9 @@ class Connection:
         self._pc.on("connectionstatechange", self._state_changed)
         sctp: Any = self._pc.sctp
         ice = sctp.transport.transport._connection  # noqa: SLF001 - nothing of it can be set
-        ice.get_component_candidates = partial(
-            ice.get_component_candidates, timeout=GATHER
-        )
+        self._gather = partial(ice.get_component_candidates, timeout=GATHER)
+        ice.get_component_candidates = self._gathered
+        self._gathering: asyncio.Task[Any] | None = None
         self._nomination = Nomination(ice, direct=direct)
         self._congestion = Congestion(sctp)
         self._closed = False
@@ -147,6 +147,15 @@ class Connection:
         except Exception as err:
             # aiortc and aioice raise whatever a description made them stumble over.
             raise BadDescription(f"it cannot be used: {err!r}"[:200]) from err
+
+    async def _gathered(self, component: int, addresses: list[str]) -> Any:
+        """Find this home's own addresses, to the end in any case: a TURN server may have one by then, to be given back.
+
+        aioice leaves behind what it is about to get when it is cancelled.
+        """
+        work = self._gather(component=component, addresses=addresses)
+        self._gathering = asyncio.create_task(work, name="gather candidates")
+        return await asyncio.shield(self._gathering)
 
     # Messages.
 
@@ -220,6 +229,8 @@ class Connection:
         self._congestion.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
+                if self._gathering is not None:
+                    await asyncio.wait((self._gathering,))
                 await self._pc.close()
 
     def _count_chunks(self) -> None:

@@ -385,8 +385,8 @@ class Download:
             if reader.is_forgotten(now):
                 del self._readers[name]
         if self.pinned:
-            # It may have stood back for others.
-            if not self._plan and not self.complete:
+            # It may have stood back for others. Who waits for room is told when there is some.
+            if not self._plan and not self.complete and self._full is None:
                 self.replan()
         elif self._plan and not self.readers:
             self.replan()

@@ -793,10 +793,9 @@ class Downloads:
                 continue
             if entry.unheard:
                 continue
-            await self.writing(download)
-            spans = download.leave(most)
-            if not spans:
+            if not (spans := download.leave(most)):
                 continue
+            await self.writing(download)
             try:
                 await asyncio.to_thread(self._cache.punch, download.path, spans)
             except OSError as err:
