@@ -13,12 +13,12 @@ import sys
 import textwrap
 import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from p2p.errors import NoPicture, NotFound, Unavailable
-from p2p.library import Library, scan, shelf
+from p2p.library import Library, library as library_module, scan, shelf
 from p2p.library.migrations import STEPS, TooNew
 from p2p.media.reader import MediaReader
 from p2p.models import (
@@ -31,7 +31,7 @@ from p2p.models import (
     ShareConfig,
 )
 from tests.p2p.media import make
-from tests.patience import PATIENCE, Stopwatch
+from tests.patience import PATIENCE, Stopwatch, until
 
 from .conftest import settle
 from .test_store import damage
@@ -694,6 +694,40 @@ async def test_a_share_on_a_disk_that_hangs_holds_up_nothing_else(
             await running.library.stop()
     finally:
         hung.set()
+
+
+async def test_a_disk_that_hangs_takes_only_so_many_threads(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.put("a.jpg")
+    await running.start()
+    await running.idle(1)
+    (item,) = (await running.items()).values()
+    hung = threading.Event()
+
+    def hang(*_: object) -> NoReturn:
+        hung.wait(PATIENCE)
+        raise FileNotFoundError
+
+    monkeypatch.setattr(library_module, "stat_beside", hang)
+    monkeypatch.setattr(library_module, "DISK_TIMEOUT", 0.3)
+
+    def hanging() -> int:
+        return sum("hang" in each.name for each in threading.enumerate())
+
+    try:
+        # A page of pictures, that is turned again and again.
+        for _ in range(3):
+            asked = [running.library.file(item.id) for _ in range(20)]
+            for answer in await asyncio.gather(*asked, return_exceptions=True):
+                assert isinstance(answer, Unavailable)
+        assert 1 <= hanging() <= shelf.LOOKS
+    finally:
+        hung.set()
+        monkeypatch.undo()
+    # It answers again.
+    await until(lambda: not hanging())
+    assert await running.library.file(item.id)
 
 
 # Faults of the index.

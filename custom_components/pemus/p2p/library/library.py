@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 import contextlib
 import errno
+from functools import partial
 import logging
 import os
 from pathlib import Path
@@ -372,11 +373,14 @@ class Library:
     ) -> Mapping[str, os.stat_result | OSError | EngineError]:
         """Look at files of one share."""
         names = [each.id for each in located]
-        if not any(each.root == root and each.available for each in self._in_order()):
+        shelf = next((each for each in self._in_order() if each.root == root), None)
+        if shelf is None or not shelf.available:
             return dict.fromkeys(names, Unavailable(_NO_SHARE))
         try:
             async with asyncio.timeout(DISK_TIMEOUT):
-                return await in_daemon(stat_all, root, located)
+                return await shelf.looks.run(
+                    partial(in_daemon, stat_all, root, located)
+                )
         except TimeoutError:
             return dict.fromkeys(names, Unavailable(_NO_ANSWER))
 
@@ -481,7 +485,9 @@ class Library:
             raise Unavailable(_NO_SHARE)
         try:
             async with asyncio.timeout(DISK_TIMEOUT):
-                return await in_daemon(stat_beside, located, name)
+                return await shelf.looks.run(
+                    partial(in_daemon, stat_beside, located, name)
+                )
         except TimeoutError:
             raise Unavailable(_NO_ANSWER) from None
         except OSError as err:

@@ -20,6 +20,7 @@ from .arrivals import Arrivals
 from .ledger import Row
 from .names import is_left_out
 from .scan import Ground, Outcome, RootUnavailable, Scan
+from .slots import Slots
 from .store import Store, StoreError
 from .summary import refresh
 from .threads import in_daemon
@@ -37,6 +38,8 @@ WATCH_TIMEOUT = 10
 SCAN_ALONE = 30
 """Seconds for which a scan of the whole share is left alone before the files it found so far are read beside it."""
 
+LOOKS = 8
+"""Files of a share that are looked at at a time."""
 _SUMMARY_INTERVAL = 5
 _LOGGER = logging.getLogger(__name__)
 
@@ -76,6 +79,8 @@ class Shelf:
         self.problem: ProblemKey | None = None
         self.limited_by: str | None = None
         """The system's setting that keeps the folders from being watched."""
+        self.looks = Slots(LOOKS)
+        """In which files are looked at. Whoever waits may be gone before a disk that hangs answers."""
         self._store = store
         self._on_change = on_change
         self._on_items = on_items

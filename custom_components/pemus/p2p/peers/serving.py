@@ -21,11 +21,11 @@ from typing import Any, Final, Protocol
 
 from ..errors import BadRequest, Busy, Gone, NotFound, Unavailable
 from ..library.catalogue import Catalogue
+from ..library.slots import Slots
 from ..library.threads import in_daemon
 from ..models import Item, LocalFile, ShareStatus
 from ..swarm.ticket import Ticket
 from .link import Ask
-from .slots import Slots
 
 TTL: Final = 6 * 3600.0
 """Seconds that a ticket is good for. The other home asks for another one in time."""
