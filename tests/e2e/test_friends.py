@@ -117,6 +117,10 @@ async def test_two_homes_become_friends_and_a_film_of_one_plays_in_the_other(
     await bens_screen.shoot("friends-5-shares")
     await asked.get_by_role("button", name="Submit").click()
     await expect(flow.get_by_text("is a friend now")).to_be_visible(timeout=PAIRED)
+    # It stays: nobody asks for a dialog that has ended.
+    await here.wait_for_timeout(2500)
+    await expect(flow.get_by_text("is a friend now")).to_be_visible()
+    await expect(here.locator("dialog-box")).to_have_count(0)
     await screen.shoot("friends-6-paired")
 
     # Its film plays here.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import signal
 import sqlite3
@@ -16,6 +17,7 @@ import pytest
 from p2p.library import store as store_module
 from p2p.library.migrations import STEPS, TooNew, migrate
 from p2p.library.store import Store, StoreBroken, StoreError, StoreFull
+from tests.patience import PATIENCE
 
 from .conftest import Share, check, settle
 
@@ -234,6 +236,32 @@ def test_a_transaction_that_fails_leaves_no_trace(share: Share) -> None:
         fail()
     with share.store.read() as db:
         assert db.execute("SELECT count(*) FROM shares").fetchone() == (1,)
+
+
+def test_who_closes_an_index_while_it_is_opened_waits_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "library.db")
+    begun, go_on = threading.Event(), threading.Event()
+    prepare = Store.prepare
+
+    def slowly(self: Store, connection: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait(PATIENCE)
+        prepare(self, connection)
+
+    monkeypatch.setattr(Store, "prepare", slowly)
+    with ThreadPoolExecutor() as pool:
+        opening = pool.submit(store.open)
+        assert begun.wait(PATIENCE)
+        closing = pool.submit(store.close)
+        time.sleep(0.2)
+        assert not closing.done()
+        go_on.set()
+        opening.result(PATIENCE)
+        closing.result(PATIENCE)
+    with pytest.raises(StoreError), store.read():
+        pass
 
 
 def test_a_closed_index_answers_with_an_error(share: Share) -> None:

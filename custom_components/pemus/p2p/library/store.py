@@ -79,13 +79,14 @@ class Database:
 
         """
         try:
+            # Somebody who gives up meanwhile closes it, and SQLite dies if a connection is closed while it is used.
             try:
-                with _told_apart():
+                with self._writing, _told_apart():
                     self._open()
             except StoreBroken as err:
                 self.close()
                 self._set_aside(str(err))
-                with _told_apart():
+                with self._writing, _told_apart():
                     self._open()
         except BaseException:
             self.close()
