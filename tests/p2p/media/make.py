@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from pathlib import Path
+import random
 import struct
 from typing import Any
 
@@ -224,8 +224,9 @@ def png_bomb(path: Path, side: int) -> Path:
     return path
 
 
-def random_bytes(path: Path, size: int = 200_000) -> Path:
-    path.write_bytes(os.urandom(size))
+def random_bytes(path: Path, size: int = 200_000, seed: int = 0) -> Path:
+    """Write bytes without any sense; of all there are, one in some thousand happens to look like a song of its own."""
+    path.write_bytes(random.Random(seed).randbytes(size))
     return path
 
 
