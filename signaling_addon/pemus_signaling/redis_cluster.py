@@ -266,7 +266,7 @@ class RedisCluster:
     # Living.
 
     def _meet(self, node: str) -> None:
-        """Know a node that the store says is alive: it may have come a moment ago."""
+        """Know a node that speaks, or that the store says is alive: it may have come a moment ago."""
         if not self.is_away and node not in self._nodes:
             self._nodes |= {node}
             self._tell()
@@ -420,6 +420,9 @@ class RedisCluster:
         # Who is told that it was superseded may have done that itself, at another node's bidding.
         for topic, message in _frames(data):
             if node != self.node:
+                # The last that one says is that nodes changed: it leaves.
+                if topic != _CHANGED:
+                    self._meet(node)
                 self._hear(node, topic, message)
 
     def _hear(self, node: str, topic: str, message: bytes) -> None:

@@ -120,6 +120,22 @@ async def test_who_came_a_moment_ago_is_told_too(
             await there.close()
 
 
+async def test_who_speaks_is_known(
+    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_cluster, "BEAT", 1000)
+    async with joined(redis_server) as nodes:
+        (here, heard), (there, answered) = nodes
+        here._nodes = frozenset((here.node,))
+        changes = heard.changes
+        there.send(here.node, "greeting", b"hello")
+        await until(lambda: heard.messages)
+        assert here.nodes() == {here.node, there.node}
+        assert heard.changes == changes + 1
+        here.send(there.node, "greeting", b"hello yourself")
+        await until(lambda: answered.messages)
+
+
 async def test_messages_keep_their_order_and_none_is_lost(redis_server: Redis) -> None:
     async with joined(redis_server) as nodes:
         (first, _), (second, heard) = nodes
