@@ -223,27 +223,6 @@ async def test_a_frontend_that_missed_the_end_of_a_wait_hears_of_it_again(
     assert result["step_id"] == "comparing"
 
 
-async def test_a_dialog_that_has_ended_is_not_told_of_again(
-    hass: HomeAssistant,
-    entry: MockConfigEntry,
-    stage: Stage,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(friend_forms, "REMINDERS", (0.1, 0.02, 0.02))
-    heard = async_capture_events(hass, EVENT_DATA_ENTRY_FLOW_PROGRESSED)
-    form = await open_form(hass, entry)
-    await submit(hass, form, ADA)
-    stage.push(request(incoming=False, state=PairingState.DENIED))
-
-    result = await next_step(hass, form)
-
-    # Whoever were told would ask for a dialog that is gone, and see an error.
-    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "denied")
-    assert len(heard) == 1
-    await asyncio.sleep(0.3)
-    assert len(heard) == 1
-
-
 async def test_a_home_that_asks_anew_meanwhile_is_waited_for_anew(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
 ) -> None:
@@ -264,21 +243,36 @@ async def test_a_home_that_asks_anew_meanwhile_is_waited_for_anew(
     assert result["description_placeholders"]["words"] == "egg fog gate hat"
 
 
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        (PairingState.COMPARING, {"step_id": "comparing"}),
+        # Whoever were told would ask for a dialog that is gone, and see an error.
+        (
+            PairingState.DENIED,
+            {"type": FlowResultType.ABORT, "reason": "denied"},
+        ),
+    ],
+)
 async def test_a_frontend_that_looked_is_not_told_again(
     hass: HomeAssistant,
     entry: MockConfigEntry,
     stage: Stage,
     monkeypatch: pytest.MonkeyPatch,
+    state: PairingState,
+    shown: dict[str, Any],
 ) -> None:
     monkeypatch.setattr(friend_forms, "REMINDERS", (0.1, 0.02, 0.02))
     heard = async_capture_events(hass, EVENT_DATA_ENTRY_FLOW_PROGRESSED)
     form = await open_form(hass, entry)
     await submit(hass, form, ADA)
-    stage.push(request(incoming=False, confirmed=True))
+    stage.push(
+        request(incoming=False, confirmed=state is PairingState.COMPARING, state=state)
+    )
 
     result = await next_step(hass, form)
 
-    assert result["step_id"] == "comparing"
+    assert {key: result[key] for key in shown} == shown
     assert len(heard) == 1
     await asyncio.sleep(0.3)
     assert len(heard) == 1

@@ -23,13 +23,12 @@ class Kept:
     def __init__(self, folder: Path) -> None:
         self.answer: list[bytes] = []
         self.asked = 0
-        self.changes = 0
         self.list = FriendList(
             folder,
             Identity.of(secrets.token_bytes(32)).id,
             fetch=self._fetch,
             is_online=lambda: True,
-            on_change=self._changed,
+            on_change=lambda: None,
             on_items=lambda _items: None,
             on_news=lambda _count, _titles: None,
         )
@@ -40,9 +39,6 @@ class Kept:
             raise Unavailable("not now")
         for part in self.answer:
             yield part
-
-    def _changed(self) -> None:
-        self.changes += 1
 
 
 @pytest.fixture

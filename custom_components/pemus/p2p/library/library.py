@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 import contextlib
 import errno
-from functools import partial
 import logging
 import os
 from pathlib import Path
@@ -378,9 +377,7 @@ class Library:
             return dict.fromkeys(names, Unavailable(_NO_SHARE))
         try:
             async with asyncio.timeout(DISK_TIMEOUT):
-                return await shelf.looks.run(
-                    partial(in_daemon, stat_all, root, located)
-                )
+                return await shelf.on_disk(stat_all, root, located)
         except TimeoutError:
             return dict.fromkeys(names, Unavailable(_NO_ANSWER))
 
@@ -485,9 +482,7 @@ class Library:
             raise Unavailable(_NO_SHARE)
         try:
             async with asyncio.timeout(DISK_TIMEOUT):
-                return await shelf.looks.run(
-                    partial(in_daemon, stat_beside, located, name)
-                )
+                return await shelf.on_disk(stat_beside, located, name)
         except TimeoutError:
             raise Unavailable(_NO_ANSWER) from None
         except OSError as err:

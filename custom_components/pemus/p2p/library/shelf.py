@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 import contextlib
+from functools import partial
 import logging
 import os
 import threading
@@ -79,8 +80,7 @@ class Shelf:
         self.problem: ProblemKey | None = None
         self.limited_by: str | None = None
         """The system's setting that keeps the folders from being watched."""
-        self.looks = Slots(LOOKS)
-        """In which files are looked at. Whoever waits may be gone before a disk that hangs answers."""
+        self._looks = Slots(LOOKS)
         self._store = store
         self._on_change = on_change
         self._on_items = on_items
@@ -130,6 +130,12 @@ class Shelf:
         """Scan the whole share as soon as possible."""
         self._full = True
         self._wake.set()
+
+    async def on_disk[**P, T](
+        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call what looks at files of the share; a few at a time, also if nobody waits for them any more. Raises what it raises."""
+        return await self._looks.run(partial(in_daemon, function, *args, **kwargs))
 
     def look_at(self, folder: str) -> None:
         """Scan a folder as soon as possible."""

@@ -359,10 +359,10 @@ class Links:
         finally:
             self._expect_no_more(home, ready)
 
-    async def _wait_ready(self, home: str, link: Link | None = None) -> Link:
+    async def _wait_ready(self, home: str, link: Link) -> Link:
         """Wait for a link to a home: this one, or whichever comes first. Raises TimeoutError and Unavailable."""
-        if (present := self.present(home)) is not None and link in (None, present):
-            return present
+        if self.present(home) is link:
+            return link
         ready = self._expect(home)
         try:
             async with asyncio.timeout(PATIENCE):
@@ -370,7 +370,7 @@ class Links:
                     done, _ = await asyncio.wait((ready,), timeout=_LOOK)
                     if done:
                         return ready.result()
-                    if link is not None and link.reason is not None:
+                    if link.reason is not None:
                         raise Unavailable(f"the link cannot be opened: {link.reason}")
         finally:
             self._expect_no_more(home, ready)
