@@ -13,7 +13,8 @@ adds is measured by `swarm_home.py`, whose figures of the same name take the pla
 - `seeds_5000`: that many active seeds in one session: memory, seconds until they are ready, CPU while nothing happens;
 - `hash_mb_s`: the engine's hasher, and hashlib in two threads; `loop_lag_ms_p99` of the event loop meanwhile;
 - `webtorrent_hybrid`: npm's webtorrent in Node and PeMuS, each fetching from itself over TCP: CPU of both ends together,
-  and the larger peak of memory of the two.
+  and the larger peak of memory of the two. PeMuS encrypts every byte with RC4, webtorrent by default the handshake alone:
+  `webtorrent_rc4` does as PeMuS does, and `libtorrent_clear` is what PeMuS would cost without.
 
 The figures are medians of the rounds. MB and GB are powers of ten, but for memory.
 """
@@ -56,6 +57,7 @@ else:
 HERE = Path(__file__).parent
 NPM = HERE.parent / ".venvs" / "npm"
 TRACKER = HERE.parent / "tests" / "e2e" / "webtorrent" / "tracker.mjs"
+NODE = {"node": 1, "node-rc4": 2}
 SEEDS = 5000
 PATIENCE = 900
 MB = 1e6
@@ -109,10 +111,18 @@ async def running(*command: object) -> AsyncIterator[Process]:
 
 
 def peer(role: str) -> tuple[object, ...]:
-    """Return the command of a peer. Either end of npm's webtorrent is "node"."""
-    if role == "node":
+    """Return the command of a peer. Either end of npm's webtorrent is "node", or "node-rc4" if it encrypts all."""
+    if role in NODE:
+        # Without its legacy provider, Node computes RC4 in JavaScript.
+        options = ("--openssl-legacy-provider",)
         modules = NPM / "node_modules"
-        return NPM / "node", HERE / "swarm_webtorrent.mjs", modules
+        return (
+            NPM / "node",
+            *options,
+            HERE / "swarm_webtorrent.mjs",
+            modules,
+            NODE[role],
+        )
     return sys.executable, HERE / "swarm_peer.py", role
 
 
@@ -233,7 +243,9 @@ class Bench:
             figures = {}
             for name, ends in (
                 ("webtorrent", ("node", "node")),
+                ("webtorrent_rc4", ("node-rc4", "node-rc4")),
                 ("pemus", ("owner", "receiver")),
+                ("libtorrent_clear", ("clear", "clear")),
             ):
                 got = await self._play(*ends)
                 for figure in ("mb_s", "cpu_s", "rss_mb"):

@@ -17,7 +17,6 @@ from hashlib import sha1
 import json
 import os
 from pathlib import Path
-import resource
 import sys
 import threading
 import time
@@ -229,6 +228,8 @@ class PemusReceiver(Peer):
 class Plain:
     """libtorrent as it comes, but for encryption and disk, and for what WebRTC through a local tracker needs."""
 
+    encrypted = True
+
     def __init__(self) -> None:
         """Prepare nothing yet."""
         self.handle: lt.torrent_handle | None = None
@@ -253,6 +254,8 @@ class Plain:
             "webtorrent_stun_server": ask.get("stun", ""),
             "ssrf_mitigation": False,
         }
+        if not self.encrypted:
+            parameters.settings |= {"in_enc_policy": 2, "out_enc_policy": 2}
         self.session = lt.session(parameters)
 
     def _add(self, ask: dict[str, Any], folder: str, name: str, *, seed: bool) -> None:
@@ -301,15 +304,35 @@ class Plain:
         }
 
 
-ROLES = {"owner": PemusOwner, "receiver": PemusReceiver, "plain": Plain}
+class Clear(Plain):
+    """The same without encryption."""
+
+    encrypted = False
+
+
+ROLES = {
+    "owner": PemusOwner,
+    "receiver": PemusReceiver,
+    "plain": Plain,
+    "clear": Clear,
+}
 
 
 def usage() -> dict[str, float]:
     """Return what this process has used."""
     return {
         "cpu_s": time.process_time(),
-        "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rss_mb": peak_memory_kib() / 1024,
     }
+
+
+def peak_memory_kib() -> int:
+    """Return the most memory that this process had resident, in KiB.
+
+    getrusage(2) would answer with that of the process that started this one, if that was more.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0])
 
 
 async def serve(peer: object) -> None:

@@ -1,6 +1,8 @@
 // npm's webtorrent in Node as one end of a transfer over TCP, for swarm.py.
-//     node swarm_webtorrent.mjs NODE_MODULES
+//     node swarm_webtorrent.mjs NODE_MODULES [SECURE]
+// SECURE is webtorrent's option: 1, its default, encrypts the handshake alone, 2 encrypts all with RC4, as PeMuS does.
 // Takes one JSON object per line and answers with one, like swarm_peer.py: `own`, `receive`, `play` and `usage`.
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
@@ -8,7 +10,8 @@ const { default: WebTorrent } = await import(
   pathToFileURL(`${process.argv[2]}/webtorrent/index.js`)
 );
 const offline = { dht: false, lsd: false, natUpnp: false, natPmp: false, utPex: false, tracker: false, utp: false };
-const client = new WebTorrent(offline);
+const secure = Number(process.argv[3] ?? 1);
+const client = new WebTorrent({ ...offline, secure });
 let folder = "";
 
 client.on("error", (error) => {
@@ -36,7 +39,8 @@ const work = {
     }),
   usage: async () => {
     const { user, system } = process.cpuUsage();
-    return { cpu_s: (user + system) / 1e6, rss_mb: process.resourceUsage().maxRSS / 1024 };
+    const peak = /VmHWM:\s*(\d+)/.exec(readFileSync("/proc/self/status", "utf8"));
+    return { cpu_s: (user + system) / 1e6, rss_mb: Number(peak[1]) / 1024 };
   },
 };
 
