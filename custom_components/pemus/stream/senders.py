@@ -27,6 +27,8 @@ TURN: Final = 2 * 1024 * 1024
 """Bytes that several clients together may take before the event loop turns to other things."""
 MIN_BURST: Final = 128 * 1024
 """Bytes that each client may take then, however many there are."""
+TURN_SECONDS: Final = 0.002
+"""How long all clients together may go on taking such bursts, on a machine that sends them in less."""
 CHUNK: Final = 256 * 1024
 """Bytes that are read at once where sendfile is not possible."""
 
@@ -145,10 +147,12 @@ class SendfileSender:
         start = span.start
 
         def pump() -> None:
-            if future.done():
-                return
+            until = self._loop.time() + TURN_SECONDS / SendfileSender._count
             try:
-                step()
+                while not future.done():
+                    step()
+                    if self._loop.time() > until:
+                        break
             except BlockingIOError:
                 pass
             except (OSError, FileChanged) as err:
