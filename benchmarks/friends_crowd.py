@@ -65,7 +65,7 @@ class Crowd:
     async def _home(self, folder: Path, name: str) -> Peers:
         folder.mkdir()
         home = Peers(
-            identity.load(folder / "identity"),
+            identity.load(folder / "identity", first=True),
             data=folder,
             cache=folder / "friends",
             shelves=self._library,

@@ -154,6 +154,7 @@ class Stage:
             "network_changed",
             "new_identity",
             "request_pairing",
+            "restore_identity",
             "unblock",
         ):
             setattr(engine.client, name, partial(self._ask, name))

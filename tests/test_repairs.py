@@ -1,7 +1,9 @@
 """Lasting problems become repair issues, and go when they do."""
 
 from dataclasses import replace
+import os
 from pathlib import Path
+import signal
 
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
@@ -10,10 +12,15 @@ import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
-from custom_components.pemus.client import EngineUnavailable
+from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.coordinator import ISSUE_IDENTITY
-from custom_components.pemus.p2p.models import Problem, ProblemKey, StatusChanged
+from custom_components.pemus.p2p.models import (
+    ErrorKey,
+    Problem,
+    ProblemKey,
+    StatusChanged,
+)
 from custom_components.pemus.p2p.peers.identity import grouped
 from custom_components.pemus.provision import Limit, LimitedReason
 from custom_components.pemus.supervisor import DATA_ENGINE
@@ -179,10 +186,13 @@ def staged(staged_entry: MockConfigEntry) -> Stage:
 
 
 async def fix(
-    client: ClientSessionGenerator, path: str = "", **said: str
+    client: ClientSessionGenerator,
+    path: str = "",
+    issue_id: str = ISSUE_IDENTITY,
+    **said: str,
 ) -> dict[str, str]:
-    """Begin to fix the issue of the identity, or go on with it."""
-    body = said if path else {"handler": DOMAIN, "issue_id": ISSUE_IDENTITY}
+    """Begin to fix an issue of the identity, or go on with it."""
+    body = said if path else {"handler": DOMAIN, "issue_id": issue_id}
     response = await client.post(f"/api/repairs/issues/fix{path}", json=body)
     return await response.json()
 
@@ -247,6 +257,121 @@ async def test_a_copy_stays_an_issue_while_nothing_can_be_done(
         result = await fix(client, f"/{menu['flow_id']}")
 
     assert (result["type"], result["reason"]) == ("abort", reason)
+
+
+LOST = Problem(
+    key=ProblemKey.IDENTITY_LOST,
+    placeholders={
+        "path": "/config/.storage/pemus/identity",
+        "error": "it is missing",
+    },
+)
+
+
+async def test_a_lost_identity_is_an_issue_until_it_is_brought_back(
+    hass: HomeAssistant,
+    staged: Stage,
+    issue_registry: ir.IssueRegistry,
+    hass_client: ClientSessionGenerator,
+) -> None:
+    assert await async_setup_component(hass, "repairs", {})
+    client = await hass_client()
+    befriend(hass, staged.coordinator.config_entry)
+    push(staged.coordinator.config_entry, LOST)
+    issue = issue_registry.async_get_issue(DOMAIN, "identity_lost")
+    assert issue.is_fixable
+    assert issue.translation_placeholders == LOST.placeholders
+
+    menu = await fix(client, issue_id="identity_lost")
+    assert menu["type"] == "menu"
+    assert menu["menu_options"] == ["try_again", "new_identity"]
+    assert menu["description_placeholders"] == LOST.placeholders
+    staged.error = EngineError(ErrorKey.UNAVAILABLE, "it is missing")
+    done = await fix(client, f"/{menu['flow_id']}", next_step_id="try_again")
+    assert (done["type"], done["reason"]) == ("abort", "refused")
+    assert done["description_placeholders"] == {"error": "it is missing"}
+    assert "identity_lost" in issues(issue_registry)
+
+    staged.error = None
+    menu = await fix(client, issue_id="identity_lost")
+    done = await fix(client, f"/{menu['flow_id']}", next_step_id="try_again")
+    assert done["type"] == "create_entry"
+    assert staged.asked[-1] == ("restore_identity",)
+    # Its friends are still its friends.
+    assert staged.coordinator.config.friends
+
+
+async def test_a_home_that_lost_its_identity_becomes_another_only_on_purpose(
+    hass: HomeAssistant,
+    staged: Stage,
+    issue_registry: ir.IssueRegistry,
+    hass_client: ClientSessionGenerator,
+) -> None:
+    assert await async_setup_component(hass, "repairs", {})
+    client = await hass_client()
+    befriend(hass, staged.coordinator.config_entry)
+    push(staged.coordinator.config_entry, LOST)
+
+    menu = await fix(client, issue_id="identity_lost")
+    form = await fix(client, f"/{menu['flow_id']}", next_step_id="new_identity")
+    assert form["step_id"] == "new_identity"
+    assert ("new_identity",) not in staged.asked
+    done = await fix(client, f"/{form['flow_id']}")
+    await hass.async_block_till_done()
+    assert done["type"] == "create_entry"
+    assert ("new_identity",) in staged.asked
+    assert staged.coordinator.config.friends == ()
+
+
+async def test_the_real_engine_is_mended_by_the_repair_of_its_identity(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    media: Path,
+    issue_registry: ir.IssueRegistry,
+    hass_client: ClientSessionGenerator,
+) -> None:
+    assert await async_setup_component(hass, "repairs", {})
+    client = await hass_client()
+    engine = hass.data[DATA_ENGINE]
+    home = engine.status.peers.id
+    key = Path(hass.config.path(".storage", DOMAIN, "identity"))
+    befriend(hass, entry)
+    await hass.async_block_till_done()
+    kept = key.read_bytes()
+
+    async def restart() -> None:
+        pid = engine.status.pid
+        os.kill(pid, signal.SIGKILL)
+        await eventually(hass, lambda: engine.status and engine.status.pid != pid)
+
+    key.write_bytes(bytes(32))
+    await restart()
+    assert engine.status.peers is None
+    assert "identity_lost" in issues(issue_registry)
+    # What is at home works.
+    assert (await engine.client.browse("")).children
+    menu = await fix(client, issue_id="identity_lost")
+    done = await fix(client, f"/{menu['flow_id']}", next_step_id="try_again")
+    assert done["reason"] == "refused"
+
+    key.write_bytes(kept)
+    menu = await fix(client, issue_id="identity_lost")
+    done = await fix(client, f"/{menu['flow_id']}", next_step_id="try_again")
+    assert done["type"] == "create_entry"
+    await eventually(hass, lambda: entry.runtime_data.data.peers is not None)
+    assert entry.runtime_data.data.peers.id == home
+    assert "identity_lost" not in issues(issue_registry)
+
+    key.unlink()
+    await restart()
+    menu = await fix(client, issue_id="identity_lost")
+    form = await fix(client, f"/{menu['flow_id']}", next_step_id="new_identity")
+    done = await fix(client, f"/{form['flow_id']}")
+    assert done["type"] == "create_entry"
+    await eventually(hass, lambda: entry.runtime_data.data.peers is not None)
+    assert entry.runtime_data.data.peers.id != home
+    assert entry.runtime_data.config.friends == ()
+    assert "identity_lost" not in issues(issue_registry)
 
 
 async def test_a_friend_who_parted_is_an_issue_until_it_is_removed(

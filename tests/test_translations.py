@@ -143,6 +143,7 @@ def test_every_end_of_a_dialog_about_homes_has_its_text() -> None:
         EN["config"]["abort"],
         EN["config_subentries"]["friend"]["abort"],
         EN["issues"]["identity_in_use"]["fix_flow"]["abort"],
+        EN["issues"]["identity_lost"]["fix_flow"]["abort"],
         EN["options"]["abort"],
     ):
         assert texts.keys() <= reasons | {
@@ -169,7 +170,11 @@ def test_every_notification_has_its_text() -> None:
 
 def test_every_field_of_a_form_is_named_and_explained() -> None:
     for flow in (
-        *(EN["config"], EN["options"], EN["issues"]["identity_in_use"]["fix_flow"]),
+        *(EN["config"], EN["options"]),
+        *(
+            EN["issues"][issue]["fix_flow"]
+            for issue in ("identity_in_use", "identity_lost")
+        ),
         *EN["config_subentries"].values(),
     ):
         for step in flow["step"].values():

@@ -239,6 +239,10 @@ class EngineClient:
         url = _remote_url(owner, item_id) / "subtitles" / str(index)
         return await self._ask_work(url, self._remote_work)
 
+    async def restore_identity(self) -> str:
+        """Have this home be who it was, if its key is back; return its PeMuS ID."""
+        return (await self._ask(Home, hdrs.METH_PUT, _BASE / "identity")).id
+
     async def new_identity(self) -> str:
         """Have this home become another one, which no friend knows; return its PeMuS ID."""
         return (await self._ask(Home, hdrs.METH_POST, _BASE / "identity")).id

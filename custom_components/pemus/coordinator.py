@@ -31,6 +31,7 @@ from .p2p.models import (
     Hello,
     NewMedia,
     Problem,
+    ProblemKey,
     Status,
     StatusChanged,
 )
@@ -189,6 +190,10 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         with engine_errors(HomeAssistantError):
             await self.engine.client.rescan(share)
 
+    async def async_restore_identity(self) -> None:
+        """Be who this home was, if its key is back. Raises EngineError with the reason why not, EngineUnavailable."""
+        await self.engine.client.restore_identity()
+
     async def async_renew_identity(self) -> str:
         """Become another home, which has no friends because none of them knows it; return its PeMuS ID.
 
@@ -299,7 +304,11 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
     def _issues_of(self, status: Status) -> dict[str, _Issue]:
         """Return the lasting problems by the ids of their issues."""
         issues = {
-            _issue_id(problem): _Issue(problem.key, problem.placeholders)
+            _issue_id(problem): _Issue(
+                problem.key,
+                problem.placeholders,
+                is_fixable=problem.key is ProblemKey.IDENTITY_LOST,
+            )
             for problem in status.problems
         }
         if (error := self.engine.unapplied) is not None:

@@ -1,4 +1,7 @@
-"""The repairs that PeMuS can do itself: having its engine installed again, and parting with a copy of this home."""
+"""The repairs that PeMuS can do itself: having its engine installed again, and going on with an identity or a new one."""
+
+from collections.abc import Awaitable, Callable
+from typing import override
 
 from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
 from homeassistant.core import HomeAssistant
@@ -6,7 +9,8 @@ from homeassistant.helpers import issue_registry as ir
 import voluptuous as vol
 
 from .client import EngineError, EngineUnavailable
-from .coordinator import ISSUE_IDENTITY, async_get_coordinator
+from .coordinator import ISSUE_IDENTITY, PemusCoordinator, async_get_coordinator
+from .p2p.models import ProblemKey
 from .supervisor import DATA_ENGINE
 
 
@@ -16,6 +20,8 @@ async def async_create_fix_flow(
     """Return the flow for an issue."""
     if issue_id == ISSUE_IDENTITY:
         return IdentityFlow()
+    if issue_id == ProblemKey.IDENTITY_LOST:
+        return LostIdentityFlow()
     return TryAgainFlow()
 
 
@@ -52,20 +58,16 @@ class IdentityFlow(RepairsFlow):
     ) -> RepairsFlowResult:
         """Begin."""
         return self.async_show_menu(
-            step_id="init", menu_options=["try_again", "new_identity"]
+            step_id="init",
+            menu_options=["try_again", "new_identity"],
+            description_placeholders=self._placeholders,
         )
 
     async def async_step_try_again(
         self, user_input: dict[str, str] | None = None
     ) -> RepairsFlowResult:
-        """Try to be reached again: the copy was switched off. If it was not, the issue comes back."""
-        if (coordinator := async_get_coordinator(self.hass)) is None:
-            return self.async_abort(reason="not_loaded")
-        try:
-            await coordinator.engine.client.network_changed()
-        except EngineError, EngineUnavailable:
-            return self.async_abort(reason="engine_unavailable")
-        return self.async_create_entry(data={})
+        """Go on with the identity that this home had."""
+        return await self._do(self._keep)
 
     async def async_step_new_identity(
         self, user_input: dict[str, str] | None = None
@@ -75,10 +77,38 @@ class IdentityFlow(RepairsFlow):
             return self.async_show_form(
                 step_id="new_identity", data_schema=vol.Schema({})
             )
+        return await self._do(PemusCoordinator.async_renew_identity)
+
+    async def _keep(self, coordinator: PemusCoordinator) -> None:
+        """Try to be reached again: the copy was switched off. If it was not, the issue comes back."""
+        await coordinator.engine.client.network_changed()
+
+    async def _do(
+        self, repair: Callable[[PemusCoordinator], Awaitable[object]]
+    ) -> RepairsFlowResult:
+        """Do what was chosen; as long as that cannot be done, the issue stays."""
         if (coordinator := async_get_coordinator(self.hass)) is None:
             return self.async_abort(reason="not_loaded")
         try:
-            await coordinator.async_renew_identity()
-        except EngineError, EngineUnavailable:
+            await repair(coordinator)
+        except EngineUnavailable:
             return self.async_abort(reason="engine_unavailable")
+        except EngineError as err:
+            return self.async_abort(
+                reason="refused", description_placeholders={"error": err.message}
+            )
         return self.async_create_entry(data={})
+
+    @property
+    def _placeholders(self) -> dict[str, str] | None:
+        issue = ir.async_get(self.hass).async_get_issue(self.handler, self.issue_id)
+        return issue.translation_placeholders if issue else None
+
+
+class LostIdentityFlow(IdentityFlow):
+    """Ask whether this home's key was brought back, or this home shall become another one."""
+
+    @override
+    async def _keep(self, coordinator: PemusCoordinator) -> None:
+        """Read the key again. If it is not there, the engine says so."""
+        await coordinator.async_restore_identity()

@@ -297,7 +297,14 @@ class Engine:
         python = str(self._python or sys.executable)
         try:
             return await asyncio.create_subprocess_exec(
-                *(python, "-I", str(ENGINE_MAIN), "run", "--watch-stdin"),
+                *(
+                    python,
+                    "-I",
+                    str(ENGINE_MAIN),
+                    "run",
+                    "--watch-stdin",
+                    "--await-config",
+                ),
                 *("--data", str(self._data), "--cache", str(self._cache)),
                 *("--socket", str(self._socket), "--log-level", _log_level()),
                 # Kept open and never written to: its end tells the engine that Home Assistant is gone.

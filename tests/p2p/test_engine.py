@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+import errno
 from pathlib import Path
 import tempfile
 
 import pytest
 
+from p2p import atomic
 from p2p.engine import Engine
 from p2p.errors import Unavailable
 from p2p.library.store import StoreFull
-from p2p.models import EngineConfig
+from p2p.models import EngineConfig, Problem, ProblemKey
 from p2p.peers.facts import FriendConfig, PairingQuery
 from p2p.peers.identity import Identity
 
 FRIEND = Identity.of(bytes([9] * 32)).id
 
 
+CONFIG = EngineConfig(home_name="Ann")
+BEFRIENDED = EngineConfig(
+    home_name="Ann", friends=(FriendConfig(id=FRIEND, name="Bob"),)
+)
+
+
 @pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
+def folder() -> Iterator[Path]:
+    """A folder of its own, short enough for a socket."""
     with tempfile.TemporaryDirectory(prefix="pemus-") as name:
-        folder = Path(name)
-        made = Engine(
-            data=folder / "data", cache=folder / "cache", socket=folder / "socket"
-        )
-        async with made.running(EngineConfig(home_name="Ann")):
-            yield made
+        yield Path(name)
+
+
+def made(folder: Path, *, awaits_config: bool = False) -> Engine:
+    return Engine(
+        data=folder / "data",
+        cache=folder / "cache",
+        socket=folder / "socket",
+        awaits_config=awaits_config,
+    )
+
+
+@pytest.fixture
+async def engine(folder: Path) -> AsyncIterator[Engine]:
+    running = made(folder)
+    async with running.running(CONFIG):
+        yield running
 
 
 def friends(engine: Engine) -> list[str]:
@@ -76,3 +96,114 @@ async def test_a_home_that_becomes_another_asks_nobody_any_more(engine: Engine) 
     peers = engine.status().peers
     assert peers is not None
     assert not peers.pairings
+
+
+def lost(engine: Engine) -> Problem | None:
+    """Return what the engine says of the identity it does not have."""
+    for problem in engine.status().problems:
+        if problem.key is ProblemKey.IDENTITY_LOST:
+            return problem
+    return None
+
+
+async def works_alone(engine: Engine) -> None:
+    """See that the library answers, and that nobody pretends to be a home."""
+    assert (await engine.browse("")).node.id == ""
+    assert engine.status().peers is None
+    with pytest.raises(Unavailable):
+        engine.home()
+
+
+async def test_a_home_that_lost_its_key_waits_for_its_user_and_works_alone(
+    folder: Path,
+) -> None:
+    key = folder / "data" / "identity"
+    async with made(folder).running(CONFIG):
+        pass
+    kept = key.read_bytes()
+    key.unlink()
+    # Nobody is its friend any more, but somebody was asked or refused: the file says that there were others.
+    for config in (CONFIG, BEFRIENDED):
+        engine = made(folder)
+        async with engine.running(config):
+            problem = lost(engine)
+            assert problem is not None
+            assert problem.placeholders == {"path": str(key), "error": "it is missing"}
+            await works_alone(engine)
+            await engine.configure(config)
+            assert not key.exists()
+            with pytest.raises(Unavailable, match="it is missing"):
+                await engine.restore_identity()
+    engine = made(folder)
+    async with engine.running(BEFRIENDED):
+        key.write_bytes(kept)
+        home = await engine.restore_identity()
+        assert home == Identity.of(kept).id
+        assert lost(engine) is None
+        assert friends(engine) == [FRIEND]
+        # There is nothing to bring back any more.
+        assert await engine.restore_identity() == home
+
+
+async def test_a_home_that_lost_its_key_becomes_another_if_its_user_says_so(
+    folder: Path,
+) -> None:
+    key = folder / "data" / "identity"
+    async with made(folder).running(CONFIG):
+        pass
+    key.write_bytes(b"half a key")
+    engine = made(folder)
+    async with engine.running(BEFRIENDED):
+        assert lost(engine) is not None
+        home = await engine.new_identity()
+        assert lost(engine) is None
+        assert engine.status().peers is not None
+    (aside,) = key.parent.glob("identity.broken-*")
+    assert aside.read_bytes() == b"half a key"
+    engine = made(folder)
+    async with engine.running(BEFRIENDED):
+        assert engine.home() == home
+
+
+async def test_a_home_that_lost_all_its_data_makes_no_identity_before_it_hears_of_its_friends(
+    folder: Path,
+) -> None:
+    key = folder / "data" / "identity"
+    engine = made(folder, awaits_config=True)
+    async with engine.running():
+        await works_alone(engine)
+        assert lost(engine) is None
+        await engine.configure(BEFRIENDED)
+        assert lost(engine) is not None
+        assert not key.exists()
+        # It was told that it has none by now, after it lost its only one.
+        await engine.configure(CONFIG)
+        assert lost(engine) is None
+        home = engine.home()
+    async with made(folder, awaits_config=True).running():
+        pass
+    assert Identity.of(key.read_bytes()).id == home
+
+
+async def test_a_new_home_has_an_identity_once_it_is_configured(folder: Path) -> None:
+    engine = made(folder, awaits_config=True)
+    async with engine.running():
+        await engine.configure(CONFIG)
+        assert lost(engine) is None
+        assert engine.home()
+
+
+async def test_a_disk_that_is_full_at_the_first_start_gives_no_identity_but_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    engine = made(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "write", full)
+        async with engine.running(CONFIG):
+            await works_alone(engine)
+            patch.undo()
+            await engine.configure(CONFIG)
+            assert engine.home()

@@ -124,6 +124,11 @@ def _parser() -> argparse.ArgumentParser:
         help="stop when standard input ends, as it does when the parent process dies",
     )
     run.add_argument(
+        "--await-config",
+        action="store_true",
+        help="give a home without an identity one only when it is configured: it may have friends, and need its former one",
+    )
+    run.add_argument(
         "--log-level", choices=log.LEVELS, default="info", help="(%(default)s)"
     )
     commands.add_parser(
@@ -203,6 +208,7 @@ def _run(options: argparse.Namespace) -> int:
             data=options.data.absolute(),
             cache=options.cache.absolute(),
             socket=options.socket.absolute(),
+            awaits_config=options.await_config,
         )
         config = _config(options.share) if options.share else None
         asyncio.run(_serve(engine, config, watch_stdin=options.watch_stdin))

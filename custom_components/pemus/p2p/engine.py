@@ -26,6 +26,8 @@ from .models import (
     Item,
     Listing,
     LocalFile,
+    Problem,
+    ProblemKey,
     SearchQuery,
     SearchResult,
     Status,
@@ -60,8 +62,14 @@ class FolderInUseError(Exception):
 class Engine:
     """Everything that runs in the engine's process. The API's backend."""
 
-    def __init__(self, *, data: Path, cache: Path, socket: Path) -> None:
-        """Prepare an engine that keeps its index in `data`, what can be made anew in `cache`, and listens at `socket`."""
+    def __init__(
+        self, *, data: Path, cache: Path, socket: Path, awaits_config: bool = False
+    ) -> None:
+        """Prepare an engine that keeps its index in `data`, what can be made anew in `cache`, and listens at `socket`.
+
+        With `awaits_config` somebody is going to configure it, who knows whether this home has friends: it is given no
+        identity before that.
+        """
         self._data = data
         self._cache = cache
         self._started = time.time()
@@ -77,7 +85,10 @@ class Engine:
         self._config = EngineConfig(home_name="")
         self._available: set[str] = set()
         self._renewing = asyncio.Lock()
+        self._awaits_config = awaits_config
         self._identity: Identity | None = None
+        self._identity_fault: str | None = None
+        """Why this home cannot be who it was, in plain English."""
         self._swarm: Swarm | None = None
         self._peers: Peers | None = None
         self._capabilities: dict[str, str | None] = installed()
@@ -97,11 +108,14 @@ class Engine:
             self._capabilities |= self._media.capabilities
             parts.push_async_callback(self._library.stop)
             await self._library.start()
+            if config is not None:
+                self._config = config
+                self._awaits_config = False
             await self._load_identity()
             parts.push_async_callback(self._stop_swarm)
-            await self._start_swarm(config or self._config)
+            await self._start_swarm()
             parts.push_async_callback(self._stop_peers)
-            await self._start_peers(config or self._config)
+            await self._start_peers()
             if config is not None:
                 await self.configure(config)
             # Last, so that who connects finds everything ready.
@@ -125,7 +139,7 @@ class Engine:
             revision=library.revision,
             counts=library.counts,
             shares=library.shares,
-            problems=library.problems + (self._swarm.problems if self._swarm else ()),
+            problems=self._problems,
             capabilities=self._capabilities,
             swarm=self._swarm.status() if self._swarm else None,
             peers=self._peers.status() if self._peers else None,
@@ -134,6 +148,9 @@ class Engine:
     async def configure(self, config: EngineConfig) -> None:
         """Apply the differences between `config` and what runs. Raises Unavailable, with all done that could be."""
         self._config = config
+        self._awaits_config = False
+        if self._identity is None:
+            await self._find_identity()
         if self._swarm is not None:
             self._swarm.apply(config)
         try:
@@ -201,7 +218,7 @@ class Engine:
     def home(self) -> str:
         """Return this home's id."""
         if self._identity is None:
-            raise Unavailable("this home has no identity")
+            raise Unavailable("this home has no identity at present")
         return self._identity.id
 
     async def issue(self, query: TicketQuery) -> bytes:
@@ -252,6 +269,15 @@ class Engine:
 
     # Friends.
 
+    async def restore_identity(self) -> str:
+        """Be who this home was, now that its key may have been brought back; return its id. Raises Unavailable."""
+        async with self._renewing:
+            if self._identity is None:
+                await self._find_identity()
+        if self._identity is None and self._identity_fault is not None:
+            raise Unavailable(self._identity_fault)
+        return self.home()
+
     async def new_identity(self) -> str:
         """Become another home, which no friend knows; return its id."""
         from .peers import identity
@@ -266,9 +292,7 @@ class Engine:
             except identity.IdentityError as err:
                 raise Unavailable(str(err)) from None
             finally:
-                await self._load_identity()
-                await self._start_swarm(self._config)
-                await self._start_peers(self._config)
+                await self._find_identity()
         _LOGGER.warning("This home has a new identity")
         return self.home()
 
@@ -314,19 +338,55 @@ class Engine:
             raise Unavailable("other homes cannot be reached: libtorrent does not run")
         return self._swarm
 
+    @property
+    def _problems(self) -> tuple[Problem, ...]:
+        problems = self._library.problems
+        if self._swarm is not None:
+            problems += self._swarm.problems
+        if self._identity_fault is not None:
+            lost = {"path": str(self._data / IDENTITY), "error": self._identity_fault}
+            problems += (Problem(key=ProblemKey.IDENTITY_LOST, placeholders=lost),)
+        return problems
+
+    async def _find_identity(self) -> None:
+        """Find out who this home is, and begin what takes an identity."""
+        await self._load_identity()
+        await self._start_swarm()
+        await self._start_peers()
+        self._api.events.status_changed()
+
     async def _load_identity(self) -> None:
         """Find out who this home is; without that it is of use by itself."""
         try:
-            from .peers import identity
-
-            path = self._data / IDENTITY
-            self._identity = await asyncio.to_thread(identity.load, path)
+            from .peers import identity, memory
         except ImportError as err:
             _LOGGER.warning("There is no identity: %s", err)
+            return
+        path = self._data / IDENTITY
+        # What is remembered of other homes is kept from the first start on.
+        had_one = bool(self._config.friends) or await asyncio.to_thread(
+            os.path.lexists, self._data / memory.FILE
+        )
+        if (
+            self._awaits_config
+            and not had_one
+            and not await asyncio.to_thread(os.path.lexists, path)
+        ):
+            # Whether it had one is not known yet.
+            return
+        before, self._identity, self._identity_fault = self._identity_fault, None, None
+        try:
+            self._identity = await asyncio.to_thread(
+                identity.load, path, first=not had_one
+            )
+        except identity.IdentityLost as err:
+            self._identity_fault = str(err)
+            if before != self._identity_fault:
+                _LOGGER.error("This home has lost its identity, %s: %s", path, err)
         except identity.IdentityError as err:
             _LOGGER.error("There is no identity: %s", err)
 
-    async def _start_peers(self, config: EngineConfig) -> None:
+    async def _start_peers(self) -> None:
         """Start what friends need, or go on without."""
         if self._identity is None:
             return
@@ -344,7 +404,7 @@ class Engine:
                 on_items=self._api.events.items_changed,
                 on_media=self._api.events.new_media,
             )
-            await peers.start(config)
+            await peers.start(self._config)
         except Exception:
             _LOGGER.exception("Friends cannot be reached")
             return
@@ -355,7 +415,7 @@ class Engine:
         if peers is not None:
             await peers.stop()
 
-    async def _start_swarm(self, config: EngineConfig) -> None:
+    async def _start_swarm(self) -> None:
         """Start the swarm, or go on without: the library is of use by itself."""
         if self._capabilities.get("libtorrent") is None or self._identity is None:
             return
@@ -371,7 +431,7 @@ class Engine:
                 renew=self._renew_ticket,
                 beside=self._beside,
             )
-            await swarm.start(config)
+            await swarm.start(self._config)
         except Exception:
             _LOGGER.exception("The swarm does not start")
             return

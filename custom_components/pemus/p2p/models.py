@@ -47,6 +47,8 @@ class ProblemKey(StrEnum):
     """The index or the thumbnails cannot be written. Placeholders: `path`."""
     CACHE_FULL = "cache_full"
     """There is no room for what is fetched from other homes. Placeholders: `path`."""
+    IDENTITY_LOST = "identity_lost"
+    """This home's key is missing or no use, and only the user knows what to do. Placeholders: `path`, `error`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +175,7 @@ class Status:
     swarm: SwarmStatus | None = None
     """None where libtorrent is missing or does not run."""
     peers: PeersStatus | None = None
-    """None where the identity cannot be read."""
+    """None while this home has no identity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,9 +30,9 @@ from p2p.peers.facts import (
 )
 from p2p.peers.identity import Identity
 from p2p.peers.link import Ask, Link, Note, Reasons
-from p2p.peers.memory import recall
+from p2p.peers.memory import FILE, recall
 from p2p.peers.pairing import Request
-from p2p.peers.peers import MEMORY, Peers
+from p2p.peers.peers import Peers
 from p2p.peers.signaling import SignalingServer
 from p2p.peers.words import commitment
 from tests.p2p.library.friends import Owner
@@ -362,7 +362,7 @@ async def test_what_could_not_be_kept_is_kept_when_it_can_be(
     ann: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SAVE", 0.1)
-    path = ann.folder / "data" / MEMORY
+    path = ann.folder / "data" / FILE
     obstacle = path.with_name(f"{path.name}.new")
     obstacle.mkdir()
     ann.peers.request(PairingQuery(home=STRANGER.id))

@@ -87,6 +87,9 @@ class Backend(Protocol):
     async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
         """Return one of the subtitles of another home's item as WebVTT, fetched first if need be."""
 
+    async def restore_identity(self) -> str:
+        """Be who this home was, if its key is back; return its id."""
+
     async def new_identity(self) -> str:
         """Become another home, which no friend knows; return its id."""
 

@@ -96,6 +96,7 @@ class Routes:
             ),
             (hdrs.METH_PUT, f"{_REMOTE}/pin", self._pin, quick),
             (hdrs.METH_DELETE, f"{_REMOTE}/pin", self._unpin, quick),
+            (hdrs.METH_PUT, "/v1/identity", self._restore_identity, quick),
             (hdrs.METH_POST, "/v1/identity", self._new_identity, quick),
             (hdrs.METH_POST, "/v1/pairings", self._request_pairing, quick),
             (hdrs.METH_PUT, "/v1/pairings/{home}/answer", self._answer_pairing, quick),
@@ -183,6 +184,9 @@ class Routes:
         return answer(
             await self._backend.remote_subtitles(*_remote(request), _index(request))
         )
+
+    async def _restore_identity(self, _request: web.Request) -> web.Response:
+        return answer(Home(id=await self._backend.restore_identity()))
 
     async def _new_identity(self, _request: web.Request) -> web.Response:
         return answer(Home(id=await self._backend.new_identity()))

@@ -5,14 +5,15 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 import logging
-import os
 from pathlib import Path
 import time
 from typing import Final
 
+from .. import atomic
 from ..codec import DecodeError, decode, encode
 from .facts import PairingState
 
+FILE: Final = "peers.json"
 MAX_FILE: Final = 4 * 1024 * 1024
 
 _LOGGER = logging.getLogger(__name__)
@@ -90,12 +91,4 @@ def recall(path: Path) -> Memory:
 
 def keep(path: Path, memory: Memory) -> None:
     """Keep it in a file that only its owner may read. Raises OSError."""
-    fresh = path.with_name(f"{path.name}.new")
-    with suppress(FileNotFoundError):
-        fresh.unlink()
-    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(file, "wb") as stream:
-        stream.write(encode(memory))
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(path)
+    atomic.write(path, encode(memory))

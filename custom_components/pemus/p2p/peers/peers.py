@@ -45,7 +45,7 @@ from .lan import Lan
 from .link import Ask, Link, Note, Reasons, shown
 from .links import Links
 from .lists import FriendList
-from .memory import Memory, Seen, keep, recall
+from .memory import FILE, Memory, Seen, keep, recall
 from .pairing import Pairings
 from .pictures import Pictures
 from .post import Letter, Post
@@ -54,7 +54,6 @@ from .serving import Serving, Shelves
 from .signaling import SignalingServer, server_url
 from .source import LinkSource
 
-MEMORY: Final = "peers.json"
 LAN_PORT: Final = 43110
 """TCP port for homes in the local network, unless somebody else has it: one that stays the same is found again sooner."""
 PRESENCE: Final = 45.0
@@ -218,7 +217,7 @@ class Peers:
         with items of friends that changed, None for many, and `on_media` when a friend has something new.
         """
         self.identity = identity
-        self._path = data / MEMORY
+        self._path = data / FILE
         self._cache = cache
         self._shelves = shelves
         self._revision = revision
