@@ -32,6 +32,7 @@ VARYING = (
     "port",
     "revision",
     "rss",
+    "serial",
     "share",
     "size",
     "started",

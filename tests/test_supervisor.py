@@ -333,6 +333,65 @@ async def test_the_configuration_may_come_before_the_start(
     assert [share.id for share in idle.status.shares] == ["films"]
 
 
+async def shares_of(engine: Engine) -> list[str]:
+    """Return what the engine itself says it shares."""
+    return [share.id for share in (await engine.client.status()).shares]
+
+
+class SlowConfigure:
+    """The first configuration reaches the engine late: whatever is said meanwhile must not get lost."""
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.under_way = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.sent: list[EngineConfig] = []
+        self._send = engine.client.configure
+        monkeypatch.setattr(engine.client, "configure", self._configure)
+
+    async def _configure(self, config: EngineConfig) -> Status:
+        self.sent.append(config)
+        if len(self.sent) == 1:
+            self.under_way.set()
+            await self.go_on.wait()
+        return await self._send(config)
+
+
+async def test_what_changes_while_the_engine_greets_reaches_it(
+    idle: Engine, config: EngineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowConfigure(idle, monkeypatch)
+    await idle.async_configure(EngineConfig(home_name="Zuhause"))
+    starting = asyncio.create_task(idle.async_start())
+    await slow.under_way.wait()
+    between = EngineConfig(home_name="Between")
+    await idle.async_configure(between)
+    await idle.async_configure(config)
+    slow.go_on.set()
+    await starting
+    assert await shares_of(idle) == ["films"]
+    assert idle.status is not None
+    assert [share.id for share in idle.status.shares] == ["films"]
+    # Only the last one counts.
+    assert between not in slow.sent
+
+
+async def test_of_two_configurations_on_their_way_the_later_one_counts(
+    engine: Engine, config: EngineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowConfigure(engine, monkeypatch)
+    former = asyncio.create_task(
+        engine.async_configure(EngineConfig(home_name="Zuhause"))
+    )
+    await slow.under_way.wait()
+    later = asyncio.create_task(engine.async_configure(config))
+    with contextlib.suppress(TimeoutError):
+        # Time enough to overtake, where it can.
+        await until(later.done, 0.5)
+    slow.go_on.set()
+    await asyncio.gather(former, later)
+    assert await shares_of(engine) == ["films"]
+
+
 async def test_listeners_hear_events_and_may_fail_or_leave(
     engine: Engine, config: EngineConfig, caplog: pytest.LogCaptureFixture
 ) -> None:

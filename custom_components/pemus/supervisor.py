@@ -118,6 +118,7 @@ class Engine:
         self._supervision: asyncio.Task[None] | None = None
         self._provisioning: asyncio.Task[None] | None = None
         self._start_stop = asyncio.Lock()
+        self._configuring = asyncio.Lock()
         self._stop_listening: CALLBACK_TYPE | None = None
         self._crashes: deque[float] = deque(maxlen=CRASH_LOOP)
         self._failures = 0
@@ -174,9 +175,10 @@ class Engine:
         """Have the engine run with this configuration, now and after each restart. Raises EngineError."""
         self._config = config
         if self.state is not EngineState.RUNNING:
+            # It gets what it is to run with when it says hello.
             return
         try:
-            self.status = await self.client.configure(config)
+            self._take(await self._send_config())
         except EngineError as err:
             self.unapplied = err.message
             raise
@@ -186,6 +188,16 @@ class Engine:
             _LOGGER.debug("The engine could not be configured: %s", err)
         else:
             self.unapplied = None
+
+    async def _send_config(self) -> Status:
+        """Send the newest configuration, and what it changes to meanwhile. Raises EngineError, EngineUnavailable."""
+        async with self._configuring:
+            while True:
+                assert self._config is not None
+                config = self._config
+                status = await self.client.configure(config)
+                if config is self._config:
+                    return status
 
     async def async_provision_again(self) -> None:
         """Try once more to make the engine's environment, in the background."""
@@ -333,7 +345,7 @@ class Engine:
                                     patience.reschedule(None)
                                     event = await self._greet(event.status)
                                 elif isinstance(event, StatusChanged):
-                                    self.status = event.status
+                                    self._take(event.status)
                                 self._tell(event)
                     except EngineUnavailable as err:
                         reason = str(err)
@@ -355,7 +367,7 @@ class Engine:
             try:
                 # Not for longer: meanwhile the event stream is not read.
                 async with asyncio.timeout(CONFIGURE_TIMEOUT):
-                    status = await self.client.configure(self._config)
+                    status = await self._send_config()
             except (EngineError, EngineUnavailable, TimeoutError) as err:
                 self.unapplied = str(err) or "it did not answer in time"
                 _LOGGER.error("The engine did not take its configuration: %s", err)
@@ -365,6 +377,11 @@ class Engine:
         self._set_state(EngineState.RUNNING)
         self._greeted.set()
         return Hello(status=status)
+
+    def _take(self, status: Status) -> None:
+        """Keep what the engine said, unless it said something newer already."""
+        if self.status is None or status.serial >= self.status.serial:
+            self.status = status
 
     async def _settle(self) -> None:
         """Forget earlier crashes once this run has lasted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+import contextlib
 import errno
 from pathlib import Path
 import tempfile
@@ -17,6 +18,9 @@ from p2p.library.store import StoreFull
 from p2p.models import EngineConfig, Problem, ProblemKey
 from p2p.peers.facts import FriendConfig, PairingQuery
 from p2p.peers.identity import Identity
+from p2p.peers.lists import FriendList
+from p2p.peers.peers import Peers
+from tests.patience import until
 
 FRIEND = Identity.of(bytes([9] * 32)).id
 
@@ -207,3 +211,121 @@ async def test_a_disk_that_is_full_at_the_first_start_gives_no_identity_but_goes
             patch.undo()
             await engine.configure(CONFIG)
             assert engine.home()
+
+
+def tasks(name: str) -> list[str]:
+    """Return the names of the tasks that begin like this."""
+    return [
+        task.get_name()
+        for task in asyncio.all_tasks()
+        if task.get_name().startswith(name)
+    ]
+
+
+class Slow:
+    """Something that takes as long as a test wants."""
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, owner: type[object], name: str
+    ) -> None:
+        self.begun = 0
+        self.go_on = asyncio.Event()
+        whole = getattr(owner, name)
+
+        async def slowed(*arguments: object, **options: object) -> object:
+            self.begun += 1
+            await self.go_on.wait()
+            return await whole(*arguments, **options)
+
+        patch.setattr(owner, name, slowed)
+
+
+async def test_a_slow_configuration_is_not_applied_twice_by_the_next_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(monkeypatch, FriendList, "open")
+    first = asyncio.create_task(engine.configure(BEFRIENDED))
+    await until(lambda: slow.begun)
+    # Whoever sent it lost patience and sends it again, as Home Assistant does.
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    again = asyncio.create_task(engine.configure(BEFRIENDED))
+    with contextlib.suppress(TimeoutError):
+        await until(lambda: slow.begun > 1, 0.5)
+    slow.go_on.set()
+    await again
+    assert friends(engine) == [FRIEND]
+    assert slow.begun == 1
+    assert tasks("watch ") == ["watch Bob"]
+    assert tasks("list ") == ["list Bob"]
+    await engine.configure(CONFIG)
+    assert not tasks("watch ")
+
+
+async def test_of_two_configurations_the_later_one_counts(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(monkeypatch, FriendList, "open")
+    former = asyncio.create_task(engine.configure(BEFRIENDED))
+    await until(lambda: slow.begun)
+    later = asyncio.create_task(engine.configure(CONFIG))
+    await asyncio.sleep(0)
+    slow.go_on.set()
+    await asyncio.gather(former, later)
+    assert friends(engine) == []
+    assert not tasks("watch ")
+
+
+async def test_a_new_identity_is_finished_also_when_nobody_waits_for_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = engine.home()
+    slow = Slow(monkeypatch, Peers, "stop")
+    renewing = asyncio.create_task(engine.new_identity())
+    await until(lambda: slow.begun)
+    # The time for an answer is over.
+    renewing.cancel()
+    await asyncio.gather(renewing, return_exceptions=True)
+    # What is said meanwhile is for the new home.
+    configuring = asyncio.create_task(engine.configure(BEFRIENDED))
+    slow.go_on.set()
+    await configuring
+    assert friends(engine) == [FRIEND]
+    assert engine.home() != former
+
+
+async def test_an_engine_that_stops_in_the_middle_of_a_change_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = asyncio.all_tasks()
+    engine = made(folder)
+    with monkeypatch.context() as patch:
+        async with engine.running(CONFIG):
+            slow = Slow(patch, FriendList, "open")
+            configuring = asyncio.create_task(engine.configure(BEFRIENDED))
+            await until(lambda: slow.begun)
+    await asyncio.gather(configuring, return_exceptions=True)
+    assert asyncio.all_tasks() == before
+
+
+async def test_peers_that_cannot_begin_leave_nothing_and_begin_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = made(folder)
+    ports: list[int] = []
+
+    async def broken(self: Peers, servers: object) -> None:
+        ports.append(self.status().port)
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Peers, "_apply_servers", broken)
+        async with engine.running(CONFIG):
+            assert engine.status().peers is None
+            assert not tasks("pairings")
+            assert not tasks("keep peers")
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", ports[0])
+            patch.undo()
+            await engine.configure(BEFRIENDED)
+            assert friends(engine) == [FRIEND]

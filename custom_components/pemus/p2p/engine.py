@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 import fcntl
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from . import homes
 from .api import ApiServer
 from .capabilities import installed
-from .errors import Unavailable
+from .errors import EngineError, Unavailable
 from .library import Library
 from .media.reader import MediaReader
 from .models import (
@@ -73,6 +73,7 @@ class Engine:
         self._data = data
         self._cache = cache
         self._started = time.time()
+        self._serial = 0
         self._media = MediaReader()
         self._api = ApiServer(self, socket)
         self._library = Library(
@@ -84,7 +85,9 @@ class Engine:
         )
         self._config = EngineConfig(home_name="")
         self._available: set[str] = set()
-        self._renewing = asyncio.Lock()
+        self._changing = asyncio.Lock()
+        """Held by whoever changes who this home is, or with whom it has to do."""
+        self._changes: set[asyncio.Task[None]] = set()
         self._awaits_config = awaits_config
         self._identity: Identity | None = None
         self._identity_fault: str | None = None
@@ -108,16 +111,13 @@ class Engine:
             self._capabilities |= self._media.capabilities
             parts.push_async_callback(self._library.stop)
             await self._library.start()
-            if config is not None:
-                self._config = config
-                self._awaits_config = False
-            await self._load_identity()
             parts.push_async_callback(self._stop_swarm)
-            await self._start_swarm()
             parts.push_async_callback(self._stop_peers)
-            await self._start_peers()
+            parts.push_async_callback(self._stop_changes)
             if config is not None:
-                await self.configure(config)
+                await self._configure(config)
+            else:
+                await self._find_identity()
             # Last, so that who connects finds everything ready.
             parts.push_async_callback(self._api.stop)
             await self._api.start()
@@ -128,6 +128,7 @@ class Engine:
     def status(self) -> Status:
         """Return the present state."""
         library = self._library
+        self._serial += 1
         return Status(
             api_version=API_VERSION,
             version=VERSION,
@@ -143,20 +144,32 @@ class Engine:
             capabilities=self._capabilities,
             swarm=self._swarm.status() if self._swarm else None,
             peers=self._peers.status() if self._peers else None,
+            serial=self._serial,
         )
 
     async def configure(self, config: EngineConfig) -> None:
-        """Apply the differences between `config` and what runs. Raises Unavailable, with all done that could be."""
-        self._config = config
-        self._awaits_config = False
-        if self._identity is None:
-            await self._find_identity()
-        if self._swarm is not None:
-            self._swarm.apply(config)
+        """Apply the differences between `config` and what runs, after those that were said before.
+
+        Raises Unavailable, with all done that could be.
+        """
+        await self._finish(self._configure(config), "configure")
+
+    async def _configure(self, config: EngineConfig) -> None:
         try:
             # First, whatever becomes of the library: somebody may have to lose access.
-            if self._peers is not None:
-                await self._peers.apply(config)
+            async with self._changing:
+                self._config = config
+                self._awaits_config = False
+                if self._identity is None:
+                    await self._load_identity()
+                if self._swarm is None:
+                    await self._start_swarm()
+                else:
+                    self._swarm.apply(config)
+                if self._peers is None:
+                    await self._start_peers()
+                else:
+                    await self._peers.apply(config)
         finally:
             try:
                 await self._library.apply(config)
@@ -164,6 +177,29 @@ class Engine:
                 if self._swarm is not None:
                     # What was not to be found while its share was not known may be found now.
                     self._swarm.items_changed(None)
+
+    async def _finish(self, change: Coroutine[None, None, None], name: str) -> None:
+        """Make a change to its end, also when whoever wants it does not wait that long."""
+        task = asyncio.create_task(change, name=name)
+        self._changes.add(task)
+        task.add_done_callback(self._finished)
+        await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._changes.discard(task)
+        if task.cancelled() or (err := task.exception()) is None:
+            return
+        if isinstance(err, EngineError):
+            # Whoever waits for it is told, and tries again.
+            _LOGGER.debug("%s failed: %s", task.get_name(), err)
+        else:
+            _LOGGER.error("%s failed", task.get_name(), exc_info=err)
+
+    async def _stop_changes(self) -> None:
+        changes = tuple(self._changes)
+        for task in changes:
+            task.cancel()
+        await asyncio.gather(*changes, return_exceptions=True)
 
     def rescan(self, share: str | None) -> None:
         """Begin to scan a share, or all of them."""
@@ -271,30 +307,36 @@ class Engine:
 
     async def restore_identity(self) -> str:
         """Be who this home was, now that its key may have been brought back; return its id. Raises Unavailable."""
-        async with self._renewing:
-            if self._identity is None:
-                await self._find_identity()
+        await self._finish(self._restore_identity(), "restore identity")
         if self._identity is None and self._identity_fault is not None:
             raise Unavailable(self._identity_fault)
         return self.home()
 
+    async def _restore_identity(self) -> None:
+        async with self._changing:
+            if self._identity is None:
+                await self._find_identity()
+
     async def new_identity(self) -> str:
-        """Become another home, which no friend knows; return its id."""
+        """Become another home, which no friend knows; return its id. Raises Unavailable."""
+        await self._finish(self._new_identity(), "new identity")
+        return self.home()
+
+    async def _new_identity(self) -> None:
         from .peers import identity
 
-        async with self._renewing:
+        async with self._changing:
             if self._peers is not None:
                 await self._peers.forget_requests()
-            await self._stop_peers()
-            await self._stop_swarm()
             try:
+                await self._stop_peers()
+                await self._stop_swarm()
                 await asyncio.to_thread(identity.renew, self._data / IDENTITY)
             except identity.IdentityError as err:
                 raise Unavailable(str(err)) from None
             finally:
                 await self._find_identity()
         _LOGGER.warning("This home has a new identity")
-        return self.home()
 
     async def request_pairing(self, query: PairingQuery) -> PairingStatus:
         """Ask another home to become a friend."""

@@ -176,6 +176,8 @@ class Status:
     """None where libtorrent is missing or does not run."""
     peers: PeersStatus | None = None
     """None while this home has no identity."""
+    serial: int = 0
+    """Of two that one engine told, the higher one is newer: what it tells by itself may arrive after a later answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

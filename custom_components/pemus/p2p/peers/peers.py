@@ -262,7 +262,7 @@ class Peers:
         self._pictures = Pictures(cache / "pictures")
 
     async def start(self, config: EngineConfig) -> None:
-        """Bring everything up. Raises OSError."""
+        """Bring everything up. Raises OSError, with nothing left of it."""
         self._config = config
         memory = await asyncio.to_thread(recall, self._path)
         await asyncio.to_thread(self._cache.mkdir, 0o700, True, True)
@@ -286,14 +286,12 @@ class Peers:
             self._spawn(self._save_changes(), "keep peers")
             self._spawn(self._tell_changes(), "tell friends")
             self._spawn(self._measure(), "measure links")
+            parts.push_async_callback(self._stop_servers)
+            await self.apply(config)
             self._parts = parts.pop_all()
-        await self.apply(config)
 
     async def stop(self) -> None:
         """Take everything down. May be called at any time."""
-        for server in self._servers.values():
-            await server.stop()
-        self._servers.clear()
         await self._parts.aclose()
         if self._dirty.is_set():
             await self._save()
@@ -733,6 +731,10 @@ class Peers:
             await kept.open()
         except (StoreError, OSError) as err:
             _LOGGER.error("The list of %s cannot be kept: %s", config.name, err)
+        except BaseException:
+            # Nobody knows of this friend yet who could close it.
+            await kept.library.close()
+            raise
         friend.seen = self._seen.get(config.id)
         self._friends[config.id] = friend
         friend.tasks = [
@@ -758,6 +760,11 @@ class Peers:
                 _LOGGER.error("Something of %s is left: %s", friend.config.name, ended)
         await friend.media.library.remove()
         await self._pictures.remove(home)
+
+    async def _stop_servers(self) -> None:
+        for server in self._servers.values():
+            await server.stop()
+        self._servers.clear()
 
     async def _stop_friends(self) -> None:
         for friend in self._friends.values():
