@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+import functools
 import inspect
 import threading
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import pytest
 
 PATIENCE = 60.0
 """Seconds until something has to be so that takes no time worth mentioning on a machine with nothing else to do."""
@@ -71,3 +74,19 @@ class Stopwatch:
         now = time.monotonic()
         self._counted += min(now - self._last, 2 * TICK)
         self._last = now
+
+
+def failing_once(patch: pytest.MonkeyPatch, owner: object, name: str) -> list[str]:
+    """Have a method raise an error when it is called the first time; return what notes each call."""
+    whole = getattr(owner, name)
+    calls: list[str] = []
+
+    @functools.wraps(whole)
+    def fail(*arguments: Any, **options: Any) -> Any:
+        calls.append(name)
+        if len(calls) == 1:
+            raise RuntimeError("a mistake of ours")
+        return whole(*arguments, **options)
+
+    patch.setattr(owner, name, fail)
+    return calls

@@ -14,7 +14,7 @@ from pathlib import Path
 import time
 from typing import TYPE_CHECKING
 
-from . import homes
+from . import homes, tasks
 from .api import ApiServer
 from .capabilities import installed
 from .errors import EngineError, Unavailable
@@ -196,10 +196,7 @@ class Engine:
             _LOGGER.error("%s failed", task.get_name(), exc_info=err)
 
     async def _stop_changes(self) -> None:
-        changes = tuple(self._changes)
-        for task in changes:
-            task.cancel()
-        await asyncio.gather(*changes, return_exceptions=True)
+        await tasks.end(*self._changes)
 
     def rescan(self, share: str | None) -> None:
         """Begin to scan a share, or all of them."""

@@ -31,7 +31,7 @@ from p2p.models import (
     ShareConfig,
 )
 from tests.p2p.media import make
-from tests.patience import PATIENCE, Stopwatch, until
+from tests.patience import PATIENCE, Stopwatch, failing_once, until
 
 from .conftest import settle
 from .test_store import damage
@@ -169,6 +169,21 @@ def media_files(root: Path) -> None:
     make.photo(root / "Photos" / "Photo.jpg")
     for path in root.rglob("*.*"):
         settle(path)
+
+
+async def test_a_fault_of_the_loop_that_tells_news_does_not_end_it(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await running.library.start()
+    failed = failing_once(monkeypatch, running.library, "_on_change")
+    running.put("a.mp4")
+    await running.library.apply(running.config)
+    await until(lambda: failed)
+    await running.idle(1)
+    running.put("b.mp4")
+    running.library.rescan()
+    await running.idle(2)
+    assert running.changes
 
 
 async def test_all_of_a_share_is_found_read_and_pictured(running: Running) -> None:

@@ -26,7 +26,7 @@ from p2p.peers.lan import Lan, Line
 from p2p.peers.link import FRAME, MAX_REQUESTS, WINDOW, Ask, Link, Note, Reasons
 from p2p.peers.post import Letter
 from p2p.peers.rate import Rate
-from tests.patience import until
+from tests.patience import failing_once, until
 
 from .neighbours import Neighbour, befriend, neighbour
 
@@ -49,6 +49,17 @@ async def test_a_link_carries_questions_and_answers_both_ways() -> None:
         )
         with pytest.raises(NotFound, match="no such item"):
             await link.ask_whole(Ask(do="range", item="nothing", stop=1), 1)
+
+
+async def test_a_fault_of_the_loop_that_looks_after_a_link_does_not_end_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        befriend(ann, bob)
+        link = await ann.links.get(bob.id)
+        looks = failing_once(monkeypatch, link, "_is_silent")
+        await until(lambda: len(looks) > 1)
+        assert link.is_ready
 
 
 async def test_a_link_that_was_replaced_is_left_to_who_does_not_know_that_yet(

@@ -19,7 +19,7 @@ from p2p.peers.identity import Identity, grouped
 from p2p.peers.pairing import Received, Request, Reveal, Verdict
 from p2p.peers.post import Letter
 from p2p.peers.words import WORDS, commitment, is_committed, words
-from tests.patience import until
+from tests.patience import failing_once, until
 
 from .neighbours import Neighbour, neighbour
 
@@ -66,6 +66,19 @@ async def test_both_homes_show_the_same_words_and_become_friends_when_both_say_y
         bob.pairings.answer(ann.id, accept=True, block=False)
         await until(lambda: state(bob, ann) is PairingState.PAIRED)
         await until(lambda: state(ann, bob) is PairingState.PAIRED)
+
+
+async def test_a_fault_of_the_loop_that_pairs_does_not_end_pairing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        # Nothing is sent but by the loop: nobody is seen yet.
+        ann.pairings.request(bob.id, trusted=True)
+        failed = failing_once(monkeypatch, ann.pairings, "_expire")
+        await until(lambda: failed)
+        ann.sees(bob)
+        bob.sees(ann)
+        await until(lambda: state(bob, ann) is PairingState.COMPARING)
 
 
 async def test_who_typed_the_id_has_said_yes_already() -> None:

@@ -36,7 +36,7 @@ from p2p.peers.peers import Peers
 from p2p.peers.signaling import SignalingServer
 from p2p.peers.words import commitment
 from tests.p2p.library.friends import Owner
-from tests.patience import until
+from tests.patience import failing_once, until
 
 STRANGER = Identity.of(bytes([9] * 32))
 URL = "https://signal.example/"
@@ -230,6 +230,17 @@ async def test_a_request_that_came_as_a_friends_does_not_outlast_that(
     assert ann.peers._pairings.pairings
     await ann.befriend()
     assert not ann.peers._pairings.pairings
+
+
+async def test_a_fault_of_the_loop_that_looks_for_a_friend_does_not_end_it(
+    ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = failing_once(monkeypatch, ann.peers, "_ping")
+    await ann.befriend(bob.id)
+    await bob.befriend(ann.id)
+    await until(lambda: failed)
+    ann.sees(bob)
+    await until(lambda: ann.peers.friends[0].online)
 
 
 async def test_a_message_that_was_held_back_ends_no_link(ann: Home, bob: Home) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import sqlite3
 from typing import Any
 
+from .. import tasks
 from ..errors import EngineError, NoPicture, NotFound, Unavailable
 from ..media.reader import MediaReader
 from ..models import (
@@ -221,17 +222,13 @@ class Library:
         except StoreBroken:
             await self._in_pool(self._store.replace)
             await self._in_pool(self._prepare)
-        self._notifier = asyncio.create_task(self._notify(), name="library news")
-        self._sweeper = asyncio.create_task(self._sweep(), name="library sweep")
+        self._notifier = tasks.keep(self._notify, "library news")
+        self._sweeper = tasks.spawn(self._sweep(), "library sweep")
         self._reading.start()
 
     async def stop(self) -> None:
         """End all work and close the index."""
-        for task in (self._notifier, self._sweeper, *self._making.values()):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, EngineError, OSError):
-                    await task
+        await tasks.end(self._notifier, self._sweeper, *self._making.values())
         self._notifier = self._sweeper = None
         await self._reading.stop()
         await asyncio.gather(*(shelf.stop() for shelf in self._shelves.values()))

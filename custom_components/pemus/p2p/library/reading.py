@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-import contextlib
 from dataclasses import asdict, dataclass
 import errno
 import logging
@@ -17,6 +16,7 @@ import time
 
 import orjson
 
+from .. import tasks
 from ..errors import EngineError
 from ..media.facts import MediaFacts
 from ..media.reader import MediaReader
@@ -88,15 +88,12 @@ class Reading:
 
     def start(self) -> None:
         """Begin to work."""
-        self._task = asyncio.create_task(self._run(), name="reading")
+        self._task = tasks.keep(self._run, "reading")
 
     async def stop(self) -> None:
         """End all work."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await tasks.end(self._task)
+        self._task = None
 
     def wake(self) -> None:
         """There may be something to do."""

@@ -15,6 +15,7 @@ import os
 import threading
 import time
 
+from .. import tasks
 from ..models import Counts, ProblemKey, ShareConfig
 from . import paths, watch
 from .arrivals import Arrivals
@@ -114,17 +115,14 @@ class Shelf:
 
     def start(self) -> None:
         """Begin to work."""
-        self._task = asyncio.create_task(self._run(), name=f"share {self.config.name}")
+        self._task = tasks.keep(self._run, f"share {self.config.name}")
 
     async def stop(self) -> None:
         """End all work."""
         self._stop.set()
         self._unwatch()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await tasks.end(self._task)
+        self._task = None
 
     def rescan(self) -> None:
         """Scan the whole share as soon as possible."""

@@ -19,6 +19,7 @@ import signal
 import sys
 from typing import Any
 
+from .. import tasks
 from ..codec import DecodeError, from_plain
 from ..errors import Unavailable
 from ..models import Kind
@@ -92,7 +93,7 @@ class MediaReader:
 
     async def start(self) -> None:
         """Begin to work, and learn which libraries there are. If that fails, every file will have a fault."""
-        self._runner = asyncio.create_task(self._run(), name="media reader")
+        self._runner = tasks.keep(self._run, "media reader")
         try:
             answer = await self._ask({"job": "versions"}, READ_TIMEOUT, priority=True)
             found = answer["versions"]
@@ -105,9 +106,7 @@ class MediaReader:
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        runner.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await runner
+        await tasks.end(runner)
         while not self._queue.empty():
             _fail(self._queue.get_nowait(), Unavailable("The reader is stopped."))
 

@@ -19,6 +19,7 @@ from aiohttp import ClientError, ClientSession, DummyCookieJar, WSMsgType, web
 import ifaddr
 import orjson
 
+from .. import tasks
 from .envelope import MAX_ENVELOPE, BadEnvelope, parse
 from .facts import LanHome, is_home
 from .post import Post
@@ -124,7 +125,7 @@ class Lan:
         """Those that this home called."""
         self._callers: dict[str, Line] = {}
         """Those that called, and brought something fresh of a home last."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = tasks.Tasks()
         self._serving: set[asyncio.Task[Any] | None] = set()
         self._inside: dict[str, int] = {}
         self._runner: web.ServerRunner | None = None
@@ -156,10 +157,10 @@ class Lan:
 
     async def stop(self) -> None:
         """Close the port and all lines."""
-        for task in (*self._tasks, *self._serving):
+        await self._tasks.end()
+        for task in self._serving:
             if task is not None:
                 task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._runner is not None:
             await self._runner.cleanup()
         if self._http is not None:
@@ -220,9 +221,7 @@ class Lan:
         if home in self._callers and time.monotonic() - failed < IDLE:
             return None
         line = self._lines[home] = Line(self, "", home)
-        task = asyncio.create_task(self._call(line, self._homes[home]), name="lan")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._call(line, self._homes[home]), f"call {home}")
         return line
 
     async def _call(self, line: Line, home: LanHome) -> None:

@@ -10,7 +10,7 @@ types are ignored, so that a newer release may say more; anything malformed ends
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -19,6 +19,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
+from .. import tasks
 from ..codec import DecodeError, decode, encode
 from ..errors import Busy, EngineError, Unavailable, error_of
 from ..version import VERSION as RELEASE
@@ -254,7 +255,7 @@ class Link:
         self._doubted: float | None = None
         """Since when there is a reason to doubt that the other end is there."""
         self._is_open = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = tasks.Tasks()
         self._closing: asyncio.Task[None] | None = None
 
     def bind(self, key: bytes, transcript: tuple[bytes, ...]) -> None:
@@ -265,7 +266,7 @@ class Link:
         if self.reason is not None:
             return
         self._key, self._transcript = key, transcript
-        self._spawn(self._live(), "link")
+        self._tasks.keep(self._live, f"link to {self.home}")
         if self._is_open:
             self._say_hello()
 
@@ -519,7 +520,7 @@ class Link:
         self._begin()
         self._answering[number] = answering = _Answering()
         work = self._answer(number, ask, answering)
-        answering.task = self._spawn(work, f"answer {ask.do[:16]}")
+        answering.task = self._tasks.spawn(work, f"answer {ask.do[:16]}")
         answering.task.add_done_callback(lambda _: self._answering.pop(number, None))
 
     def _taken(self, number: int, payload: bytes) -> None:
@@ -641,12 +642,8 @@ class Link:
         self.is_ready = False
         for answer in self._answers.values():
             answer.parts.put_nowait(Unavailable(_ENDED))
-        for task in self._tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
-        self._closing = asyncio.create_task(
-            self._shut(), name=f"close link {self.home}"
-        )
+        self._tasks.cancel()
+        self._closing = tasks.spawn(self._shut(), f"close link to {self.home}")
         self._host.closed(self, reason, by_them=by_them)
 
     async def _shut(self) -> None:
@@ -654,14 +651,6 @@ class Link:
             # What was said last needs a moment to go out.
             await asyncio.sleep(LINGER)
         await self.connection.close()
-
-    def _spawn(
-        self, work: Coroutine[None, None, None], name: str
-    ) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
 
 def shown(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,7 @@ import secrets
 import time
 from typing import Final
 
+from .. import tasks
 from ..codec import DecodeError, decode, encode
 from ..errors import Unavailable
 from .envelope import BadEnvelope, read, written
@@ -177,28 +178,24 @@ class Links:
         """Looks for a better path."""
         self._ready: dict[str, list[asyncio.Future[Link]]] = {}
         self._direct: dict[str, tuple[float, float]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = tasks.Tasks()
         self._loading: asyncio.Task[None] | None = None
         self._closed = False
 
     def start(self) -> None:
         """Begin to look after links."""
-        self._spawn(self._tend(), "links")
+        self._tasks.keep(self._tend, "links")
 
     def prepare(self) -> None:
         """Load what links are made of, once there may be some. Without friends its memory, and half a second, are saved."""
         if self._loading is None:
-            self._loading = asyncio.create_task(self._load(), name="load aiortc")
+            self._loading = tasks.spawn(self._load(), "load aiortc")
 
     async def stop(self, reason: str = Reasons.STOPPING) -> None:
         """Close all links."""
         self._closed = True
-        tasks = [*self._tasks, *self._opening.values()]
-        if self._loading is not None:
-            tasks.append(self._loading)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.end(*self._opening.values(), self._loading)
+        await self._tasks.end()
         every = {*self._links.values(), *self._old, *self._incoming.values()}
         every |= {each.link for each in self._attempts.values()}
         await asyncio.gather(*(link.close(reason) for link in every))
@@ -496,9 +493,9 @@ class Links:
             accepting.cancel()
         former = self._incoming.get(home)
         if former is not None and not former.is_ready:
-            self._spawn(former.close(Reasons.REPLACED), "replace")
+            self._tasks.spawn(former.close(Reasons.REPLACED), "replace")
         self._offered_by[home] = known = _Offered(offer.connection)
-        task = self._spawn(self._accept(letter, offer, known), "answer an offer")
+        task = self._tasks.spawn(self._accept(letter, offer, known), "answer an offer")
         self._accepting[home] = task
         task.add_done_callback(partial(self._accept_ended, home))
 
@@ -589,7 +586,7 @@ class Links:
         if former is not None and former.is_ready:
             if former.instance != link.instance:
                 # Two homes have one identity, or it was started again and this end did not notice yet.
-                self._spawn(former.close(Reasons.SUPERSEDED), "supersede")
+                self._tasks.spawn(former.close(Reasons.SUPERSEDED), "supersede")
             else:
                 former.probe()
                 if self._outlasts(former, link):
@@ -612,7 +609,7 @@ class Links:
         self._old[link] = time.monotonic()
         retired = [each for each in self._old if each.home == link.home]
         for each in retired[:-MAX_OLD]:
-            self._spawn(each.close(Reasons.REPLACED), "replace")
+            self._tasks.spawn(each.close(Reasons.REPLACED), "replace")
 
     def _outlasts(self, former: Link, link: Link) -> bool:
         """Tell whether a link stays though another one came after it: both ends come to the same answer."""
@@ -660,13 +657,13 @@ class Links:
             now = time.monotonic()
             for link, since in tuple(self._old.items()):
                 if now - since > (DRAIN if link.is_busy else GRACE):
-                    self._spawn(link.close(Reasons.REPLACED), "replace")
+                    self._tasks.spawn(link.close(Reasons.REPLACED), "replace")
             for home, link in tuple(self._links.items()):
                 if not link.is_ready:
                     continue
                 idle = now - link.used
                 if idle > IDLE and not link.is_busy and not self._only_way(home):
-                    self._spawn(link.close(Reasons.IDLE), "idle")
+                    self._tasks.spawn(link.close(Reasons.IDLE), "idle")
                 elif link.path is not PathKind.LAN and idle < IDLE:
                     self._look_for_better(home, link, now)
 
@@ -677,7 +674,9 @@ class Links:
         if now < when or not (near or link.path is PathKind.RELAYED):
             return
         self._direct[home] = (now + pause, min(LAST_DIRECT_RETRY, 2 * pause))
-        task = self._spawn(self._better(home, near=near), "look for a better path")
+        task = self._tasks.spawn(
+            self._better(home, near=near), "look for a better path"
+        )
         self._improving[home] = task
 
     async def _better(self, home: str, *, near: bool) -> None:
@@ -688,19 +687,6 @@ class Links:
         finally:
             if self._improving.get(home) is asyncio.current_task():
                 del self._improving[home]
-
-    def _spawn(
-        self, work: Coroutine[None, None, None], name: str
-    ) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (err := task.exception()) is not None:
-            _LOGGER.error("%s failed", task.get_name(), exc_info=err)
 
 
 def _without_turn(servers: Sequence[IceServer]) -> Sequence[IceServer]:

@@ -23,6 +23,7 @@ import secrets
 import time
 from typing import Final
 
+from .. import tasks
 from ..codec import DecodeError, decode, encode
 from ..errors import BadRequest, Busy, NotFound
 from .backoff import Rarely
@@ -137,14 +138,12 @@ class Pairings:
 
     def start(self) -> None:
         """Begin to send what is due."""
-        self._task = asyncio.create_task(self._drive(), name="pairings")
+        self._task = tasks.keep(self._drive, "pairings")
 
     async def stop(self) -> None:
         """Send no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await tasks.end(self._task)
+        self._task = None
 
     # State.
 

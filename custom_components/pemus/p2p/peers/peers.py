@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from aiohttp import ClientSession, DummyCookieJar
 import orjson
 
+from .. import tasks
 from ..codec import DecodeError, decode, encode
 from ..errors import EngineError, NotFound, Unavailable
 from ..library.store import StoreError
@@ -26,7 +27,7 @@ from ..swarm import ticket as tickets
 from ..swarm.source import Source
 from ..swarm.ticket import BadTicket, Ticket
 from ..version import VERSION
-from . import links as linking, pairing as pairings
+from . import links as linking, memory as memories, pairing as pairings
 from .backoff import Rarely
 from .envelope import Envelope
 from .facts import (
@@ -45,7 +46,7 @@ from .lan import Lan
 from .link import Ask, Link, Note, Reasons, shown
 from .links import Links
 from .lists import FriendList
-from .memory import FILE, Memory, Seen, keep, recall
+from .memory import FILE, Memory, Seen, recall
 from .pairing import Pairings
 from .pictures import Pictures
 from .post import Letter, Post
@@ -236,7 +237,7 @@ class Peers:
         self._may_log = Rarely(QUIET)
         self._told = asyncio.Event()
         self._parts = AsyncExitStack()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = tasks.Tasks()
         self._stranger_to: dict[str, float] = {}
         self._post = Post(
             identity, self._received, is_friend=self._friends.__contains__
@@ -282,10 +283,10 @@ class Peers:
             self._links.start()
             parts.push_async_callback(self._stop_friends)
             parts.push_async_callback(self._links.stop)
-            parts.push_async_callback(self._stop_tasks)
-            self._spawn(self._save_changes(), "keep peers")
-            self._spawn(self._tell_changes(), "tell friends")
-            self._spawn(self._measure(), "measure links")
+            parts.push_async_callback(self._tasks.end)
+            self._tasks.keep(self._save_changes, "keep peers")
+            self._tasks.keep(self._tell_changes, "tell friends")
+            self._tasks.keep(self._measure, "measure links")
             parts.push_async_callback(self._stop_servers)
             await self.apply(config)
             self._parts = parts.pop_all()
@@ -316,7 +317,7 @@ class Peers:
                 former, present.config = present.config, friend
                 present.rate.limit = friend.upload_limit
                 if set(former.shares) != set(friend.shares):
-                    self._spawn(self._shares_changed(home), "shares changed")
+                    self._tasks.spawn(self._shares_changed(home), "shares changed")
         self._pairings.befriended()
         self._note_change()
 
@@ -559,13 +560,13 @@ class Peers:
         """Take note that a friend is there."""
         friend = self._friends.get(link.home)
         if friend is None:
-            self._spawn(link.close(Reasons.NOT_FRIENDS), "no friend")
+            self._tasks.spawn(link.close(Reasons.NOT_FRIENDS), "no friend")
             return
         friend.stats = (time.monotonic(), ConnectionStats())
         friend.lost = None
         self._met(friend, link.name, link.release)
         friend.media.begin()
-        self._spawn(self._meet(friend, link), "meet torrents")
+        self._tasks.spawn(self._meet(friend, link), "meet torrents")
 
     def closed(self, link: Link, reason: str, *, by_them: bool) -> None:
         """Take note that a link ended, or was refused."""
@@ -579,7 +580,7 @@ class Peers:
         if friend.channel_link is link and friend.channel is not None:
             channel, friend.channel, friend.channel_link = friend.channel, None, None
             if (swarm := self._torrents()) is not None:
-                self._spawn(swarm.part(link.home, channel), "part torrents")
+                self._tasks.spawn(swarm.part(link.home, channel), "part torrents")
         if reason in (Reasons.LOST, Reasons.SILENT, Reasons.STOPPING):
             # Is it there at all?
             friend.missed = max(friend.missed, MISSED - 1)
@@ -738,8 +739,8 @@ class Peers:
         friend.seen = self._seen.get(config.id)
         self._friends[config.id] = friend
         friend.tasks = [
-            asyncio.create_task(self._watch(friend), name=f"watch {config.name}"),
-            asyncio.create_task(kept.keep(), name=f"list {config.name}"),
+            tasks.keep(partial(self._watch, friend), f"watch {config.name}"),
+            tasks.keep(kept.keep, f"list {config.name}"),
         ]
 
     async def _remove_friend(self, home: str) -> None:
@@ -748,9 +749,7 @@ class Peers:
         self._seen.pop(home, None)
         self._superseded_by.discard(home)
         self._pairings.estranged(home)
-        for task in friend.tasks:
-            task.cancel()
-        await asyncio.gather(*friend.tasks, return_exceptions=True)
+        await tasks.end(*friend.tasks)
         swarm = self._torrents()
         endings = [self._links.close(home, Reasons.NOT_FRIENDS)]
         if swarm is not None:
@@ -768,9 +767,7 @@ class Peers:
 
     async def _stop_friends(self) -> None:
         for friend in self._friends.values():
-            for task in friend.tasks:
-                task.cancel()
-            await asyncio.gather(*friend.tasks, return_exceptions=True)
+            await tasks.end(*friend.tasks)
             await friend.media.library.close()
 
     async def _shares_changed(self, home: str) -> None:
@@ -884,7 +881,7 @@ class Peers:
             self._pairings.retry()
             for friend in self._friends.values():
                 friend.look.set()
-            self._spawn(self._use_stun(), "find a STUN server")
+            self._tasks.spawn(self._use_stun(), "find a STUN server")
         self._note_change()
 
     async def _use_stun(self) -> None:
@@ -984,26 +981,11 @@ class Peers:
             friends=tuple(self._seen.values()),
         )
         try:
-            await asyncio.to_thread(keep, self._path, memory)
+            await asyncio.to_thread(memories.keep, self._path, memory)
         except OSError as err:
             if self._may_log.now():
                 _LOGGER.error("What is known of other homes cannot be kept: %s", err)
             self._dirty.set()
-
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (err := task.exception()) is not None:
-            _LOGGER.error("%s failed", task.get_name(), exc_info=err)
-
-    async def _stop_tasks(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _normal(url: str) -> str | None:

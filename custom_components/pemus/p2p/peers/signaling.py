@@ -32,6 +32,7 @@ from aiohttp import (
 import orjson
 from yarl import URL
 
+from .. import tasks
 from .backoff import Backoff
 from .conversation import CLOSING, MAX_READ, Conversation, Ended
 from .facts import ServerStatus
@@ -157,14 +158,11 @@ class SignalingServer:
             headers={hdrs.USER_AGENT: _AGENT},
             middlewares=(follow_nowhere,),
         )
-        self._task = asyncio.create_task(self._run(), name=f"signalling, {self.url}")
+        self._task = tasks.keep(self._run, f"signalling, {self.url}")
 
     async def stop(self) -> None:
         """Hang up, and stay away."""
-        tasks = [task for task in (self._task, self._asking) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.end(self._task, self._asking)
         self._task = self._asking = None
         if self._http is not None:
             await self._http.close()
@@ -200,8 +198,8 @@ class SignalingServer:
         """Return the STUN and TURN servers that this one hands out to homes; none if it has none, or is too slow."""
         if self._asking is None and self._status.turn and self._credentials.are_wanted:
             # Whoever else wants some meanwhile waits for the same answer.
-            self._asking = asyncio.create_task(
-                self._ask_for_credentials(), name=f"credentials, {self.url}"
+            self._asking = tasks.spawn(
+                self._ask_for_credentials(), f"credentials, {self.url}"
             )
         if self._asking is not None:
             await asyncio.wait((self._asking,), timeout=TURN_PATIENCE)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from functools import partial
 import logging
 import os
 import time
 from typing import Final, Protocol
 
+from .. import tasks
 from ..errors import BadRequest, EngineError, Gone, NotFound
 from ..swarm.reading import Haste
 from ..swarm.source import Source, SourceStatus, Target, Wanted
@@ -87,7 +89,7 @@ class LinkSource:
         self._file = await asyncio.to_thread(os.open, target.path, flags)
         self._target = target
         self._workers = [
-            asyncio.create_task(self._work(target), name=f"fetch {target.label}")
+            tasks.keep(partial(self._work, target), f"fetch {target.label}")
             for _ in range(PIPELINE)
         ]
 
@@ -104,9 +106,7 @@ class LinkSource:
 
     async def close(self) -> None:
         """End. When this returns, nothing writes to the file any more."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        await tasks.end(*self._workers)
         self._workers = []
         if self._file >= 0:
             file, self._file = self._file, -1

@@ -14,6 +14,7 @@ import logging
 import time
 from typing import Final, Protocol
 
+from .. import tasks
 from ..errors import EngineError
 from ..library.files import Listed
 from ..library.store import StoreError
@@ -80,15 +81,12 @@ class Background:
     def start(self) -> None:
         """Begin to work."""
         self._news.set()
-        self._task = asyncio.create_task(self._run(), name="background hashing")
+        self._task = tasks.keep(self._run, "background hashing")
 
     async def stop(self) -> None:
         """End all work."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await tasks.end(self._task)
+        self._task = None
 
     def items_changed(self) -> None:
         """Look through the library again soon: there is something new in it, or a disk is back."""

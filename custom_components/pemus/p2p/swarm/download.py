@@ -12,6 +12,7 @@ from pathlib import Path
 import time
 from typing import Final, Protocol
 
+from .. import tasks
 from ..errors import BadRequest, DiskFull, EngineError, Unavailable
 from . import reading
 from .metainfo import Metainfo
@@ -536,9 +537,7 @@ class Download:
         for source in self._sources:
             source.want(self._plan)
         if self._plan and self._driver is None and self._keeper.can_fetch(self):
-            self._driver = asyncio.create_task(
-                self._drive(), name=f"download {self.label}"
-            )
+            self._driver = tasks.keep(self._drive, f"download {self.label}")
             self._driver.add_done_callback(self._driven)
         self._wake.set()
 
@@ -581,10 +580,8 @@ class Download:
             await self._close_sources()
             await self._keeper.rested(self)
 
-    def _driven(self, driver: asyncio.Task[None]) -> None:
+    def _driven(self, _driver: asyncio.Task[None]) -> None:
         self._driver = None
-        if not driver.cancelled() and (err := driver.exception()) is not None:
-            _LOGGER.error("%s: fetching it broke", self.label, exc_info=err)
         # Something may have been wanted while it ended.
         if self._ending is None and self._plan:
             self.replan()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 import errno
@@ -12,6 +12,7 @@ import sqlite3
 import time
 from typing import Final
 
+from .. import tasks
 from ..errors import (
     BadRequest,
     DiskFull,
@@ -124,7 +125,7 @@ class Downloads:
         self._nudged = asyncio.Event()
         self._pressed_by: Download | None = None
         self._pressed_until = float("-inf")
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = tasks.Tasks()
         self._leaving: set[asyncio.Task[None]] = set()
         self._running = False
 
@@ -137,9 +138,9 @@ class Downloads:
             self._restore(each)
         self._running = True
         await self._measure()
-        self._spawn(self._keep(), "downloads")
+        self._tasks.keep(self._keep, "downloads")
         if any(entry.download.unchecked.total for entry in self._entries.values()):
-            self._spawn(self._check_all(), "check downloads")
+            self._tasks.spawn(self._check_all(), "check downloads")
         for entry in list(self._entries.values()):
             if entry.download.pinned:
                 await self._restore_pin(entry)
@@ -147,9 +148,7 @@ class Downloads:
     async def close(self) -> None:
         """End all transfers, and note what there is. To be called while the session still runs."""
         self._running = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.end()
         reason = Unavailable("the engine is stopping")
         ending = [
             asyncio.create_task(entry.download.close(reason))
@@ -509,9 +508,7 @@ class Downloads:
         entry = self._entries.pop(key)
         self._used -= entry.counted
         self._changed = True
-        task = asyncio.create_task(
-            self._dispose(entry, reason), name=f"drop {entry.download.label}"
-        )
+        task = tasks.spawn(self._dispose(entry, reason), f"drop {entry.download.label}")
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
         return task
@@ -621,7 +618,7 @@ class Downloads:
             and now - entry.asked >= RENEW
         ):
             entry.asked = now
-            entry.asking = self._spawn(self._ask_now(entry, self._renew), "renew")
+            entry.asking = self._tasks.spawn(self._ask_now(entry, self._renew), "renew")
 
     async def _ask_now(self, entry: _Entry, renew: Renew) -> None:
         try:
@@ -634,19 +631,6 @@ class Downloads:
             entry.asking = None
 
     # Keeping house.
-
-    def _spawn(
-        self, work: Coroutine[None, None, None], name: str
-    ) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (err := task.exception()) is not None:
-            _LOGGER.error("%s broke", task.get_name(), exc_info=err)
 
     async def _keep(self) -> None:
         while True:

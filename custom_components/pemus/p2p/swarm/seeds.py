@@ -19,6 +19,7 @@ from pathlib import Path
 import time
 from typing import Any, Final
 
+from .. import tasks
 from ..errors import Busy, EngineError
 from ..library.threads import in_daemon
 from ..models import LocalFile
@@ -174,21 +175,18 @@ class Seeds:
 
     def start(self) -> None:
         """Begin to look after the files of seeds."""
-        self._watcher = asyncio.create_task(self._watch(), name="seeds")
+        self._watcher = tasks.keep(self._watch, "seeds")
 
     async def stop(self) -> None:
         """End all work. The torrents end with the session."""
         self._stopped = True
         if self._sweep is not None:
             self._sweep.cancel()
-        tasks = [self._watcher, *self._checks]
+        running = [self._watcher, *self._checks]
         for seed in self._seeds.values():
             self._cancel_retry(seed)
-            tasks.append(seed.task)
-        running = [task for task in tasks if task is not None]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+            running.append(seed.task)
+        await tasks.end(*running)
         await self._looks.stop()
         hashing = [seed.hashing[1] for seed in self._seeds.values() if seed.hashing]
         for job in hashing:
@@ -316,7 +314,7 @@ class Seeds:
         self._cancel_retry(seed)
         if seed.task is None:
             name = f"seed {seed.item}"
-            seed.task = asyncio.create_task(self._settle(seed), name=name)
+            seed.task = tasks.spawn(self._settle(seed), name)
 
     def _retry(self, seed: _Seed) -> None:
         delay = min(RETRY * 2.0**seed.tries, MAX_RETRY)
@@ -515,7 +513,7 @@ class Seeds:
             await asyncio.sleep(CHECK)
             for device, seeds in self._due().items():
                 if device not in self._hanging:
-                    task = asyncio.create_task(self._check_files(device, seeds))
+                    task = tasks.spawn(self._check_files(device, seeds), "check seeds")
                     self._checks.add(task)
                     task.add_done_callback(self._checks.discard)
 

@@ -14,6 +14,7 @@ import logging
 from pathlib import Path
 from typing import Final, Protocol
 
+from .. import tasks
 from .metainfo import Metainfo
 from .reading import Haste
 from .session import Session, SessionError, Torrent
@@ -246,9 +247,7 @@ class SwarmSource:
     async def close(self) -> None:
         """Remove the torrent from the session."""
         self._closed = True
-        if self._reopening is not None:
-            self._reopening.cancel()
-            await asyncio.gather(self._reopening, return_exceptions=True)
+        await tasks.end(self._reopening)
         async with self._changing:
             await self._remove()
 
@@ -348,8 +347,8 @@ class SwarmSource:
 
     def _begin_anew(self) -> None:
         if self._reopening is None and not self._closed:
-            self._reopening = asyncio.create_task(
-                self._reopen(), name=f"reopen {self._meta.info_hash}"
+            self._reopening = tasks.spawn(
+                self._reopen(), f"reopen {self._meta.info_hash}"
             )
 
     async def _reopen(self) -> None:

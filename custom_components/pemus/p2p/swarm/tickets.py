@@ -15,6 +15,7 @@ import secrets
 import time
 from typing import Final
 
+from .. import tasks
 from ..errors import BadRequest, Busy, Unavailable
 from ..library.store import StoreError
 from ..models import Item, LocalFile
@@ -89,15 +90,12 @@ class Tickets:
             if len(self._grants) % _AT_ONCE == 0:
                 # The event loop has other things to do than to begin thousands of tasks.
                 await asyncio.sleep(0)
-        self._task = asyncio.create_task(self._expire(), name="tickets")
+        self._task = tasks.keep(self._expire, "tickets")
 
     async def stop(self) -> None:
         """End all work. The tickets live on."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await tasks.end(self._task)
+        self._task = None
 
     @property
     def live(self) -> int:

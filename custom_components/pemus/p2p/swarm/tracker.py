@@ -29,6 +29,7 @@ from typing import Any, Final, Literal
 from aiohttp import WSMsgType, web
 import orjson
 
+from .. import tasks
 from ..codec import DecodeError, decode, encode
 
 MAX_MESSAGE: Final = 16 * 1024
@@ -446,8 +447,8 @@ class Introductions:
         """Send a message to the other home when the channel takes it."""
         if self._closed:
             return
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._run(), name="introductions")
+        if self._sender is None:
+            self._sender = tasks.keep(self._run, "introductions")
         try:
             self._outgoing.put_nowait(encode(message))
         except asyncio.QueueFull:
