@@ -50,7 +50,7 @@ class FolderSource:
         """Look at the same file: there are no subtitles here."""
         return await self.file(item_id)
 
-    async def streaming(self, active: bool) -> None:
+    async def streaming(self) -> None:
         """Take no note of it."""
 
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:

@@ -261,6 +261,44 @@ async def test_a_crash_loop_backs_off_raises_one_issue_and_heals(
     assert idle.state is EngineState.RUNNING
 
 
+async def test_an_engine_that_never_answers_is_worth_a_repair(
+    hass: HomeAssistant,
+    idle: Engine,
+    hasty: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "hanging.py"
+    program.write_text("import time\ntime.sleep(1000)\n")
+    monkeypatch.setattr(supervisor, "ENGINE_MAIN", program)
+    monkeypatch.setattr(supervisor, "READY_TIMEOUT", 0.5)
+    with pytest.raises(EngineUnavailable):
+        await idle.async_start()
+    await until(lambda: issues(hass) == [supervisor.ISSUE_CRASH_LOOP], 20)
+    assert idle.state is EngineState.FAILED
+
+
+async def test_an_engine_that_hangs_again_and_again_is_worth_a_repair(
+    hass: HomeAssistant, idle: Engine, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It hangs so soon that its silence lasts longer than it would take to be called healthy.
+    monkeypatch.setattr(supervisor, "HEALTHY_AFTER", 0.1)
+    monkeypatch.setattr(supervisor, "TERMINATE_TIMEOUT", 0.1)
+    monkeypatch.setattr(supervisor, "RECONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr(client, "SILENCE_TIMEOUT", 1)
+    hung: set[int] = set()
+
+    def hang(event: Event | None) -> None:
+        if isinstance(event, Hello):
+            hung.add(event.status.pid)
+            os.kill(event.status.pid, signal.SIGSTOP)
+
+    idle.async_subscribe(hang)
+    await idle.async_start()
+    await until(lambda: issues(hass) == [supervisor.ISSUE_CRASH_LOOP], 40)
+    assert len(hung) == supervisor.CRASH_LOOP
+
+
 async def test_an_engine_that_is_stopped_needs_no_repair(
     hass: HomeAssistant, idle: Engine, hasty: None
 ) -> None:

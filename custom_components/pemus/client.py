@@ -205,10 +205,9 @@ class EngineClient:
         url = _remote_url(owner, item_id) / "pin"
         return await self._ask(TransferStatus, hdrs.METH_DELETE, url)
 
-    async def streaming(self, active: bool) -> None:
-        """Tell that something is being played, or that nothing is any more."""
-        method = hdrs.METH_PUT if active else hdrs.METH_DELETE
-        await self._ask(Done, method, _BASE / "streaming")
+    async def streaming(self) -> None:
+        """Tell that bytes of something that is played have just left."""
+        await self._ask(Done, hdrs.METH_PUT, _BASE / "streaming")
 
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         """Return the file into which another home's item is fetched."""

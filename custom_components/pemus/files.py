@@ -27,9 +27,9 @@ class EngineFiles:
         """Return one of the item's subtitles as WebVTT."""
         return await self._client.subtitles(item_id, index)
 
-    async def streaming(self, active: bool) -> None:
-        """Tell that something is being played, or that nothing is any more."""
-        await self._client.streaming(active)
+    async def streaming(self) -> None:
+        """Tell that bytes of something that is played have just left."""
+        await self._client.streaming()
 
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         """Return the file into which another home's item is fetched."""

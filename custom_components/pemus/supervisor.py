@@ -6,7 +6,6 @@ under Home Assistant's interpreter, with what that has.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
@@ -57,11 +56,10 @@ DRAIN_TIMEOUT: Final = 1
 BACKOFF: Final = (0.2, 1, 2, 5, 10, 30, 60)
 """Seconds before each further start. The first one is quick: after a lone crash nobody should notice much."""
 HEALTHY_AFTER: Final = 60
-"""Seconds of running, after which earlier crashes are forgotten."""
+"""Seconds of running, after which earlier failures are forgotten if it still answers."""
 CRASH_LOOP: Final = 4
-"""So many crashes..."""
-CRASH_LOOP_WINDOW: Final = 120
-"""...within so many seconds are worth a repair issue."""
+"""So many failures in a row, without a healthy run between them, are worth a repair issue. However long each takes to be
+noticed: an engine that hangs is given up after READY_TIMEOUT."""
 PROVISION_RETRY: Final = 60 * 60
 """Seconds between attempts to make the engine's environment."""
 MAX_SHOWN: Final = 500
@@ -120,7 +118,6 @@ class Engine:
         self._start_stop = asyncio.Lock()
         self._configuring = asyncio.Lock()
         self._stop_listening: CALLBACK_TYPE | None = None
-        self._crashes: deque[float] = deque(maxlen=CRASH_LOOP)
         self._failures = 0
         self.client = EngineClient(str(self._socket))
         self.state = EngineState.STOPPED
@@ -225,7 +222,6 @@ class Engine:
         except OSError as err:
             raise EngineUnavailable(f"its folders cannot be made: {err}") from err
         self._first_attempt.clear()
-        self._crashes.clear()
         self._failures = 0
         self._stop_listening = self._hass.bus.async_listen_once(
             EVENT_HOMEASSISTANT_STOP, self._async_home_stops
@@ -384,23 +380,26 @@ class Engine:
             self.status = status
 
     async def _settle(self) -> None:
-        """Forget earlier crashes once this run has lasted."""
+        """Forget earlier failures once this run has lasted."""
         await self._greeted.wait()
-        await asyncio.sleep(HEALTHY_AFTER)
+        answers = False
+        while not answers:
+            await asyncio.sleep(HEALTHY_AFTER)
+            # It may hang, which takes longer than that to be noticed.
+            with suppress(EngineError, EngineUnavailable):
+                await self.client.status()
+                answers = True
         self._failures = 0
-        self._crashes.clear()
         ir.async_delete_issue(self._hass, DOMAIN, ISSUE_CRASH_LOOP)
 
     def _note_crash(self, reason: str, log: EngineLog) -> None:
         self._failures += 1
-        self._crashes.append(asyncio.get_running_loop().time())
         _LOGGER.warning(
             "The PeMuS engine failed: %s. Its last words:\n%s",
             reason,
             "\n".join(log.lines) or "(none)",
         )
-        lasted = self._crashes[-1] - self._crashes[0]
-        if len(self._crashes) == CRASH_LOOP and lasted <= CRASH_LOOP_WINDOW:
+        if self._failures == CRASH_LOOP:
             self._set_state(EngineState.FAILED)
             ir.async_create_issue(
                 self._hass,

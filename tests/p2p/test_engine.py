@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 import contextlib
+from dataclasses import replace
 import errno
+import os
 from pathlib import Path
 import tempfile
 
@@ -15,11 +17,12 @@ from p2p import atomic
 from p2p.engine import Engine
 from p2p.errors import Unavailable
 from p2p.library.store import StoreFull
-from p2p.models import EngineConfig, Problem, ProblemKey
+from p2p.models import EngineConfig, Kind, Problem, ProblemKey, ShareConfig
 from p2p.peers.facts import FriendConfig, PairingQuery
 from p2p.peers.identity import Identity
 from p2p.peers.lists import FriendList
 from p2p.peers.peers import Peers
+from p2p.swarm import background, swarm
 from tests.patience import until
 
 FRIEND = Identity.of(bytes([9] * 32)).id
@@ -211,6 +214,40 @@ async def test_a_disk_that_is_full_at_the_first_start_gives_no_identity_but_goes
             patch.undo()
             await engine.configure(CONFIG)
             assert engine.home()
+
+
+async def test_hashing_waits_while_bytes_are_played_and_not_for_a_player_that_is_paused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swarm, "PLAYING", 1.0)
+    monkeypatch.setattr(background, "PAUSE", 0.1)
+    films = folder / "films"
+    films.mkdir()
+    film = films / "film.mp4"
+    film.write_bytes(bytes(3_000_000))
+    os.utime(film, (1_600_000_000, 1_600_000_000))
+    share = ShareConfig(id="s", path=str(films), name="Films", kinds=tuple(Kind))
+    engine = made(folder)
+
+    def progress() -> tuple[int, int]:
+        status = engine.status().swarm
+        assert status is not None
+        return status.hashed, status.hashable
+
+    def playing() -> tuple[int, int]:
+        engine.streaming()
+        return progress()
+
+    async with engine.running(CONFIG):
+        engine.streaming()
+        await engine.configure(replace(CONFIG, shares=(share,)))
+        await until(lambda: playing()[1] == 3_000_000)
+        with contextlib.suppress(TimeoutError):
+            # Longer than it takes, and than what was played before counts.
+            await until(lambda: playing()[0], 2)
+        assert progress() == (0, 3_000_000)
+        # The player is paused, or the engine was started again and nobody plays any more: nobody says so.
+        await until(lambda: progress() == (3_000_000, 3_000_000))
 
 
 def tasks(name: str) -> list[str]:

@@ -40,7 +40,7 @@ class Folder:
         self.pictures: dict[str, Path] = {}
         self.texts: dict[tuple[str, int], Path] = {}
         self.asked = 0
-        self.playing: list[bool] = []
+        self.played = 0
         self.error: Exception | None = None
         self.describe: Callable[[LocalFile], LocalFile] = lambda file: file
 
@@ -64,8 +64,8 @@ class Folder:
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         return self._look(self.texts.get((item_id, index)), "text/vtt")
 
-    async def streaming(self, active: bool) -> None:
-        self.playing.append(active)
+    async def streaming(self) -> None:
+        self.played += 1
 
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         raise EngineError(ErrorKey.NOT_FOUND, "there is no such home")

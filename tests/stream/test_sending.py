@@ -13,7 +13,7 @@ import threading
 from homeassistant.core import HomeAssistant
 import pytest
 
-from custom_components.pemus.stream import disk
+from custom_components.pemus.stream import disk, facts, thumbnail_path
 
 from .conftest import FILM, Connection, Site, all_closed, open_files, pages
 
@@ -34,6 +34,34 @@ async def begin(site: Site, connection: Connection, count: int = 100_000) -> byt
     connection.left -= count
     await asyncio.sleep(0.3)
     return data
+
+
+async def test_a_player_that_is_paused_plays_nothing(
+    any_site: Site, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "TELL", 0.0)
+    async with any_site.connection() as connection:
+        await begin(any_site, connection)
+        played = 0
+        while played != any_site.folder.played:
+            played = any_site.folder.played
+            # It has every buffer filled by now, and keeps its connection.
+            await asyncio.sleep(0.3)
+        assert played
+        _, complete = await connection.body()
+        assert complete
+        assert any_site.folder.played > played
+
+
+async def test_what_goes_with_a_film_is_not_what_is_played(
+    any_site: Site, large: Path
+) -> None:
+    picture = large.with_name("picture.jpg")
+    picture.write_bytes(b"picture")
+    any_site.folder.pictures[FILM] = picture
+    path = any_site.sign(thumbnail_path(FILM))
+    assert (await any_site.ask(path)).body == b"picture"
+    assert any_site.folder.played == 0
 
 
 async def test_every_byte_comes(any_site: Site, large: Path) -> None:

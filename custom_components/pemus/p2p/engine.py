@@ -241,10 +241,10 @@ class Engine:
         nodes = tuple(homes.moved(node, owner) for node in found.nodes)
         return replace(found, nodes=nodes)
 
-    def streaming(self, *, active: bool) -> None:
-        """Take note that something is being played, or that nothing is any more."""
+    def streaming(self) -> None:
+        """Take note that bytes of something that is played have just left."""
         if self._swarm is not None:
-            self._swarm.streaming(active=active)
+            self._swarm.streaming()
 
     # What other homes have, and what they may have of this one.
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
-from functools import partial
 import logging
+import time
 from typing import Any, Final, Protocol
 
 from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import LocalFile, WaitQuery
 
 MAX_FACTS: Final = 4096
-QUIET: Final = 5.0
-"""Seconds after the last byte until nothing is being played."""
+TELL: Final = 5.0
+"""Seconds between two times that the engine is told that something is played; it believes that for a while."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -37,8 +36,8 @@ class FileSource(Protocol):
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         """Return one of the item's subtitles as WebVTT."""
 
-    async def streaming(self, active: bool) -> None:
-        """Take note that something is being played, or that nothing is any more."""
+    async def streaming(self) -> None:
+        """Take note that bytes of something that is played have just left."""
 
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         """Return the file into which another home's item is fetched."""
@@ -96,16 +95,12 @@ class Facts:
         self._known: OrderedDict[Wanted, LocalFile] = OrderedDict()
         self._asking: dict[Wanted, asyncio.Task[LocalFile]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._playing = 0
-        self._told = False
-        self._quiet: asyncio.TimerHandle | None = None
+        self._tell_again = float("-inf")
         self._closed = False
 
     async def close(self) -> None:
         """Give up every question that is under way."""
         self._closed = True
-        if self._quiet is not None:
-            self._quiet.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -131,33 +126,22 @@ class Facts:
             del self._known[wanted]
         return await self.get(wanted)
 
-    @contextmanager
-    def playing(self) -> Iterator[None]:
-        """Let the source know that something is being played, so that it does not take the disk for itself."""
-        self._playing += 1
-        if self._quiet is not None:
-            self._quiet.cancel()
-            self._quiet = None
-        if not self._told and not self._closed:
-            self._tell(active=True)
-        try:
-            yield
-        finally:
-            self._playing -= 1
-            if not self._playing and not self._closed:
-                # A player asks for one range after the other.
-                loop = asyncio.get_running_loop()
-                self._quiet = loop.call_later(QUIET, partial(self._tell, active=False))
+    def played(self) -> None:
+        """Take note that bytes of media have just left, and tell the source now and then, so that it leaves the disk to them.
 
-    def _tell(self, *, active: bool) -> None:
-        self._told = active
-        task = asyncio.create_task(self._say(active), name="pemus playing")
+        Cheap: called for each piece that is sent. A source that was started in the middle of a film hears of it, too.
+        """
+        now = time.monotonic()
+        if now < self._tell_again or self._closed:
+            return
+        self._tell_again = now + TELL
+        task = asyncio.create_task(self._tell(), name="pemus playing")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _say(self, active: bool) -> None:
+    async def _tell(self) -> None:
         try:
-            await self.source.streaming(active)
+            await self.source.streaming()
         except (EngineError, EngineUnavailable) as err:
             _LOGGER.debug("The engine was not told what is played: %s", err)
 

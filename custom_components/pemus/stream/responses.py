@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import partial
 from http import HTTPStatus
 import logging
@@ -205,9 +204,10 @@ class MediaResponse(StreamResponse):
                 except _CUT_BY as err:
                     raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE) from err
             writer = await self._send_head(request, plan, transport)
+            if self._wanted.is_media:
+                sender.moved = self._facts.played
             try:
-                with self._facts.playing() if self._wanted.is_media else nullcontext():
-                    await self._send_body(plan, sender)
+                await self._send_body(plan, sender)
             except (EngineError, *_CUT_BY) as err:
                 if not isinstance(err, ConnectionError):
                     _LOGGER.info("A transfer was cut: %s", err or "the file changed")

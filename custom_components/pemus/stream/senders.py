@@ -66,6 +66,8 @@ class SendfileSender:
         self._arrival = arrival
         self._upcoming: asyncio.Task[Span] | None = None
         self._position = 0
+        self.moved: Callable[[], None] = lambda: None
+        """Called whenever the client has taken some bytes."""
 
     async def write(self, data: bytes) -> None:
         """Send literal bytes."""
@@ -166,6 +168,7 @@ class SendfileSender:
             if not count:
                 raise FileChanged
             start += count
+            self.moved()
             if start < span.stop:
                 return
             if following := next(spans, None):
@@ -200,6 +203,8 @@ class ReadingSender:
         self._arrival = arrival
         self._start = 0
         self._reading: asyncio.Task[bytes] | None = None
+        self.moved: Callable[[], None] = lambda: None
+        """Called whenever the client has taken some bytes."""
 
     async def ready(self, first: Span) -> None:
         """Read the first bytes, so that a disk which hangs is noticed while there is still a status to say so."""
@@ -225,6 +230,7 @@ class ReadingSender:
             if (position := self._start + len(data)) < span.stop:
                 self._read(Span(position, span.stop))
             await self._write(data)
+            self.moved()
 
     def close(self) -> None:
         """Give up what is being read."""

@@ -106,8 +106,8 @@ class SmallBackend:
         self.asked.append((item_id, index))
         return FILE
 
-    def streaming(self, *, active: bool) -> None:
-        self.asked.append(("streaming", active))
+    def streaming(self) -> None:
+        self.asked.append(("streaming",))
 
     def home(self) -> str:
         raise Unavailable("libtorrent does not run")

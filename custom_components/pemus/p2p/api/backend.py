@@ -51,8 +51,8 @@ class Backend(Protocol):
     async def search(self, query: SearchQuery) -> SearchResult:
         """Return what matches."""
 
-    def streaming(self, *, active: bool) -> None:
-        """Take note that something is being played, or that nothing is any more."""
+    def streaming(self) -> None:
+        """Take note that bytes of something that is played have just left."""
 
     def home(self) -> str:
         """Return this home's id."""

@@ -77,7 +77,6 @@ class Routes:
             (hdrs.METH_GET, "/v1/browse", self._browse, quick),
             (hdrs.METH_POST, "/v1/search", self._search, quick),
             (hdrs.METH_PUT, "/v1/streaming", self._streaming, quick),
-            (hdrs.METH_DELETE, "/v1/streaming", self._streaming, quick),
             (hdrs.METH_GET, "/v1/home", self._home, quick),
             (hdrs.METH_POST, "/v1/tickets", self._issue, quick),
             (hdrs.METH_DELETE, "/v1/tickets/{receiver}", self._revoke, quick),
@@ -138,8 +137,8 @@ class Routes:
     async def _search(self, request: web.Request) -> web.Response:
         return answer(await self._backend.search(await _body(request, SearchQuery)))
 
-    async def _streaming(self, request: web.Request) -> web.Response:
-        self._backend.streaming(active=request.method == hdrs.METH_PUT)
+    async def _streaming(self, _request: web.Request) -> web.Response:
+        self._backend.streaming()
         return answer(Done())
 
     async def _home(self, _request: web.Request) -> web.Response:

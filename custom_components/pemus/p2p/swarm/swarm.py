@@ -39,6 +39,8 @@ from .tracker import Introductions, LoopbackTracker, Send
 DATABASE: Final = "swarm.db"
 STREAMING_RATE: Final = 10_000
 """Bytes per second, in or out, from which on something streams and hashing waits."""
+PLAYING: Final = 15.0
+"""Seconds for which hashing waits after bytes were played. Whoever sends them says so every few seconds."""
 
 # Never sent to: a datagram socket that is connected only tells which address would be used.
 _ELSEWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
@@ -84,7 +86,9 @@ class Swarm:
         self._beside = beside
         self._config = EngineConfig(home_name="")
         self._parts = AsyncExitStack()
-        self._streaming = False
+        self._played = float("-inf")
+        """When bytes of this home's were played last."""
+        self._resuming: asyncio.TimerHandle | None = None
         self._stun = ""
         self.home = home
         """This home's id."""
@@ -107,6 +111,7 @@ class Swarm:
             parts.push_async_callback(self._channels.stop)
             self._hasher = Hasher(store, on_change=self._on_change)
             parts.push_async_callback(self._hasher.stop)
+            parts.callback(self._resume_no_more)
             self._seeds = Seeds(
                 self._session,
                 self._hasher,
@@ -165,9 +170,12 @@ class Swarm:
         self._seeds.items_changed(items)
         self._background.items_changed()
 
-    def streaming(self, *, active: bool) -> None:
-        """Take note that something of this home's is being played, or that nothing is any more."""
-        self._streaming = active
+    def streaming(self) -> None:
+        """Take note that bytes of something that is played have just left."""
+        loop = asyncio.get_running_loop()
+        self._played = loop.time()
+        self._resume_no_more()
+        self._resuming = loop.call_later(PLAYING, self._give_way)
         self._give_way()
 
     # State.
@@ -337,10 +345,17 @@ class Swarm:
         """Have hashing in the background wait while something streams."""
         stats = self._session.stats
         rate = max(stats.upload_rate, stats.download_rate)
-        if self._streaming or rate > STREAMING_RATE:
+        # A player that was paused keeps its connection and takes nothing.
+        played = asyncio.get_running_loop().time() - self._played
+        if played < PLAYING or rate > STREAMING_RATE:
             self._hasher.pause()
         else:
             self._hasher.resume()
+
+    def _resume_no_more(self) -> None:
+        if self._resuming is not None:
+            self._resuming.cancel()
+            self._resuming = None
 
     def _session_settings(self) -> SessionSettings:
         config = self._config.swarm
