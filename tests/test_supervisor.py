@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 import contextlib
+from dataclasses import replace
 from itertools import pairwise
 import logging
 import os
@@ -29,10 +30,13 @@ from custom_components.pemus.p2p.models import (
     Status,
     StatusChanged,
 )
+from custom_components.pemus.p2p.peers.facts import FriendConfig
 from custom_components.pemus.p2p.version import VERSION
 from custom_components.pemus.provision import Limit, Provisioner, ProvisionError
 from custom_components.pemus.supervisor import Engine, EngineState
 from tests.patience import Stopwatch, until
+
+from .household import ADA
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -598,6 +602,41 @@ async def test_without_its_environment_it_runs_with_limits_and_tries_again(
         await until(lambda: len(tries) > 4)
     finally:
         await engine.async_stop()
+
+
+@pytest.mark.parametrize("befriended", [False, True])
+async def test_to_run_with_limits_is_no_error(
+    hass: HomeAssistant,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    config: EngineConfig,
+    befriended: bool,
+) -> None:
+    async def fail(_self: Provisioner) -> Path:
+        raise ProvisionError(Limit.OFFLINE, "no route to host")
+
+    monkeypatch.setattr(Provisioner, "async_make", fail)
+    engine = Engine(hass)
+    await engine.async_configure(config)
+    try:
+        await engine.async_start()
+        assert engine.status is not None
+        assert engine.status.capabilities["libtorrent"] is None
+        if befriended:
+            friend = FriendConfig(id=ADA, name="Ada", shares=("films",))
+            await engine.async_configure(replace(config, friends=(friend,)))
+        # What it has to say has arrived by its end.
+        await engine.async_stop()
+    finally:
+        await engine.async_stop()
+    said = [
+        (record.levelname, record.getMessage())
+        for record in caplog.records
+        if record.name.startswith("custom_components.pemus.p2p")
+    ]
+    assert ("INFO", f"PeMuS engine {VERSION} is ready") in said
+    assert not [each for each in said if each[0] in ("WARNING", "ERROR")]
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_damaged_environment_is_made_anew(

@@ -95,6 +95,7 @@ class Engine:
         self._swarm: Swarm | None = None
         self._peers: Peers | None = None
         self._capabilities: dict[str, str | None] = installed()
+        self._told_of_limits = False
 
     @asynccontextmanager
     async def running(self, config: EngineConfig | None = None) -> AsyncGenerator[None]:
@@ -368,7 +369,8 @@ class Engine:
     @property
     def _the_peers(self) -> Peers:
         if self._peers is None:
-            raise Unavailable("friends cannot be reached: this home has no identity")
+            lack = "identity" if self._identity is None else "libraries for that"
+            raise Unavailable(f"friends cannot be reached: this home has no {lack}")
         return self._peers
 
     @property
@@ -444,6 +446,14 @@ class Engine:
                 on_media=self._api.events.new_media,
             )
             await peers.start(self._config)
+        except ModuleNotFoundError as err:
+            if self._capabilities.get(err.name or "", "") is not None:
+                _LOGGER.exception("Friends cannot be reached")
+            elif not self._told_of_limits:
+                # As it is until the engine's own environment is made; Home Assistant tells of that.
+                self._told_of_limits = True
+                _LOGGER.info("Friends cannot be reached without %s", err.name)
+            return
         except Exception:
             _LOGGER.exception("Friends cannot be reached")
             return
