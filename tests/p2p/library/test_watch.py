@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import os
 from pathlib import Path
 import threading
 import time
 
 import pytest
 
+from p2p.library import watch
 from p2p.library.watch import Watcher, limit_of, limit_value
 
 
@@ -87,6 +89,53 @@ def test_nothing_is_told_after_the_end(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     time.sleep(0.5)
     assert watched.changed == set()
+    assert watched.failed == []
+
+
+UNREADABLE = b"caf\xe9.mp4"
+"""A name that is no UTF-8, which the library that watches cannot tell of."""
+
+
+def test_a_name_that_is_no_utf_8_ends_no_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "AGAIN", 0.1)
+    for folder in ("a", 'b "quoted\\" ö', "c"):
+        (tmp_path / folder).mkdir()
+    watched = Watched(tmp_path, "", "a", 'b "quoted\\" ö', "c")
+    for folder in ("a", 'b "quoted\\" ö', "a"):
+        path = os.fsencode(tmp_path / folder) + b"/" + UNREADABLE
+        Path(os.fsdecode(path)).touch()
+        watched.until(lambda folder=folder: folder in watched.changed)
+        watched.changed.clear()
+        Path(os.fsdecode(path)).unlink()
+        watched.until(lambda folder=folder: folder in watched.changed)
+        # The next change is seen as if nothing had happened.
+        (tmp_path / folder / f"{time.monotonic_ns()}.mp4").touch()
+        watched.until(lambda folder=folder: folder in watched.changed)
+        watched.changed.clear()
+    watched.stop()
+    assert watched.failed == []
+
+
+def test_what_happens_while_a_watch_begins_anew_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "AGAIN", 1.0)
+    monkeypatch.setattr(watch, "LOOK_AT_ALL", 0.1)
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+    watched = Watched(tmp_path, "", "a", "b", "c")
+    Path(os.fsdecode(os.fsencode(tmp_path / "a") + b"/" + UNREADABLE)).touch()
+    (tmp_path / "b" / "new.mp4").touch()
+    watched.until(lambda: watched.changed == {"", "a", "b", "c"})
+    watched.stop()
+
+
+def test_a_watch_that_begins_anew_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + UNREADABLE)).touch()
+    watched.stop()
     assert watched.failed == []
 
 
