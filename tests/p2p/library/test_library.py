@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+import errno
 import os
 from pathlib import Path
 import shutil
@@ -19,7 +20,8 @@ import pytest
 
 from p2p.errors import NoPicture, NotFound, Unavailable
 from p2p.library import Library, library as library_module, scan, shelf
-from p2p.library.migrations import STEPS, TooNew
+from p2p.library.migrations import STEPS
+from p2p.library.store import StoreFull, has_room
 from p2p.media.reader import MediaReader
 from p2p.models import (
     EngineConfig,
@@ -766,14 +768,80 @@ async def test_an_index_that_breaks_while_it_is_used_is_made_again(
     await running.until(lambda: running.total == 1500)
 
 
-async def test_an_index_of_a_newer_release_is_an_error_at_the_start(
-    running: Running,
+async def test_an_index_of_a_newer_release_is_made_again(
+    running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    connection = sqlite3.connect(running.folder / "data" / "library.db")
+    running.put("a.mp4", b"")
+    path = running.folder / "data" / "library.db"
+    connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     connection.close()
-    with pytest.raises(TooNew):
-        await running.library.start()
+    await running.start()
+    await running.idle(1)
+    (aside,) = path.parent.glob("library.db.newer-*")
+    assert "newer release" in caplog.text
+    assert aside.name in caplog.text
+    connection = sqlite3.connect(aside)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(STEPS) + 1,)
+    connection.close()
+
+
+async def test_a_full_cache_is_no_problem_any_more_once_there_is_room(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library_module, "ROOM_CHECK", 0.05)
+    await asyncio.to_thread(make.film, running.root / "Film.mp4")
+    settle(running.root / "Film.mp4")
+    await running.start()
+    await running.idle(1)
+    (film,) = (await running.items()).values()
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    room = library_module.has_room
+    monkeypatch.setattr(library_module, "has_room", lambda folder: False)
+    shutil.rmtree(running.folder / "cache" / "thumbnails")
+    with monkeypatch.context() as patch:
+        patch.setattr(running.library._pictures, "prepare", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            await running.library.thumbnail(film.id)
+    (problem,) = running.library.problems
+    assert problem.key is ProblemKey.DISK_FULL
+    assert problem.placeholders == {"path": str(running.folder / "cache")}
+    changes = running.changes
+    # Somebody made room, and nobody asks for a picture.
+    monkeypatch.setattr(library_module, "has_room", room)
+    await running.until(lambda: not running.library.problems)
+    await running.until(lambda: running.changes > changes)
+
+
+async def test_an_index_that_was_full_is_no_problem_any_more_once_there_is_room(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library_module, "ROOM_CHECK", 0.05)
+    await running.start()
+    await running.idle(0)
+    room = library_module.has_room
+    monkeypatch.setattr(library_module, "has_room", lambda folder: False)
+    store = running.library._store
+    with pytest.raises(StoreFull), store.write() as db:
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute(f"PRAGMA max_page_count = {pages}")
+        db.execute("CREATE TABLE much (content)")
+        db.execute("INSERT INTO much VALUES (zeroblob(1000000))")
+    (problem,) = running.library.problems
+    assert problem.key is ProblemKey.DISK_FULL
+    monkeypatch.setattr(library_module, "has_room", room)
+    # Nothing more is written meanwhile.
+    await running.until(lambda: not running.library.problems)
+
+
+def test_a_disk_has_room_if_something_can_be_written(tmp_path: Path) -> None:
+    assert has_room(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert not has_room(tmp_path / "missing")
+    assert not has_room(Path("/proc"))
 
 
 async def test_a_full_disk_is_a_problem_until_there_is_room(

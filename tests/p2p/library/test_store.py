@@ -73,16 +73,24 @@ def test_a_step_that_fails_changes_nothing(
     assert {name for name, _ in schema(tmp_path / "library.db")} == {"one"}
 
 
-def test_an_index_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_an_index_of_a_newer_release_is_kept_and_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "library.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE future (a)")
     connection.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     connection.close()
-    with pytest.raises(TooNew, match="newer release"):
-        Store(path).open()
-    assert version(path) == len(STEPS) + 1
-    assert {name for name, _ in schema(path)} == {"future"}
+    (tmp_path / "library.db.newer-1").write_bytes(b"an older one")
+    store = Store(path)
+    store.open()
+    store.close()
+    assert version(path) == len(STEPS)
+    (aside,) = tmp_path.glob("library.db.newer-*")
+    assert version(aside) == len(STEPS) + 1
+    assert {name for name, _ in schema(aside)} == {"future"}
+    assert "newer release" in caplog.text
+    assert aside.name in caplog.text
     assert not list(tmp_path.glob("*.broken-*"))
 
 

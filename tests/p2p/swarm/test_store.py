@@ -108,11 +108,13 @@ async def test_what_is_closed_says_so(store: SwarmStore) -> None:
         await store.run(store.grants)
 
 
-def test_a_database_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
+def test_a_database_of_a_newer_release_is_kept_and_made_again(tmp_path: Path) -> None:
     path = tmp_path / "newer.db"
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     connection.close()
-    with pytest.raises(TooNew, match="hashes and tickets"):
-        SwarmStore(path).open()
-    assert not list(tmp_path.glob("*.broken-*"))
+    store = SwarmStore(path)
+    store.open()
+    assert store.grants() == []
+    store.close()
+    assert len(list(tmp_path.glob("newer.db.newer-*"))) == 1

@@ -22,7 +22,7 @@ from . import browse, items
 from .entries import FORMAT, MAX_ITEMS, BadCatalogue, Page, read, write_have
 from .ids import item_id
 from .intake import TABLES, Intake, take
-from .migrations import NUMBERS, TooNew
+from .migrations import NUMBERS
 from .search import search
 from .store import Store, StoreBroken, StoreError, StoreFull, raise_revision
 from .summary import counts, refresh
@@ -79,8 +79,8 @@ class ForeignStore(Store):
             connection.rollback()
             raise
 
-    def _set_aside(self, reason: str) -> None:
-        _LOGGER.warning("%s is damaged (%s), and is asked for again", self.path, reason)
+    def _set_aside(self, reason: str, *, newer: bool = False) -> None:
+        _LOGGER.warning("%s is no use (%s), and is asked for again", self.path, reason)
         self.remove()
 
     def remove(self) -> None:
@@ -211,11 +211,7 @@ class ForeignLibrary:
         with self._taking:
             try:
                 self._store.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                try:
-                    self._store.open()
-                except TooNew:
-                    self._store.remove()
-                    self._store.open()
+                self._store.open()
             except OSError as err:
                 raise StoreError(err.strerror) from err
             try:

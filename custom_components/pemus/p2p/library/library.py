@@ -54,7 +54,7 @@ from .pictures import PictureCache
 from .reading import DISK_TIMEOUT, Reading, read_again
 from .search import search
 from .shelf import Shelf
-from .store import Store, StoreBroken, StoreError, raise_revision
+from .store import Store, StoreBroken, StoreError, has_room, raise_revision
 from .summary import count_groups, counts, refresh, remove_share
 from .threads import in_daemon
 from .watch import limit_value
@@ -62,6 +62,8 @@ from .watch import limit_value
 DATABASE = "library.db"
 NOTIFY_INTERVAL = 0.25
 """Seconds between two news about the state."""
+ROOM_CHECK = 30.0
+"""Seconds between two looks at whether a full disk has room again."""
 MAX_NAMED_ITEMS = 500
 """Changed items that are named one by one."""
 
@@ -117,6 +119,7 @@ class Library:
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="library")
         self._notifier: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._surveyor: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._named: set[str] | None = set()
         self._making: dict[Path, asyncio.Task[None]] = {}
@@ -211,10 +214,7 @@ class Library:
     async def start(self) -> None:
         """Open the index and begin to work; shares come with `apply`.
 
-        Raises:
-            TooNew: the index was written by a newer release of PeMuS.
-            StoreError: the index cannot be opened.
-
+        Raises StoreError: the index cannot be opened.
         """
         await self._in_pool(self._store.open)
         try:
@@ -224,12 +224,15 @@ class Library:
             await self._in_pool(self._prepare)
         self._notifier = tasks.keep(self._notify, "library news")
         self._sweeper = tasks.spawn(self._sweep(), "library sweep")
+        self._surveyor = tasks.keep(self._look_for_room, "library room")
         self._reading.start()
 
     async def stop(self) -> None:
         """End all work and close the index."""
-        await tasks.end(self._notifier, self._sweeper, *self._making.values())
-        self._notifier = self._sweeper = None
+        await tasks.end(
+            self._notifier, self._sweeper, self._surveyor, *self._making.values()
+        )
+        self._notifier = self._sweeper = self._surveyor = None
         await self._reading.stop()
         await asyncio.gather(*(shelf.stop() for shelf in self._shelves.values()))
         self._shelves.clear()
@@ -731,6 +734,19 @@ class Library:
             await in_daemon(self._pictures.sweep, self._current)
         except (StoreError, OSError) as err:
             _LOGGER.warning("The cache cannot be tidied up: %s", err)
+
+    async def _look_for_room(self) -> None:
+        """Find out when a disk that was full has room again, also if nobody wants to write anything."""
+        while True:
+            await asyncio.sleep(ROOM_CHECK)
+            if self._store.full and await in_daemon(has_room, self._store.path.parent):
+                self._store.full = False
+                self._changed()
+            if (self._reading.full or self._cache_full) and await in_daemon(
+                has_room, self._cache
+            ):
+                self._reading.full = self._cache_full = False
+                self._changed()
 
     def _current(self, ids: list[str]) -> dict[str, str]:
         """Return the entity tags of the items of these ids that there are."""

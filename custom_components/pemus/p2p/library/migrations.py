@@ -204,7 +204,7 @@ def migrate(
     if version > len(steps):
         raise TooNew(
             f"{what} has version {version}, and this release of PeMuS knows {len(steps)}: "
-            "it was written by a newer release. Update PeMuS, or remove the file to have it made again"
+            "it was written by a newer release"
         )
     for number in range(version, len(steps)):
         # `executescript` ends what is open before it begins, so the transaction is part of the script.

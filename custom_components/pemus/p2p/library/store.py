@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 import logging
+import os
 from pathlib import Path
 import sqlite3
+import tempfile
 import threading
 import time
 from typing import ClassVar
@@ -20,7 +22,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from .migrations import migrate
+from .migrations import TooNew, migrate
 from .names import LAST, sort_key
 
 BUSY_TIMEOUT = 15
@@ -29,6 +31,8 @@ CHECKPOINT_PAGES = 4000
 """Pages in the write-ahead log after which it is worked into the database."""
 FULL_FOR = 600
 """Seconds without another such failure, after which a full disk is forgotten."""
+ROOM = 8 * 1024 * 1024
+"""Bytes that have to fit onto a disk for it to be full no more."""
 
 _WRITER_CACHE_KIB = 24 * 1024
 _READER_CACHE_KIB = 4 * 1024
@@ -71,21 +75,18 @@ class Database:
         self._writer: Connection | None = None
 
     def open(self) -> None:
-        """Open the database, make it or bring it up to date; set it aside and begin anew if it is damaged.
+        """Open the database, make it or bring it up to date; set it aside and begin anew if it is damaged or too new.
 
-        Raises:
-            TooNew: it was written by a newer release.
-            StoreError: it cannot be opened.
-
+        Raises StoreError.
         """
         try:
             # Somebody who gives up meanwhile closes it, and SQLite dies if a connection is closed while it is used.
             try:
                 with self._writing, _told_apart():
                     self._open()
-            except StoreBroken as err:
+            except (StoreBroken, TooNew) as err:
                 self.close()
-                self._set_aside(str(err))
+                self._set_aside(str(err), newer=isinstance(err, TooNew))
                 with self._writing, _told_apart():
                     self._open()
         except BaseException:
@@ -181,18 +182,24 @@ class Database:
         self.prepare(connection)
         self.broken = False
 
-    def _set_aside(self, reason: str) -> None:
-        aside = self.path.with_name(f"{self.path.name}.broken-{int(time.time())}")
-        _LOGGER.error(
-            "A file is damaged: %s (%s). It is made again; the old one is kept as %s",
-            self.what,
-            reason,
-            aside,
-        )
+    def _set_aside(self, reason: str, *, newer: bool = False) -> None:
+        kind = "newer" if newer else "broken"
+        aside = self.path.with_name(f"{self.path.name}.{kind}-{int(time.time())}")
+        if newer:
+            _LOGGER.warning(
+                "%s. It is made again; this one is kept as %s", reason, aside
+            )
+        else:
+            _LOGGER.error(
+                "A file is damaged: %s (%s). It is made again; the old one is kept as %s",
+                self.what,
+                reason,
+                aside,
+            )
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         # One is enough to find out what happened.
-        for older in self.path.parent.glob(f"{self.path.name}.broken-*"):
+        for older in self.path.parent.glob(f"{self.path.name}.{kind}-*"):
             older.unlink(missing_ok=True)
         self.path.rename(aside)
 
@@ -213,6 +220,18 @@ class Database:
             self.full = True
             self._full_since = time.monotonic()
             raise
+
+
+def has_room(folder: Path) -> bool:
+    """Tell whether a folder takes a file that is not small: what is free says nothing of quotas."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def _page_count(connection: sqlite3.Connection) -> int:

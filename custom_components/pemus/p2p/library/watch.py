@@ -36,7 +36,9 @@ IS_POSSIBLE = find_spec("watchfiles") is not None
 
 _NEVER = float("inf")
 _UNREADABLE = re.compile('Unable to decode path "(.*)" to string', re.DOTALL)
-_ESCAPED = re.compile(r"\\(?:x(?P<byte>[0-9A-F]{2})|u\{(?P<code>[0-9a-f]+)\}|(?P<as_is>.))")
+_ESCAPED = re.compile(
+    r"\\(?:x(?P<byte>[0-9A-F]{2})|u\{(?P<code>[0-9a-f]+)\}|(?P<as_is>.))"
+)
 """How Rust shows what it does not print."""
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 
