@@ -137,7 +137,7 @@ async def test_a_request_is_answered(
     await act(hass, "answer_request", home_id=BEN, accept=False, block=True)
 
     assert stage.asked[-2:] == [
-        ("answer_pairing", ADA, PairingAnswer(accept=True)),
+        ("answer_pairing", ADA, PairingAnswer(accept=True, words=request().words)),
         ("answer_pairing", BEN, PairingAnswer(accept=False, block=True)),
     ]
     assert entry.data[CONF_TERMS].keys() == {ADA}

@@ -138,7 +138,8 @@ async def test_the_words_are_compared_before_anything_is_granted(
     assert stage.said("answer_pairing") == []
     result = await go_on(hass, dialog, {"upload_limit": 1, "note": "next door"})
     assert result["step_id"] == "finishing"
-    assert stage.asked[-1] == ("answer_pairing", ADA, PairingAnswer(accept=True))
+    said = PairingAnswer(accept=True, words=("acorn", "book", "camel", "drum"))
+    assert stage.asked[-1] == ("answer_pairing", ADA, said)
     assert entry.data[CONF_TERMS][ADA]["note"] == "next door"
 
     stage.push(request(incoming=False, confirmed=True))
@@ -149,6 +150,20 @@ async def test_the_words_are_compared_before_anything_is_granted(
     result = await go_on(hass, dialog)
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "paired")
     assert find_friend(entry, ADA).data["note"] == "next door"
+
+
+async def test_a_yes_is_one_to_the_words_that_were_shown(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    dialog = await compare(hass, stage)
+    await go_on(hass, dialog, "shares")
+
+    # The other home asked anew a moment ago.
+    stage.push(request(incoming=False, created=2000.0, words=("egg", "fork")))
+    await go_on(hass, dialog, {})
+
+    (answer,) = stage.said("answer_pairing")
+    assert answer.words == ("acorn", "book", "camel", "drum")
 
 
 async def test_who_shows_other_words_is_denied(

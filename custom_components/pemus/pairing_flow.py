@@ -41,6 +41,8 @@ class PairingFlow(ConfigFlow):
 
     _home = ""
     _name = ""
+    _words: tuple[str, ...] | None = None
+    """Those that the user was shown."""
     _ended = Step.OVER
     _watch: asyncio.Task[Step] | None = None
 
@@ -192,7 +194,7 @@ class PairingFlow(ConfigFlow):
             if not errors:
                 try:
                     await coordinator.pairings.async_accept(
-                        self._home, terms, self.flow_id
+                        self._home, terms, self.flow_id, self._words
                     )
                 except (EngineError, EngineUnavailable) as err:
                     if is_over(err):
@@ -253,6 +255,8 @@ class PairingFlow(ConfigFlow):
         # Home Assistant may run this once more when the user has said something already.
         if step not in {Step.COMPARING, Step.CONFIRMED}:
             return self._end(step)
+        if (pairing := self._coordinator.pairings.pairing(self._home)) is not None:
+            self._words = pairing.words
         return self.async_show_menu(
             step_id=step_id,
             menu_options=answers,

@@ -156,14 +156,21 @@ class Pairings:
         return pairing.home
 
     async def async_accept(
-        self, home: str, terms: Terms, flow_id: str | None = None
+        self,
+        home: str,
+        terms: Terms,
+        flow_id: str | None = None,
+        words: tuple[str, ...] | None = None,
     ) -> None:
         """Say yes to a pairing. `flow_id`: the dialog in which that was said, which goes on.
 
-        Raises EngineError, EngineUnavailable.
+        `words`: those that the user saw, which are those that are known here unless the caller knows better. Raises
+        EngineError, EngineUnavailable.
         """
+        if words is None and (pairing := self._known.get(home)) is not None:
+            words = pairing.words
         with self._granting(home, terms):
-            await self._answer(home, PairingAnswer(accept=True), flow_id)
+            await self._answer(home, PairingAnswer(accept=True, words=words), flow_id)
 
     async def async_deny(
         self, home: str, *, block: bool = False, flow_id: str | None = None

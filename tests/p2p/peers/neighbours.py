@@ -31,9 +31,7 @@ class Neighbour:
         self.introductions: list[bytes] = []
         self.endings: list[tuple[str, bool]] = []
         self.asked: list[Ask] = []
-        self.post = Post(
-            self.identity, self._received, is_friend=self.friends.__contains__
-        )
+        self.post = Post(self.identity, self._received, is_expected=self._is_expected)
         self.lan = Lan(self.post, session)
         self.post.add(self.lan)
         self.pairings = Pairings(
@@ -71,6 +69,9 @@ class Neighbour:
                 for each in others
             )
         )
+
+    def _is_expected(self, home: str) -> bool:
+        return home in self.friends or self.pairings.is_expected(home)
 
     async def _servers(self) -> tuple[()]:
         return ()

@@ -18,6 +18,7 @@ from p2p.peers.facts import PairingState, PairingStatus
 from p2p.peers.identity import Identity, grouped
 from p2p.peers.pairing import Received, Request, Reveal, Verdict
 from p2p.peers.post import Letter
+from p2p.peers.strangers import TRIES_PER_DAY, WAY
 from p2p.peers.words import WORDS, commitment, is_committed, words
 from tests.patience import failing_once, until
 
@@ -297,7 +298,7 @@ async def test_a_flood_of_requests_is_bounded() -> None:
             ann.pairings.receive(letter("request", request, eve))
             reveal = Reveal(request="00" * 16, nonce="00" * 32, yes=True)
             ann.pairings.receive(letter("reveal", reveal, eve))
-        assert len(ann.pairings.statuses) == module.MAX_INCOMING
+        assert len(ann.pairings.statuses) == WAY.waiting
         assert all(len(each.name) <= 100 for each in ann.pairings.statuses)
 
 
@@ -342,11 +343,11 @@ async def test_a_home_gets_only_a_handful_of_this_homes_numbers_and_is_seen_then
         for number in range(100):
             requesting(ann, number, way=way)
         nonces = {said["nonce"] for said in bodies(way, "received")}
-        assert len(nonces) == module.TRIES_PER_DAY
+        assert len(nonces) == TRIES_PER_DAY
         (status,) = ann.pairings.statuses
         assert (status.home, status.state) == (STRANGER.id, PairingState.DENIED)
         refused = bodies(way, "verdict")
-        assert len(refused) == 100 - module.TRIES_PER_DAY
+        assert len(refused) == 100 - TRIES_PER_DAY
         assert not any(said["yes"] for said in refused)
         ann.pairings.answer(STRANGER.id, accept=False, block=True)
         assert not requesting(ann, 150).sent
@@ -361,14 +362,14 @@ async def test_all_homes_together_get_only_so_many_numbers() -> None:
         for number in range(100):
             eve = Identity.of((1000 + number // 3).to_bytes(32))
             requesting(ann, number, eve, way)
-        assert len(bodies(way, "received")) == module.NEW_PER_HOUR
+        assert len(bodies(way, "received")) == WAY.per_hour
 
 
 async def test_who_was_agreed_to_begins_anew() -> None:
     async with neighbour("Ann") as ann:
-        for number in range(module.TRIES_PER_DAY):
+        for number in range(TRIES_PER_DAY):
             requesting(ann, number)
-        revealing(ann, module.TRIES_PER_DAY - 1, yes=True)
+        revealing(ann, TRIES_PER_DAY - 1, yes=True)
         ann.pairings.answer(STRANGER.id, accept=True, block=False)
         ann.pairings.forget(STRANGER.id)
         assert bodies(requesting(ann, 100), "received")
@@ -409,7 +410,7 @@ async def test_requests_that_cross_are_counted_and_stay_shown() -> None:
             (status,) = ann.pairings.statuses
             assert (status.home, status.confirmed) == (asked.home, True)
             assert status.state is PairingState.WAITING
-        assert len(bodies(way, "received")) == module.TRIES_PER_DAY
+        assert len(bodies(way, "received")) == TRIES_PER_DAY
 
 
 async def test_a_yes_to_words_does_not_count_for_other_words() -> None:
@@ -417,6 +418,7 @@ async def test_a_yes_to_words_does_not_count_for_other_words() -> None:
         requesting(ann, 1)
         revealing(ann, 1)
         ann.pairings.answer(STRANGER.id, accept=True, block=False)
+        revealing(ann, 1, yes=False)
         requesting(ann, 2)
         revealing(ann, 2, yes=True)
         (status,) = ann.pairings.statuses
@@ -436,7 +438,7 @@ async def test_a_friend_that_asks_again_is_one_at_once_but_not_after_it_was_remo
 
         ann.pairings.forget(STRANGER.id)
         ann.friends.add(STRANGER.id)
-        for number in range(2, 4 * module.TRIES_PER_DAY):
+        for number in range(2, 4 * TRIES_PER_DAY):
             requesting(ann, number)
         revealing(ann, number, yes=True)
         (status,) = ann.pairings.statuses
@@ -456,9 +458,9 @@ async def test_requests_that_go_no_further_make_room_and_are_forgotten_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with neighbour("Ann") as ann, neighbour("Bob") as bob:
-        for number in range(module.MAX_INCOMING + 5):
+        for number in range(WAY.waiting + 5):
             requesting(ann, number, Identity.of((1000 + number).to_bytes(32)))
-        assert len(ann.pairings.pairings) == module.MAX_INCOMING
+        assert len(ann.pairings.pairings) == WAY.waiting
         await comparing(bob, ann)
         monkeypatch.setattr(module, "HIDDEN_LIFE", 0.0)
         await until(lambda: len(ann.pairings.pairings) == 1)
@@ -522,6 +524,192 @@ async def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -
             requesting(ann, number, Identity.of((1000 + number // 8).to_bytes(32)))
     warned = [each for each in caplog.records if each.levelno >= logging.WARNING]
     assert len(warned) == 1
+
+
+# Floods of requests, and those whom they are not to keep out.
+
+
+class Way(Nowhere):
+    """A way that is known by where it comes from."""
+
+    def __init__(self, origin: str, *, lan: bool = False) -> None:
+        super().__init__()
+        self.origin, self.is_lan = origin, lan
+
+
+def flood(home: Neighbour, *ways: Way, first: int = 1000, shown: bool = True) -> None:
+    """Let hundreds of strangers ask, by turns on each of these ways, and go on so that users are shown them."""
+    for number in range(first, first + 300):
+        eve = Identity.of(number.to_bytes(32))
+        requesting(home, number, eve, ways[number % len(ways)])
+        if shown:
+            revealing(home, number, eve)
+
+
+def is_let_in(home: Neighbour, way: Way, number: int = 1) -> bool:
+    """Let somebody new ask, and tell whether the user sees it."""
+    bob = Identity.of(number.to_bytes(32))
+    requesting(home, number, bob, way)
+    revealing(home, number, bob)
+    return any(each.home == bob.id for each in home.pairings.statuses)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_flood_at_one_server_keeps_nobody_out_elsewhere(shown: bool) -> None:
+    async with neighbour("Ann") as ann:
+        server = Way("signal.example")
+        flood(ann, server, shown=shown)
+        assert not is_let_in(ann, server, 1)
+        assert is_let_in(ann, Way("other.example"), 2)
+        assert is_let_in(ann, Way("192.168.1.7", lan=True), 3)
+
+
+@pytest.mark.parametrize(
+    ("flooder", "other"),
+    [
+        ("192.168.1.6", "192.168.1.7"),
+        ("192.168.1.6", "10.0.0.7"),
+        ("::ffff:192.168.1.6", "192.168.1.7"),
+        ("2001:db8:1:2::6", "192.168.1.7"),
+        ("fe80::6%2", "fd00::7"),
+    ],
+)
+async def test_a_flood_of_one_address_keeps_nobody_else_in_the_network_out(
+    flooder: str, other: str
+) -> None:
+    async with neighbour("Ann") as ann:
+        flood(ann, Way(flooder, lan=True))
+        assert is_let_in(ann, Way(other, lan=True), 1)
+        assert is_let_in(ann, Way("signal.example"), 2)
+
+
+@pytest.mark.parametrize(
+    ("network", "other"),
+    [("192.168.5.{}", "192.168.1.7"), ("2001:db8:1:2::{}", "2001:db8:1:3::7")],
+)
+async def test_a_flood_of_one_network_keeps_no_other_network_out(
+    network: str, other: str
+) -> None:
+    async with neighbour("Ann") as ann:
+        flood(ann, *(Way(network.format(n), lan=True) for n in range(1, 200)))
+        assert is_let_in(ann, Way(other, lan=True), 1)
+
+
+async def test_the_words_of_this_home_are_not_to_be_had_without_end() -> None:
+    async with neighbour("Ann") as ann:
+        ways = [
+            Way("signal.example"),
+            *(Way(f"192.168.{n}.{m}", lan=True) for n in range(9) for m in range(9)),
+        ]
+        for first in range(1000, 10_000, 300):
+            flood(ann, *ways, first=first)
+        given = sum(len(bodies(way, "received")) for way in ways)
+        assert given <= 2 * WAY.per_hour
+
+
+async def test_a_place_is_kept_for_the_home_whose_id_was_typed_here() -> None:
+    async with neighbour("Ann") as ann:
+        way = Way("signal.example")
+        flood(ann, way)
+        eve = lower(ann)
+        ann.pairings.request(eve.id, trusted=True)
+        assert bodies(requesting(ann, 1, eve, way), "received")
+        revealing(ann, 1, eve, yes=True)
+        status = next(each for each in ann.pairings.statuses if each.home == eve.id)
+        assert status.state is PairingState.PAIRED
+
+
+async def test_only_those_whom_this_home_asked_and_waits_for_are_expected() -> None:
+    async with neighbour("Ann") as ann:
+        requesting(ann, 1)
+        revealing(ann, 1)
+        assert not ann.pairings.is_expected(STRANGER.id)
+        bob = Identity.of(bytes([8] * 32))
+        ann.pairings.request(bob.id, trusted=False)
+        assert ann.pairings.is_expected(bob.id)
+        ann.pairings.answer(bob.id, accept=False, block=False)
+        assert not ann.pairings.is_expected(bob.id)
+
+
+# Words that somebody may be comparing.
+
+
+async def test_words_that_are_shown_stay_when_the_same_home_asks_again() -> None:
+    async with neighbour("Ann") as ann:
+        requesting(ann, 1)
+        revealing(ann, 1)
+        (before,) = ann.pairings.statuses
+        assert before.words
+        for number in range(2, 10):
+            assert not bodies(requesting(ann, number), "received")
+            revealing(ann, number, yes=True)
+            assert ann.pairings.statuses == (before,)
+        # Its own request counts for as long as it stands, and the others were no tries.
+        revealing(ann, 1, yes=False)
+        assert bodies(requesting(ann, 10), "received")
+
+
+async def test_a_home_that_has_forgotten_its_request_is_shown_with_its_next_one() -> (
+    None
+):
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(bob, ann)
+        former = shown(ann, bob)
+        assert former is not None
+        # As one that was restored from a backup.
+        bob.pairings.restore([], [])
+        bob.pairings.request(ann.id, trusted=False)
+        await until(lambda: state(bob, ann) is PairingState.COMPARING)
+        await until(lambda: state(ann, bob) is PairingState.COMPARING)
+        here, there = shown(ann, bob), shown(bob, ann)
+        assert here is not None
+        assert there is not None
+        assert here.words == there.words != former.words
+
+
+async def test_a_request_is_taken_back_without_its_number_and_nothing_else_is() -> None:
+    async with neighbour("Ann") as ann:
+        requesting(ann, 1)
+        revealing(ann, 1)
+        for request, yes in ((2, False), (1, None), (1, True)):
+            said = Reveal(request=f"{request:032x}", nonce="", yes=yes)
+            ann.pairings.receive(letter("reveal", said))
+            (status,) = ann.pairings.statuses
+            assert status.state is PairingState.COMPARING
+            assert not status.confirmed_there
+        ann.pairings.receive(
+            letter("reveal", Reveal(request=f"{1:032x}", nonce="", yes=False))
+        )
+        (status,) = ann.pairings.statuses
+        assert status.state is PairingState.DENIED
+
+
+async def test_two_homes_do_not_tell_each_other_for_ever_that_all_is_said() -> None:
+    async with neighbour("Ann") as ann:
+        for yes, paired in ((None, False), (True, False), (True, True), (False, False)):
+            way = Nowhere()
+            verdict = Verdict(request="00" * 16, yes=yes, paired=paired)
+            ann.pairings.receive(replace(letter("verdict", verdict), way=way))
+            said = [each["yes"] for each in bodies(way, "reveal")]
+            assert said == ([False] if not paired and yes is not False else [])
+
+
+async def test_a_yes_counts_only_for_the_words_that_somebody_saw() -> None:
+    async with neighbour("Ann") as ann:
+        requesting(ann, 1)
+        revealing(ann, 1)
+        (seen,) = ann.pairings.statuses
+        # In the very moment in which somebody says yes.
+        revealing(ann, 1, yes=False)
+        requesting(ann, 2)
+        revealing(ann, 2)
+        with pytest.raises(BadRequest, match="words"):
+            ann.pairings.answer(STRANGER.id, accept=True, block=False, words=seen.words)
+        (status,) = ann.pairings.statuses
+        assert not status.confirmed
+        ann.pairings.answer(STRANGER.id, accept=True, block=False, words=status.words)
+        (status,) = ann.pairings.statuses
+        assert status.confirmed
 
 
 def test_words_depend_on_everything() -> None:

@@ -178,6 +178,8 @@ class PairingAnswer:
     accept: bool
     block: bool = False
     """Whether to show no more requests of this home. Only with a refusal."""
+    words: tuple[str, ...] | None = None
+    """Those that the user saw: a yes to them counts for no others. None if nobody knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from .identity import read_id
 from .link import shown
 from .memory import Pairing
 from .post import Letter, Post
+from .strangers import Source, Tries, sources_of
 from .words import NONCE_SIZE, commitment, is_committed, words
 
 LIFE: Final = 7 * 86400.0
@@ -40,13 +41,7 @@ LIFE: Final = 7 * 86400.0
 REMEMBERED: Final = 3600.0
 """Seconds for which it is known how a pairing ended; who was denied is denied again for as long."""
 MAX_OUTGOING: Final = 50
-MAX_INCOMING: Final = 20
-"""Requests that wait for the user."""
 MAX_BLOCKED: Final = 1000
-NEW_PER_HOUR: Final = 30
-"""Requests of homes that are no friends that are looked at in an hour. Each of them is a try at this home's words."""
-TRIES_PER_DAY: Final = 5
-"""The same, of one home in a day."""
 HIDDEN_LIFE: Final = 600.0
 """Seconds within which whoever asked has to go on, or the request is forgotten. Nobody was shown it, and it can be repeated."""
 QUIET: Final = 3600.0
@@ -124,8 +119,7 @@ class Pairings:
         self._pairings: dict[str, Pairing] = {}
         self._blocked: dict[str, None] = {}
         self._due: dict[str, tuple[float, int]] = {}
-        self._tries: list[tuple[float, str]] = []
-        """When requests came, and of whom, for a day."""
+        self._tries = Tries()
         self._may_log = Rarely(QUIET)
         self._task: asyncio.Task[None] | None = None
 
@@ -170,6 +164,11 @@ class Pairings:
         """Tell whether there is a pairing with a home that is not denied or over."""
         pairing = self._pairings.get(home)
         return pairing is not None and pairing.state in (*_LIVE, PairingState.PAIRED)
+
+    def is_expected(self, home: str) -> bool:
+        """Tell whether this home's user asked a home, and has no answer yet: no flood of strangers is to keep it out."""
+        pairing = self._pairings.get(home)
+        return pairing is not None and pairing.asked and pairing.state in _LIVE
 
     # What the user does.
 
@@ -219,8 +218,18 @@ class Pairings:
         self._put(pairing)
         return self._status(pairing)
 
-    def answer(self, home: str, *, accept: bool, block: bool) -> None:
-        """Say yes or no. Raises NotFound, and BadRequest while there are no words to compare yet."""
+    def answer(
+        self,
+        home: str,
+        *,
+        accept: bool,
+        block: bool,
+        words: tuple[str, ...] | None = None,
+    ) -> None:
+        """Say yes or no. `words` are those that the user saw, as far as that is known.
+
+        Raises NotFound, and BadRequest while there are no words to compare yet, or if they are others by now.
+        """
         pairing = self._pairings.get(home)
         if block and not accept and pairing is not None and pairing.state in _FAILED:
             # It was refused already, since it came again and again.
@@ -238,6 +247,8 @@ class Pairings:
             return
         if pairing.state is not PairingState.COMPARING:
             raise BadRequest("the other home was not reached yet: there are no words")
+        if words is not None and words != pairing.words:
+            raise BadRequest("the other home asked anew: the words are others by now")
         pairing = replace(pairing, confirmed=True)
         self._put(pairing)
         self._decide(pairing)
@@ -314,15 +325,20 @@ class Pairings:
             if present.incoming:
                 self._reply(letter, present)
             return
+        if present is not None and present.state is PairingState.COMPARING:
+            # Words that are shown stay. If the other home knows nothing of them any more, it says so to this, and the
+            # request that it repeats is the next one.
+            self._reply(letter, present)
+            return
         if present is not None and present.state in _LIVE and not present.incoming:
-            # Both asked at the same time: that of the home with the lower ID counts. Words that are shown stay.
-            if self._post.identity.id < home or present.state is PairingState.COMPARING:
+            # Both asked at the same time: that of the home with the lower ID counts.
+            if self._post.identity.id < home:
                 self._soon(home)
                 return
         elif present is not None and present.refused:
             self._send(letter, "verdict", Verdict(request=said.request, yes=False))
             return
-        if not self._is_friend(home) and not self._may_ask(letter, said, present):
+        if not self._is_friend(home) and not self._may_ask(letter, said):
             return
         if present is not None and present.state not in _LIVE:
             present = None
@@ -378,15 +394,20 @@ class Pairings:
             verdict = Verdict(request=said.request, yes=well, paired=well)
             self._send(letter, "verdict", verdict)
             return
+        if _is_hidden(pairing) and said.yes is False:
+            # Nobody was shown it, and nobody needs to know.
+            self._remove(pairing.home)
+            return
+        if pairing.state in _LIVE and said.yes is False:
+            # Also from who has forgotten its number.
+            self._end(pairing, PairingState.DENIED)
+            self._reply(letter, self._pairings[pairing.home])
+            return
         if not _is_hex(said.nonce, NONCE_SIZE) or not is_committed(
             bytes.fromhex(pairing.commitment),
             bytes.fromhex(said.nonce),
             letter.envelope.key,
         ):
-            return
-        if _is_hidden(pairing) and said.yes is False:
-            # Nobody was shown it, and nobody needs to know.
-            self._remove(pairing.home)
             return
         if pairing.state is PairingState.WAITING:
             pairing = replace(
@@ -395,9 +416,7 @@ class Pairings:
             pairing = replace(pairing, words=self._words(pairing))
             self._put(pairing)
         if pairing.state is PairingState.COMPARING:
-            if said.yes is False:
-                self._end(pairing, PairingState.DENIED)
-            elif said.yes and not pairing.confirmed_there:
+            if said.yes and not pairing.confirmed_there:
                 pairing = replace(pairing, confirmed_there=True)
                 self._put(pairing)
             self._decide(self._pairings[pairing.home])
@@ -410,6 +429,12 @@ class Pairings:
     def _judged(self, letter: Letter, said: Verdict) -> None:
         pairing = self._ours(letter.envelope, said.request, incoming=False)
         if pairing is None:
+            if not _is_hex(said.request, _REQUEST_BYTES):
+                return
+            if said.yes is not False and not said.paired:
+                # The other home shows words for a request that was forgotten here.
+                over = Reveal(request=said.request, nonce="", yes=False)
+                self._send(letter, "reveal", over)
             return
         if pairing.state in _LIVE and said.yes is False:
             self._end(pairing, PairingState.DENIED)
@@ -503,8 +528,7 @@ class Pairings:
 
     def _end(self, pairing: Pairing, state: PairingState) -> None:
         if state is PairingState.PAIRED:
-            # What users agreed to was no try.
-            self._tries = [each for each in self._tries if each[1] != pairing.home]
+            self._tries.forgive(pairing.home)
         self._put(replace(pairing, state=state, ended=time.time()))
 
     def _remove(self, home: str) -> None:
@@ -520,38 +544,47 @@ class Pairings:
     def _live(self) -> list[Pairing]:
         return [each for each in self._pairings.values() if each.state in _LIVE]
 
-    def _may_ask(self, letter: Letter, said: Request, present: Pairing | None) -> bool:
-        """Tell whether a request of a home that is no friend is looked at, and count it.
-
-        Each gets a new number of this home, and so is a try at the words that it shows.
-        """
-        home, now = letter.envelope.sender, time.monotonic()
-        self._tries = [each for each in self._tries if now - each[0] < 86400]
-        if sum(other == home for _, other in self._tries) >= TRIES_PER_DAY:
+    def _may_ask(self, letter: Letter, said: Request) -> bool:
+        """Tell whether a request of a home that is no friend is let in, and count it."""
+        home = letter.envelope.sender
+        present = self._pairings.get(home)
+        if self._tries.is_spent(home):
             self._warn("%s asks again and again to be a friend, and is refused", home)
             self._send(letter, "verdict", Verdict(request=said.request, yes=False))
             if present is not None and _is_hidden(present):
                 # So that users see it, and can block it.
                 self._end(replace(present, refused=True), PairingState.DENIED)
             return False
-        if sum(now - then < 3600 for then, _ in self._tries) >= NEW_PER_HOUR:
-            self._warn("Too many homes ask to be friends: %s is left out", home)
-            return False
-        if (present is None or present.state not in _LIVE) and not self._has_room():
-            self._warn("Too many requests wait for an answer: %s is left out", home)
-            return False
-        self._tries.append((now, home))
+        sources: tuple[Source, ...] = ()
+        # The user of this home named the one that is expected: it takes nobody's place, and nobody takes its.
+        if not self.is_expected(home):
+            sources = sources_of(letter.way.origin, is_lan=letter.way.is_lan)
+            if not self._tries.has_room(sources):
+                self._warn("Too many homes ask to be friends: %s is left out", home)
+                return False
+            if not self._make_room(home, sources):
+                self._warn("Too many requests wait: %s is left out", home)
+                return False
+        self._tries.add(home, sources)
         return True
 
-    def _has_room(self) -> bool:
-        """See to it that one more request fits: those that nobody was shown make room for it."""
-        waiting = [each for each in self._live() if each.incoming]
-        if len(waiting) < MAX_INCOMING:
-            return True
-        hidden = [each for each in waiting if _is_hidden(each)]
-        if not hidden:
-            return False
-        self._remove(min(hidden, key=lambda each: each.created).home)
+    def _make_room(self, home: str, sources: Iterable[Source]) -> bool:
+        """See to it that a home's request fits: those that nobody was shown make room for it."""
+        waiting = {
+            each.home: (each, sources_of(each.origin, is_lan=each.lan))
+            for each in self._live()
+            if each.incoming and not each.asked and each.home != home
+        }
+        for source in sources:
+            there = [each for each, of in waiting.values() if source in of]
+            if len(there) < source.kind.waiting:
+                continue
+            hidden = [each for each in there if _is_hidden(each)]
+            if not hidden:
+                return False
+            oldest = min(hidden, key=lambda each: each.created).home
+            self._remove(oldest)
+            del waiting[oldest]
         return True
 
     def _warn(self, text: str, home: str) -> None:

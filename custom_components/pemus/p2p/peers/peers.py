@@ -239,9 +239,7 @@ class Peers:
         self._parts = AsyncExitStack()
         self._tasks = tasks.Tasks()
         self._stranger_to: dict[str, float] = {}
-        self._post = Post(
-            identity, self._received, is_friend=self._friends.__contains__
-        )
+        self._post = Post(identity, self._received, is_expected=self._is_expected)
         self._pairings = Pairings(
             self._post,
             name=lambda: self._config.home_name,
@@ -394,7 +392,9 @@ class Peers:
     def answer_request(self, home: str, answer: PairingAnswer) -> None:
         """Say yes or no to a pairing. Raises what `Pairings.answer` raises."""
         self._links.prepare()
-        self._pairings.answer(home, accept=answer.accept, block=answer.block)
+        self._pairings.answer(
+            home, accept=answer.accept, block=answer.block, words=answer.words
+        )
 
     def forget_request(self, home: str) -> None:
         """Take a request back. Raises NotFound."""
@@ -919,6 +919,10 @@ class Peers:
     def _rates(self, home: str) -> tuple[Rate, ...]:
         friend = self._friends.get(home)
         return (self._total,) if friend is None else (self._total, friend.rate)
+
+    def _is_expected(self, home: str) -> bool:
+        """Tell whether no flood is to keep a home out."""
+        return home in self._friends or self._pairings.is_expected(home)
 
     def _is_near(self, home: str) -> bool:
         return self._lan.knows(home)

@@ -19,7 +19,7 @@ MAX_KNOWN: Final = 4096
 """Messages that are remembered, so that none counts twice."""
 RATE: Final = 20.0
 """Messages per second that are looked at of one sender, as far as the way can tell them apart, on average: each costs a
-signature to be checked. Those that name a friend may be as many again."""
+signature to be checked. Those that name an expected home may be as many again."""
 BURST: Final = 200.0
 TOTAL_RATE: Final = 100.0
 """The same, of all together."""
@@ -60,12 +60,15 @@ class Post:
         identity: Identity,
         on_letter: Callable[[Letter], None],
         *,
-        is_friend: Callable[[str], bool] = lambda _home: False,
+        is_expected: Callable[[str], bool] = lambda _home: False,
     ) -> None:
-        """Speak for an identity, and hand what comes for it to `on_letter`. `is_friend` tells whom no flood is to keep out."""
+        """Speak for an identity, and hand what comes for it to `on_letter`.
+
+        `is_expected` tells whom no flood is to keep out: friends, and homes that the user has asked.
+        """
         self.identity = identity
+        self.is_expected = is_expected
         self._on_letter = on_letter
-        self._is_friend = is_friend
         self._ways: list[Way] = []
         self._known: OrderedDict[tuple[str, str], bool] = OrderedDict()
         """Messages that came, by sender and id: whether in the local network."""
@@ -131,7 +134,7 @@ class Post:
         sender = message.get("sender") if isinstance(message, dict) else None
         return (
             isinstance(sender, str)
-            and self._is_friend(sender)
+            and self.is_expected(sender)
             and self._spend(sender, RATE, BURST)
         )
 
