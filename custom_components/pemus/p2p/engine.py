@@ -83,7 +83,8 @@ class Engine:
             on_change=self._library_changed,
             on_items=self._items_changed,
         )
-        self._config = EngineConfig(home_name="")
+        # Nothing is opened in the local network before the user's wish is known.
+        self._config = EngineConfig(home_name="", lan_visible=False)
         self._available: set[str] = set()
         self._changing = asyncio.Lock()
         """Held by whoever changes who this home is, or with whom it has to do."""

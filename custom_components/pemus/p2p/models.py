@@ -98,6 +98,8 @@ class EngineConfig:
     friends: tuple[FriendConfig, ...] = ()
     servers: tuple[str, ...] = ()
     """URLs of signalling servers (`https://host/path`), this project's or any PeerServer."""
+    lan_visible: bool = True
+    """Whether homes in the local network may find this one, and it finds them. Otherwise it opens no port for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

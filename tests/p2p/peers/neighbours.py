@@ -110,7 +110,7 @@ async def neighbour(
     """Start a home, and stop it in the end."""
     async with ClientSession() as session:
         home = Neighbour(name, session, seed)
-        await home.lan.start()
+        await home.lan.open()
         home.pairings.start()
         home.links.start()
         try:
@@ -118,7 +118,7 @@ async def neighbour(
         finally:
             await home.links.stop()
             await home.pairings.stop()
-            await home.lan.stop()
+            await home.lan.close()
 
 
 def befriend(one: Neighbour, other: Neighbour) -> None:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
 from ipaddress import ip_address
 import logging
 
-from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError, web
+from aiohttp import (
+    ClientError,
+    ClientSession,
+    ClientWebSocketResponse,
+    TCPConnector,
+    WSMsgType,
+    WSServerHandshakeError,
+    web,
+)
 import orjson
 import pytest
 
@@ -168,6 +177,127 @@ async def test_connections_that_say_nothing_are_few_and_end(
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"404" in await reader.readline()
     writer.close()
+
+
+class Crowd:
+    """Machines of the network, with as many connections as each may have."""
+
+    def __init__(self, home: Neighbour, stack: AsyncExitStack) -> None:
+        self._home = home
+        self._stack = stack
+        self._machines = 0
+        self._sockets: list[ClientWebSocketResponse] = []
+
+    async def call(self, *senders: Identity) -> None:
+        """Let these homes call, each with one message that is right, from machines that did not call so far."""
+        for number, sender in enumerate(senders):
+            if number % module.MAX_PER_ADDRESS == 0:
+                self._machines += 1
+                place = f"127.0.1.{self._machines}", 0
+                machine = await self._stack.enter_async_context(
+                    ClientSession(connector=TCPConnector(local_addr=place))
+                )
+            socket = await machine.ws_connect(url(self._home))
+            self._sockets.append(socket)
+            await socket.send_str(signed(self._home, sender))
+            await until(lambda sender=sender: self._home.lan.knows(sender.id))
+
+
+@pytest.fixture
+async def crowd(ann: Neighbour) -> AsyncIterator[Crowd]:
+    async with AsyncExitStack() as stack:
+        yield Crowd(ann, stack)
+
+
+def strangers(first: int = 1000) -> list[Identity]:
+    """Return as many strangers as there are places."""
+    numbers = range(first, first + module.MAX_CONNECTIONS)
+    return [Identity.of(number.to_bytes(32)) for number in numbers]
+
+
+def signed(home: Neighbour, sender: Identity, kind: str = "ping") -> str:
+    """Return a message that is right."""
+    return orjson.dumps(seal(sender, home.id, kind, b"{}")).decode()
+
+
+async def test_junk_keeps_no_place(
+    ann: Neighbour, session: ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE", 1.0)
+    async with session.ws_connect(url(ann)) as socket:
+        same = signed(ann, STRANGER)
+        await socket.send_str(same)
+        await until(lambda: ann.lan.knows(STRANGER.id))
+        forged = orjson.dumps(seal(STRANGER, ann.id, "ping", b"{}") | {"at": 1.0})
+        listening = asyncio.create_task(socket.receive())
+        async with asyncio.timeout(10):
+            while not listening.done():
+                for junk in ("x", "{}", forged.decode(), same):
+                    with suppress(ClientError):
+                        await socket.send_str(junk)
+                await asyncio.sleep(0.02)
+        assert listening.result().type is WSMsgType.CLOSE
+
+
+async def test_strangers_do_not_stay_for_ever(
+    ann: Neighbour, session: ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STRANGER_TIME", 1.0)
+    friend = Identity.of(bytes([8] * 32))
+    ann.friends.add(friend.id)
+    async with session.ws_connect(url(ann)) as other:
+        await other.send_str(signed(ann, friend))
+        await until(lambda: ann.lan.knows(friend.id))
+        async with session.ws_connect(url(ann)) as socket:
+            listening = asyncio.create_task(socket.receive())
+            async with asyncio.timeout(10):
+                while not listening.done():
+                    await socket.send_str(signed(ann, STRANGER))
+                    await asyncio.sleep(0.1)
+            assert listening.result().type is WSMsgType.CLOSE
+        assert ann.lan.knows(friend.id)
+
+
+async def test_a_friend_finds_a_place_in_any_crowd_and_keeps_it(
+    ann: Neighbour, session: ClientSession, crowd: Crowd
+) -> None:
+    friend = Identity.of(bytes([8] * 32))
+    ann.friends.add(friend.id)
+    await crowd.call(*strangers())
+    async with session.ws_connect(url(ann)) as socket:
+        await socket.send_str(signed(ann, friend))
+        await until(lambda: ann.lan.knows(friend.id))
+        await crowd.call(*strangers(2000))
+        assert ann.lan.knows(friend.id)
+        assert ann.post.send(friend.id, "pong", b"{}")
+        assert (await socket.receive(timeout=5)).type is WSMsgType.TEXT
+
+
+async def test_one_friend_does_not_take_the_places_of_all(
+    ann: Neighbour, session: ClientSession, crowd: Crowd
+) -> None:
+    greedy, friend = Identity.of(bytes([7] * 32)), Identity.of(bytes([8] * 32))
+    ann.friends.update((greedy.id, friend.id))
+    await crowd.call(*[greedy] * module.MAX_CONNECTIONS)
+    async with session.ws_connect(url(ann)) as socket:
+        await socket.send_str(signed(ann, friend))
+        await until(lambda: ann.lan.knows(friend.id))
+        assert ann.lan.knows(greedy.id)
+
+
+async def test_connections_that_say_nothing_make_room(ann: Neighbour) -> None:
+    async with AsyncExitStack() as stack:
+        for number in range(module.MAX_SOCKETS):
+            place = f"127.0.1.{number // module.MAX_SOCKETS_PER_ADDRESS + 1}"
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", ann.lan.port, local_addr=(place, 0)
+            )
+            stack.callback(writer.close)
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", ann.lan.port)
+            stack.callback(writer.close)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"404" in await reader.readline()
 
 
 async def test_what_is_no_http_does_not_fill_the_log(

@@ -354,7 +354,7 @@ async def test_strangers_get_no_link() -> None:
 async def test_a_home_that_is_away_is_unavailable() -> None:
     async with neighbour("Ann") as ann, neighbour("Bob") as bob:
         befriend(ann, bob)
-        await bob.lan.stop()
+        await bob.lan.close()
         with pytest.raises(Unavailable):
             await ann.links.get(bob.id)
 

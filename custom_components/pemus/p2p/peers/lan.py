@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 import logging
 import socket
 import time
@@ -20,6 +20,7 @@ import ifaddr
 import orjson
 
 from .. import tasks
+from .addresses import read_address
 from .envelope import MAX_ENVELOPE, BadEnvelope, parse
 from .facts import LanHome, is_home
 from .post import Post
@@ -34,7 +35,10 @@ UNHEARD: Final = 4000
 """Milliseconds until what was sent has to have arrived."""
 FIRST_MESSAGE: Final = 10.0
 """Seconds that whoever connects has for the first message that is right."""
+STRANGER_TIME: Final = 600.0
+"""Seconds that a home may stay connected that is neither a friend nor one that the user has asked."""
 MAX_CONNECTIONS: Final = 64
+"""Places for those who call. A newcomer gets that of a stranger if all are taken, so that friends always find one."""
 MAX_PER_ADDRESS: Final = 8
 MAX_SOCKETS: Final = 96
 """Connections with those that have not said yet what they want."""
@@ -67,13 +71,15 @@ class Line:
     is_lan = True
 
     def __init__(self, lan: Lan, origin: str, home: str | None) -> None:
-        """Prepare a line to or from an address."""
+        """Prepare a line to or from an address; `home` is the one that was called."""
         self._lan = lan
+        self._is_caller = home is None
         self.origin = origin
         self.home = home
-        self.used = time.monotonic()
+        self.begun = self.used = time.monotonic()
+        """When something was sent last, or came that is right."""
         self.is_proven = False
-        self.is_over = False
+        self.over = asyncio.Event()
         """Whether to hang up."""
         self.outgoing: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
 
@@ -87,9 +93,18 @@ class Line:
             return True
         return False
 
+    def is_over(self) -> bool:
+        """Tell whether to hang up, on whoever was silent for too long, or is a stranger and has been there for long."""
+        now = time.monotonic()
+        if self.over.is_set() or now - self.used > IDLE:
+            return True
+        if not self._is_caller or self._lan.is_expected(self):
+            return False
+        limit = STRANGER_TIME if self.is_proven else FIRST_MESSAGE
+        return now - self.begun > limit
+
     def received(self, payload: str) -> None:
         """Take in a message."""
-        self.used = time.monotonic()
         try:
             message = parse(payload)
         except BadEnvelope:
@@ -100,6 +115,7 @@ class Line:
             self.home = claimed if isinstance(claimed, str) else None
         proven = self._lan.post.receive(message, self)
         if proven is not None and self.home == proven:
+            self.used = time.monotonic()
             self.is_proven = True
             self._lan.proven(self)
         elif not self.is_proven:
@@ -126,12 +142,35 @@ class Lan:
         self._callers: dict[str, Line] = {}
         """Those that called, and brought something fresh of a home last."""
         self._tasks = tasks.Tasks()
-        self._serving: set[asyncio.Task[Any] | None] = set()
+        self._serving: dict[asyncio.Task[Any] | None, tuple[Line, web.BaseRequest]] = {}
+        """The lines of those who called, whoever they are."""
         self._inside: dict[str, int] = {}
         self._runner: web.ServerRunner | None = None
+        self._opening = asyncio.Lock()
 
-    async def start(self, port: int = 0) -> None:
-        """Open the port: the one that is given, or else any."""
+    @property
+    def is_open(self) -> bool:
+        """Whether this home calls others in the local network, and lets them call."""
+        return self._http is not None
+
+    async def open(self, port: int = 0) -> None:
+        """Open the port, unless one is open: the one that is given, or else any."""
+        async with self._opening:
+            if self.is_open:
+                return
+            try:
+                await self._open(port)
+            except BaseException:
+                await self._close()
+                raise
+
+    async def close(self) -> None:
+        """Close the port and all lines, and call nobody."""
+        async with self._opening:
+            if self.is_open:
+                await self._close()
+
+    async def _open(self, port: int) -> None:
         assert self._session.connector is not None
         self._http = ClientSession(
             connector=self._session.connector,
@@ -155,17 +194,19 @@ class Lan:
             return
         _LOGGER.warning("Homes in the local network cannot call: no port can be opened")
 
-    async def stop(self) -> None:
-        """Close the port and all lines."""
+    async def _close(self) -> None:
+        http, self._http = self._http, None
+        runner, self._runner = self._runner, None
+        self.port = 0
         await self._tasks.end()
         for task in self._serving:
             if task is not None:
                 task.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
-        if self._http is not None:
-            await self._http.close()
-        self.port = 0
+        if runner is not None:
+            await runner.cleanup()
+        if http is not None:
+            await http.close()
+        self._failed.clear()
 
     def show(self, homes: tuple[LanHome, ...]) -> list[str]:
         """Take note of all homes that advertise themselves now; return those that moved."""
@@ -187,7 +228,8 @@ class Lan:
         if home in self._lines or home in self._callers:
             return True
         failed = self._failed.get(home, float("-inf"))
-        return home in self._homes and time.monotonic() - failed > IDLE
+        is_shown = self.is_open and home in self._homes
+        return is_shown and time.monotonic() - failed > IDLE
 
     def retry(self) -> None:
         """Believe again in homes that did not answer, and call them anew: this one may have moved."""
@@ -199,7 +241,7 @@ class Lan:
         """End the lines to a home; the next message to it takes another one."""
         for lines in (self._lines, self._callers):
             if (line := lines.pop(home, None)) is not None:
-                line.is_over = True
+                line.over.set()
 
     def send(self, home: str, message: dict[str, Any], *, reply: bool = False) -> bool:
         """Send a message to a home: where it says that it is, over a new line if there is none, and where it called from.
@@ -215,7 +257,7 @@ class Lan:
     def _line_to(self, home: str) -> Line | None:
         """Return the line to where a home says that it is, called if need be."""
         line = self._lines.get(home)
-        if line is not None or home not in self._homes:
+        if line is not None or home not in self._homes or not self.is_open:
             return line
         failed = self._failed.get(home, float("-inf"))
         if home in self._callers and time.monotonic() - failed < IDLE:
@@ -228,11 +270,11 @@ class Lan:
         assert self._http is not None
         try:
             for text in home.addresses[:MAX_ADDRESSES]:
-                address = ip_address(text)
+                address = read_address(text)
                 if not is_near(address):
                     continue
-                host = f"[{text}]" if address.version == 6 else text
-                line.origin = text
+                line.origin = str(address)
+                host = f"[{address}]" if address.version == 6 else str(address)
                 try:
                     async with (
                         asyncio.timeout(CONNECT_TIMEOUT) as bound,
@@ -258,47 +300,71 @@ class Lan:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve whoever connects, as far as the network is near."""
-        remote = request.remote or ""
         try:
-            is_welcome = is_near(ip_address(remote.partition("%")[0]))
+            address = read_address((request.remote or "").partition("%")[0])
+            remote, is_welcome = str(address), is_near(address)
         except ValueError:
-            is_welcome = False
+            remote, is_welcome = "", False
         # A page in somebody's browser must not speak for them.
         if not is_welcome or request.path != PATH or "Origin" in request.headers:
             return web.Response(status=404)
-        if (
-            sum(self._inside.values()) >= MAX_CONNECTIONS
-            or self._inside.get(remote, 0) >= MAX_PER_ADDRESS
-        ):
-            return web.Response(status=503)
         ws = web.WebSocketResponse(
             max_msg_size=MAX_ENVELOPE, timeout=SHUTDOWN, compress=False
         )
         if not ws.can_prepare(request).ok:
             return web.Response(status=404)
+        if self._inside.get(remote, 0) >= MAX_PER_ADDRESS or not self._make_place():
+            return web.Response(status=503)
         self._inside[remote] = self._inside.get(remote, 0) + 1
         line = Line(self, remote, None)
         task = asyncio.current_task()
-        self._serving.add(task)
+        self._serving[task] = line, request
         try:
             await ws.prepare(request)
             self._door.let_in(request)
-            await _carry(line, ws, is_caller=True)
+            await _carry(line, ws)
         finally:
-            self._serving.discard(task)
+            del self._serving[task]
             self._inside[remote] -= 1
             if not self._inside[remote]:
                 del self._inside[remote]
-            line.is_over = True
+            line.over.set()
             if line.home is not None and self._callers.get(line.home) is line:
                 del self._callers[line.home]
         return ws
 
     def proven(self, line: Line) -> None:
         """Use a line that a home called on also for what this home has to say."""
-        if line.home is None or line.is_over or self._lines.get(line.home) is line:
+        if (
+            line.home is None
+            or line.over.is_set()
+            or self._lines.get(line.home) is line
+        ):
             return
         self._callers[line.home] = line
+
+    def is_expected(self, line: Line) -> bool:
+        """Tell whether the home that called on a line keeps its place: a friend's last line, and of who was asked."""
+        home = line.home
+        return (
+            line.is_proven
+            and home is not None
+            and self._callers.get(home) is line
+            and self.post.is_expected(home)
+        )
+
+    def _make_place(self) -> bool:
+        """See to it that one more may come in: the stranger goes of whom nothing that is right came for longest."""
+        present = [each for each in self._serving.values() if not each[0].over.is_set()]
+        if len(present) < MAX_CONNECTIONS:
+            return True
+        others = [each for each in present if not self.is_expected(each[0])]
+        if not others:
+            return False
+        line, request = min(others, key=lambda each: (each[0].is_proven, each[0].used))
+        line.over.set()
+        self._door.let_out(request)
+        return True
 
 
 class _Door(web.Server):
@@ -313,15 +379,21 @@ class _Door(web.Server):
         if request.transport is not None:
             self._inside.add(request.transport)
 
+    def let_out(self, request: web.BaseRequest) -> None:
+        """Take note that somebody is being sent away, who need not take long over that."""
+        if request.transport is not None:
+            self._inside.discard(request.transport)
+
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        everybody = [_remote(each.transport) for each in self.connections]
-        if (
-            len(everybody) > MAX_SOCKETS
-            or everybody.count(_remote(transport)) > MAX_SOCKETS_PER_ADDRESS
-        ):
+        everybody = [each.transport for each in self.connections if each.transport]
+        remote = _remote(transport)
+        if sum(_remote(each) == remote for each in everybody) > MAX_SOCKETS_PER_ADDRESS:
             transport.abort()
             return
+        if len(everybody) > MAX_SOCKETS:
+            # Who has been silent for longest makes room, which may be this one.
+            next(each for each in everybody if each not in self._inside).abort()
         asyncio.get_running_loop().call_later(FIRST_MESSAGE, self._look, transport)
 
     def _look(self, transport: asyncio.Transport) -> None:
@@ -334,7 +406,7 @@ def _remote(transport: asyncio.BaseTransport | None) -> str:
     return str(place[0]) if place else ""
 
 
-async def _carry(line: Line, ws: Any, *, is_caller: bool = False) -> None:
+async def _carry(line: Line, ws: Any) -> None:
     """Carry messages both ways until the other end goes, or nobody has said anything for long."""
 
     async def write() -> None:
@@ -344,17 +416,11 @@ async def _carry(line: Line, ws: Any, *, is_caller: bool = False) -> None:
                 await ws.send_str(message)
 
     async def watch() -> None:
-        begun = time.monotonic()
-        while True:
-            await asyncio.sleep(1.0)
-            now = time.monotonic()
-            late = is_caller and not line.is_proven
-            if (
-                line.is_over
-                or now - line.used > IDLE
-                or (late and now - begun > FIRST_MESSAGE)
-            ):
-                return
+        while not line.is_over():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await line.over.wait()
+                    return
 
     async def listen() -> None:
         async for message in ws:

@@ -273,8 +273,7 @@ class Peers:
                 ClientSession(cookie_jar=DummyCookieJar())
             )
             self._lan = Lan(self._post, self._session)
-            await self._lan.start(LAN_PORT)
-            parts.push_async_callback(self._lan.stop)
+            parts.push_async_callback(self._lan.close)
             self._post.add(self._lan)
             self._pairings.start()
             parts.push_async_callback(self._pairings.stop)
@@ -301,6 +300,7 @@ class Peers:
         limit = config.swarm.upload_limit
         self._total.limit = limit
         await self._apply_servers(config.servers)
+        await (self._lan.open(LAN_PORT) if config.lan_visible else self._lan.close())
         wanted = {each.id: each for each in config.friends}
         wanted.pop(self.identity.id, None)
         if wanted:
