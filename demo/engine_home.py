@@ -42,8 +42,7 @@ class EngineHome(SecondEngine):
     async def start(self) -> None:
         """Start the engine, with its former configuration if there was one. Raises SecondEngineError."""
         await super().start()
-        if len(self.config) > 1:
-            await self.configure()
+        await self.configure()
         peers = await self.peers()
         self.id, self.port = peers["id"], peers["port"]
 

@@ -15,14 +15,24 @@ import pytest
 
 from p2p import atomic
 from p2p.engine import Engine
-from p2p.errors import Unavailable
+from p2p.errors import NotFound, Unavailable
 from p2p.library.store import StoreFull
-from p2p.models import EngineConfig, Kind, Problem, ProblemKey, ShareConfig
+from p2p.models import (
+    EngineConfig,
+    Kind,
+    Problem,
+    ProblemKey,
+    SearchQuery,
+    ShareConfig,
+    TicketQuery,
+)
 from p2p.peers.facts import FriendConfig, PairingQuery
 from p2p.peers.identity import Identity
 from p2p.peers.lists import FriendList
 from p2p.peers.peers import Peers
 from p2p.swarm import background, swarm
+from p2p.swarm.ticket import read
+from tests.p2p.media.make import film
 from tests.patience import until
 
 FRIEND = Identity.of(bytes([9] * 32)).id
@@ -55,6 +65,73 @@ async def engine(folder: Path) -> AsyncIterator[Engine]:
     running = made(folder)
     async with running.running(CONFIG):
         yield running
+
+
+def ports(engine: Engine) -> tuple[int, int]:
+    """Return the ports for homes in the local network, and for torrents."""
+    status = engine.status()
+    assert status.peers is not None
+    assert status.swarm is not None
+    return status.peers.port, status.swarm.port
+
+
+async def test_no_port_is_open_before_it_is_known_what_the_user_wants(
+    folder: Path,
+) -> None:
+    engine = made(folder)
+    async with engine.running():
+        assert ports(engine) == (0, 0)
+        await engine.configure(EngineConfig(home_name="Ann", lan_visible=False))
+        assert ports(engine) == (0, 0)
+        await engine.configure(EngineConfig(home_name="Ann"))
+        assert ports(engine)[0]
+        assert ports(engine)[1] == 0
+
+
+async def test_torrents_have_a_port_with_a_friend_only(engine: Engine) -> None:
+    friend = FriendConfig(id=FRIEND, name="Bob")
+    await engine.configure(EngineConfig(home_name="Ann", friends=(friend,)))
+    await until(lambda: ports(engine)[1])
+    await engine.configure(EngineConfig(home_name="Ann"))
+    assert ports(engine)[1] == 0
+
+
+async def test_torrents_have_a_port_for_as_long_as_there_is_a_ticket(
+    folder: Path,
+) -> None:
+    shared = folder / "Films"
+    shared.mkdir()
+    film(shared / "Lighthouse.mp4", seconds=1)
+    share = ShareConfig(id="s", path=str(shared), name="Films", kinds=(Kind.VIDEO,))
+    config = EngineConfig(home_name="Ann", shares=(share,))
+
+    engine, other = made(folder), made(folder / "other")
+    async with engine.running(config), other.running():
+        await until(lambda: engine.status().counts.video)
+        assert ports(engine)[1] == 0
+        (item,) = (await engine.search(SearchQuery(text="Lighthouse"))).items
+        ticket = await engine.issue(TicketQuery(item=item.id, receiver=other.home()))
+        # It says where this home is.
+        endpoints, port = read(ticket).endpoints, ports(engine)[1]
+        assert endpoints
+        assert all(each.endswith(f":{port}") for each in endpoints)
+        assert ports(other)[1] == 0
+        await other.accept(ticket)
+        await until(lambda: ports(other)[1])
+        await engine.issue(TicketQuery(item=item.id, receiver=FRIEND))
+        await engine.revoke(other.home(), None)
+        assert ports(engine)[1] == port
+
+    # Also after a restart.
+    engine = made(folder)
+    async with engine.running(config):
+        await until(lambda: ports(engine)[1])
+        await engine.revoke(FRIEND, None)
+        assert ports(engine)[1] == 0
+        # What is refused leaves nothing open.
+        with pytest.raises(NotFound):
+            await engine.issue(TicketQuery(item="a" * 26, receiver=FRIEND))
+        assert ports(engine)[1] == 0
 
 
 def friends(engine: Engine) -> list[str]:

@@ -113,6 +113,11 @@ class Home:
         self.config = replace(self.config, friends=friends)
         await self.peers.apply(self.config)
 
+    async def is_visible(self, visible: bool) -> None:
+        """Be visible in the local network, or no longer."""
+        self.config = replace(self.config, lan_visible=visible)
+        await self.peers.apply(self.config)
+
     def link(self, other: Home) -> Link | None:
         """Return the link to another home, if it is open."""
         return self.peers._links.present(other.id)
@@ -251,6 +256,61 @@ async def test_a_message_that_was_held_back_ends_no_link(ann: Home, bob: Home) -
     await until(lambda: link._heard > heard)
     assert link.is_ready
     assert ann.link(bob) is link
+
+
+async def is_answered(port: int) -> bool:
+    """Tell whether anything listens on a port of this machine."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def test_a_home_that_is_not_visible_has_no_port_and_keeps_its_links(
+    ann: Home, bob: Home
+) -> None:
+    link = await linked(ann, bob)
+    port = ann.peers.status().port
+    assert await is_answered(port)
+
+    await ann.is_visible(False)
+
+    assert ann.peers.status().port == 0
+    assert not await is_answered(port)
+    assert await ann.peers._ask_whole(bob.id, whole_list(), 10_000)
+    assert ann.link(bob) is link
+    # It finds nobody either.
+    ann.sees(bob)
+    assert not ann.peers._lan.knows(bob.id)
+    assert not ann.peers._lan.send(bob.id, {})
+    # And hears of others by servers.
+    requesting(ann)
+    assert ann.peers._pairings.pairings
+
+    await ann.is_visible(True)
+    assert await is_answered(ann.peers.status().port)
+    assert ann.link(bob) is link
+
+
+async def test_two_homes_pair_as_soon_as_both_are_visible(ann: Home, bob: Home) -> None:
+    await ann.is_visible(False)
+    bob.sees(ann)
+    bob.peers.request(PairingQuery(home=ann.id))
+    await ann.is_visible(True)
+    bob.sees(ann)
+    await until(lambda: ann.peers.status().pairings)
+
+
+async def test_what_is_changed_there_and_back_at_once_is_as_it_was_said_last(
+    ann: Home,
+) -> None:
+    for visible in (True, False):
+        await asyncio.gather(
+            *(ann.is_visible(each) for each in (True, False, True, False, visible))
+        )
+        assert bool(ann.peers.status().port) is visible
 
 
 @pytest.mark.parametrize("reason", [Reasons.REPLACED, Reasons.IDLE])

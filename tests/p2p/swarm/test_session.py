@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from hashlib import sha1
 import os
 from pathlib import Path
@@ -412,6 +413,57 @@ async def test_a_port_that_is_taken_is_told() -> None:
             assert session.port != 0
         finally:
             await session.close()
+
+
+async def is_answered(port: int) -> bool:
+    """Tell whether anything listens on a port of this machine."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def test_a_port_is_closed_and_opened_without_cutting_what_runs(
+    sessions: tuple[Session, Session], content: bytes, film: Path, target: Path
+) -> None:
+    meta = describe(content)
+    _, torrent, served, got = await fetching(sessions, meta, film, target)
+    owner, port = sessions[0], sessions[0].port
+    await got.until(lambda: got.peers)
+    torrent.want({0: Haste.NOW})
+    await got.until(lambda: got.pieces)
+
+    owner.apply(replace(LOCAL, addresses=()))
+    assert owner.port == 0
+    assert await owner.listening() == 0
+    async with asyncio.timeout(10):
+        while await is_answered(port):
+            await asyncio.sleep(0.01)
+    torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+    await got.until(lambda: len(got.pieces) == meta.piece_count)
+    assert (served.peers, got.peers) == (1, 1)
+    assert owner.port == 0
+
+    owner.apply(LOCAL)
+    assert await is_answered(await owner.listening())
+
+
+async def test_a_session_without_addresses_opens_no_port_and_connects_to_others(
+    content: bytes, film: Path, target: Path
+) -> None:
+    owner = await Session.open(LOCAL)
+    receiver = await Session.open(replace(LOCAL, addresses=()))
+    try:
+        assert receiver.port == await receiver.listening() == 0
+        meta = describe(content)
+        _, torrent, _, got = await fetching((owner, receiver), meta, film, target)
+        torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+        await got.until(lambda: len(got.pieces) == meta.piece_count)
+    finally:
+        await receiver.close()
+        await owner.close()
 
 
 async def test_closing_leaves_no_thread_and_no_file(

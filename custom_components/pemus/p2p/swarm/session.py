@@ -27,6 +27,8 @@ import libtorrent as lt
 from .metainfo import Metainfo
 from .reading import Haste
 
+ADDRESSES: Final = ("0.0.0.0", "[::]")  # noqa: S104 - other homes connect
+"""All addresses of this machine."""
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds for libtorrent to add or remove a torrent, or to open its ports."""
 CLOSE_TIMEOUT: Final = 1.0
@@ -95,8 +97,8 @@ class SessionError(Exception):
 class SessionSettings:
     """What of the session can be set, while it runs too."""
 
-    addresses: tuple[str, ...] = ("0.0.0.0", "[::]")  # noqa: S104 - other homes connect
-    """Where to listen: addresses, those of IPv6 in brackets."""
+    addresses: tuple[str, ...] = ADDRESSES
+    """Where to listen: addresses, those of IPv6 in brackets. Without any, nobody can connect from outside."""
     port: int = 0
     """TCP port; 0 lets the system choose one for all addresses."""
     upload_limit: int = 0
@@ -308,7 +310,8 @@ class Session:
             self._session.post_session_stats()
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 counters = await self._counters
-                self.port = await self._listening
+                if settings.addresses:
+                    await self._listening
         except TimeoutError:
             await self.close()
             raise SessionError("libtorrent does not start") from None
@@ -332,11 +335,23 @@ class Session:
         former, self._settings = self._settings, settings
         pack = self._pack(settings)
         if (former.addresses, former.port) != (settings.addresses, settings.port):
-            # Only then: it makes libtorrent close its ports and open others.
+            # Only then: it makes libtorrent close its ports and open others. Peers that are connected stay so.
             pack |= _interfaces(settings)
+            self.port = 0
+            self._listening = self._loop.create_future()
         self._session.apply_settings(pack)
         self._hurrying = False
         self._exempt(self._session, settings)
+
+    async def listening(self) -> int:
+        """Return the port once it is open; 0 if none is to be, or none can be opened."""
+        listening = self._listening
+        if self._settings.addresses and listening is not None:
+            await asyncio.wait((listening,), timeout=ANSWER_TIMEOUT)
+            if not listening.done():
+                # It still may be, but nobody else waits for it.
+                listening.set_result(0)
+        return self.port
 
     async def seed(
         self, meta: Metainfo, path: Path, label: str, listener: Listener
@@ -627,6 +642,9 @@ class Session:
     def _listens(self, alert: lt.listen_succeeded_alert) -> None:
         if alert.socket_type != lt.listen_succeeded_alert_socket_type_t.tcp:
             return
+        if not self._settings.addresses:
+            # It was closed again meanwhile.
+            return
         self.port = alert.port
         if self._listening is not None and not self._listening.done():
             self._listening.set_result(alert.port)
@@ -711,6 +729,8 @@ def _interfaces(settings: SessionSettings) -> lt.settings_pack:
     Of libtorrent's own choice, each of the machine's addresses would have another port. Should the port be taken in the
     next moment, libtorrent tries the ones after it.
     """
+    if not settings.addresses:
+        return {"listen_interfaces": ""}
     port = settings.port
     if not port:
         with socket.create_server(("", 0)) as probe:

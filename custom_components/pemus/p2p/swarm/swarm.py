@@ -9,6 +9,7 @@ from ipaddress import ip_address
 import logging
 from pathlib import Path
 import socket
+import time
 from typing import Final, Protocol
 
 from ..errors import BadRequest, EngineError
@@ -30,7 +31,7 @@ from .downloads import Beside, Downloads, Renew
 from .hashing import Hasher
 from .remote import RemoteItem, Transfers, TransferState, TransferStatus
 from .seeds import Seeds
-from .session import Session, SessionSettings, Torrent
+from .session import ADDRESSES, Session, SessionSettings, Torrent
 from .store import SwarmStore
 from .ticket import BadTicket, Ticket
 from .tickets import Tickets
@@ -41,6 +42,9 @@ STREAMING_RATE: Final = 10_000
 """Bytes per second, in or out, from which on something streams and hashing waits."""
 PLAYING: Final = 15.0
 """Seconds for which hashing waits after bytes were played. Whoever sends them says so every few seconds."""
+
+PORT_CHECK: Final = 60.0
+"""Seconds between two looks at whether the port is still of use: tickets end by themselves."""
 
 # Never sent to: a datagram socket that is connected only tells which address would be used.
 _ELSEWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
@@ -90,6 +94,9 @@ class Swarm:
         """When bytes of this home's were played last."""
         self._resuming: asyncio.TimerHandle | None = None
         self._stun = ""
+        self._issuing = 0
+        """Tickets that are being made."""
+        self._port_check: asyncio.TimerHandle | None = None
         self.home = home
         """This home's id."""
 
@@ -101,7 +108,8 @@ class Swarm:
             await asyncio.to_thread(store.open)
             parts.push_async_callback(asyncio.to_thread, store.close)
             self._session = await Session.open(
-                self._session_settings(), on_stats=self._on_stats
+                self._session_settings(listens=bool(config.friends)),
+                on_stats=self._on_stats,
             )
             parts.push_async_callback(self._session.close)
             tracker = LoopbackTracker()
@@ -149,7 +157,8 @@ class Swarm:
             await self._downloads.start()
             parts.push_async_callback(self._downloads.close)
             self._parts = parts.pop_all()
-        _LOGGER.debug("The swarm listens on port %s", self._session.port)
+        self._parts.callback(self._check_port_no_more)
+        self._check_port()
 
     async def stop(self) -> None:
         """Take everything down. May be called at any time."""
@@ -158,7 +167,7 @@ class Swarm:
     def apply(self, config: EngineConfig) -> None:
         """Apply the differences to what runs; transfers go on."""
         self._config = config
-        self._session.apply(self._session_settings())
+        self._apply_session()
         self._downloads.apply(_cache_settings(config.swarm))
         self._seeds.limit = config.swarm.active_seeds
         for friend in config.friends:
@@ -209,13 +218,15 @@ class Swarm:
 
     async def issue(self, query: TicketQuery) -> Ticket:
         """Return a ticket for one of this home's items. Raises what `Tickets.issue` raises."""
-        return await self._tickets.issue(query.item, query.receiver, query.ttl)
+        async with self._open_for_ticket():
+            return await self._tickets.issue(query.item, query.receiver, query.ttl)
 
     async def issue_to(
         self, item: str, receiver: str, ttl: float, wait: float
     ) -> Ticket:
         """Return a ticket, with a torrent if it is there within so many seconds. Raises what `Tickets.issue` raises."""
-        return await self._tickets.issue(item, receiver, ttl, wait=wait)
+        async with self._open_for_ticket():
+            return await self._tickets.issue(item, receiver, ttl, wait=wait)
 
     async def revoke_unless(
         self, receiver: str, allowed: Callable[[str], Awaitable[bool]]
@@ -228,6 +239,7 @@ class Swarm:
     async def revoke(self, receiver: str, item: str | None) -> None:
         """Make tickets worthless. Raises Unavailable."""
         await self._tickets.revoke(receiver, item)
+        self._apply_session()
 
     # The receiver's side.
 
@@ -241,7 +253,9 @@ class Swarm:
             raise BadRequest("the ticket is for another home")
         if ticket.owner == self.home:
             raise BadRequest("the ticket is for an item of this home itself")
-        return await self._downloads.accept(ticket)
+        accepted = await self._downloads.accept(ticket)
+        self._apply_session()
+        return accepted
 
     def has_ticket(self, owner: str, item: str) -> bool:
         """Tell whether there is a ticket for a remote item that is still good."""
@@ -307,7 +321,7 @@ class Swarm:
     def set_stun(self, server: str) -> None:
         """Have WebRTC learn this home's public address from a STUN server, `host:port`."""
         self._stun = server
-        self._session.apply(self._session_settings())
+        self._apply_session()
 
     async def meet(self, home: str, send: Send) -> Introductions:
         """Introduce WebRTC peers over a channel to a home, in the place of a former one, until `part`."""
@@ -357,9 +371,47 @@ class Swarm:
             self._resuming.cancel()
             self._resuming = None
 
-    def _session_settings(self) -> SessionSettings:
+    # The port.
+
+    @property
+    def _needs_port(self) -> bool:
+        """Whether there is anybody who may connect: a friend, or a home with a ticket of this one or for this one."""
+        now = time.time()
+        return bool(
+            self._config.friends
+            or self._issuing
+            or self._tickets.live
+            or any(each.expires > now for each in self._downloads.items())
+        )
+
+    @asynccontextmanager
+    async def _open_for_ticket(self) -> AsyncGenerator[None]:
+        """Have a port while a ticket is made, which names it."""
+        self._issuing += 1
+        try:
+            self._apply_session()
+            await self._session.listening()
+            yield
+        finally:
+            self._issuing -= 1
+            self._apply_session()
+
+    def _check_port(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._port_check = loop.call_later(PORT_CHECK, self._check_port)
+        self._apply_session()
+
+    def _check_port_no_more(self) -> None:
+        if self._port_check is not None:
+            self._port_check.cancel()
+
+    def _apply_session(self) -> None:
+        self._session.apply(self._session_settings(listens=self._needs_port))
+
+    def _session_settings(self, *, listens: bool) -> SessionSettings:
         config = self._config.swarm
         return SessionSettings(
+            addresses=ADDRESSES if listens else (),
             port=config.port,
             upload_limit=config.upload_limit,
             download_limit=config.download_limit,
