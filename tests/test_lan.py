@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator
 from datetime import timedelta
 from ipaddress import ip_address
+from itertools import pairwise
 import secrets
 from typing import Any
 from unittest.mock import patch
@@ -18,6 +19,7 @@ from homeassistant.config_entries import (
     ConfigEntryState,
 )
 from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.util import dt as dt_util
 from hypothesis import given, strategies as st
 import ifaddr
@@ -31,7 +33,7 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from custom_components.pemus import lan
 from custom_components.pemus.client import EngineUnavailable
-from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.const import CONF_LAN_VISIBLE, DOMAIN
 from custom_components.pemus.lan import (
     MAX_ADDRESSES,
     MAX_HOMES,
@@ -46,7 +48,17 @@ from custom_components.pemus.p2p.peers.facts import LanHome, PairingState
 from custom_components.pemus.p2p.peers.identity import pemus_id
 from custom_components.pemus.pairings import LINGER
 
-from .household import ADA, BEN, HOME_ID, Stage, befriend, eventually, pairing, request
+from .household import (
+    ADA,
+    BEN,
+    HOME_ID,
+    Stage,
+    befriend,
+    eventually,
+    noticed,
+    pairing,
+    request,
+)
 from .test_pairings import dialogs
 
 LOOPBACK = ["127.0.0.1"]
@@ -217,6 +229,91 @@ def offered(hass: HomeAssistant, home: str) -> list[str]:
     ]
 
 
+async def test_a_home_that_left_is_offered_no_more(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    street: AsyncZeroconf,
+    home: str,
+) -> None:
+    info, twin = service(home), service(home, label=f"twin of {home}")
+    await (await street.async_register_service(info))
+    await (await street.async_register_service(twin))
+    await eventually(hass, lambda: offered(hass, home) == ["zeroconf_confirm"])
+
+    await (await street.async_unregister_service(info))
+    await eventually(hass, lambda: len(told(stage, home)) == 1)
+    assert offered(hass, home) == ["zeroconf_confirm"]
+    await (await street.async_unregister_service(twin))
+    await eventually(hass, lambda: not told(stage, home))
+    assert offered(hass, home) == []
+
+    # One that comes back is offered again.
+    await (await street.async_register_service(service(home)))
+    await eventually(hass, lambda: offered(hass, home) == ["zeroconf_confirm"])
+    # One that can be reached no more has left, too.
+    await (await street.async_update_service(service(home, port=1)))
+    await eventually(hass, lambda: offered(hass, home) == [])
+
+
+async def test_who_was_asked_already_is_waited_for_after_it_left(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    street: AsyncZeroconf,
+    home: str,
+) -> None:
+    info = service(home)
+    await (await street.async_register_service(info))
+    await eventually(hass, lambda: offered(hass, home) == ["zeroconf_confirm"])
+    (dialog,) = (each for each in dialogs(hass) if each["context"]["unique_id"] == home)
+    await hass.config_entries.flow.async_configure(dialog["flow_id"], {})
+    stage.push(pairing(home))
+
+    await (await street.async_unregister_service(info))
+    await eventually(hass, lambda: not told(stage, home))
+
+    assert offered(hass, home) == ["waiting"]
+
+
+async def test_a_home_that_is_not_visible_neither_shows_itself_nor_looks_at_others(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    street: AsyncZeroconf,
+    home: str,
+) -> None:
+    other = pemus_id(secrets.token_bytes(32))
+    stage = Stage(entry)
+    stage.push(id=home)
+    await (await street.async_register_service(service(other)))
+    await eventually(hass, lambda: offered(hass, other) == ["zeroconf_confirm"])
+    await eventually(hass, lambda: registered(hass, home) is not None)
+
+    def see(visible: bool) -> None:
+        options = {**entry.options, CONF_LAN_VISIBLE: visible}
+        hass.config_entries.async_update_entry(entry, options=options)
+
+    see(False)
+    # Whether or not the engine has closed its port yet.
+    await eventually(hass, lambda: registered(hass, home) is None)
+    await eventually(hass, lambda: not told(stage, other))
+    assert stage.coordinator.config.lan_visible is False
+    assert offered(hass, other) == []
+    # Home Assistant's own discovery finds it all the same.
+    found = ha_zeroconf.info_from_service(service(other))
+    result = await hass.config_entries.flow.async_init(
+        DOMAIN, context={"source": SOURCE_ZEROCONF}, data=found
+    )
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "not_visible")
+    await look(hass)
+    assert not told(stage, other)
+    assert registered(hass, home) is None
+
+    see(True)
+    await eventually(hass, lambda: offered(hass, other) == ["zeroconf_confirm"])
+    await eventually(hass, lambda: registered(hass, home) is not None)
+
+
 @pytest.mark.parametrize("state", [PairingState.DENIED, PairingState.EXPIRED, None])
 async def test_a_home_is_offered_again_when_the_request_came_to_nothing(
     hass: HomeAssistant,
@@ -377,6 +474,38 @@ async def test_a_network_that_cannot_be_spoken_to_is_tried_again(
         responder, "async_unregister_service", side_effect=ZeroconfError("gone")
     ):
         await hass.config_entries.async_unload(entry.entry_id)
+
+
+async def test_a_registration_that_failed_is_tried_again_later_and_later(
+    hass: HomeAssistant, entry: MockConfigEntry, home: str
+) -> None:
+    stage = Stage(entry)
+    responder = hass.data[DATA_INSTANCE]
+    register = responder.async_register_service
+    attempts: list[float] = []
+
+    async def fail(*arguments: Any, **options: Any) -> Any:
+        attempts.append(time)
+        if len(attempts) <= 3:
+            raise ZeroconfError("full")
+        return await register(*arguments, **options)
+
+    time = 0.0
+    with patch.object(responder, "async_register_service", fail):
+        stage.push(id=home)
+        while len(attempts) < 4:
+            # News of other things is no reason to try it again.
+            stage.tell()
+            await hass.async_block_till_done(wait_background_tasks=False)
+            time += 5.0
+            async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=time))
+            await noticed(hass)
+            assert time < 300
+        await eventually(hass, lambda: registered(hass, home) is not None)
+    pauses = [later - former for former, later in pairwise(attempts)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] >= lan.FIRST_RETRY.total_seconds()
+    assert pauses[-1] > pauses[0]
 
 
 class Machine:

@@ -17,6 +17,7 @@ from custom_components.pemus.const import (
 )
 from custom_components.pemus.options import DEFAULTS, swarm_config
 from custom_components.pemus.p2p.models import SwarmConfig
+from tests.patience import until
 
 
 def answer(**changes: Any) -> dict[str, Any]:
@@ -25,7 +26,13 @@ def answer(**changes: Any) -> dict[str, Any]:
     for section, keys in {
         "rates": ("upload_limit", "download_limit", "lan_exempt"),
         "cache": ("cache_quota", "cache_reserve"),
-        "network": ("port", "port_mapping", "connections", "active_seeds"),
+        "network": (
+            "lan_visible",
+            "port",
+            "port_mapping",
+            "connections",
+            "active_seeds",
+        ),
     }.items():
         form[section] = {key: changes.pop(key, DEFAULTS[key]) for key in keys}
     return form | changes
@@ -72,6 +79,23 @@ async def test_the_time_between_rescans_is_changed_without_a_restart(
     assert coordinator.config.rescan_interval == 900
     pid = coordinator.data.pid
     assert (await coordinator.engine.client.status()).pid == pid
+
+
+async def test_a_home_is_visible_in_the_local_network_unless_somebody_says_no(
+    hass: HomeAssistant, entry: MockConfigEntry
+) -> None:
+    coordinator = entry.runtime_data
+    assert coordinator.config.lan_visible
+    await until(lambda: coordinator.data.peers and coordinator.data.peers.port)
+    pid = coordinator.data.pid
+
+    await submit(hass, entry, lan_visible=False)
+
+    assert not coordinator.config.lan_visible
+    await until(lambda: coordinator.data.peers.port == 0)
+    await submit(hass, entry, lan_visible=True)
+    await until(lambda: coordinator.data.peers.port)
+    assert coordinator.data.pid == pid
 
 
 async def test_what_is_left_alone_stays_as_the_engine_has_it(

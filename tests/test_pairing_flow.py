@@ -22,14 +22,14 @@ from pytest_homeassistant_custom_component.common import (
 
 from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import CONF_TERMS, DOMAIN
-from custom_components.pemus.friends import find_friend
+from custom_components.pemus.friends import find_friend, short
 from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.p2p.peers.facts import (
     PairingAnswer,
     PairingQuery,
     PairingState,
 )
-from custom_components.pemus.p2p.peers.identity import grouped
+from custom_components.pemus.p2p.peers.identity import grouped, pemus_id
 from custom_components.pemus.pairings import LINGER
 
 from .household import (
@@ -44,6 +44,9 @@ from .household import (
     request,
 )
 from .test_pairings import FRIENDS, dialogs, notifications
+
+HARM = pemus_id(b"harm" * 8)
+"""Another home."""
 
 
 @pytest.fixture
@@ -110,9 +113,22 @@ async def test_a_home_in_the_network_is_offered_by_its_name(
     assert dialog["description_placeholders"]["name"] == "Ada's home \\*1\\*"
     assert dialog["description_placeholders"]["id"] == grouped(ADA)
     (shown,) = dialogs(hass)
-    assert shown["context"]["title_placeholders"] == {"name": "Ada's home *1*"}
+    title = f"Ada's home *1* · {short(ADA)}"
+    assert shown["context"]["title_placeholders"] == {"name": title}
     assert shown["context"]["unique_id"] == ADA
     assert stage.said("request_pairing") == []
+
+
+async def test_homes_that_look_alike_are_told_apart(
+    hass: HomeAssistant, stage: Stage
+) -> None:
+    for home, name in ((ADA, "Home"), (BEN, "Home"), (HARM, "")):
+        await discover(hass, service(home, name))
+
+    titles = [each["context"]["title_placeholders"]["name"] for each in dialogs(hass)]
+    assert sorted(titles) == sorted(
+        [f"Home · {short(ADA)}", f"Home · {short(BEN)}", short(HARM)]
+    )
 
 
 async def test_the_words_are_compared_before_anything_is_granted(

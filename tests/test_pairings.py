@@ -17,7 +17,7 @@ from pytest_homeassistant_custom_component.common import (
 
 from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import CONF_TERMS, DOMAIN
-from custom_components.pemus.friends import Terms, async_grant, find_friend
+from custom_components.pemus.friends import Terms, async_grant, find_friend, short
 from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.p2p.peers.facts import (
     PairingAnswer,
@@ -69,7 +69,9 @@ async def test_a_request_is_shown_in_every_way_there_is(
     assert dialog["step_id"] == "incoming"
     assert dialog["context"]["source"] == SOURCE_INTEGRATION_DISCOVERY
     assert dialog["context"]["unique_id"] == request_id(ADA)
-    assert dialog["context"]["title_placeholders"] == {"name": "Ada's home"}
+    assert dialog["context"]["title_placeholders"] == {
+        "name": f"Ada's home · {short(ADA)}"
+    }
     (message,) = notifications(hass).values()
     for said in ("Ada's home", "acorn book camel drum", "signal\\.example", ADA[:4]):
         assert said in message

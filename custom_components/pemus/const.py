@@ -18,6 +18,7 @@ DEFAULT_RESCAN_INTERVAL: Final = 60
 CONF_UPLOAD_LIMIT: Final = "upload_limit"
 CONF_DOWNLOAD_LIMIT: Final = "download_limit"
 CONF_LAN_EXEMPT: Final = "lan_exempt"
+CONF_LAN_VISIBLE: Final = "lan_visible"
 CONF_CONNECTIONS: Final = "connections"
 CONF_ACTIVE_SEEDS: Final = "active_seeds"
 CONF_PORT_MAPPING: Final = "port_mapping"

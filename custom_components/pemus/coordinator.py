@@ -24,7 +24,7 @@ from .friends import (
     friend_config,
     friend_subentries,
 )
-from .options import servers, swarm_config
+from .options import is_visible, servers, swarm_config
 from .p2p.models import (
     EngineConfig,
     Event,
@@ -68,6 +68,7 @@ def engine_config(entry: ConfigEntry) -> EngineConfig:
             friend_config(entry, friend) for friend in friend_subentries(entry)
         ),
         servers=servers(entry),
+        lan_visible=is_visible(entry.options),
     )
 
 

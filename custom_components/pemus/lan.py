@@ -19,10 +19,10 @@ from homeassistant.components.network.const import MDNS_TARGET_IP
 from homeassistant.components.network.network import async_get_network
 from homeassistant.components.zeroconf import info_from_service
 from homeassistant.config_entries import SOURCE_ZEROCONF
-from homeassistant.core import HomeAssistant, callback
+from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers import discovery_flow
 from homeassistant.helpers.discovery_flow import DiscoveryKey
-from homeassistant.helpers.event import async_track_time_interval
+from homeassistant.helpers.event import async_call_later, async_track_time_interval
 from homeassistant.helpers.service_info.zeroconf import ZeroconfServiceInfo
 from zeroconf import BadTypeInNameException, Error as ZeroconfError, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
@@ -50,6 +50,9 @@ MAX_VALUE: Final = 230
 """Bytes of a value in a TXT record."""
 CHECK: Final = timedelta(seconds=60)
 """Time between two looks at this home's own addresses, of whose changes nobody tells, and at who is to be offered."""
+FIRST_RETRY: Final = timedelta(seconds=10)
+"""Time until this home is advertised again after that failed; twice as long each further time."""
+LAST_RETRY: Final = timedelta(minutes=10)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -147,6 +150,9 @@ class LanNeighbours:
         self._told: LanHomes | None = None
         self._addresses: tuple[str, ...] = ()
         self._advertised: _Advertised | None = None
+        self._failures = 0
+        """Attempts to advertise this home that failed, in a row."""
+        self._next_attempt: CALLBACK_TYPE | None = None
         self._service: AsyncServiceInfo | None = None
         self._news = asyncio.Event()
         self._zeroconf: AsyncZeroconf | None = None
@@ -183,6 +189,7 @@ class LanNeighbours:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._wait_no_more()
         if self._browser is not None:
             await self._browser.async_cancel()
         await self._unregister()
@@ -193,10 +200,6 @@ class LanNeighbours:
             self._zeroconf = await zeroconf.async_get_async_instance(self._hass)
         except (ZeroconfError, OSError) as err:
             _LOGGER.debug("There is no local network to speak with: %s", err)
-            return
-        self._browser = AsyncServiceBrowser(
-            self._zeroconf.zeroconf, [SERVICE_TYPE], handlers=[self._on_service]
-        )
 
     # This home
 
@@ -233,15 +236,18 @@ class LanNeighbours:
         while True:
             await self._news.wait()
             self._news.clear()
+            await self._browse()
             await self._tell()
             self._offer()
             try:
                 # Last, because it takes a second or two.
                 await self._advertise()
             except (ZeroconfError, OSError) as err:
-                _LOGGER.warning(
-                    "This home cannot be shown in the local network: %s", err
+                level = logging.DEBUG if self._failures else logging.WARNING
+                _LOGGER.log(
+                    level, "This home cannot be shown in the local network: %s", err
                 )
+                self._advertise_later()
 
     async def _advertise(self) -> None:
         wanted = self._wanted()
@@ -269,6 +275,30 @@ class LanNeighbours:
             )
             self._service = service
             await sent
+        self._wait_no_more()
+        self._failures = 0
+
+    def _advertise_later(self) -> None:
+        """Advertise this home once more, later and later as long as that fails."""
+
+        @callback
+        def again(_now: datetime) -> None:
+            self._next_attempt = None
+            self._advertised = None
+            self._news.set()
+
+        self._wait_no_more()
+        delay = min(FIRST_RETRY * 2 ** min(self._failures, 10), LAST_RETRY)
+        self._failures += 1
+        self._next_attempt = async_call_later(
+            self._hass, delay, HassJob(again, cancel_on_shutdown=True)
+        )
+
+    @callback
+    def _wait_no_more(self) -> None:
+        if self._next_attempt is not None:
+            self._next_attempt()
+            self._next_attempt = None
 
     def _wanted(self) -> _Advertised | None:
         """Return what should be said of this home, None while it cannot be reached."""
@@ -276,6 +306,8 @@ class LanNeighbours:
         if status is None or (peers := status.peers) is None or not peers.port:
             return None
         if not self._addresses or self._zeroconf is None:
+            return None
+        if not self._coordinator.config.lan_visible:
             return None
         name = self._coordinator.config.home_name
         return _Advertised(peers.id, name, peers.port, self._addresses)
@@ -290,6 +322,23 @@ class LanNeighbours:
             _LOGGER.debug("This home was not taken back from the network: %s", err)
 
     # The others
+
+    async def _browse(self) -> None:
+        """Watch the others for as long as this home is visible."""
+        if self._coordinator.config.lan_visible:
+            if self._browser is None and self._zeroconf is not None:
+                self._browser = AsyncServiceBrowser(
+                    self._zeroconf.zeroconf, [SERVICE_TYPE], handlers=[self._on_service]
+                )
+            return
+        browser, self._browser = self._browser, None
+        if browser is None:
+            return
+        await browser.async_cancel()
+        for task in self._lookups.values():
+            task.cancel()
+        for name in list(self._homes):
+            self._lose(name)
 
     @callback
     def _on_engine(self, event: Event | None) -> None:
@@ -308,9 +357,7 @@ class LanNeighbours:
     ) -> None:
         """Take in that a service came, changed or went."""
         if state_change is ServiceStateChange.Removed:
-            self._found.pop(name, None)
-            if self._homes.pop(name, None) is not None:
-                self._news.set()
+            self._lose(name)
             return
         try:
             info = AsyncServiceInfo(service_type, name)
@@ -335,20 +382,28 @@ class LanNeighbours:
         on_loopback = all(ip_address(own).is_loopback for own in self._addresses)
         home = read_home(info, on_loopback=on_loopback)
         if home is None:
-            self._found.pop(name, None)
-            if self._homes.pop(name, None) is not None:
-                self._news.set()
+            self._lose(name)
             return
         if name not in self._homes and len(self._homes) >= MAX_HOMES:
             _LOGGER.debug("More homes than can be looked after: %s is left out", name)
             return
-        is_new = self._homes.get(name) != home
-        self._homes[name] = home
-        if not is_new:
+        if (former := self._homes.get(name)) == home:
             return
+        if former is not None and former.id != home.id:
+            self._lose(name)
+        self._homes[name] = home
         if (found := info_from_service(info)) is not None:
             self._found[name] = found
         self._news.set()
+
+    def _lose(self, name: str) -> None:
+        """Take note that a home left, and offer it no more unless another service is of the same one."""
+        self._found.pop(name, None)
+        if (gone := self._homes.pop(name, None)) is None:
+            return
+        self._news.set()
+        if not any(home.id == gone.id for home in self._homes.values()):
+            self._coordinator.pairings.async_offer_no_more(gone.id)
 
     def _offer(self) -> None:
         """Offer the user whom they may pair with, or have begun to, unless a dialog does so already.

@@ -18,6 +18,7 @@ from .const import (
     CONF_CONNECTIONS,
     CONF_DOWNLOAD_LIMIT,
     CONF_LAN_EXEMPT,
+    CONF_LAN_VISIBLE,
     CONF_PORT_MAPPING,
     CONF_SERVERS,
     CONF_SIGNALING_APP,
@@ -43,6 +44,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     CONF_UPLOAD_LIMIT: _ENGINE.upload_limit / MBIT,
     CONF_DOWNLOAD_LIMIT: _ENGINE.download_limit / MBIT,
     CONF_LAN_EXEMPT: _ENGINE.lan_exempt,
+    CONF_LAN_VISIBLE: True,
     CONF_CONNECTIONS: _ENGINE.connections,
     CONF_ACTIVE_SEEDS: _ENGINE.active_seeds,
     CONF_PORT: _ENGINE.port,
@@ -67,6 +69,11 @@ def swarm_config(options: Mapping[str, Any]) -> SwarmConfig:
         cache_quota=round(said[CONF_CACHE_QUOTA] * GB),
         cache_reserve=round(said[CONF_CACHE_RESERVE] * GB),
     )
+
+
+def is_visible(options: Mapping[str, Any]) -> bool:
+    """Tell whether homes in the local network may find this one, and it finds them."""
+    return bool(options.get(CONF_LAN_VISIBLE, DEFAULTS[CONF_LAN_VISIBLE]))
 
 
 def servers(entry: ConfigEntry) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from .const import (
     CONF_CONNECTIONS,
     CONF_DOWNLOAD_LIMIT,
     CONF_LAN_EXEMPT,
+    CONF_LAN_VISIBLE,
     CONF_PORT_MAPPING,
     CONF_RESCAN_INTERVAL,
     CONF_SERVERS,
@@ -88,6 +89,7 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
         CONF_CACHE_RESERVE: _number(1, 10_000, UnitOfInformation.GIGABYTES),
     },
     "network": {
+        CONF_LAN_VISIBLE: BooleanSelector(),
         CONF_PORT: _whole(0, 65535),
         CONF_PORT_MAPPING: BooleanSelector(),
         CONF_CONNECTIONS: _whole(10, 2000),

@@ -63,6 +63,8 @@ class PairingFlow(ConfigFlow):
             self._abort_if_unique_id_configured()
             return await self.async_step_zeroconf_setup()
         coordinator = self._coordinator
+        if not coordinator.config.lan_visible:
+            return self.async_abort(reason="not_visible")
         if (peers := coordinator.data.peers) is None:
             return self.async_abort(reason="not_loaded")
         if peers.id == self._home:
@@ -244,9 +246,9 @@ class PairingFlow(ConfigFlow):
     def _call(self, name: str) -> None:
         """Call the other home by its name, which is shown as text whatever it contains."""
         self._name = as_markdown(name) or short(self._home)
-        self.context["title_placeholders"] = {
-            "name": clean_name(name) or short(self._home)
-        }
+        # Anybody may call himself like another, and many never chose a name.
+        title = " · ".join(filter(None, (clean_name(name), short(self._home))))
+        self.context["title_placeholders"] = {"name": title}
 
     @callback
     def _ask(self, step_id: str, answers: list[str]) -> ConfigFlowResult:

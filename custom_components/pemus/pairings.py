@@ -255,6 +255,11 @@ class Pairings:
         pairing = self._known.get(home)
         return pairing is None or _is_over(pairing) or _is_half_made(pairing)
 
+    @callback
+    def async_offer_no_more(self, home: str) -> None:
+        """Take the offer of a home back that the local network does not show any more. What was asked goes on."""
+        self._end_dialogs(home, {STEP_OFFER})
+
     def own_requests(self) -> list[PairingStatus]:
         """Return the requests of this home that are under way."""
         return [
