@@ -41,7 +41,7 @@ def test_a_message_arrives_as_it_was_written() -> None:
         ("key", "AAAA"),
         ("key", "é"),
         pytest.param("at", time.time() - 9 * 86400, id="at-long-ago"),
-        pytest.param("at", time.time() + 2 * 86400, id="at-in-the-future"),
+        pytest.param("at", time.time() + 3 * 86400, id="at-in-the-future"),
         ("at", float("inf")),
         ("kind", "pong"),
         ("kind", "k" * 100),
@@ -56,6 +56,32 @@ def test_a_message_that_somebody_changed_is_left_out(field: str, value: object) 
     changed = message() | {field: value}
     with pytest.raises(BadEnvelope):
         opened(changed, BOB.id)
+
+
+@pytest.mark.parametrize("there", [-86400.0, -3600.0, 0.0, 3600.0, 86400.0])
+@pytest.mark.parametrize("here", [-3600.0, 0.0])
+def test_a_clock_that_is_wrong_by_an_hour_or_a_day_keeps_nobody_out(
+    monkeypatch: pytest.MonkeyPatch, here: float, there: float
+) -> None:
+    now = 1_795_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now + there)
+    sent = message()
+    monkeypatch.setattr(time, "time", lambda: now + here)
+    assert opened(sent, BOB.id).sender == ANN.id
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 86400.0])
+def test_a_message_is_good_for_a_week_even_if_the_clock_jumps_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    now = 1_795_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    sent = message()
+    monkeypatch.setattr(time, "time", lambda: now + 6 * 86400 + jump)
+    assert opened(sent, BOB.id).sender == ANN.id
+    monkeypatch.setattr(time, "time", lambda: now + 9 * 86400 + jump)
+    with pytest.raises(BadEnvelope, match="of this time"):
+        opened(sent, BOB.id)
 
 
 def test_a_key_of_somebody_else_does_not_help() -> None:

@@ -192,6 +192,29 @@ async def test_a_pairing_goes_on_after_a_restart() -> None:
         await until(lambda: state(ann, bob) is PairingState.PAIRED)
 
 
+@pytest.mark.parametrize("jump", [-3600.0, 86400.0])
+async def test_a_clock_that_jumps_ends_no_pairing(
+    monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    async with neighbour("Ann") as ann, neighbour("Bob") as bob:
+        await comparing(ann, bob)
+        right, looks = time.time, 0
+
+        def wrong() -> float:
+            nonlocal looks
+            looks += 1
+            return right() + jump
+
+        monkeypatch.setattr(time, "time", wrong)
+        # Each home looks at the clock a few times a second.
+        await until(lambda: looks > 10)
+        assert state(ann, bob) is state(bob, ann) is PairingState.COMPARING
+        ann.pairings.answer(bob.id, accept=True, block=False)
+        bob.pairings.answer(ann.id, accept=True, block=False)
+        await until(lambda: state(bob, ann) is PairingState.PAIRED)
+        await until(lambda: state(ann, bob) is PairingState.PAIRED)
+
+
 @pytest.mark.parametrize("text", ["", "hello", "A" * 28])
 async def test_a_typing_error_is_found_before_anything_is_sent(text: str) -> None:
     async with neighbour("Ann") as ann:

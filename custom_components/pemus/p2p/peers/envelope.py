@@ -27,8 +27,8 @@ MAX_ENVELOPE: Final = 40 * 1024
 """Bytes of a message as JSON: an offer has 1 to 3 KiB."""
 MAX_AGE: Final = 8 * 86400.0
 """Seconds for which a message counts: longer than anything waits to be delivered."""
-MAX_AHEAD: Final = 86400.0
-"""Seconds that the sender's clock may be ahead of this one."""
+MAX_AHEAD: Final = 2 * 86400.0
+"""Seconds that the sender's clock may be ahead of this one: a date that is wrong by a day, and some hours on either side."""
 
 _DOMAIN: Final = b"pemus peers 1"
 _MAX_KIND: Final = 32
