@@ -31,6 +31,8 @@ class Neighbour:
         self.introductions: list[bytes] = []
         self.endings: list[tuple[str, bool]] = []
         self.asked: list[Ask] = []
+        self.letters: list[Letter] = []
+        """What came and was dealt with."""
         self.post = Post(self.identity, self._received, is_expected=self._is_expected)
         self.lan = Lan(self.post, session)
         self.post.add(self.lan)
@@ -81,6 +83,7 @@ class Neighbour:
             self.pairings.receive(letter)
         elif letter.envelope.kind in linking.KINDS:
             self.links.receive(letter)
+        self.letters.append(letter)
 
     async def answer(self, link: Link, ask: Ask) -> AsyncIterator[bytes]:
         self.asked.append(ask)

@@ -245,6 +245,14 @@ async def test_a_relay_that_answers_too_late_is_given_back(
         await until(lambda: all(each.is_closing() for each in made))
 
 
+def is_opening(home: Neighbour) -> bool:
+    """Tell whether a home is opening links, or closing one that another took the place of."""
+    opening = home.links
+    return bool(
+        opening._attempts or opening._accepting or opening._incoming or opening._old
+    )
+
+
 def asking(home: Neighbour) -> list[Link]:
     """Return the links that a home is just making for somebody else's offers."""
     return list(home.links._incoming.values())
@@ -292,9 +300,15 @@ async def test_two_homes_that_call_each_other_at_the_same_time_share_one_link() 
     async with neighbour("Ann") as ann, neighbour("Bob") as bob:
         befriend(ann, bob)
         await asyncio.gather(ann.links.get(bob.id), bob.links.get(ann.id))
-        await asyncio.sleep(0.5)
-        assert len(ann.links.all) == len(bob.links.all) == 1
-        assert ann.links.all[0].offering is not bob.links.all[0].offering
+        # Of two, one is closed.
+        await until(lambda: not any(is_opening(each) for each in (ann, bob)))
+        (here,), (there,) = ann.links.all, bob.links.all
+        assert here.offering is not there.offering
+        # They are the ends of one.
+        bob.contents["film"] = b"film"
+        assert await here.ask_whole(Ask(do="range", item="film", stop=4), 4) == b"film"
+        assert here.is_ready
+        assert there.is_ready
 
 
 async def test_an_offer_that_is_repeated_is_answered_by_one_link(

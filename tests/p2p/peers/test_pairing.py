@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 import json
 import logging
@@ -127,10 +126,11 @@ async def test_who_was_refused_a_moment_ago_is_refused_again_without_being_shown
         await comparing(ann, bob, trusted=True)
         bob.pairings.answer(ann.id, accept=False, block=False)
         await until(lambda: state(ann, bob) is PairingState.DENIED)
+        before = shown(bob, ann)
         ann.pairings.forget(bob.id)
         ann.pairings.request(bob.id, trusted=True)
-        await asyncio.sleep(1)
-        assert state(bob, ann) is PairingState.DENIED
+        await until(lambda: state(ann, bob) is PairingState.DENIED)
+        assert shown(bob, ann) == before
 
 
 async def test_a_blocked_home_gets_no_answer_and_is_not_shown() -> None:
@@ -141,8 +141,12 @@ async def test_a_blocked_home_gets_no_answer_and_is_not_shown() -> None:
         await until(lambda: state(ann, bob) is PairingState.DENIED)
         bob.pairings.forget(ann.id)
         ann.pairings.forget(bob.id)
+        del bob.letters[:], ann.letters[:]
         ann.pairings.request(bob.id, trusted=True)
-        await asyncio.sleep(1)
+        # It is asked twice, and has nothing to say to that.
+        await until(lambda: len(bob.letters) >= 2)
+        assert {each.envelope.kind for each in bob.letters} == {"request"}
+        assert not ann.letters
         assert state(ann, bob) is PairingState.WAITING
         assert shown(bob, ann) is None
         bob.pairings.unblock(ann.id)
