@@ -4,7 +4,6 @@ from typing import Any, override
 
 from homeassistant.config_entries import (
     SOURCE_USER,
-    ConfigEntry,
     ConfigFlowResult,
     ConfigSubentry,
     ConfigSubentryFlow,
@@ -32,6 +31,7 @@ from .const import (
     SUBENTRY_FRIEND,
     SUBENTRY_SHARE,
 )
+from .coordinator import PemusConfigEntry
 from .friend_flow import FriendFlow
 from .options import DEFAULTS
 from .options_flow import RATE_SELECTOR, PemusOptionsFlow, errors_of
@@ -74,7 +74,7 @@ class PemusConfigFlow(PairingFlow, domain=DOMAIN):
     @staticmethod
     @callback
     @override
-    def async_get_options_flow(config_entry: ConfigEntry) -> OptionsFlow:
+    def async_get_options_flow(config_entry: PemusConfigEntry) -> OptionsFlow:
         """Return the flow that changes the options."""
         return PemusOptionsFlow()
 
@@ -82,7 +82,7 @@ class PemusConfigFlow(PairingFlow, domain=DOMAIN):
     @callback
     @override
     def async_get_supported_subentry_types(
-        cls, config_entry: ConfigEntry
+        cls, config_entry: PemusConfigEntry
     ) -> dict[str, type[ConfigSubentryFlow]]:
         """Return the flows that share a folder and that make a friend."""
         return {SUBENTRY_SHARE: ShareFlow, SUBENTRY_FRIEND: FriendFlow}
