@@ -61,7 +61,7 @@ class SecondEngine:
         self.log = folder / "engine.log"
         self.name = name
         self.process: asyncio.subprocess.Process | None = None
-        self._folder = folder
+        self.folder = folder
         self._python = python
         # Not below the folder: a socket's path has 107 bytes.
         self._run_folder: Path | None = None
@@ -89,14 +89,14 @@ class SecondEngine:
 
     async def start(self) -> None:
         """Start the engine and wait until it answers. Raises SecondEngineError."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._run_folder = Path(tempfile.mkdtemp(prefix="pemus-second-"))
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *self._prefix,
                 *(self._python, "-I", MAIN, "run", "--watch-stdin"),
                 *("--log-level", self._log_level),
-                *("--data", self._folder / "data", "--cache", self._folder / "cache"),
+                *("--data", self.folder / "data", "--cache", self.folder / "cache"),
                 *("--socket", self.socket),
                 # Never written to. It ends with this process, and so does the engine.
                 stdin=asyncio.subprocess.PIPE,

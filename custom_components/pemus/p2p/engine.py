@@ -172,11 +172,14 @@ class Engine:
                     await self._start_peers()
                 else:
                     await self._peers.apply(config)
+                if self._peers is not None:
+                    await self._peers.forget_former()
         finally:
             try:
                 await self._library.apply(config)
             finally:
                 if self._swarm is not None:
+                    await self._swarm.review()
                     # What was not to be found while its share was not known may be found now.
                     self._swarm.items_changed(None)
 

@@ -101,6 +101,13 @@ class EngineConfig:
     lan_visible: bool = True
     """Whether homes in the local network may find this one, and it finds them. Otherwise it opens no port for them."""
 
+    def shares_of(self, home: str) -> tuple[str, ...] | None:
+        """Return the ids of the shares that a friend may see, None for a home that is no friend."""
+        for friend in self.friends:
+            if friend.id == home:
+                return friend.shares
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:

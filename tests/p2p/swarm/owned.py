@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 import os
 from pathlib import Path
 
 from p2p.errors import NotFound, Unavailable
-from p2p.models import Item, Kind, LocalFile
+from p2p.models import Counts, Item, Kind, LocalFile, ShareStatus
 from p2p.swarm.hashing import Hasher
 from p2p.swarm.metainfo import Metainfo
 from p2p.swarm.reading import Haste
@@ -60,6 +60,8 @@ class Folder:
         self.root.mkdir()
         self.names: dict[str, str] = {}
         self.hanging = False
+        self.share = "share"
+        """In which everything lies."""
 
     def put(
         self, item: str, name: str, size: int = 3_000_000, at: float = LONG_AGO
@@ -91,11 +93,21 @@ class Folder:
             raise NotFound("the file is no longer there") from None
         return LocalFile.of(str(path), path.name, "video/mp4", found)
 
+    @property
+    def shares(self) -> tuple[ShareStatus, ...]:
+        return (
+            ShareStatus(id=self.share, available=True, scanning=False, counts=Counts()),
+        )
+
+    async def shares_of(self, items: Collection[str]) -> dict[str, str]:
+        """Return where those of the items lie that there are."""
+        return {item: self.share for item in items if item in self.names}
+
     async def item(self, item: str) -> Item:
         file = await self.file(item)
         return Item(
             id=item,
-            share="share",
+            share=self.share,
             kind=Kind.VIDEO,
             name=file.name,
             title=file.name,

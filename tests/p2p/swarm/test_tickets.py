@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 import time
 
@@ -12,7 +13,10 @@ import pytest
 
 from p2p.errors import BadRequest, Busy, NotFound, Unavailable
 from p2p.library.store import StoreFull
+from p2p.models import EngineConfig, Kind, ShareConfig
+from p2p.peers.facts import FriendConfig
 from p2p.swarm import tickets as tickets_module
+from p2p.swarm.access import Access
 from p2p.swarm.metainfo import Metainfo
 from p2p.swarm.seeds import SeedState
 from p2p.swarm.ticket import Ticket, endpoint, read
@@ -22,26 +26,16 @@ from tests.patience import until
 from .owned import ANN, BOB, FILM, Owner, fetching, item_id, owning
 
 HOME = "H" * 28
+SHARE = ShareConfig(id="share", path="/", name="Share", kinds=(Kind.VIDEO,))
+CONFIG = EngineConfig(home_name="Home", shares=(SHARE,))
+"""One share, and no friends: tickets are given by hand."""
 
 
 @asynccontextmanager
 async def issuing(tmp_path: Path) -> AsyncIterator[tuple[Owner, Tickets]]:
-    """Run an owner's side that gives out tickets."""
-    async with owning(tmp_path) as owner:
-        made = Tickets(
-            owner.store,
-            owner.seeds,
-            owner=HOME,
-            owner_name=lambda: "Home",
-            item=owner.folder.item,
-            files=owner.folder.file,
-            endpoints=lambda: [endpoint("127.0.0.1", owner.session.port)],
-        )
-        await made.start()
-        try:
-            yield owner, made
-        finally:
-            await made.stop()
+    """Run an owner's side that gives out tickets by hand."""
+    async with configured(tmp_path, CONFIG) as (owner, made, _):
+        yield owner, made
 
 
 @pytest.fixture
@@ -214,6 +208,7 @@ async def test_after_a_restart_live_tickets_are_served_and_no_others(
         tickets = Tickets(
             owner.store,
             owner.seeds,
+            Access(owner.folder, lambda: CONFIG),
             owner=HOME,
             owner_name=lambda: "Home",
             item=owner.folder.item,
@@ -221,6 +216,8 @@ async def test_after_a_restart_live_tickets_are_served_and_no_others(
             endpoints=list,
         )
         await tickets.start()
+        assert served(owner) == set()
+        await tickets.review()
         assert await owner.meta() == kept
         await until(lambda: len(owner.store.grants()) == 1)
         assert served(owner) == {kept.info_hash}
@@ -357,3 +354,124 @@ async def test_nobody_gets_any_number_of_tickets(
     await tickets.issue(items[0], ANN, 60, wait=30)
     await tickets.issue(items[2], BOB, 60, wait=30)
     assert (await tickets.issue(items[1], ANN, 60, wait=30)).torrent
+
+
+def friend(*shares: str) -> EngineConfig:
+    """Return a configuration by which Ann is a friend who may see these shares."""
+    ann = FriendConfig(id=ANN, name="Ann", shares=shares)
+    return replace(CONFIG, friends=(ann,))
+
+
+@asynccontextmanager
+async def configured(
+    tmp_path: Path, config: EngineConfig
+) -> AsyncIterator[tuple[Owner, Tickets, list[EngineConfig]]]:
+    """Run an owner's side with a configuration that can be exchanged."""
+    configs = [config]
+    async with owning(tmp_path) as owner:
+        made = Tickets(
+            owner.store,
+            owner.seeds,
+            Access(owner.folder, lambda: configs[-1]),
+            owner=HOME,
+            owner_name=lambda: "Home",
+            item=owner.folder.item,
+            files=owner.folder.file,
+            endpoints=lambda: [endpoint("127.0.0.1", owner.session.port)],
+        )
+        await made.start()
+        try:
+            yield owner, made, configs
+        finally:
+            await made.stop()
+
+
+async def test_a_friend_has_tickets_only_for_what_it_may_see(tmp_path: Path) -> None:
+    async with configured(tmp_path, friend("other")) as (owner, tickets, configs):
+        owner.folder.put(FILM, "film.mp4")
+        with pytest.raises(NotFound, match="no such item"):
+            await tickets.issue(FILM, ANN, 60)
+        assert tickets.live == 0
+        # Bob, who is no friend, is given it by hand.
+        await tickets.issue(FILM, BOB, 60, wait=30)
+        configs.append(friend("share"))
+        await tickets.issue(FILM, ANN, 60, wait=30)
+        assert len(served(owner)) == 2
+        configs.append(friend())
+        await tickets.review()
+        assert [each.receiver for each in owner.store.grants()] == [BOB]
+        assert len(served(owner)) == 1
+
+
+async def test_what_is_moved_into_another_share_is_not_served_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tickets_module, "_GATHER", 0.05)
+    private = replace(SHARE, id="private")
+    both = replace(friend("share"), shares=(SHARE, private))
+    async with configured(tmp_path, both) as (owner, tickets, _):
+        owner.folder.put(FILM, "film.mp4")
+        await tickets.review()
+        await tickets.issue(FILM, ANN, 60, wait=30)
+        owner.folder.share = "private"
+        tickets.items_changed([FILM])
+        await until(lambda: served(owner) == set())
+        await until(lambda: owner.store.grants() == [])
+
+
+async def test_a_ticket_by_hand_becomes_a_friends_and_ends_with_that(
+    tmp_path: Path,
+) -> None:
+    async with configured(tmp_path, CONFIG) as (owner, tickets, configs):
+        owner.folder.put(FILM, "film.mp4")
+        await tickets.issue(FILM, ANN, 60, wait=30)
+        configs.append(friend("share"))
+        await tickets.review()
+        assert len(served(owner)) == 1
+        configs.append(CONFIG)
+        await tickets.review()
+        assert (served(owner), owner.store.grants()) == (set(), [])
+
+
+async def test_what_cannot_be_told_is_neither_served_nor_forgotten(
+    tmp_path: Path,
+) -> None:
+    async with configured(tmp_path, CONFIG) as (owner, tickets, _):
+        path = owner.folder.put(FILM, "film.mp4")
+        meta = torrent_of(await tickets.issue(FILM, ANN, 60, wait=30))
+    content = path.read_bytes()
+    path.unlink()
+    path.parent.rmdir()
+    async with configured(tmp_path, CONFIG) as (owner, tickets, _):
+        # The library has not got the share yet.
+        owner.folder.share = "another"
+        await tickets.review()
+        assert (served(owner), tickets.live) == (set(), 1)
+        owner.folder.share = "share"
+        path.write_bytes(content)
+        owner.folder.names[FILM] = path.name
+        await tickets.review()
+        assert (await owner.meta()).salt == meta.salt
+
+
+async def test_before_the_first_review_news_of_the_library_decide_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tickets_module, "_GATHER", 0.0)
+    async with configured(tmp_path, CONFIG) as (owner, tickets, _):
+        owner.folder.put(FILM, "film.mp4")
+        await tickets.issue(FILM, ANN, 60, wait=30)
+    (tmp_path / "share").rename(tmp_path / "kept")
+    async with configured(tmp_path, EngineConfig(home_name="")) as (
+        owner,
+        tickets,
+        configs,
+    ):
+        tickets.items_changed(None)
+        tickets.items_changed([FILM])
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (served(owner), tickets.live) == (set(), 1)
+        configs.append(CONFIG)
+        await tickets.review()
+        assert (tickets.live, owner.store.grants()) == (0, [])

@@ -328,6 +328,15 @@ class ForeignLibrary:
         )
 
 
+def homes_in(folder: Path) -> set[str]:
+    """Return the homes whose libraries are kept in a folder. Blocks."""
+    try:
+        found = [path.name.partition(".db")[0] for path in folder.glob("*.db*")]
+    except OSError:
+        return set()
+    return {name for name in found if is_home(name)}
+
+
 def _shares(
     db: sqlite3.Connection, *, online: bool
 ) -> tuple[list[ShareConfig], Collection[str]]:

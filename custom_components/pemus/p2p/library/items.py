@@ -105,6 +105,27 @@ def item(
     return found[0]
 
 
+def shares_of(
+    db: sqlite3.Connection, item_ids: Iterable[str], configured: Sequence[ShareConfig]
+) -> dict[str, str]:
+    """Return in which configured share each item lies; those that there are not, or that are hidden, are missing."""
+    rows = {
+        parsed[0]: name
+        for name in item_ids
+        if (parsed := parse_item_id(name)) is not None
+    }
+    ids = Shares.of(db, configured, ()).ids
+    return {
+        rows[row]: ids[share]
+        for row, nonce, share in _select(
+            db,
+            "SELECT row, nonce, share FROM items WHERE shown IS NOT NULL AND row",
+            list(rows),
+        )
+        if item_id(row, nonce) == rows[row] and share in ids
+    }
+
+
 def row_of(db: sqlite3.Connection, item_id: str) -> int:
     """Return the row of a listed item. Raises NotFound."""
     parsed = parse_item_id(item_id)

@@ -293,6 +293,12 @@ class Library:
             lambda db: items.item(db, item_id, self._config.shares, self._available())
         )
 
+    async def shares_of(self, item_ids: Collection[str]) -> dict[str, str]:
+        """Return in which configured share each item lies; those that there are not are missing. Raises Unavailable."""
+        return await self._ask(
+            lambda db: items.shares_of(db, item_ids, self._config.shares)
+        )
+
     async def browse(self, node: str) -> Listing:
         """Return what lies in a node. Raises BadRequest and NotFound."""
         return await self._ask(

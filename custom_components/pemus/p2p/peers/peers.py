@@ -21,6 +21,7 @@ import orjson
 from .. import tasks
 from ..codec import DecodeError, decode, encode
 from ..errors import EngineError, NotFound, Unavailable
+from ..library.foreign import ForeignLibrary, homes_in
 from ..library.store import StoreError
 from ..models import EngineConfig, Item, Listing, NewMedia, SearchQuery, SearchResult
 from ..swarm import ticket as tickets
@@ -144,10 +145,8 @@ class Torrents(Protocol):
     async def revoke(self, receiver: str, item: str | None) -> None:
         """Make tickets worthless."""
 
-    async def revoke_unless(
-        self, receiver: str, allowed: Callable[[str], Coroutine[None, None, bool]]
-    ) -> None:
-        """Make those tickets worthless whose items a home may not have any more."""
+    async def review(self) -> None:
+        """Make those tickets worthless whose items a receiver may not have any more."""
 
     async def forget(self, owner: str) -> None:
         """Forget what was fetched from a home."""
@@ -746,19 +745,37 @@ class Peers:
     async def _remove_friend(self, home: str) -> None:
         """End everything with a friend at once."""
         friend = self._friends.pop(home)
-        self._seen.pop(home, None)
         self._superseded_by.discard(home)
-        self._pairings.estranged(home)
         await tasks.end(*friend.tasks)
+        await self._forget(home, friend.media.library)
+
+    async def forget_former(self) -> None:
+        """Forget friends that are none any more by the present configuration: they were removed while no engine ran."""
+        kept = await asyncio.to_thread(
+            lambda: homes_in(self._cache) | self._pictures.homes()
+        )
+        for home in kept | self._seen.keys():
+            if home not in self._friends:
+                _LOGGER.debug("%s is forgotten", home)
+                await self._forget(home, ForeignLibrary(self._cache, home))
+
+    async def _forget(self, home: str, library: ForeignLibrary) -> None:
+        """Take back what a friend was let do, and remove what is known of it."""
+        self._seen.pop(home, None)
+        self._pairings.estranged(home)
         swarm = self._torrents()
         endings = [self._links.close(home, Reasons.NOT_FRIENDS)]
         if swarm is not None:
             endings += [swarm.revoke(home, None), swarm.forget(home)]
         for ended in await asyncio.gather(*endings, return_exceptions=True):
             if isinstance(ended, EngineError):
-                _LOGGER.error("Something of %s is left: %s", friend.config.name, ended)
-        await friend.media.library.remove()
+                _LOGGER.error("Something of %s is left: %s", home, ended)
+        try:
+            await library.remove()
+        except OSError as err:
+            _LOGGER.error("The list of %s cannot be removed: %s", home, err)
         await self._pictures.remove(home)
+        self._note_change()
 
     async def _stop_servers(self) -> None:
         for server in self._servers.values():
@@ -773,10 +790,7 @@ class Peers:
     async def _shares_changed(self, home: str) -> None:
         """Cut what a friend may not have any more, and tell it."""
         if (swarm := self._torrents()) is not None:
-            try:
-                await swarm.revoke_unless(home, partial(self._serving.may_have, home))
-            except EngineError as err:
-                _LOGGER.error("Tickets could not be revoked: %s", err)
+            await swarm.review()
         self._tell_changed(home)
 
     def _tell_changed(self, home: str) -> None:
@@ -913,8 +927,8 @@ class Peers:
         await self._swarm().revoke(home, item)
 
     def _shares_of(self, home: str) -> Collection[str]:
-        friend = self._friends.get(home)
-        return friend.config.shares if friend is not None else ()
+        # All of a new configuration counts at once, whatever is still being done about it.
+        return self._config.shares_of(home) or () if home in self._friends else ()
 
     def _rates(self, home: str) -> tuple[Rate, ...]:
         friend = self._friends.get(home)

@@ -13,6 +13,7 @@ import shutil
 from typing import Final
 
 from ..errors import DiskFull
+from .facts import is_home
 
 MAX_SIZE: Final = 4 * 1024**2
 MAX_FILES: Final = 5000
@@ -60,6 +61,13 @@ class Pictures:
             self._fetching[path] = task
             task.add_done_callback(lambda done: self._fetched(path, done))
         return await asyncio.shield(task)
+
+    def homes(self) -> set[str]:
+        """Return the homes of which there are any. Blocks."""
+        try:
+            return {each.name for each in self._folder.iterdir() if is_home(each.name)}
+        except OSError:
+            return set()
 
     async def remove(self, home: str) -> None:
         """Remove all of a home's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
 import logging
@@ -18,12 +18,14 @@ from ..models import (
     Item,
     LocalFile,
     Problem,
+    ShareStatus,
     SwarmConfig,
     SwarmStatus,
     TicketQuery,
     WaitQuery,
 )
 from . import background, ticket as tickets
+from .access import Access
 from .background import Background
 from .cache import Cache, CacheSettings
 from .channels import Channels
@@ -57,6 +59,13 @@ class Library(background.Source, Protocol):
 
     async def item(self, item_id: str) -> Item:
         """Return an item. Raises NotFound."""
+
+    @property
+    def shares(self) -> tuple[ShareStatus, ...]:
+        """The state of each share."""
+
+    async def shares_of(self, item_ids: Collection[str]) -> Mapping[str, str]:
+        """Return in which share each item lies; those that there are not are missing. Raises Unavailable."""
 
     async def files(
         self, item_ids: Collection[str]
@@ -137,6 +146,7 @@ class Swarm:
             self._tickets = Tickets(
                 store,
                 self._seeds,
+                Access(self._library, lambda: self._config),
                 owner=self.home,
                 owner_name=lambda: self._config.home_name,
                 item=self._library.item,
@@ -177,6 +187,7 @@ class Swarm:
     def items_changed(self, items: tuple[str, ...] | None) -> None:
         """Look after what is seeded of these items, or of all of them."""
         self._seeds.items_changed(items)
+        self._tickets.items_changed(items)
         self._background.items_changed()
 
     def streaming(self) -> None:
@@ -228,13 +239,13 @@ class Swarm:
         async with self._open_for_ticket():
             return await self._tickets.issue(item, receiver, ttl, wait=wait)
 
-    async def revoke_unless(
-        self, receiver: str, allowed: Callable[[str], Awaitable[bool]]
-    ) -> None:
-        """Make those tickets of a receiver worthless whose items it may not have any more. Raises Unavailable."""
-        for item in self._tickets.items_of(receiver):
-            if not await allowed(item):
-                await self._tickets.revoke(receiver, item)
+    async def review(self) -> None:
+        """Make all tickets worthless that the present configuration does not allow.
+
+        Only from the first time on is anything served for the tickets that a former engine gave: what was applied before
+        has to be a configuration, not the want of one.
+        """
+        await self._tickets.review()
 
     async def revoke(self, receiver: str, item: str | None) -> None:
         """Make tickets worthless. Raises Unavailable."""

@@ -3,23 +3,28 @@
 A grant's salt makes the torrent the receiver's own. Asking again renews the ticket with the same salt, so that a transfer
 goes on; after a revocation, or the end of its time, a new ticket has a new salt and what was learnt of the old one helps
 nobody.
+
+Nothing is served for a grant that was not found good by the present configuration: those of a former engine wait for
+`review`. What may be fetched may have changed while no engine ran.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 import contextlib
+from dataclasses import replace
 import logging
 import secrets
 import time
 from typing import Final
 
 from .. import tasks
-from ..errors import BadRequest, Busy, Unavailable
+from ..errors import BadRequest, Busy, NotFound, Unavailable
 from ..library.store import StoreError
 from ..models import Item, LocalFile
 from ..peers.facts import is_home
+from .access import Access
 from .metainfo import SALT
 from .seeds import Seeds
 from .store import Grant, SwarmStore
@@ -33,6 +38,8 @@ WAIT: Final = 1.0
 """Seconds that a ticket waits for its hashes; most files are hashed already, and small ones are quickly."""
 
 _AT_ONCE: Final = 50
+_GATHER: Final = 1.0
+"""Seconds over which changes of the library are gathered until grants are looked at again: a scan tells many."""
 _INTERVAL: Final = 60.0
 """Seconds after which the clock is looked at again, whatever it said before."""
 
@@ -49,6 +56,7 @@ class Tickets:
         self,
         store: SwarmStore,
         seeds: Seeds,
+        access: Access,
         *,
         owner: str,
         owner_name: Callable[[], str],
@@ -58,44 +66,79 @@ class Tickets:
     ) -> None:
         """Prepare to give out tickets of the home `owner`.
 
-        `item` and `files` return an item and its file as it is now, or raise NotFound or Unavailable; `endpoints` are
-        those of the session, as `ticket.endpoint` writes them.
+        `access` decides who may have what. `item` and `files` return an item and its file as it is now, or raise NotFound
+        or Unavailable; `endpoints` are those of the session, as `ticket.endpoint` writes them.
         """
         self._store = store
         self._seeds = seeds
+        self._access = access
         self._owner = owner
         self._owner_name = owner_name
         self._item = item
         self._files = files
         self._endpoints = endpoints
         self._grants: dict[Key, Grant] = {}
+        self._waiting: set[Key] = set()
+        """Those of a former engine that were not looked at yet."""
+        self._doubted: set[str] | None = set()
+        """Items whose grants are to be looked at again; None for all."""
+        self._is_reviewed = False
+        self._admitted = 0
+        """How many of a former engine are served again."""
+        self._reviewing = asyncio.Lock()
+        self._doubt = asyncio.Event()
         self._revoked: list[Grant] = []
         """What is still to be forgotten by the store."""
         self._writing = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = tasks.Tasks()
 
     async def start(self) -> None:
-        """Serve again what there are live tickets for. Raises StoreError."""
+        """Remember what there are live tickets for; it is served again once it was reviewed. Raises StoreError."""
         now = time.time()
         for grant in await self._store.run(self._store.grants):
             if grant.expires <= now:
                 self._revoked.append(grant)
                 continue
             self._grants[grant.receiver, grant.item] = grant
-            # Those that live longest come first; for others, the receiver asks again.
-            if len(self._grants) <= self._seeds.limit:
-                with contextlib.suppress(Busy):
-                    self._seeds.activate(grant.receiver, grant.item, grant.salt)
-            if len(self._grants) % _AT_ONCE == 0:
-                # The event loop has other things to do than to begin thousands of tasks.
-                await asyncio.sleep(0)
-        self._task = tasks.keep(self._expire, "tickets")
+            self._waiting.add((grant.receiver, grant.item))
+        self._tasks.keep(self._expire, "tickets")
+        self._tasks.keep(self._look_again, "review tickets")
 
     async def stop(self) -> None:
         """End all work. The tickets live on."""
-        await tasks.end(self._task)
-        self._task = None
+        await self._tasks.end()
+
+    async def review(self, items: Collection[str] | None = None) -> None:
+        """End all tickets, or those for some items, that the present configuration does not allow; serve the others.
+
+        When this returns, the transfers of those are cut. What cannot be told at present stays as it is.
+        """
+        async with self._reviewing:
+            chosen = [
+                each
+                for each in self._grants.values()
+                if items is None or each.item in items
+            ]
+            refused, unknown = await self._access.refused(chosen)
+            await self._end([now for each in refused if (now := self._present(each))])
+            if items is None:
+                self._is_reviewed = True
+            for each in unknown:
+                chosen.remove(each)
+            for each in chosen:
+                if (now := self._present(each)) is not None:
+                    await self._admit(now)
+
+    def items_changed(self, items: Collection[str] | None) -> None:
+        """Look at the tickets for these items again, or at all: they may lie in another share by now, or in none."""
+        if not self._is_reviewed or not self._grants:
+            return
+        if items is None or self._doubted is None:
+            self._doubted = None
+        else:
+            self._doubted.update(items)
+        self._doubt.set()
 
     @property
     def live(self) -> int:
@@ -112,7 +155,7 @@ class Tickets:
 
         Raises:
             BadRequest: the receiver is no home, or the time is out of bounds.
-            NotFound: there is no such item.
+            NotFound: there is no such item, or the receiver may not have it.
             Unavailable: it cannot be reached at present, or was revoked at this very moment.
             Busy: too much is shared at the same time.
 
@@ -123,7 +166,11 @@ class Tickets:
             raise BadRequest("a ticket lives for 30 days at most")
         item = await self._item(item_id)
         file = await self._files(item_id)
-        grant = self._grant(receiver, item.id, time.time() + ttl)
+        # From here to the grant nothing waits: a configuration that comes later finds it.
+        friend = self._access.is_friend(receiver)
+        if not self._access.may_have(receiver, item.share, as_friend=friend):
+            raise NotFound("there is no such item")
+        grant = self._grant(receiver, item.id, time.time() + ttl, friend=friend)
         await self._keep(grant)
         key = receiver, item.id
         # It may have been renewed once more meanwhile, which is no less a right to fetch the item.
@@ -151,10 +198,6 @@ class Tickets:
             expires=grant.expires,
         )
 
-    def items_of(self, receiver: str) -> tuple[str, ...]:
-        """Return the items that a home has tickets for."""
-        return tuple(item for home, item in self._grants if home == receiver)
-
     async def revoke(self, receiver: str, item: str | None = None) -> None:
         """Make a receiver's ticket for an item, or all its tickets, worthless. Returns when the transfers are cut.
 
@@ -170,20 +213,48 @@ class Tickets:
         if not await self._end(chosen):
             raise Unavailable("the disk does not keep that tickets were revoked")
 
-    def _grant(self, receiver: str, item: str, expires: float) -> Grant:
+    def _grant(
+        self, receiver: str, item: str, expires: float, *, friend: bool
+    ) -> Grant:
         """Return the grant for a receiver and an item that lives at least until then. Raises Busy."""
         former = self._grants.get((receiver, item))
         if former is not None and former.expires > time.time():
-            grant = Grant(receiver, item, former.salt, max(expires, former.expires))
+            grant = Grant(
+                receiver, item, former.salt, max(expires, former.expires), friend
+            )
         else:
             if sum(each.receiver == receiver for each in self._grants.values()) >= (
                 MAX_GRANTS
             ):
                 raise Busy("this home has too many tickets")
-            grant = Grant(receiver, item, secrets.token_bytes(SALT), expires)
+            grant = Grant(receiver, item, secrets.token_bytes(SALT), expires, friend)
         self._grants[receiver, item] = grant
+        self._waiting.discard((receiver, item))
         self._wake.set()
         return grant
+
+    def _present(self, grant: Grant) -> Grant | None:
+        """Return a grant as it is now: it may have been renewed meanwhile, or revoked."""
+        present = self._grants.get((grant.receiver, grant.item))
+        return present if present and present.salt == grant.salt else None
+
+    async def _admit(self, grant: Grant) -> None:
+        """Serve what a grant is for, if it is one of a former engine; a friend's ends with the friendship from now on."""
+        key = grant.receiver, grant.item
+        if not grant.friend and self._access.is_friend(grant.receiver):
+            grant = self._grants[key] = replace(grant, friend=True)
+            await self._keep(grant)
+        if key not in self._waiting or key not in self._grants:
+            return
+        self._waiting.discard(key)
+        # Those that live longest come first; for others, the receiver asks again.
+        if self._admitted < self._seeds.limit:
+            self._admitted += 1
+            with contextlib.suppress(Busy):
+                self._seeds.activate(*key, self._grants[key].salt)
+            if self._admitted % _AT_ONCE == 0:
+                # The event loop has other things to do than to begin thousands of tasks.
+                await asyncio.sleep(0)
 
     async def _keep(self, grant: Grant) -> None:
         async with self._writing:
@@ -200,6 +271,7 @@ class Tickets:
         cutting = []
         for grant in grants:
             del self._grants[grant.receiver, grant.item]
+            self._waiting.discard((grant.receiver, grant.item))
             cutting.append(self._seeds.deactivate(grant.receiver, grant.item))
         self._revoked += grants
         # Both at once: a disk that hangs may hold up the cutting, and a restart must not bring a ticket back.
@@ -217,6 +289,18 @@ class Tickets:
                     return False
                 del self._revoked[: len(gone)]
         return True
+
+    async def _look_again(self) -> None:
+        """Review what `items_changed` names."""
+        while True:
+            await self._doubt.wait()
+            await asyncio.sleep(_GATHER)
+            self._doubt.clear()
+            items, self._doubted = self._doubted, set()
+            try:
+                await self.review(items)
+            except Exception:
+                _LOGGER.exception("Tickets could not be reviewed")
 
     async def _expire(self) -> None:
         """End what has reached its time."""
