@@ -10,6 +10,7 @@ import json
 import os
 from pathlib import Path
 import shutil
+import tracemalloc
 from typing import Any
 import zlib
 
@@ -997,3 +998,31 @@ async def test_it_is_browsed_while_more_arrives(filled: Owner, friend: Friend) -
     told = True
     await browsing
     await assert_same(filled, friend)
+
+
+@pytest.mark.parametrize("part", [b"[],", b"{},", b"0,", b'"a",'])
+def test_a_page_takes_no_more_memory_than_a_few_times_its_size(part: bytes) -> None:
+    begin, end = b'{"format":1,"spans":[', b"0]}"
+    room = MAX_UNPACKED - len(begin) - len(end)
+    page = zlib.compress(begin + part * (room // len(part)) + end)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadCatalogue):
+            read(page)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 12 * 1024**2
+
+
+async def test_what_was_told_a_moment_ago_is_not_taken_once_more(
+    owner: Owner, friend: Friend
+) -> None:
+    films = owner.share("Films")
+    owner.put(films, "a.mp4")
+    owner.scan()
+    (page,) = await owner.pages(friend, owner.ids)
+    applied = await friend.library.apply(page)
+    assert applied.end > 0
+    with pytest.raises(BadCatalogue, match="told already"):
+        await friend.library.apply(page, after=applied.end)

@@ -4,25 +4,58 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 import secrets
 
 import pytest
 
 from p2p.errors import Unavailable
+from p2p.library.entries import FORMAT, bucket_rows, pack
 from p2p.peers import lists
 from p2p.peers.identity import Identity
 from p2p.peers.lists import FriendList
 from tests.patience import until
 
 
+class Time:
+    """A clock that goes on only when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._sleepers.append((self.now + seconds, future))
+        await future
+
+    @property
+    def is_slept_through(self) -> bool:
+        """Tell whether somebody waits."""
+        return any(not future.done() for _, future in self._sleepers)
+
+    def go_on(self) -> None:
+        """Go to the next moment for which somebody waits."""
+        self._sleepers = [each for each in self._sleepers if not each[1].done()]
+        moment, future = min(self._sleepers, key=lambda each: each[0])
+        self.now = max(self.now, moment)
+        future.set_result(None)
+
+
 class Kept:
     """The copy of the list of a friend, who refuses it or answers with what the test says."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, time: Time | None = None) -> None:
         self.answer: list[bytes] = []
         self.asked = 0
+        self.given = 0
+        """Pages that were taken."""
+        self.time = time
+        clock = {} if time is None else {"clock": time, "sleep": time.sleep}
         self.list = FriendList(
             folder,
             Identity.of(secrets.token_bytes(32)).id,
@@ -31,6 +64,7 @@ class Kept:
             on_change=lambda: None,
             on_items=lambda _items: None,
             on_news=lambda _count, _titles: None,
+            **clock,  # type: ignore[arg-type]
         )
 
     async def _fetch(self, have: str) -> AsyncIterator[bytes]:
@@ -38,12 +72,85 @@ class Kept:
         if not self.answer:
             raise Unavailable("not now")
         for part in self.answer:
+            self.given += 1
             yield part
+
+    async def insists(self, seconds: float) -> None:
+        """Say without end that it is another one, for so long."""
+        assert self.time is not None
+        end = self.time.now + seconds
+        while self.time.now < end:
+            self.list.doubt()
+            await until(lambda: self.time and self.time.is_slept_through)
+            self.time.go_on()
+
+
+def entry(row: int, version: int) -> dict[str, object]:
+    return {
+        "row": row,
+        "nonce": f"{row:020x}",
+        "folder": 2,
+        "kind": "video",
+        "name": f"A film {row}.mp4",
+        "size": 1000 + version,
+        "mtime_ns": 0,
+        "inode": row,
+        "added": 0.0,
+        "facts": {"title": f"The title of the film {row}"},
+    }
+
+
+def page(
+    *buckets: int, version: int = 0, first: bool = True, last: bool = True
+) -> bytes:
+    """Return a page with all rows of these buckets, as it comes over the link."""
+    share = {
+        "number": 1,
+        "id": "films",
+        "name": "Films",
+        "kinds": ["video"],
+        "available": True,
+    }
+    said: dict[str, object] = {
+        "format": FORMAT,
+        "folders": [
+            {"number": 1, "share": 1},
+            {"number": 2, "parent": 1, "name": "All"},
+        ],
+        "spans": [
+            {
+                "first": low,
+                "last": high,
+                "digest": f"{bucket + version:016x}",
+                "entries": [entry(row, version) for row in range(low, high + 1)],
+            }
+            for bucket in buckets
+            for low, high in [bucket_rows(bucket)]
+        ],
+        "last": last,
+    }
+    if first:
+        said |= {"revision": 1, "shares": [share]}
+    packed = pack(said)
+    assert packed is not None
+    return len(packed).to_bytes(4) + packed
 
 
 @pytest.fixture
 async def kept(tmp_path: Path) -> AsyncIterator[Kept]:
-    made = Kept(tmp_path)
+    async with keeping_list(Kept(tmp_path)) as made:
+        yield made
+
+
+@pytest.fixture
+async def timed(tmp_path: Path) -> AsyncIterator[Kept]:
+    """The copy of a list, in a time of its own."""
+    async with keeping_list(Kept(tmp_path, Time())) as made:
+        yield made
+
+
+@asynccontextmanager
+async def keeping_list(made: Kept) -> AsyncIterator[Kept]:
     await made.list.open()
     keeping = asyncio.create_task(made.list.keep())
     yield made
@@ -81,3 +188,45 @@ async def test_what_is_no_list_is_not_taken(
     assert kept.list.message == message
     assert not kept.list.is_current
     assert kept.list.count == 0
+
+
+HOUR = 3600.0
+
+
+async def test_a_page_that_is_repeated_is_no_list(timed: Kept) -> None:
+    timed.answer = [page(0, last=False)] * 1000
+    await timed.insists(HOUR)
+    assert timed.list.message == "a part of the list was told already"
+    # Each time it is found out with the second page, and it is tried more and more rarely.
+    assert timed.given == 2 * timed.asked
+    assert timed.asked <= 16
+    # Whoever tells a list after that is listened to.
+    timed.answer = [page(0, 1, last=False), page(2, 3, first=False)]
+    await timed.insists(2 * HOUR)
+    assert timed.list.count == 4 * 256
+
+
+async def test_pages_without_anything_in_them_have_an_end(timed: Kept) -> None:
+    timed.answer = [page(last=False)] * 100_000
+    await timed.insists(1)
+    assert timed.list.message == "the list is too long"
+    assert timed.given < 70_000
+
+
+async def test_a_list_that_is_another_one_each_time_is_fetched_ever_more_slowly(
+    timed: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cost of a list is what it unpacks to; what costs more than the friend has left waits until it is earned."""
+    monkeypatch.setattr(lists, "WORK_AT_ONCE", 1_000_000)
+    timed.list.may_work = lists.work_of_friend(timed.time)
+    size = 8 * 256 * 150
+    asked = 0
+    for hour in range(4):
+        for version in range(2):
+            timed.answer = [page(*range(8), version=version + 2 * hour)]
+            await timed.insists(HOUR / 2)
+        rate = (timed.asked - asked) * size / HOUR
+        asked = timed.asked
+        if hour:
+            assert rate <= 1.5 * lists.WORK_RATE
+        assert timed.list.count == 8 * 256

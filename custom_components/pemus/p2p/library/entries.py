@@ -40,8 +40,10 @@ BUCKET: Final = 256
 
 MAX_PAGE: Final = 256 * 1024
 """Bytes of a page."""
-MAX_UNPACKED: Final = 4 * 1024 * 1024
+MAX_UNPACKED: Final = 1024 * 1024
 """Bytes of JSON in a page."""
+MAX_VALUES: Final = 128 * 1024
+"""Values in a page, about: the smallest ones take thirty times as much memory as JSON."""
 MAX_ITEMS: Final = 1_000_000
 """Items of one home."""
 MAX_BUCKETS: Final = 16_384
@@ -200,6 +202,8 @@ class Page:
     head: Head
     spans: tuple[Span, ...] = ()
     """In the order of their rows."""
+    size: int = 0
+    """Bytes of its JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +268,7 @@ def told_facts(known: Mapping[str, Any]) -> dict[str, Any]:
 def pack(page: Mapping[str, Any]) -> bytes | None:
     """Return a page, None if it would be too large."""
     unpacked = orjson.dumps(page)
-    if len(unpacked) > MAX_UNPACKED:
+    if len(unpacked) > MAX_UNPACKED or _values(unpacked) > MAX_VALUES:
         return None
     packed = zlib.compress(unpacked)
     return packed if len(packed) <= MAX_PAGE else None
@@ -282,8 +286,9 @@ def read(payload: bytes) -> Page:
         BadCatalogue: it is none, or something in it is not as an engine makes it.
 
     """
+    unpacked = _unpacked(payload)
     try:
-        plain = orjson.loads(_unpacked(payload))
+        plain = orjson.loads(unpacked)
         spans = plain.pop("spans", []) if isinstance(plain, dict) else []
         head = from_plain(Head, plain)
     except (orjson.JSONDecodeError, DecodeError, RecursionError) as err:
@@ -293,7 +298,7 @@ def read(payload: bytes) -> Page:
     _expect(head.revision is None or 0 <= head.revision < 2**63, "its revision is none")
     if head.shares is not None:
         _check_shares(head.shares)
-    return Page(head=head, spans=_spans(spans))
+    return Page(head=head, spans=_spans(spans), size=len(unpacked))
 
 
 def places(folders: Iterable[Folder]) -> Iterator[Place]:
@@ -346,7 +351,14 @@ def _unpacked(payload: bytes) -> bytes:
         raise BadCatalogue("a page of it becomes too long")
     if not unpacking.eof or unpacking.unused_data:
         raise BadCatalogue("a page of it has no end, or more after it")
+    if _values(unpacked) > MAX_VALUES:
+        raise BadCatalogue("there is too much in a page of it")
     return unpacked
+
+
+def _values(unpacked: bytes) -> int:
+    """Return how many values there are in some JSON at most. What separates them in texts is counted, too."""
+    return sum(map(unpacked.count, (b",", b"[", b"{")))
 
 
 def _expect(condition: bool, otherwise: str) -> None:

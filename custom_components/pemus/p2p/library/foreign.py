@@ -33,6 +33,10 @@ MAX_NAMED_ITEMS: Final = 500
 """Changed items of a page that are named one by one."""
 MAX_NEW_ITEMS: Final = 20
 """New items of a page that are named."""
+REMOVAL: Final = 128
+"""Work, as in bytes that are told, of removing an item."""
+SUMMARY: Final = 16
+"""Work for each item of the library of counting and listing it anew."""
 MAX_DATABASE: Final = 2 * 1024**3
 """Bytes that the library of one home may take here."""
 SUMMARY_SECONDS: Final = 5.0
@@ -56,6 +60,10 @@ class Applied:
     """Items that are not as they were, or went away; None for many."""
     done: bool = False
     """Whether that was the last page."""
+    end: int = -1
+    """The last row that it told of, -1 if it told of none."""
+    work: int = 0
+    """What it cost to take it over: bytes, and what comes to the same."""
 
 
 class ForeignStore(Store):
@@ -152,10 +160,10 @@ class ForeignLibrary:
         """Return what the owner has to be told for `Catalogue.pages`. Raises Unavailable."""
         return write_have(await self._in_thread(lambda: self._mending(self._digests)))
 
-    async def apply(self, payload: bytes) -> Applied:
+    async def apply(self, payload: bytes, after: int = -1) -> Applied:
         """Take over a page of the catalogue: all of it or, with an error, nothing.
 
-        Who waits may be cancelled; the page is then taken over none the less, or not at all.
+        A page that tells of the row `after`, or of one before it, is none. Who waits may be cancelled; the page is then taken over none the less, or not at all.
 
         Raises:
             BadCatalogue: it is no page, or contradicts what was told before. The transfer must begin anew.
@@ -163,7 +171,7 @@ class ForeignLibrary:
             Unavailable: it cannot be kept at present.
 
         """
-        return await self._in_thread(self._apply, payload)
+        return await self._in_thread(self._apply, payload, after)
 
     # Questions.
 
@@ -248,13 +256,17 @@ class ForeignLibrary:
         with self._store.read() as db:
             return dict(db.execute("SELECT number, digest FROM buckets").fetchall())
 
-    def _apply(self, payload: bytes) -> Applied:
+    def _apply(self, payload: bytes, after: int) -> Applied:
         page = read(payload)
+        if page.spans and page.spans[0].first <= after:
+            raise BadCatalogue("a part of the list was told already")
+        is_summarized = False
         try:
             with self._taking:
                 intake, was_complete = self._take(page)
                 if page.head.last or time.monotonic() > self._next_summary:
                     self._summarize()
+                    is_summarized = bool(intake)
                 self._read_state()
         except StoreBroken:
             # What the rest of the transfer builds on is gone.
@@ -272,6 +284,10 @@ class ForeignLibrary:
             if intake.shares_changed or len(changed) > MAX_NAMED_ITEMS
             else tuple(sorted({item_id(*row) for row in changed})),
             done=page.head.last,
+            end=page.spans[-1].last if page.spans else -1,
+            work=page.size
+            + REMOVAL * max(0, -intake.growth)
+            + SUMMARY * (self._items if is_summarized else 0),
         )
 
     def _take(self, page: Page) -> tuple[Intake, bool]:

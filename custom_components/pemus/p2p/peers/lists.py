@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
 import logging
 from pathlib import Path
+import time
 from typing import Final
 
 from ..errors import EngineError
+from ..library.entries import MAX_UNPACKED
 from ..library.foreign import Applied, BadCatalogue, ForeignLibrary
 from ..library.store import StoreError
-from .backoff import Rarely
+from .backoff import Backoff, Pace, Rarely
 
 GAP: Final = 3.0
 """Seconds between two transfers, however often it changes."""
@@ -22,6 +23,16 @@ LIFE: Final = 3600.0
 """Seconds that one may take. What arrived before counts."""
 PAUSE: Final = 20.0
 """Seconds after which one that failed is tried again."""
+MAX_PAUSE: Final = 3600.0
+"""Seconds to which that grows for a friend that tells no list again and again."""
+MAX_WORK: Final = 1024**3
+"""Work of one transfer: bytes that pages unpack to, and what comes to the same (`Applied.work`)."""
+PAGE_WORK: Final = 16 * 1024
+"""The least that a page costs, whatever is in it."""
+WORK_RATE: Final = 64 * 1024
+"""Work for one friend per second, in the long run: about a hundredth of a processor."""
+WORK_AT_ONCE: Final = 512 * 1024**2
+"""Work for one friend at once: more than a million items take."""
 NEWS_PAUSE: Final = 60.0
 """Seconds between two pieces of news of a friend."""
 MAX_TITLES: Final = 5
@@ -44,12 +55,15 @@ class FriendList:
         on_change: Callable[[], None],
         on_items: Callable[[tuple[str, ...] | None], None],
         on_news: Callable[[int, tuple[str, ...]], None],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Prepare to keep a copy in `cache`.
 
         `fetch` asks the friend for what differs from what is here already, and `is_online` tells whether that makes sense.
         `on_change` is called when there is more of it or something to say about it, `on_items` with items that changed, None
-        for many, and `on_news` with the number of new items and some of their titles.
+        for many, and `on_news` with the number of new items and some of their titles. The clock tells seconds and never goes
+        back; `sleep` waits by it.
         """
         self.library = ForeignLibrary(cache, home)
         self.message: str | None = None
@@ -73,6 +87,11 @@ class FriendList:
         self._titles: list[str] = []
         """The first of them."""
         self.may_announce = Rarely(NEWS_PAUSE)
+        self._sleep = sleep
+        self.may_work = work_of_friend(clock)
+        self._may_fail = Backoff(PAUSE, MAX_PAUSE)
+        self._work = 0
+        """What the present transfer has cost so far."""
 
     async def open(self) -> None:
         """Open what is here. Raises StoreError, OSError."""
@@ -120,19 +139,34 @@ class FriendList:
                 _LOGGER.debug("The list of %s: %s", self._home, err)
                 self.message = str(err) or "the list takes too long to come"
                 self._on_change()
+                is_bad = isinstance(err, BadCatalogue)
                 # Whatever its owner says meanwhile.
-                await asyncio.sleep(GAP)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(PAUSE):
-                        await self._stale.wait()
+                await self._rest(self._may_fail.failed() if is_bad else 0.0)
+                if not is_bad:
+                    await self._until_stale(PAUSE)
                 if self._is_online():
                     self._stale.set()
                 continue
+            self._may_fail.succeeded()
             self._state = state or "listed"
             self.announce()
             self.was_listed = True
             self._on_change()
-            await asyncio.sleep(GAP)
+            await self._rest()
+
+    async def _rest(self, seconds: float = 0.0) -> None:
+        """Wait after a transfer: for so long at least, and until its owner may cause work again."""
+        await self._sleep(max(GAP, seconds, self.may_work.spend(self._work)))
+
+    async def _until_stale(self, seconds: float) -> None:
+        """Wait until it is another one, or for so long."""
+        stale = asyncio.ensure_future(self._stale.wait())
+        passed = asyncio.ensure_future(self._sleep(seconds))
+        try:
+            await asyncio.wait((stale, passed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stale.cancel()
+            passed.cancel()
 
     def announce(self) -> None:
         """Say what is new, or leave it for later if something was said a moment ago."""
@@ -143,16 +177,25 @@ class FriendList:
 
     async def _transfer(self) -> None:
         """Fetch what differs. Raises EngineError, StoreError, OSError."""
+        self._work = PAGE_WORK
         if not self._is_open:
             await self.open()
         have = b64encode(await self.library.have()).decode()
-        pages, done = 0, False
+        pages, done, end = 0, False, -1
         buffer = bytearray()
         async for part in self._fetch(have):
             buffer += part
             while (page := _page(buffer)) is not None:
-                applied = await self.library.apply(page)
+                if done:
+                    raise BadCatalogue("the list goes on after its end")
+                # Until it is known, or if it turns out to be none.
+                self._work += MAX_UNPACKED
+                applied = await self.library.apply(page, end)
+                self._work += max(applied.work, PAGE_WORK) - MAX_UNPACKED
+                if self._work > MAX_WORK:
+                    raise BadCatalogue("the list is too long")
                 pages, done = pages + 1, applied.done
+                end = max(end, applied.end)
                 if self.was_listed:
                     # The first time everything is.
                     self._add_news(applied)
@@ -166,6 +209,11 @@ class FriendList:
         self._count_new += applied.count_new
         titles = (title for _, title in applied.new)
         self._titles += islice(titles, MAX_TITLES - len(self._titles))
+
+
+def work_of_friend(clock: Callable[[], float]) -> Pace:
+    """Return how much work a friend's lists may cause."""
+    return Pace(WORK_RATE, WORK_AT_ONCE, clock)
 
 
 def _page(buffer: bytearray) -> bytes | None:
