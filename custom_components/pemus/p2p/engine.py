@@ -268,8 +268,8 @@ class Engine:
         await self._the_swarm.revoke(receiver, item)
 
     async def accept(self, ticket: bytes) -> RemoteItem:
-        """Take another home's ticket."""
-        return await self._the_swarm.accept(ticket)
+        """Take another home's ticket, which a user gave to this engine."""
+        return await self._the_swarm.accept(ticket, by_hand=True)
 
     def transfers(self) -> Transfers:
         """Return how far remote items have arrived."""

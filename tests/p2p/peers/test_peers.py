@@ -16,7 +16,15 @@ from p2p.codec import encode
 from p2p.errors import Unavailable
 from p2p.library.catalogue import Catalogue
 from p2p.library.entries import write_have
-from p2p.models import Counts, EngineConfig, Item, LocalFile, NewMedia, ShareStatus
+from p2p.models import (
+    Counts,
+    EngineConfig,
+    Item,
+    Kind,
+    LocalFile,
+    NewMedia,
+    ShareStatus,
+)
 from p2p.peers import lists, peers as module
 from p2p.peers.backoff import Rarely
 from p2p.peers.envelope import seal
@@ -35,6 +43,7 @@ from p2p.peers.pairing import Request
 from p2p.peers.peers import Peers
 from p2p.peers.signaling import SignalingServer
 from p2p.peers.words import commitment
+from p2p.swarm.ticket import ItemFacts, Ticket
 from tests.p2p.library.friends import Owner
 from tests.patience import failing_once, until
 
@@ -362,6 +371,41 @@ async def test_that_there_was_a_copy_is_forgotten_when_the_user_says_so(
     ann.peers.resume()
     assert not ann.peers.status().superseded
     assert ann.changes > before
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["127.0.0.1:8123", "[::1]:8123", "[::ffff:127.0.0.1]:8123"]
+)
+async def test_a_friend_does_not_have_this_home_call_itself(
+    ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    await linked(ann, bob)
+    item = ItemFacts(
+        id="c" * 26,
+        kind=Kind.VIDEO,
+        name="Film.mp4",
+        title="Film",
+        content_type="video/mp4",
+        size=1,
+        etag='"1"',
+        modified=0.0,
+    )
+    ticket = Ticket(
+        owner=bob.id,
+        owner_name="Bob",
+        receiver=ann.id,
+        item=item,
+        torrent=None,
+        endpoints=(endpoint,),
+        expires=2e9,
+    )
+
+    async def answer(_link: Link, _ask: Ask) -> AsyncIterator[bytes]:
+        yield ticket.encode()
+
+    monkeypatch.setattr(bob.peers, "answer", answer)
+    with pytest.raises(Unavailable, match="endpoints is not of a home elsewhere"):
+        await ann.peers.renew(ticket)
 
 
 async def test_a_list_is_not_fetched_for_each_note(

@@ -240,3 +240,44 @@ def test_whatever_an_item_is_called_its_ticket_is_accepted(
     ticket = replace(TICKET, item=facts)
     assert read(ticket.encode()) == ticket
     assert (facts.size, facts.etag) == (SIZE, '"y"')
+
+
+OWN = (
+    *("127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]", "[::127.0.0.1]"),
+    *("[64:ff9b::7f00:1]", "[64:ff9b:1::7f00:1]", "[2002:7f00:1::1]"),
+    "[2001:0:4136:e378:8000:63bf:80ff:fffe]",
+)
+"""Ways to write an address of the machine that calls it."""
+NOBODYS = (
+    *("169.254.169.254", "0.0.0.0", "0.1.2.3", "224.0.0.1", "255.255.255.255"),
+    *("240.0.0.1", "[::]", "[fe80::1]", "[fe80::1%eth0]", "[2001:db8::1%1]"),
+    *("[ff02::1]", "[fec0::1]", "[::ffff:169.254.169.254]", "[::ffff:0.0.0.0]"),
+    *("[64:ff9b::a9fe:a9fe]", "[64:ff9b::e000:1]", "[2002:a9fe:a9fe::1]"),
+)
+"""Addresses at which no home can be."""
+
+
+@pytest.mark.parametrize("host", OWN + NOBODYS)
+def test_nobody_elsewhere_points_this_home_at_its_own_machine_or_at_none(
+    host: str,
+) -> None:
+    ticket = replace(TICKET, endpoints=(f"{host}:40000",)).encode()
+    with pytest.raises(BadTicket, match="endpoint"):
+        read(ticket)
+    if host in NOBODYS:
+        with pytest.raises(BadTicket, match="endpoint"):
+            read(ticket, by_hand=True)
+    else:
+        assert read(ticket, by_hand=True).endpoints == (f"{host}:40000",)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("192.168.1.20", "10.0.0.1", "100.64.0.1", "203.0.113.1", "[fd00::2]"),
+        *("[2a00::1]", "[::ffff:192.168.1.20]", "[64:ff9b::cb00:7101]"),
+    ],
+)
+def test_homes_in_the_same_network_and_elsewhere_may_be_called(host: str) -> None:
+    ticket = replace(TICKET, endpoints=(f"{host}:40000",))
+    assert read(ticket.encode()) == ticket

@@ -63,7 +63,7 @@ async def test_with_a_ticket_alone_the_item_can_be_fetched(
     owner, tickets = office
     path = owner.folder.put(FILM, "film.mp4")
     sent = (await tickets.issue(FILM, ANN, 60, wait=30)).encode()
-    ticket = read(sent)
+    ticket = read(sent, by_hand=True)
     assert (ticket.owner, ticket.owner_name, ticket.receiver) == (HOME, "Home", ANN)
     assert 50 < ticket.expires - time.time() <= 60
     facts, file = ticket.item, await owner.folder.file(FILM)
@@ -93,7 +93,7 @@ async def test_an_empty_file_has_a_ticket_without_a_torrent(
     owner, tickets = office
     owner.folder.put(FILM, "film.mp4", 0)
     ticket = await tickets.issue(FILM, ANN, 60, wait=30)
-    assert read(ticket.encode()) == ticket
+    assert read(ticket.encode(), by_hand=True) == ticket
     assert (ticket.item.size, ticket.torrent) == (0, None)
 
 
@@ -475,3 +475,11 @@ async def test_before_the_first_review_news_of_the_library_decide_nothing(
         configs.append(CONFIG)
         await tickets.review()
         assert (tickets.live, owner.store.grants()) == (0, [])
+
+
+async def test_no_friend_is_sent_to_its_own_machine(tmp_path: Path) -> None:
+    async with configured(tmp_path, friend("share")) as (owner, tickets, _):
+        owner.folder.put(FILM, "film.mp4")
+        assert (await tickets.issue(FILM, ANN, 60, wait=30)).endpoints == ()
+        # By hand it may be for another engine on this one.
+        assert (await tickets.issue(FILM, BOB, 60, wait=30)).endpoints

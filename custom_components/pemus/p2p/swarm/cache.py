@@ -299,7 +299,8 @@ class Cache:
             _LOGGER.warning("A download is dropped: its record is damaged")
             return None
         try:
-            ticket = read(payload)
+            # It was taken before, whichever way it came.
+            ticket = read(payload, by_hand=True)
             meta = ticket.metainfo()
             spans = Spans.decode(text, ticket.item.size)
         except (BadTicket, ValueError, RecursionError) as err:

@@ -26,6 +26,7 @@ from ..models import (
 )
 from . import background, ticket as tickets
 from .access import Access
+from .addresses import is_elsewhere
 from .background import Background
 from .cache import Cache, CacheSettings
 from .channels import Channels
@@ -254,10 +255,13 @@ class Swarm:
 
     # The receiver's side.
 
-    async def accept(self, payload: bytes) -> RemoteItem:
-        """Take a ticket as another engine sent it. Raises BadRequest, Gone, Unavailable."""
+    async def accept(self, payload: bytes, *, by_hand: bool = False) -> RemoteItem:
+        """Take a ticket as another engine sent it. Raises BadRequest, Gone, Unavailable.
+
+        With `by_hand` a user of this machine gave it to the engine: its owner may be another engine on this machine.
+        """
         try:
-            ticket = await asyncio.to_thread(tickets.read, payload)
+            ticket = await asyncio.to_thread(tickets.read, payload, by_hand=by_hand)
         except BadTicket as err:
             raise BadRequest(f"that is no ticket that could be used: {err}") from None
         if ticket.receiver != self.home:
@@ -450,6 +454,6 @@ def _addresses() -> list[str]:
         with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((elsewhere, 9))
             address = ip_address(probe.getsockname()[0])
-            if not (address.is_unspecified or address.is_link_local):
+            if is_elsewhere(address):
                 found.append(str(address))
     return found or ["127.0.0.1"]

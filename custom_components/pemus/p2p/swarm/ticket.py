@@ -17,7 +17,7 @@ from ..codec import DecodeError, decode, encode
 from ..library.shown import is_media_type, is_shown, shown
 from ..models import Item, Kind
 from ..peers.facts import is_home
-from . import metainfo
+from . import addresses, metainfo
 from .metainfo import BadMetainfo, Metainfo
 
 MAX_TICKET: Final = 12 * 1024 * 1024
@@ -114,7 +114,7 @@ class Ticket:
 
     def addresses(self) -> tuple[tuple[str, int], ...]:
         """Return IP address and port of each endpoint. Raises BadTicket."""
-        return tuple(_address(each) for each in self.endpoints)
+        return tuple((str(host), port) for host, port in map(_address, self.endpoints))
 
     def encode(self) -> bytes:
         """Return the ticket as JSON."""
@@ -131,8 +131,15 @@ def endpoint(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def read(payload: bytes | str) -> Ticket:
+def is_elsewhere(endpoint: str) -> bool:
+    """Tell whether an endpoint may be that of an engine on another machine. Raises BadTicket."""
+    return addresses.is_elsewhere(_address(endpoint)[0])
+
+
+def read(payload: bytes | str, *, by_hand: bool = False) -> Ticket:
     """Return the ticket that somebody sent.
+
+    With `by_hand` a user of this machine gave it to the engine: its owner may be another engine on this machine.
 
     Raises:
         BadTicket: it is none, or something in it is not as an engine makes it.
@@ -154,7 +161,9 @@ def read(payload: bytes | str) -> Ticket:
     _check_facts(ticket.item)
     if len(ticket.endpoints) > MAX_ENDPOINTS:
         raise BadTicket("it has too many endpoints")
-    ticket.addresses()
+    for host, _ in map(_address, ticket.endpoints):
+        if not (addresses.is_elsewhere(host) or (by_hand and addresses.is_own(host))):
+            raise BadTicket("one of its endpoints is not of a home elsewhere")
     ticket.metainfo()
     return ticket
 
@@ -180,7 +189,7 @@ def _check_facts(item: ItemFacts) -> None:
         raise BadTicket("its item's bit rate is out of bounds")
 
 
-def _address(text: str) -> tuple[str, int]:
+def _address(text: str) -> tuple[addresses.Address, int]:
     host, colon, digits = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     try:
@@ -189,17 +198,11 @@ def _address(text: str) -> tuple[str, int]:
         raise BadTicket("one of its endpoints is not an IP address") from None
     if not colon or bracketed != (address.version == 6):
         raise BadTicket("one of its endpoints is not an IP address and a port")
-    if (
-        address.is_multicast
-        or address.is_unspecified
-        or str(address).startswith("255.")
-    ):
-        raise BadTicket("one of its endpoints is not of one home")
     if not re.fullmatch(r"[0-9]{4,5}", digits) or not (
         FIRST_PORT <= int(digits) < 2**16
     ):
         raise BadTicket("one of its endpoints has a port that engines do not use")
-    return str(address), int(digits)
+    return address, int(digits)
 
 
 def _within[N: (int, float)](number: N | None, most: N) -> N | None:

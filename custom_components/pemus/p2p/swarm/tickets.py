@@ -28,7 +28,7 @@ from .access import Access
 from .metainfo import SALT
 from .seeds import Seeds
 from .store import Grant, SwarmStore
-from .ticket import MAX_ENDPOINTS, ItemFacts, Ticket, armored
+from .ticket import MAX_ENDPOINTS, ItemFacts, Ticket, armored, is_elsewhere
 
 MAX_TTL: Final = 30 * 86400.0
 """Seconds that a ticket may live."""
@@ -194,7 +194,12 @@ class Tickets:
                 modified=file.mtime_ns / 1e9,
             ),
             torrent=torrent,
-            endpoints=tuple(self._endpoints())[:MAX_ENDPOINTS],
+            endpoints=tuple(
+                # A friend calls nothing on its own machine. Only by hand is something given to an engine on this one.
+                each
+                for each in self._endpoints()
+                if not friend or is_elsewhere(each)
+            )[:MAX_ENDPOINTS],
             expires=grant.expires,
         )
 
