@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from hashlib import sha256
 import os
 from pathlib import Path
+import sqlite3
 import sys
 import tempfile
 import time
@@ -150,3 +151,81 @@ async def test_a_friend_gets_no_more_per_second_than_it_was_granted() -> None:
         assert played == digest(films / "Ocean.mp4", 4_000_000, 8_000_000)
         # Read-ahead and bursts go first; without a limit it would be over in a moment.
         assert time.monotonic() - begun > 1.5
+
+
+def change(film: Path) -> None:
+    """Put another film of the same size in the place of one, as old as the others."""
+    fresh = film.with_name(".fresh")
+    fresh.write_bytes(os.urandom(film.stat().st_size))
+    os.utime(fresh, (time.time() - 1800,) * 2)
+    fresh.replace(film)
+
+
+async def listed_again(ann: EngineHome, bob: EngineHome, old: str) -> None:
+    """Wait until Ann's list of Bob has other versions of his items."""
+
+    async def changed() -> bool:
+        return versions(database_of(ann, bob)) != old
+
+    await ann.until(changed, "that the list follows")
+
+
+def versions(database: Path) -> str:
+    with closing(sqlite3.connect(database)) as db:
+        return str(
+            db.execute("SELECT row, size, mtime_ns, inode FROM items").fetchall()
+        )
+
+
+def database_of(ann: EngineHome, bob: EngineHome) -> Path:
+    return ann.folder / "cache" / "friends" / f"{bob.id}.db"
+
+
+async def test_a_film_that_changed_at_a_friend_is_played_as_it_is_now() -> None:
+    async with two_homes() as (ann, bob, films):
+        await ann.pair(bob)
+        items = {title: item for item, title in (await ann.listed(bob, 2)).items()}
+        for title, item in items.items():
+            assert await ann.play(bob, item) == digest(films / f"{title}.mp4")
+        before = versions(database_of(ann, bob))
+        file = await ann.ask("GET", f"remote/{bob.id}/{items['Ocean']}/file")
+        change(films / "Ocean.mp4")
+        await listed_again(ann, bob, before)
+        played = await ann.play(bob, items["Ocean"])
+        assert played == digest(films / "Ocean.mp4")
+        now = await ann.ask("GET", f"remote/{bob.id}/{items['Ocean']}/file")
+        assert now["etag"] != file["etag"]
+        # What did not change is not fetched once more, and needs no owner.
+        before = versions(database_of(ann, bob))
+        change(films / "Pond.mp4")
+        await listed_again(ann, bob, before)
+        await bob.kill()
+        assert await ann.play(bob, items["Ocean"]) == played
+        # The old version is not taken for the new one, which cannot be had now.
+        with pytest.raises(SecondEngineError):
+            await ann.play(bob, items["Pond"])
+
+
+async def test_a_film_that_changes_while_it_is_played_does_not_go_on_as_another() -> (
+    None
+):
+    async with two_homes() as (ann, bob, films):
+        await ann.pair(bob)
+        items = {title: item for item, title in (await ann.listed(bob, 2)).items()}
+        path = f"remote/{bob.id}/{items['Ocean']}"
+        await ann.play(bob, items["Ocean"])
+        file = await ann.ask("GET", f"{path}/file")
+        query = {"reader": "tv", "path": file["path"], "start": 0, "stop": 1000}
+        assert await ann.ask("POST", f"{path}/wait", query)
+        change(films / "Ocean.mp4")
+
+        async def refused() -> bool:
+            try:
+                await ann.ask("POST", f"{path}/wait", query)
+            except SecondEngineError:
+                return True
+            return False
+
+        # All of it is here; it is refused none the less, without anybody asking for the file anew.
+        await ann.until(refused, "that the former film ends")
+        assert await ann.play(bob, items["Ocean"]) == digest(films / "Ocean.mp4")

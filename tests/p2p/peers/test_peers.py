@@ -6,7 +6,7 @@ import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 import secrets
 
@@ -43,12 +43,31 @@ from p2p.peers.pairing import Request
 from p2p.peers.peers import Peers
 from p2p.peers.signaling import SignalingServer
 from p2p.peers.words import commitment
-from p2p.swarm.ticket import ItemFacts, Ticket
+from p2p.swarm.ticket import ItemFacts, Ticket, read
 from tests.p2p.library.friends import Owner
 from tests.patience import failing_once, until
 
 STRANGER = Identity.of(bytes([9] * 32))
 URL = "https://signal.example/"
+FACTS = ItemFacts(
+    id="c" * 26,
+    kind=Kind.VIDEO,
+    name="Film.mp4",
+    title="Film",
+    content_type="video/mp4",
+    size=1,
+    etag='"1"',
+    modified=0.0,
+)
+TICKET = Ticket(
+    owner="",
+    owner_name="Bob",
+    receiver="",
+    item=FACTS,
+    torrent=None,
+    endpoints=(),
+    expires=2e9,
+)
 
 
 class Home:
@@ -380,25 +399,7 @@ async def test_a_friend_does_not_have_this_home_call_itself(
     ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch, endpoint: str
 ) -> None:
     await linked(ann, bob)
-    item = ItemFacts(
-        id="c" * 26,
-        kind=Kind.VIDEO,
-        name="Film.mp4",
-        title="Film",
-        content_type="video/mp4",
-        size=1,
-        etag='"1"',
-        modified=0.0,
-    )
-    ticket = Ticket(
-        owner=bob.id,
-        owner_name="Bob",
-        receiver=ann.id,
-        item=item,
-        torrent=None,
-        endpoints=(endpoint,),
-        expires=2e9,
-    )
+    ticket = replace(TICKET, owner=bob.id, receiver=ann.id, endpoints=(endpoint,))
 
     async def answer(_link: Link, _ask: Ask) -> AsyncIterator[bytes]:
         yield ticket.encode()
@@ -406,6 +407,114 @@ async def test_a_friend_does_not_have_this_home_call_itself(
     monkeypatch.setattr(bob.peers, "answer", answer)
     with pytest.raises(Unavailable, match="endpoints is not of a home elsewhere"):
         await ann.peers.renew(ticket)
+
+
+class Held:
+    """The swarm of a home that has a complete copy of one item."""
+
+    def __init__(self, etag: str) -> None:
+        self.tag = etag
+        self.reading: tuple[str, ...] = ()
+
+    def etag(self, owner: str, item: str) -> str:
+        return self.tag
+
+    def is_complete(self, owner: str, item: str) -> bool:
+        return True
+
+    def in_use(self, owner: str) -> tuple[str, ...]:
+        return self.reading
+
+    async def accept(self, payload: bytes) -> None:
+        self.tag = read(payload).item.etag
+
+
+@dataclass
+class Film:
+    """A film of Bob's, as Ann's list has it, and as his file is."""
+
+    bob: Home
+    receiver: str
+    id: str
+    etag: str
+    asked: int = 0
+
+    async def tickets(self, _link: Link, ask: Ask) -> AsyncIterator[bytes]:
+        self.asked += 1
+        assert ask.item == self.id
+        facts = replace(FACTS, id=ask.item, etag=self.etag)
+        ticket = replace(TICKET, owner=self.bob.id, receiver=self.receiver, item=facts)
+        yield ticket.encode()
+
+
+@pytest.fixture
+async def film(ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch) -> Film:
+    bob.put("Ocean")
+    await linked(ann, bob)
+    await until(lambda: items(ann) == 1)
+    await until(lambda: ann.peers._friends[bob.id].media.was_listed)
+    listing = await ann.peers.browse(bob.id, "all/video/folders")
+    item = await ann.peers.item(bob.id, listing.children[0].id.removeprefix("item/"))
+    made = Film(bob, ann.id, item.id, item.etag)
+    monkeypatch.setattr(bob.peers, "answer", made.tickets)
+    return made
+
+
+def holding(home: Home, etag: str, monkeypatch: pytest.MonkeyPatch) -> Held:
+    swarm = Held(etag)
+    monkeypatch.setattr(home.peers, "_torrents", lambda: swarm)
+    return swarm
+
+
+async def test_what_is_here_as_it_is_listed_needs_no_ticket(
+    ann: Home, bob: Home, film: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holding(ann, film.etag, monkeypatch)
+    await ann.peers.prepare(bob.id, film.id)
+    assert film.asked == 0
+
+
+async def test_a_copy_of_what_is_listed_as_another_one_is_not_used(
+    ann: Home, bob: Home, film: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swarm = holding(ann, '"former"', monkeypatch)
+    await ann.peers.prepare(bob.id, film.id)
+    assert (film.asked, swarm.tag) == (1, film.etag)
+    swarm.tag = '"former"'
+    await bob.peers.stop()
+    with pytest.raises(Unavailable):
+        await ann.peers.prepare(bob.id, film.id)
+
+
+async def test_a_ticket_that_is_newer_than_the_list_is_asked_for_once(
+    ann: Home, bob: Home, film: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, film.etag = film.etag, '"newer"'
+    swarm = holding(ann, '"former"', monkeypatch)
+    for _ in range(3):
+        await ann.peers.prepare(bob.id, film.id)
+    assert (film.asked, swarm.tag) == (1, '"newer"')
+    # The list goes back and forth in the meantime, and the file, too.
+    swarm.tag = '"former"'
+    film.etag = listed
+    await ann.peers.prepare(bob.id, film.id)
+    assert (film.asked, swarm.tag) == (2, listed)
+    await ann.peers.prepare(bob.id, film.id)
+    assert film.asked == 2
+
+
+async def test_what_is_played_follows_the_list(
+    ann: Home, bob: Home, film: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swarm = holding(ann, '"former"', monkeypatch)
+    friend = ann.peers._friends[bob.id].media
+    friend._on_items((film.id,))
+    swarm.reading = ("another",)
+    friend._on_items((film.id,))
+    assert film.asked == 0
+    swarm.reading = (film.id,)
+    friend._on_items(None)
+    await until(lambda: swarm.tag == film.etag)
 
 
 async def test_a_list_is_not_fetched_for_each_note(

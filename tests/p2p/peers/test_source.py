@@ -52,6 +52,10 @@ class Target:
         os.truncate(self.path, len(CONTENT))
         self.spans = Spans()
         self.failures: list[str] = []
+        self.is_outdated = False
+
+    def outdated(self) -> None:
+        self.is_outdated = True
 
     def arrived(self, start: int, stop: int) -> None:
         self.spans.add(start, stop)
@@ -158,6 +162,8 @@ async def test_what_the_owner_refuses_for_good_is_reported(
     source = await all_of_it(target, owner)
     await until(lambda: target.failures)
     await source.close()
+    # That it changed is told; whoever keeps the download asks for another ticket.
+    assert target.is_outdated == isinstance(error, Gone)
 
 
 async def test_an_answer_that_ends_too_early_does_not_count_as_whole(

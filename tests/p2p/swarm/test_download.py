@@ -108,6 +108,9 @@ class Keeper:
         self.sources.append(script)
         return (script,)
 
+    def outdated(self, download: Download) -> None:
+        self.events.append("outdated")
+
     def starved(self, download: Download) -> None:
         self.starvings += 1
 

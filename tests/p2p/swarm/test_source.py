@@ -42,6 +42,9 @@ class Part:
         self.order.append(start // PIECE)
         self.news.set()
 
+    def outdated(self) -> None:
+        raise AssertionError("no version is told of")
+
     def source_failed(self, source: Source, message: str) -> None:
         raise AssertionError(message)
 

@@ -81,6 +81,8 @@ SHOW: Final = 2.0
 MAX_TICKET: Final = tickets.MAX_TICKET
 MAX_LIST: Final = 512 * 1024**2
 """Bytes of a friend's whole list."""
+MAX_DIFFERING: Final = 1000
+"""Items of a friend of which it is remembered that list and ticket differ."""
 NOT_HERE: Final = "this home is not a friend"
 CATALOGUE: Final = "catalogue"
 """What a note is about that says: my list has changed."""
@@ -157,6 +159,12 @@ class Torrents(Protocol):
     def is_complete(self, owner: str, item: str) -> bool:
         """Tell whether all of an item is here."""
 
+    def etag(self, owner: str, item: str) -> str | None:
+        """Return the entity tag of the version that there is a ticket for, or a copy of."""
+
+    def in_use(self, owner: str) -> tuple[str, ...]:
+        """Return the items of a home that are read here, or are to be kept."""
+
     async def meet(
         self, home: str, send: Callable[[bytes], Coroutine[None, None, None]]
     ) -> Channel:
@@ -191,6 +199,8 @@ class _Friend:
     stats: tuple[float, ConnectionStats] = (0.0, ConnectionStats())
     rates: tuple[int, int] = (0, 0)
     lost: float | None = None
+    differs: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Items whose ticket came after the list that names another version: entity tags in the list and in the ticket."""
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
@@ -457,12 +467,27 @@ class Peers:
     async def prepare(self, home: str, item_id: str) -> None:
         """See to it that a friend's item can be fetched. Raises NotFound, Unavailable, and what its owner refuses with."""
         friend = self._friend(home)
+        listed = None
         if friend.media.was_listed or friend.media.is_current:
-            await friend.media.library.item(item_id, online=True)
+            listed = (await friend.media.library.item(item_id, online=True)).etag
         swarm = self._swarm()
-        if swarm.is_complete(home, item_id) or swarm.has_ticket(home, item_id):
+        here = swarm.etag(home, item_id)
+        is_right = listed in (None, here) or friend.differs.get(item_id) == (
+            listed,
+            here,
+        )
+        if is_right and (
+            swarm.is_complete(home, item_id) or swarm.has_ticket(home, item_id)
+        ):
             return
-        await swarm.accept((await self._ticket(home, item_id)).encode())
+        ticket = await self._ticket(home, item_id)
+        await swarm.accept(ticket.encode())
+        friend.differs.pop(item_id, None)
+        if listed is not None and listed != ticket.item.etag:
+            # Its owner has looked at the file, and the list follows.
+            while len(friend.differs) >= MAX_DIFFERING:
+                del friend.differs[next(iter(friend.differs))]
+            friend.differs[item_id] = listed, ticket.item.etag
 
     async def renew(self, former: Ticket) -> Ticket:
         """Return a new ticket in the place of one that ended or has no torrent yet. Raises EngineError."""
@@ -723,7 +748,7 @@ class Peers:
             fetch=lambda have: self._ask(home, Ask(do=CATALOGUE, have=have), MAX_LIST),
             is_online=lambda: self._is_online(self._friends[home]),
             on_change=self._note_change,
-            on_items=self._on_items,
+            on_items=partial(self._listed, home),
             on_news=partial(self._tell_news, home),
         )
         friend = _Friend(config, kept, Rate(config.upload_limit))
@@ -851,6 +876,21 @@ class Peers:
     def _link_release(self, home: str) -> str:
         link = self._links.present(home)
         return link.release if link else ""
+
+    def _listed(self, home: str, items: tuple[str, ...] | None) -> None:
+        """Take note of items that are others in a friend's list: what is read or kept of them follows."""
+        self._on_items(items)
+        if (swarm := self._torrents()) is not None:
+            for item in swarm.in_use(home):
+                if items is None or item in items:
+                    self._spawn(self._follow(home, item), "follow a changed item")
+
+    async def _follow(self, home: str, item: str) -> None:
+        try:
+            await self.prepare(home, item)
+        except EngineError as err:
+            # Whoever asks for it the next time is told.
+            _LOGGER.debug("%s of %s cannot be followed: %s", item, home, err)
 
     def _tell_news(self, home: str, count: int, titles: tuple[str, ...]) -> None:
         name = self._status_of(self._friends[home]).name

@@ -129,6 +129,8 @@ class LinkSource:
                 if self._swarm is not None:
                     self._swarm.owner_delivered()
             except (BadRequest, Gone, NotFound) as err:
+                if isinstance(err, Gone):
+                    target.outdated()
                 target.source_failed(self, f"its owner refuses it: {err}")
                 return
             except OSError as err:

@@ -57,6 +57,9 @@ class Keeper(Protocol):
     def sources_of(self, download: Download) -> Sequence[Source]:
         """Return new sources for what its ticket allows."""
 
+    def outdated(self, download: Download) -> None:
+        """Have a new ticket: its owner has another version of the item by now."""
+
     def starved(self, download: Download) -> None:
         """Make room: it wants more than it may fetch, or could not be written."""
 
@@ -352,6 +355,10 @@ class Download:
         self._wake.set()
         # A disk that is full looks like any other error of the file here.
         self._keeper.starved(self)
+
+    def outdated(self) -> None:
+        """Take note that its owner has another version of it by now."""
+        self._keeper.outdated(self)
 
     # What its keeper tells.
 

@@ -429,10 +429,28 @@ class Downloads:
         entry = self._entries.get((owner, item))
         return entry is not None and entry.download.ticket.is_live(time.time())
 
+    def etag(self, owner: str, item: str) -> str | None:
+        """Return the entity tag of the version of an item that there is a ticket for, or a copy of."""
+        entry = self._entries.get((owner, item))
+        return None if entry is None else entry.download.ticket.item.etag
+
+    def in_use(self, owner: str) -> tuple[str, ...]:
+        """Return the items of an owner that are read, or are to be kept."""
+        return tuple(
+            item
+            for (home, item), entry in self._entries.items()
+            if home == owner and (entry.download.readers or entry.download.pinned)
+        )
+
     def is_complete(self, owner: str, item: str) -> bool:
         """Tell whether all of an item is here."""
         entry = self._entries.get((owner, item))
         return entry is not None and entry.download.complete
+
+    def outdated(self, download: Download) -> None:
+        """Have a new ticket, which is for the version that its owner has now."""
+        if (entry := self._entry_of(download)) is not None:
+            self._ask(entry)
 
     def starved(self, download: Download) -> None:
         """Make room soon."""

@@ -83,6 +83,9 @@ class Target(Protocol):
     def source_failed(self, source: Source, message: str) -> None:
         """Take note that a source does nothing any more. It will be closed."""
 
+    def outdated(self) -> None:
+        """Take note that its owner has another version of it by now."""
+
 
 class Source(Protocol):
     """Something that delivers bytes of one item."""

@@ -280,6 +280,14 @@ class Swarm:
         """Tell whether all of a remote item is here."""
         return self._downloads.is_complete(owner, item)
 
+    def etag(self, owner: str, item: str) -> str | None:
+        """Return the entity tag of the version of a remote item that there is a ticket for, or a copy of."""
+        return self._downloads.etag(owner, item)
+
+    def in_use(self, owner: str) -> tuple[str, ...]:
+        """Return the items of another home that are read here, or are to be kept."""
+        return self._downloads.in_use(owner)
+
     async def forget(self, owner: str) -> None:
         """Forget everything of another home."""
         await self._downloads.remove(owner)
