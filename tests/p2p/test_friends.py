@@ -73,6 +73,18 @@ async def test_a_friends_films_are_listed_and_played() -> None:
         assert not (await ann.peers())["pairings"]
 
 
+async def test_what_is_small_comes_over_the_link_and_is_not_seeded() -> None:
+    async with two_homes() as (ann, bob, films):
+        await ann.pair(bob)
+        items = {title: item for item, title in (await ann.listed(bob, 2)).items()}
+        assert await ann.play(bob, items["Pond"]) == digest(films / "Pond.mp4")
+        assert (await bob.ask("GET", "status"))["swarm"]["active_seeds"] == 0
+        assert await ann.play(bob, items["Ocean"]) == digest(films / "Ocean.mp4")
+        with closing(sqlite3.connect(bob.folder / "data" / "swarm.db")) as db:
+            granted = db.execute("SELECT item FROM grants").fetchall()
+        assert granted == [(items["Ocean"],)]
+
+
 async def test_a_seek_into_a_film_that_was_not_fetched_yet_works() -> None:
     async with two_homes() as (ann, bob, films):
         await ann.pair(bob)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import os
 from pathlib import Path
 import threading
+import time
 
 import pytest
 
@@ -16,8 +17,8 @@ from p2p.library.threads import in_daemon
 from p2p.models import Item, Kind, LocalFile
 from p2p.peers import serving
 from p2p.peers.link import Ask
-from p2p.peers.serving import MAX_RANGE, READERS, Serving
-from p2p.swarm.ticket import ItemFacts, Ticket
+from p2p.peers.serving import HASHED, MAX_RANGE, READERS, SMALL, Serving
+from p2p.swarm.ticket import ItemFacts, Ticket, read
 from tests.patience import until
 
 FRIEND, STRANGER = "A" * 28, "B" * 28
@@ -30,6 +31,8 @@ class Shelves:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.size = len(CONTENT)
+        """What the index says."""
         for name in (OPEN, SECRET):
             (folder / name).write_bytes(CONTENT)
         (folder / "picture").write_bytes(b"\xff\xd8picture")
@@ -45,7 +48,7 @@ class Shelves:
             title="Film",
             folder="",
             content_type="video/mp4",
-            size=len(CONTENT),
+            size=self.size,
             modified=0,
             added=0,
             available=True,
@@ -80,16 +83,23 @@ class Home:
         self.issued: list[tuple[str, str, float]] = []
         self.revoked: list[tuple[str, str]] = []
         self.meanwhile: Callable[[], None] = lambda: None
+        self.has_torrents = True
         self.serving = Serving(
             self.shelves,  # type: ignore[arg-type]
             lambda home: self.grants.get(home, set()),
             self.issue,
             self.revoke,
+            owner=STRANGER,
+            owner_name=lambda: "Home",
         )
 
-    async def issue(self, item: str, home: str, ttl: float, wait: float) -> Ticket:
+    async def issue(
+        self, item: str, home: str, ttl: float, wait: float
+    ) -> Ticket | None:
         self.issued.append((item, home, wait))
         self.meanwhile()
+        if not self.has_torrents:
+            return None
         found = await self.shelves.item(item)
         return Ticket(
             owner=STRANGER,
@@ -198,14 +208,30 @@ async def test_a_link_in_the_place_of_the_file_is_not_followed(home: Home) -> No
         await home.ask(do="range", item=OPEN, etag=file.etag, stop=1)
 
 
-async def test_tickets_of_small_items_do_not_wait_for_a_torrent(home: Home) -> None:
-    await home.ask(do="ticket", item=OPEN)
-    assert home.issued == [(OPEN, FRIEND, 0.0)]
+async def test_small_items_have_no_torrent(home: Home) -> None:
+    ticket = read(await home.ask(do="ticket", item=OPEN))
+    assert not home.issued
+    assert (ticket.owner, ticket.receiver) == (STRANGER, FRIEND)
+    assert (ticket.torrent, ticket.link_only, ticket.endpoints) == (None, True, ())
+    assert (ticket.item.etag, ticket.item.size) == (await home.etag(), len(CONTENT))
+    assert ticket.is_live(time.time())
+
+
+@pytest.mark.parametrize("has_torrents", [True, False])
+async def test_large_items_have_one_if_this_home_has_any(
+    home: Home, has_torrents: bool
+) -> None:
+    home.shelves.size = SMALL + 1
+    home.has_torrents = has_torrents
+    ticket = read(await home.ask(do="ticket", item=OPEN))
+    assert home.issued == [(OPEN, FRIEND, HASHED)]
+    assert ticket.link_only != has_torrents
 
 
 async def test_a_ticket_of_what_is_taken_back_at_that_moment_is_worth_nothing(
     home: Home,
 ) -> None:
+    home.shelves.size = SMALL + 1
     home.meanwhile = home.grants.clear
     with pytest.raises(NotFound, match="there is no such item"):
         await home.ask(do="ticket", item=OPEN)

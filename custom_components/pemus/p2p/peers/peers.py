@@ -266,7 +266,14 @@ class Peers:
             near=self._is_near,
             only_way=self._is_only_way,
         )
-        self._serving = Serving(shelves, self._shares_of, self._issue, self._revoke)
+        self._serving = Serving(
+            shelves,
+            self._shares_of,
+            self._issue,
+            self._revoke,
+            owner=identity.id,
+            owner_name=lambda: self._config.home_name,
+        )
         self._pictures = Pictures(cache / "pictures")
 
     async def start(self, config: EngineConfig) -> None:
@@ -960,11 +967,16 @@ class Peers:
             raise Unavailable("other homes cannot be reached: libtorrent does not run")
         return swarm
 
-    async def _issue(self, item: str, home: str, ttl: float, wait: float) -> Ticket:
-        return await self._swarm().issue_to(item, home, ttl, wait)
+    async def _issue(
+        self, item: str, home: str, ttl: float, wait: float
+    ) -> Ticket | None:
+        if (swarm := self._torrents()) is None:
+            return None
+        return await swarm.issue_to(item, home, ttl, wait)
 
     async def _revoke(self, item: str, home: str) -> None:
-        await self._swarm().revoke(home, item)
+        if (swarm := self._torrents()) is not None:
+            await swarm.revoke(home, item)
 
     def _shares_of(self, home: str) -> Collection[str]:
         # All of a new configuration counts at once, whatever is still being done about it.

@@ -17,6 +17,7 @@ from contextlib import aclosing
 from functools import partial
 import os
 from pathlib import Path
+import time
 from typing import Any, Final, Protocol
 
 from ..errors import BadRequest, Busy, Gone, NotFound, Unavailable
@@ -24,7 +25,7 @@ from ..library.catalogue import Catalogue
 from ..library.slots import Slots
 from ..library.threads import in_daemon
 from ..models import Item, LocalFile, ShareStatus
-from ..swarm.ticket import Ticket
+from ..swarm.ticket import ItemFacts, Ticket
 from .link import Ask
 
 TTL: Final = 6 * 3600.0
@@ -75,8 +76,9 @@ class Shelves(Protocol):
         """The list of its items, as friends are told it."""
 
 
-type Issue = Callable[[str, str, float, float], Awaitable[Ticket]]
-"""Makes a ticket: item, receiver, seconds that it is good for, seconds to wait for its torrent."""
+type Issue = Callable[[str, str, float, float], Awaitable[Ticket | None]]
+"""Makes a ticket: item, receiver, seconds that it is good for, seconds to wait for its torrent. None if this home has no
+torrents at present."""
 type Revoke = Callable[[str, str], Awaitable[None]]
 """Makes a ticket worthless: item, receiver."""
 
@@ -90,12 +92,17 @@ class Serving:
         shares: Callable[[str], Collection[str]],
         issue: Issue,
         revoke: Revoke,
+        *,
+        owner: str,
+        owner_name: Callable[[], str],
     ) -> None:
-        """Serve a library. `shares` tells which shares a home may see, at this moment."""
+        """Serve the library of the home `owner`. `shares` tells which shares a home may see, at this moment."""
         self._shelves = shelves
         self._shares = shares
         self._issue = issue
         self._revoke = revoke
+        self._owner = owner
+        self._owner_name = owner_name
         self._lists: dict[str, asyncio.Lock] = {}
         self._disks: dict[str, Slots] = {}
 
@@ -179,13 +186,32 @@ class Serving:
 
     async def _ticket(self, home: str, item_id: str) -> bytes:
         item = await self._granted(home, item_id)
-        wait = 0.0 if item.size <= SMALL else HASHED
-        ticket = await self._issue(item.id, home, TTL, wait)
+        ticket = None
+        if item.size > SMALL:
+            ticket = await self._issue(item.id, home, TTL, HASHED)
+        if ticket is None:
+            ticket = await self._without_torrent(home, item)
         if not await self.may_have(home, item_id):
             # It was taken back meanwhile, when there may have been no ticket to revoke yet.
             await self._revoke(item.id, home)
             raise NotFound(_NO_ITEM)
         return ticket.encode()
+
+    async def _without_torrent(self, home: str, item: Item) -> Ticket:
+        """Return a ticket for what comes over the link alone. It is no right by itself: each range is asked for."""
+        file = await self._on_disk(item.share, partial(self._shelves.file, item.id))
+        return Ticket(
+            owner=self._owner,
+            owner_name=self._owner_name(),
+            receiver=home,
+            item=ItemFacts.of(
+                item, size=file.size, etag=file.etag, modified=file.mtime_ns / 1e9
+            ),
+            torrent=None,
+            endpoints=(),
+            expires=time.time() + TTL,
+            link_only=True,
+        )
 
     async def _range(self, home: str, ask: Ask) -> AsyncIterator[bytes]:
         item = await self._granted(home, ask.item)

@@ -74,15 +74,23 @@ class Channels:
                 if (channel := self._open.get(home)) is not None:
                     channel.remove(info_hash)
         if len(torrents) >= MAX_TORRENTS:
-            # The one that is played now matters more than the one that was asked for longest ago.
-            oldest, (former, _) = next(iter(torrents.items()))
-            del torrents[oldest]
-            former.remove_trackers()
-            if (channel := self._open.get(home)) is not None:
-                channel.remove(oldest)
+            self._dismiss_one(home)
         torrents[torrent.meta.info_hash] = torrent, offers
         if (channel := self._open.get(home)) is not None:
             self._meet(channel, torrent, offers=offers)
+
+    def _dismiss_one(self, home: str) -> None:
+        """Have one torrent meet a home no longer: of those that nobody is connected to, the one that was asked for longest ago.
+
+        What is played must not lose its torrent to what was looked at since.
+        """
+        torrents = self._torrents[home]
+        # The first of the least: they are in the order in which they were asked for.
+        oldest = min(torrents, key=lambda each: torrents[each][0].status.peers > 0)
+        former, _ = torrents.pop(oldest)
+        former.remove_trackers()
+        if (channel := self._open.get(home)) is not None:
+            channel.remove(oldest)
 
     def _present(self, home: str) -> list[tuple[Torrent, bool]]:
         return [

@@ -160,8 +160,13 @@ class Download:
     def needs_ticket(self) -> bool:
         """Tell whether it wants more than its ticket is good for."""
         return (self.is_waited_for or (self.pinned and not self.complete)) and (
-            self.meta is None or not self.ticket.is_live(time.time())
+            self.awaits_torrent or not self.ticket.is_live(time.time())
         )
+
+    @property
+    def awaits_torrent(self) -> bool:
+        """Tell whether a later ticket may have a torrent, which this one has not."""
+        return self.meta is None and not self.ticket.link_only
 
     @property
     def readers(self) -> int:
@@ -304,7 +309,7 @@ class Download:
 
     def _excuse(self) -> str:
         owner = self.ticket.owner_name
-        if self.meta is None:
+        if self.awaits_torrent:
             return f"{owner} has not got {self.label} ready yet"
         if self.message is not None:
             return self.message

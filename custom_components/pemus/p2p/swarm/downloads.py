@@ -273,7 +273,7 @@ class Downloads:
             entry = self._entry(owner, item)
         if not entry.download.has(start):
             self._press(entry.download)
-        if entry.download.meta is None:
+        if entry.download.awaits_torrent:
             self._ask(entry)
             # From now on it is asked again and again, for as long as somebody waits.
             self._nudged.set()
@@ -857,7 +857,7 @@ def describe(ticket: Ticket) -> RemoteItem:
         etag=item.etag,
         modified=item.modified,
         expires=ticket.expires,
-        ready=ticket.torrent is not None or item.size == 0,
+        ready=ticket.torrent is not None or ticket.link_only or item.size == 0,
         duration=item.duration,
         bit_rate=item.bit_rate,
     )

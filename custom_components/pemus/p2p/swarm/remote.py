@@ -26,7 +26,7 @@ class RemoteItem:
     expires: float
     """From when on the owner gives nothing more for the present ticket."""
     ready: bool
-    """Whether the item can be fetched from the swarm yet: its owner has hashed it."""
+    """Whether the item can be fetched: its owner has hashed it, or gives it over the link alone."""
     duration: float | None = None
     bit_rate: int | None = None
 

@@ -96,6 +96,8 @@ class Ticket:
     one of IPv6. There may be none."""
     expires: float
     """From when on the owner serves nothing for this ticket."""
+    link_only: bool = False
+    """Whether there will be no torrent: the item comes over the link alone."""
 
     def is_live(self, now: float) -> bool:
         """Tell whether the ticket has not expired."""
