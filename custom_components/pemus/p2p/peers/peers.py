@@ -890,7 +890,7 @@ class Peers:
         if (swarm := self._torrents()) is not None:
             for item in swarm.in_use(home):
                 if items is None or item in items:
-                    self._spawn(self._follow(home, item), "follow a changed item")
+                    self._tasks.spawn(self._follow(home, item), "follow a changed item")
 
     async def _follow(self, home: str, item: str) -> None:
         try:
