@@ -63,9 +63,12 @@ class SmallBackend:
         self.rescanned: list[str | None] = []
         self.asked: list[tuple[object, ...]] = []
         self.revision = 0
+        self.statuses = 0
+        """How often the state was put together."""
         self.on_item: Callable[[], Awaitable[object]] | None = None
 
     def status(self) -> Status:
+        self.statuses += 1
         return Status(
             api_version=API_VERSION,
             version="0",

@@ -82,6 +82,27 @@ async def test_a_thousand_changes_a_second_become_a_few_with_the_newest_last(
     assert heard[-1].status.revision == 1000
 
 
+async def test_the_state_is_put_together_once_for_all_who_listen(
+    session: aiohttp.ClientSession, server: ApiServer, backend: SmallBackend
+) -> None:
+    async with (
+        session.ws_connect("events") as one,
+        session.ws_connect("events") as other,
+    ):
+        for socket in (one, other):
+            await hear(socket)
+        backend.statuses = 0
+        backend.revision = 7
+        server.events.status_changed()
+        server.events.items_changed(("a" * 26,))
+        for socket in (one, other):
+            assert isinstance(await hear(socket), ItemsChanged)
+            event = await hear(socket)
+            assert isinstance(event, StatusChanged)
+            assert event.status.revision == 7
+        assert backend.statuses == 1
+
+
 async def test_changed_items_are_collected_without_doubles(
     listener: aiohttp.ClientWebSocketResponse, server: ApiServer
 ) -> None:

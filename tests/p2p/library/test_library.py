@@ -825,11 +825,16 @@ async def test_an_index_that_was_full_is_no_problem_any_more_once_there_is_room(
     room = library_module.has_room
     monkeypatch.setattr(library_module, "has_room", lambda folder: False)
     store = running.library._store
-    with pytest.raises(StoreFull), store.write() as db:
-        (pages,) = db.execute("PRAGMA page_count").fetchone()
-        db.execute(f"PRAGMA max_page_count = {pages}")
-        db.execute("CREATE TABLE much (content)")
-        db.execute("INSERT INTO much VALUES (zeroblob(1000000))")
+
+    def write_much() -> None:
+        with store.write() as db:
+            (pages,) = db.execute("PRAGMA page_count").fetchone()
+            db.execute(f"PRAGMA max_page_count = {pages}")
+            db.execute("CREATE TABLE much (content)")
+            db.execute("INSERT INTO much VALUES (zeroblob(1000000))")
+
+    with pytest.raises(StoreFull):
+        write_much()
     (problem,) = running.library.problems
     assert problem.key is ProblemKey.DISK_FULL
     monkeypatch.setattr(library_module, "has_room", room)

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from p2p.library import store as store_module
-from p2p.library.migrations import STEPS, TooNew, migrate
+from p2p.library.migrations import STEPS, migrate
 from p2p.library.store import Store, StoreBroken, StoreError, StoreFull
 from tests.patience import PATIENCE
 

@@ -265,6 +265,32 @@ async def test_a_request_that_came_as_a_friends_does_not_outlast_that(
     assert not ann.peers._pairings.pairings
 
 
+class Moving:
+    """A swarm in which something moves. Looking at all of it is what it costs to be asked."""
+
+    def __init__(self, rates: dict[str, tuple[int, int]]) -> None:
+        self._rates = rates
+        self.asked = 0
+
+    def rates(self) -> dict[str, tuple[int, int]]:
+        self.asked += 1
+        return self._rates
+
+
+async def test_the_swarm_is_asked_once_for_the_rates_of_all_friends(
+    ann: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes = [Identity.of(bytes([number] * 32)).id for number in range(10, 20)]
+    await ann.befriend(*homes)
+    moving = Moving({homes[3]: (1000, 200)})
+    monkeypatch.setattr(ann.peers, "_torrents", lambda: moving)
+    friends = {each.id: each for each in ann.peers.friends}
+    assert friends[homes[3]].download_rate == 1000
+    assert friends[homes[3]].upload_rate == 200
+    assert friends[homes[4]].download_rate == 0
+    assert moving.asked == 1
+
+
 async def test_a_fault_of_the_loop_that_looks_for_a_friend_does_not_end_it(
     ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

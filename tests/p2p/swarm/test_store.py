@@ -8,7 +8,6 @@ import sqlite3
 
 import pytest
 
-from p2p.library.migrations import TooNew
 from p2p.library.store import StoreError
 from p2p.swarm.store import KEPT, SEEN_AGAIN, STEPS, Grant, SwarmStore, Version
 

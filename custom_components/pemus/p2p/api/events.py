@@ -63,7 +63,7 @@ class _Listener:
         self.news.set()
 
     def take(self, status: Callable[[], Status]) -> list[Event]:
-        """Return what is new, as the state is now, and begin to collect anew."""
+        """Return what is new, as the state is now, and begin to collect anew. `status` is asked only if it is needed."""
         events: list[Event] = []
         if self.items is None or self.items:
             items = None if self.items is None else tuple(sorted(self.items))
@@ -84,15 +84,19 @@ class EventHub:
     def __init__(self, status: Callable[[], Status]) -> None:
         """Take the state from `status` whenever it is told."""
         self._status = status
+        self._present: Status | None = None
+        """The state since something changed, for all who are told of that."""
         self._listeners: dict[_Listener, web.WebSocketResponse] = {}
 
     def status_changed(self) -> None:
         """Note that something of the status changed. Cheap: may be called thousands of times a second."""
+        self._present = None
         for listener in self._listeners:
             listener.add_status()
 
     def items_changed(self, items: tuple[str, ...] | None) -> None:
         """Note that these items changed, or too many to name them (None)."""
+        self._present = None
         for listener in self._listeners:
             listener.add_items(items)
 
@@ -134,6 +138,11 @@ class EventHub:
                     return_exceptions=True,
                 )
 
+    def _state(self) -> Status:
+        if self._present is None:
+            self._present = self._status()
+        return self._present
+
     async def _tell(
         self,
         listener: _Listener,
@@ -145,7 +154,7 @@ class EventHub:
             while True:
                 await asyncio.sleep(PACE)
                 await listener.news.wait()
-                for event in listener.take(self._status):
+                for event in listener.take(self._state):
                     await _send(socket, event)
         except (TimeoutError, ConnectionError):
             _LOGGER.debug("A listener left, or does not read")

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -173,8 +180,8 @@ class Torrents(Protocol):
     async def part(self, home: str, channel: Channel) -> None:
         """Use a channel no longer."""
 
-    def rates_with(self, home: str) -> tuple[int, int]:
-        """Return what comes from a home and goes there, in bytes per second."""
+    def rates(self) -> Mapping[str, tuple[int, int]]:
+        """Return what comes from each home and goes there, in bytes per second. Looks at all that moves."""
 
     def set_stun(self, server: str) -> None:
         """Use a STUN server: `host:port`."""
@@ -343,11 +350,13 @@ class Peers:
 
     def status(self) -> PeersStatus:
         """Return everything about other homes."""
+        swarm = self._torrents()
+        rates = swarm.rates() if swarm is not None else {}
         return PeersStatus(
             id=self.identity.id,
             port=self._lan.port,
             friends=tuple(
-                self._status_of(self._friends[each.id])
+                self._status_of(self._friends[each.id], rates.get(each.id, (0, 0)))
                 for each in self._config.friends
                 if each.id in self._friends
             ),
@@ -364,23 +373,18 @@ class Peers:
         by = self._superseded_by & self._friends.keys()
         return bool(by) and len(by) >= min(2, len(self._friends))
 
-    def _status_of(self, friend: _Friend) -> FriendStatus:
+    def _status_of(self, friend: _Friend, rates: tuple[int, int]) -> FriendStatus:
         link = self._links.present(friend.config.id)
         seen = friend.seen
         stats = friend.stats[1]
-        swarm = self._torrents()
-        down, up = friend.rates
-        if swarm is not None:
-            more_down, more_up = swarm.rates_with(friend.config.id)
-            down, up = down + more_down, up + more_up
         return FriendStatus(
             id=friend.config.id,
-            name=(seen.name if seen else "") or friend.config.name,
+            name=_name_of(friend),
             online=friend.online or link is not None,
             path=link.path if link is not None else None,
             rtt=stats.rtt if link is not None else None,
-            download_rate=down,
-            upload_rate=up,
+            download_rate=friend.rates[0] + rates[0],
+            upload_rate=friend.rates[1] + rates[1],
             lost=friend.lost if link is not None else None,
             last_seen=seen.last_seen if seen else None,
             items=friend.media.count,
@@ -900,7 +904,7 @@ class Peers:
             _LOGGER.debug("%s of %s cannot be followed: %s", item, home, err)
 
     def _tell_news(self, home: str, count: int, titles: tuple[str, ...]) -> None:
-        name = self._status_of(self._friends[home]).name
+        name = _name_of(self._friends[home])
         self._on_media(NewMedia(home=home, name=name, count=count, titles=titles))
 
     # Servers.
@@ -1056,6 +1060,11 @@ class Peers:
             if self._may_log.now():
                 _LOGGER.error("What is known of other homes cannot be kept: %s", err)
             self._dirty.set()
+
+
+def _name_of(friend: _Friend) -> str:
+    """Return what a friend calls itself, or is called here as long as it was never met."""
+    return (friend.seen.name if friend.seen else "") or friend.config.name
 
 
 def _normal(url: str) -> str | None:

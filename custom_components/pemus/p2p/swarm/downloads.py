@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 import errno
@@ -331,6 +332,19 @@ class Downloads:
             or entry.download.pinned
             or entry.download.state is not TransferState.IDLE
         )
+
+    @property
+    def fetching(self) -> int:
+        """How many items are being fetched, or would be if somebody delivered."""
+        moving = {TransferState.FETCHING, TransferState.WAITING}
+        return sum(entry.download.state in moving for entry in self._entries.values())
+
+    def rates(self) -> Mapping[str, int]:
+        """Return how many bytes per second come from each home that sends any."""
+        rates: Counter[str] = Counter()
+        for entry in self._entries.values():
+            rates[entry.download.ticket.owner] += entry.download.status.download_rate
+        return +rates
 
     def items(self) -> tuple[RemoteItem, ...]:
         """Return all items that there is a ticket for, or a copy of."""

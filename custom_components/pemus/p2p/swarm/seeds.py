@@ -10,7 +10,8 @@ A seed whose file changed is taken down, never repaired: libtorrent would read i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
 import contextlib
 from dataclasses import dataclass
 from enum import StrEnum
@@ -210,9 +211,13 @@ class Seeds:
             if seed.receiver == receiver and seed.served is not None
         )
 
-    def upload_rate(self, receiver: str) -> int:
-        """Return how many bytes per second go to a home."""
-        return sum(each.status.upload_rate for each in self.torrents_of(receiver))
+    def upload_rates(self) -> Mapping[str, int]:
+        """Return how many bytes per second go to each home that gets any."""
+        rates: Counter[str] = Counter()
+        for seed in self._seeds.values():
+            if seed.served is not None:
+                rates[seed.receiver] += seed.served.torrent.status.upload_rate
+        return +rates
 
     def state(self, receiver: str, item: str) -> SeedState:
         """Return what a seed does."""

@@ -32,7 +32,7 @@ from .cache import Cache, CacheSettings
 from .channels import Channels
 from .downloads import Beside, Downloads, Renew
 from .hashing import Hasher
-from .remote import RemoteItem, Transfers, TransferState, TransferStatus
+from .remote import RemoteItem, Transfers, TransferStatus
 from .seeds import Seeds
 from .session import ADDRESSES, Session, SessionSettings, Torrent
 from .store import SwarmStore
@@ -215,10 +215,7 @@ class Swarm:
             hashable=hashing.size,
             cache_used=usage.used,
             cache_quota=usage.quota,
-            transfers=sum(
-                each.state in {TransferState.FETCHING, TransferState.WAITING}
-                for each in self._downloads.list()
-            ),
+            transfers=self._downloads.fetching,
         )
 
     @property
@@ -334,12 +331,13 @@ class Swarm:
             await self._downloads.unpin(owner, item)
         return self._downloads.status(owner, item)
 
-    def rates_with(self, home: str) -> tuple[int, int]:
-        """Return what comes from a home and goes there, in bytes per second."""
-        down = sum(
-            each.download_rate for each in self._downloads.list() if each.owner == home
-        )
-        return down, self._seeds.upload_rate(home)
+    def rates(self) -> Mapping[str, tuple[int, int]]:
+        """Return what comes from each home and goes there, in bytes per second."""
+        down, up = self._downloads.rates(), self._seeds.upload_rates()
+        return {
+            home: (down.get(home, 0), up.get(home, 0))
+            for home in down.keys() | up.keys()
+        }
 
     def set_stun(self, server: str) -> None:
         """Have WebRTC learn this home's public address from a STUN server, `host:port`."""
