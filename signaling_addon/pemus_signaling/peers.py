@@ -474,7 +474,7 @@ class Client:
         early, self._early = self._early or [], None
         self.socket.send(_OPEN if self.key is None else self._session("OPEN", self.key))
         for message in waited:
-            self.socket.send(message)
+            self.socket.relay(message)
         for message in early:
             try:
                 self.received(message)

@@ -210,6 +210,9 @@ class Settings:
         """Check those that only make sense together."""
         if (self.certificate is None) != (self.private_key is None):
             raise SettingsError("certificate and private_key: one needs the other")
+        # Half of it is for what others send.
+        if self.send_buffer < 4 * self.message_size:
+            raise SettingsError("send_buffer: must be at least four times message_size")
         if self.turn_max_port < self.turn_min_port:
             raise SettingsError("turn_max_port: is less than turn_min_port")
         if self.workers > 1 and self.redis is None:

@@ -63,7 +63,7 @@ class Socket(Protocol):
         """Send a text message. It never waits: a client that reads too slowly is hung up on. Nothing happens once it is closed."""
 
     def relay(self, message: bytes) -> None:
-        """Send what another client says, unless much waits for this one already: nobody is hung up on for what others do."""
+        """Send what another client says, unless too much would wait then: nobody is hung up on for what others do."""
 
     def close(self, code: Close, reason: str = "") -> None:
         """Send what is under way, then a close frame, and hang up. The listener is told as of any other end."""

@@ -206,11 +206,15 @@ class WebSocket(WSListener):
         transport = self._transport
         if transport is None or self._ended:
             return
-        if not isinstance(transport, _First):
-            waiting = transport.underlying_transport.get_write_buffer_size()
-            if waiting and waiting + len(message) > self._sockets.send_buffer // 2:
-                self._sockets.dropped += 1
-                return
+        waiting = (
+            len(transport.frames)
+            if isinstance(transport, _First)
+            else transport.underlying_transport.get_write_buffer_size()
+        )
+        # Also where nothing waits: what is longer than all that may wait would end this socket by itself.
+        if waiting + len(message) > self._sockets.send_buffer // 2:
+            self._sockets.dropped += 1
+            return
         transport.send(_TEXT, message)
 
     def close(self, code: Close, reason: str = "") -> None:
@@ -246,10 +250,14 @@ class WebSocket(WSListener):
             sockets.too_fast += 1
             self.close(Close.TRY_LATER, "too many messages")
             return
+        if frame.payload_size > sockets.message_size:
+            # picows has sent 1009 by now, but hands the frame out all the same when the rest of it arrives at once.
+            self.close(Close.TOO_BIG)
+            return
         if (
             frame.msg_type is _TEXT
             and frame.fin
-            and not frame.rsv1
+            and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
             and self._fragments is None
         ):
             message = frame.get_payload_as_bytes()
@@ -304,16 +312,14 @@ class WebSocket(WSListener):
         if (frame.msg_type is _CONTINUATION) != (self._fragments is not None):
             self._close(WSCloseCode.PROTOCOL_ERROR, "a message is not in order")
             return None
-        payload = frame.get_payload_as_bytes()
         if self._fragments is None and frame.fin:
-            return payload
+            return frame.get_payload_as_bytes()
         if self._fragments is None:
             self._fragments = bytearray()
-        self._fragments += payload
-        if len(self._fragments) > self._sockets.message_size:
-            self._fragments = None
+        if len(self._fragments) + frame.payload_size > self._sockets.message_size:
             self.close(Close.TOO_BIG)
             return None
+        self._fragments += frame.get_payload_as_bytes()
         if not frame.fin:
             return None
         message, self._fragments = bytes(self._fragments), None

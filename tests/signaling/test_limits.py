@@ -19,7 +19,7 @@ from pemus_signaling import front
 from pemus_signaling.limits import Places, Rates
 from pemus_signaling.server import Server
 from pemus_signaling.sockets import Close
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 from .clients import Client, connected, connecting
 from .server import ADDRESS, http, running, ws
@@ -150,6 +150,8 @@ async def test_a_message_in_pieces_is_put_together() -> None:
         ("continuation without a beginning", 1002),
         ("beginning twice", 1002),
         ("reserved bit", 1002),
+        ("second reserved bit", 1002),
+        ("third reserved bit", 1002),
         ("unmasked", 1002),
         ("unknown kind", 1002),
         ("too long in pieces", 1009),
@@ -164,6 +166,8 @@ async def test_frames_that_break_the_protocol_end_the_socket(
         "continuation without a beginning": frame(0x80, b"x"),
         "beginning twice": frame(0x01, b"x") + frame(0x01, b"x"),
         "reserved bit": frame(0xC1, b"{}"),
+        "second reserved bit": frame(0xA1, b"{}"),
+        "third reserved bit": frame(0x91, b"{}"),
         "unmasked": b"\x81\x02{}",
         "unknown kind": frame(0x83, b"x"),
         "too long in pieces": frame(0x01, b"x" * 40_000) + frame(0x00, b"x" * 40_000),
@@ -198,6 +202,67 @@ async def test_nobody_is_hung_up_on_for_what_others_send_him() -> None:
                     break
         await eventually(server, 2)
         await bob.says_nothing_before(bob, "bob")
+
+
+@pytest.mark.parametrize("pieces", ["one", "several", "a last one"])
+async def test_who_is_sent_something_oversized_does_not_notice(pieces: str) -> None:
+    """The whole of it arrives at once, before the socket it came over can be closed."""
+    words = b'{"type":"OFFER","dst":"bob","payload":"%b"}' % (b"x" * 1_500_000)
+    sent = {
+        "one": frame(0x81, words),
+        "several": b"".join(
+            frame(first, words[at : at + 60_000])
+            for first, at in zip(
+                [0x01, *[0x00] * 24, 0x80], range(0, len(words), 60_000), strict=True
+            )
+        ),
+        "a last one": frame(0x01, words[:60_000]) + frame(0x80, words[60_000:]),
+    }[pieces]
+    async with (
+        running(messages_per_second=100_000.0) as server,
+        connected(server, "bob") as bob,
+    ):
+        async with frames(server) as (reader, writer):
+            writer.write(sent)
+            async with asyncio.timeout(PATIENCE):
+                while (heard := await read_frame(reader))[0] != 0x88:
+                    pass
+            assert int.from_bytes(heard[1][:2]) == Close.TOO_BIG
+        await eventually(server, 1)
+        await bob.says_nothing_before(bob, "bob")
+        assert server.front.sockets.too_slow == 0
+
+
+async def test_what_grows_on_its_way_is_bounded() -> None:
+    """Numbers may be written longer by the server than by who sends them."""
+    async with (
+        running(
+            message_size=64 * 1024, send_buffer=256 * 1024, messages_per_second=10_000.0
+        ) as server,
+        connected(server, "bob") as bob,
+        connected(server, "alice") as alice,
+    ):
+        numbers = ",".join(["1e15"] * 13_000)
+        await alice.socket.send_str(
+            f'{{"type":"OFFER","dst":"bob","payload":[{numbers}]}}'
+        )
+        await bob.says_nothing_before(alice, "bob")
+        assert server.front.sockets.dropped == 1
+
+
+async def test_nobody_is_hung_up_on_for_what_waited_for_him() -> None:
+    async with (
+        running(send_buffer=256 * 1024, messages_per_second=10_000.0) as server,
+        connected(server, "alice") as alice,
+    ):
+        for number in range(50):
+            await alice.say("OFFER", dst="bob", payload=f"{number} {'x' * 60_000}")
+        await until(lambda: server.peers.waiting == 50)
+        async with connected(server, "bob") as bob:
+            heard = [(await bob.hear())["payload"][:2] for _ in range(2)]
+            assert heard == ["0 ", "1 "]
+            await bob.says_nothing_before(alice, "bob")
+            assert server.front.sockets.too_slow == 0
 
 
 async def test_one_address_has_so_many_sockets() -> None:
@@ -361,7 +426,13 @@ async def frames(
 def frame(first: int, payload: bytes) -> bytes:
     """Return a frame of a client's (RFC 6455, section 5.2)."""
     size = len(payload)
-    length = bytes((0x80 | size,)) if size < 126 else b"\xfe" + size.to_bytes(2)
+    length = (
+        bytes((0x80 | size,))
+        if size < 126
+        else b"\xfe" + size.to_bytes(2)
+        if size < 65536
+        else b"\xff" + size.to_bytes(8)
+    )
     mask = os.urandom(4)
     return (
         bytes((first,))

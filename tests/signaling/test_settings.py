@@ -90,6 +90,7 @@ def test_lists_may_be_separated_by_commas_or_spaces() -> None:
         ("alive_timeout", "0"),
         ("alive_timeout", "nan"),
         ("message_size", "1"),
+        ("send_buffer", "65536"),
         ("turn", "maybe"),
         ("origins", "signal.example"),
         ("origins", "https://signal.example/"),
