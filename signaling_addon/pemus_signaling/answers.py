@@ -21,7 +21,7 @@ BODY_TIMEOUT: Final = 10.0
 MAX_BEARER: Final = 8192
 """Characters of a token."""
 AWAY_RETRY: Final = 5
-"""Seconds after which to try again when what keeps the rooms does not answer."""
+"""Seconds after which to try again when what keeps the rooms does not answer, or cannot write."""
 
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -82,7 +82,7 @@ def answering(handler: Handler) -> Handler:
             failure = Failure(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "unavailable",
-                "The rooms cannot be looked up at present.",
+                "The rooms cannot be looked up or changed at present.",
                 AWAY_RETRY,
             )
         response = json(

@@ -88,7 +88,7 @@ class Created(Enum):
 
 
 class StoreAwayError(OSError):
-    """What keeps the rooms does not answer at present."""
+    """What keeps the rooms does not answer at present, or cannot write."""
 
 
 class RoomStore(Protocol):
@@ -147,6 +147,7 @@ class MemoryStore:
         self._rooms: dict[str, Room] = {}
         self._homes: dict[str, set[str]] = {}
         self._swept = float("-inf")
+        self._changing = asyncio.Lock()
 
     async def start(self) -> None:
         """Read the file, if there is one. Raises OSError."""
@@ -160,12 +161,13 @@ class MemoryStore:
             await self._file.close()
 
     async def create(self, room: Room, most: int) -> Created:
-        """Keep a new room."""
-        now = time.time()
-        forgotten = self._sweep(now)
-        created = self._create(room, most, now, forgotten)
-        await self._write(room if created is Created.DONE else None, forgotten)
-        return created
+        """Keep a new room. Raises StoreAwayError if it cannot be written; then nothing has changed."""
+        async with self._changing:
+            now = time.time()
+            forgotten = self._to_forget(now)
+            created = self._place_for(room, most, now, forgotten)
+            await self._apply(room if created is Created.DONE else None, forgotten)
+            return created
 
     async def get(self, slug: str) -> Room | None:
         """Return a room."""
@@ -173,12 +175,12 @@ class MemoryStore:
         return None if room is None or room.is_forgotten(time.time()) else room
 
     async def replace(self, old: Room, new: Room) -> bool:
-        """Change a room, unless somebody did meanwhile."""
-        if self._rooms.get(old.slug) != old:
-            return False
-        self._rooms[new.slug] = new
-        await self._write(new, [])
-        return True
+        """Change a room, unless somebody did meanwhile. Raises StoreAwayError if that cannot be written; then nothing has changed."""
+        async with self._changing:
+            if self._rooms.get(old.slug) != old:
+                return False
+            await self._apply(new, set())
+            return True
 
     async def rooms_of(self, host: str) -> list[Room]:
         """Return the rooms of a home."""
@@ -188,13 +190,17 @@ class MemoryStore:
         """Return the rooms of all homes."""
         return list(self._rooms.values())
 
-    def _create(
-        self, room: Room, most: int, now: float, forgotten: list[str]
+    def _place_for(
+        self, room: Room, most: int, now: float, forgotten: set[str]
     ) -> Created:
-        """Put a room where it belongs. What has to go for it is added to `forgotten`."""
+        """Tell whether there is a place for a room. What has to go for it is added to `forgotten`."""
         if room.slug in self._rooms:
             return Created.TAKEN
-        own = [self._rooms[slug] for slug in self._homes.get(room.host, ())]
+        own = [
+            self._rooms[slug]
+            for slug in self._homes.get(room.host, ())
+            if slug not in forgotten
+        ]
         gone = sorted(
             (other for other in own if other.is_gone(now)),
             key=lambda other: other.ended,
@@ -202,22 +208,25 @@ class MemoryStore:
         if len(own) - len(gone) >= most:
             return Created.TOO_MANY
         # A home that creates and closes without end must not fill the memory with what is remembered of that.
-        for other in gone[: max(0, len(gone) - most + 1)]:
-            self._drop(other)
-            forgotten.append(other.slug)
-        if len(self._rooms) >= self._most:
+        forgotten.update(other.slug for other in gone[: max(0, len(gone) - most + 1)])
+        if len(self._rooms) - len(forgotten) >= self._most:
             return Created.FULL
-        self._put(room)
         return Created.DONE
 
-    def _sweep(self, now: float) -> list[str]:
+    def _to_forget(self, now: float) -> set[str]:
         if now < self._swept + SWEEP_INTERVAL and len(self._rooms) < self._most:
-            return []
+            return set()
         self._swept = now
-        forgotten = [room for room in self._rooms.values() if room.is_forgotten(now)]
-        for room in forgotten:
-            self._drop(room)
-        return [room.slug for room in forgotten]
+        return {room.slug for room in self._rooms.values() if room.is_forgotten(now)}
+
+    async def _apply(self, room: Room | None, forgotten: set[str]) -> None:
+        """Change the file first: what is said to have happened has to be so after a restart, too."""
+        if self._file is not None and (room is not None or forgotten):
+            await self._file.write(room, forgotten)
+        for slug in forgotten:
+            self._drop(self._rooms[slug])
+        if room is not None:
+            self._put(room)
 
     def _put(self, room: Room) -> None:
         self._rooms[room.slug] = room
@@ -229,10 +238,6 @@ class MemoryStore:
         slugs.discard(room.slug)
         if not slugs:
             del self._homes[room.host]
-
-    async def _write(self, room: Room | None, forgotten: list[str]) -> None:
-        if self._file is not None and (room is not None or forgotten):
-            await self._file.write(room, forgotten)
 
 
 class _File:
@@ -248,7 +253,8 @@ class _File:
             self._thread, self._open
         )
 
-    async def write(self, room: Room | None, forgotten: list[str]) -> None:
+    async def write(self, room: Room | None, forgotten: set[str]) -> None:
+        """Change both at once. Raises StoreAwayError; then nothing has changed."""
         await asyncio.get_running_loop().run_in_executor(
             self._thread, self._write, room, forgotten
         )
@@ -281,7 +287,8 @@ class _File:
     def _read(self) -> list[Room]:
         self._database = sqlite3.connect(self._path, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")
+        # A home that was told that its room is closed does not close it again after a power cut.
+        self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute(
             "CREATE TABLE IF NOT EXISTS room (slug TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID"
         )
@@ -298,9 +305,9 @@ class _File:
                 self._database.execute("DELETE FROM room WHERE slug = ?", (slug,))
         return rooms
 
-    def _write(self, room: Room | None, forgotten: list[str]) -> None:
+    def _write(self, room: Room | None, forgotten: set[str]) -> None:
         if self._database is None:
-            return
+            raise StoreAwayError("the file is closed")
         try:
             self._database.execute("BEGIN")
             self._database.executemany(
@@ -313,12 +320,11 @@ class _File:
                 )
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
-            # The room works for now, so its home is not told. Who runs the server is.
-            _LOGGER.error(
-                "A room could not be written and would not outlive a restart: %s", error
-            )
+            # A home is told to try again. Only who runs the server can do something about it.
+            _LOGGER.error("A room could not be written: %s", error)
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
+            raise StoreAwayError(str(error)) from error
 
     def _close(self) -> None:
         if self._database is not None:

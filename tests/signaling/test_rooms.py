@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+import resource
 import sqlite3
 import time
 from typing import Any
@@ -729,19 +730,69 @@ async def test_a_room_that_cannot_be_read_does_not_hide_the_others(file: Path) -
         assert await store.all_rooms() == [room]
 
 
-async def test_a_full_disk_does_not_stop_a_room_from_working(
+@contextmanager
+def full_disk(file: Path) -> Iterator[None]:
+    """Let no file of this process grow beyond what the store's log has."""
+    most = file.with_name(f"{file.name}-wal").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("what", ["room", "token"])
+async def test_what_cannot_be_taken_back_for_good_is_said_and_done_when_asked_again(
+    file: Path, what: str
+) -> None:
+    async with serving(MemoryStore(file)) as server:
+        home = server.home()
+        slug = (await server.create(home, published=PUBLISHED))["slug"]
+        path = f"/room/{slug}" + ("" if what == "room" else "/token/guest")
+        with full_disk(file):
+            status, error = await server.ask("DELETE", path, home)
+            assert (status, error["error"]) == (503, "unavailable")
+            # Whoever has a token is not let in any more, whatever the disk says.
+            assert server.revocations.is_revoked(home.token(slug))
+            assert (await server.ask("GET", f"/room/{slug}"))[0] == 200
+
+    async with serving(MemoryStore(file)) as again:
+        # It started anew before the home asked again.
+        assert (await again.ask("GET", f"/room/{slug}"))[0] == 200
+        assert (await again.ask("DELETE", path, home))[0] == 204
+
+    async with serving(MemoryStore(file)) as at_last:
+        assert at_last.revocations.is_revoked(home.token(slug))
+        status, _ = await at_last.ask("GET", f"/room/{slug}")
+        assert status == (410 if what == "room" else 200)
+
+
+async def test_asking_again_is_enough_once_there_is_space(file: Path) -> None:
+    async with serving(MemoryStore(file)) as server:
+        home = server.home()
+        slug = (await server.create(home))["slug"]
+        with full_disk(file):
+            for _ in range(3):
+                assert (await server.ask("DELETE", f"/room/{slug}", home))[0] == 503
+        assert (await server.ask("DELETE", f"/room/{slug}", home))[0] == 204
+        assert (await server.ask("GET", f"/room/{slug}"))[0] == 410
+    async with serving(MemoryStore(file)) as again:
+        assert (await again.ask("GET", f"/room/{slug}"))[0] == 410
+
+
+async def test_no_room_is_promised_that_a_restart_would_end(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with started(MemoryStore(file)) as store:
-        other = sqlite3.connect(file, isolation_level=None)
-        other.execute("DROP TABLE room")
-        other.close()
-        room = a_room()
-
-        assert await store.create(room, 10) is Created.DONE
-        assert await store.get(room.slug) == room
-    assert "would not outlive a restart" in caplog.text
-    assert room.slug not in caplog.text
+    async with serving(MemoryStore(file)) as server:
+        home = server.home()
+        await server.create(home)
+        given = {"expires": int(time.time()) + HOUR}
+        with full_disk(file):
+            status, error = await server.ask("POST", "/room", home, json=given)
+        assert (status, error["error"]) == (503, "unavailable")
+        assert len((await server.ask("GET", "/room", home))[1]["rooms"]) == 1
+    assert "A room could not be written" in caplog.text
 
 
 async def test_a_slug_is_given_once() -> None:
