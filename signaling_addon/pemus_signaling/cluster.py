@@ -56,12 +56,16 @@ class Cluster(Protocol):
     def broadcast(self, topic: str, message: bytes) -> None:
         """Tell all other nodes."""
 
-    async def claim(self, name: str, *, take: bool) -> bool:
+    async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
         """Have a name for this node; return False if another living node has it and it must not be taken.
 
         `take` takes it over: the node that had it is told through its handler of the topic "superseded", with the name.
-        While the store is away the answer is True, and who really has it is settled when it is back.
+        While the store is away the answer is True, and who really has it is settled when it is back: of two connections
+        of one `owner` the newer one, of two owners the one that came first.
         """
+
+    def again(self, name: str) -> None:
+        """Count a name that this node has as claimed at this moment: a newer connection has it."""
 
     def release(self, name: str) -> None:
         """Give a name back, if this node has it."""
@@ -105,9 +109,12 @@ class Alone:
     def broadcast(self, topic: str, message: bytes) -> None:
         """Do nothing."""
 
-    async def claim(self, name: str, *, take: bool) -> bool:
+    async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
         """Agree: who has a name in this process is known to those who ask."""
         return True
+
+    def again(self, name: str) -> None:
+        """Do nothing."""
 
     def release(self, name: str) -> None:
         """Do nothing."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 import hmac
 from struct import Struct
 from typing import Any, Final
@@ -229,7 +230,9 @@ class Peers:
         return _Complaint(text, code)
 
     async def _claim(self, client: Client) -> None:
-        claimed = await self.cluster.claim(client.id, take=client.key is not None)
+        claimed = await self.cluster.claim(
+            client.id, take=client.key is not None, owner=client.owner
+        )
         if not claimed:
             claimed = await self._reclaim(client)
         self._settle(client, claimed=claimed)
@@ -238,13 +241,13 @@ class Peers:
         """Ask the node that has an ordinary id for it: its client may have come back here before its old socket ended."""
         node = await self.cluster.locate(client.id)
         if node is None:
-            return await self.cluster.claim(client.id, take=False)
+            return await self.cluster.claim(client.id, take=False, owner=client.owner)
         self.cluster.send(
             node, "peers", _pack(_RECLAIM, client.id.encode(), client.token.encode())
         )
         for delay in RECLAIM_DELAYS:
             await asyncio.sleep(delay)
-            if await self.cluster.claim(client.id, take=False):
+            if await self.cluster.claim(client.id, take=False, owner=client.owner):
                 return True
         return False
 
@@ -266,6 +269,7 @@ class Peers:
         self.entering.discard(client)
         self.clients[client.id] = client
         if former is not None:
+            self.cluster.again(client.id)
             self._supersede(former)
         self.counts.opened += 1
         client.entered(message for _, message in self._waiting.fetch(client.id))
@@ -420,6 +424,13 @@ class Client:
         self._challenge = to_prove
         self._timer: asyncio.TimerHandle | None = None
         self._early: list[bytes] | None = []
+
+    @property
+    def owner(self) -> str:
+        """What stands for whoever may have the id: for an ordinary one, who knows the token."""
+        if self.key is not None:
+            return ""
+        return blake2b(self.token.encode(), digest_size=8).hexdigest()
 
     def opened(self, socket: Socket) -> None:
         """Begin: ask for the proof, or for the id."""

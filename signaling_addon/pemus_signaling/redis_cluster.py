@@ -3,6 +3,10 @@
 The store knows which nodes live (each says so once a second), which node has which name, and carries messages between
 nodes by its channels; it keeps nothing that somebody said. While it is away every node goes on for its own clients, and
 when it is back each says anew what it has.
+
+A name is claimed with an epoch: when its client connected, by the store's clock, which nodes carry on while it is away. Of
+two connections of one owner the newer one has the name, so that one that is dead and was not noticed to be ends nobody. Of
+two owners, who can only have got one name while the store was away, the first one keeps it.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 import logging
 import secrets
 from struct import Struct
@@ -19,6 +24,8 @@ from typing import Any, Final
 import uuid
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from .cluster import Handler
@@ -56,6 +63,8 @@ _NODES: Final = f"{_PREFIX}nodes"
 _SECRET: Final = f"{_PREFIX}secret"
 _ALL: Final = f"{_PREFIX}all"
 _NODE_LENGTH: Final = 12
+_EPOCH_LENGTH: Final = 16
+"""Digits of microseconds since 1970: they stand in order as texts, and a script's numbers hold them."""
 _FRAME: Final = Struct(">BI")
 """Before each message: the length of its topic's name, which follows, and its own."""
 _CHANGED: Final = "nodes"
@@ -70,31 +79,52 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 _BEAT_SCRIPT: Final = f"""{_NOW}
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-return redis.call('ZRANGE', KEYS[1], 0, -1)
+return {{time[1] .. string.format('%06d', time[2]), redis.call('ZRANGE', KEYS[1], 0, -1)}}
 """
-_CLAIM_SCRIPT: Final = f"""
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
-  {_NOW}
+# A value is the node, the epoch and the owner, one after the other. Returned is the epoch that the name is claimed with.
+_CLAIM_SCRIPT: Final = f"""{_NOW}
+local node, mode, epoch, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local held = redis.call('GET', KEYS[1])
+local holder, since, other
+if held then
+  holder, since, other = string.sub(held, 1, {_NODE_LENGTH}),
+    string.sub(held, {_NODE_LENGTH + 1}, {_NODE_LENGTH + _EPOCH_LENGTH}), string.sub(held, {_NODE_LENGTH + _EPOCH_LENGTH + 1})
+end
+if mode ~= 'renew' then
+  epoch = time[1] .. string.format('%06d', time[2])
+  if held and epoch <= since then epoch = string.format('%0{_EPOCH_LENGTH}.0f', tonumber(since) + 1) end
+end
+if held and holder ~= node then
   local till = redis.call('ZSCORE', KEYS[2], holder)
   if till and tonumber(till) > now then
-    if ARGV[2] == '0' then return 0 end
-    redis.call('PUBLISH', ARGV[4] .. holder, ARGV[5])
+    if mode == 'ask' then return false end
+    if mode == 'renew' then
+      local newer = epoch > since or (epoch == since and node > holder)
+      if newer ~= (owner == other) then return false end
+    end
+    redis.call('PUBLISH', ARGV[6] .. holder, ARGV[7] .. since .. ARGV[8])
   end
+elseif held and since > epoch then
+  epoch = since
 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
-return 1
+redis.call('SET', KEYS[1], node .. epoch .. owner, 'EX', ARGV[5])
+return epoch
 """
 _LOCATE_SCRIPT: Final = f"""
-local holder = redis.call('GET', KEYS[1])
-if not holder then return false end
+local held = redis.call('GET', KEYS[1])
+if not held then return false end
 {_NOW}
+local holder = string.sub(held, 1, {_NODE_LENGTH})
 local till = redis.call('ZSCORE', KEYS[2], holder)
 if till and tonumber(till) > now then return holder end
 return false
 """
-_RELEASE_SCRIPT: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+_RELEASE_SCRIPT: Final = f"""
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, 1, {_NODE_LENGTH}) == ARGV[1]
+  and string.sub(held, {_NODE_LENGTH + 1}, {_NODE_LENGTH + _EPOCH_LENGTH}) <= ARGV[2] then
+  redis.call('DEL', KEYS[1])
+end
 """
 
 _LOGGER = logging.getLogger(__name__)
@@ -115,6 +145,15 @@ def store_at(url: str) -> Any:
     return Redis.from_pool(pool)
 
 
+@dataclass(slots=True)
+class _Claim:
+    """What a node has of a name."""
+
+    epoch: int
+    """When its connection was made, in microseconds of the store's clock. 0 while the store is asked."""
+    owner: str
+
+
 class RedisCluster:
     """A node of a cluster that a Redis holds together."""
 
@@ -130,7 +169,13 @@ class RedisCluster:
         self._pulse = store_at(url)
         # Whoever listens may hear nothing for long.
         keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-        self._ear: Any = Redis.from_url(url, socket_connect_timeout=ANSWER, **keepalive)
+        self._ear: Any = Redis.from_url(
+            url,
+            socket_connect_timeout=ANSWER,
+            # It would connect anew without a word, and nobody would know that something was missed.
+            retry=Retry(NoBackoff(), 0),
+            **keepalive,
+        )
         self._beat_script = self._pulse.register_script(_BEAT_SCRIPT)
         self._claim_script = self._redis.register_script(_CLAIM_SCRIPT)
         self._locate_script = self._redis.register_script(_LOCATE_SCRIPT)
@@ -140,8 +185,13 @@ class RedisCluster:
         self._handlers: dict[str, Handler] = {_CHANGED: self._others_changed}
         self._node_handlers: list[Callable[[], None]] = []
         self._nodes = frozenset((self.node,))
-        self._names: set[str] = set()
-        self._released: set[str] = set()
+        self._ahead = 0
+        """Microseconds by which the store's clock is ahead of `_clock`."""
+        self._names: dict[str, _Claim] = {}
+        self._unsure: set[str] = set()
+        """Names of which the store does not know yet how new this node's connection is."""
+        self._released: dict[str, int] = {}
+        """Names to give back, with their epochs."""
         self._located: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._outbox: dict[str, list[bytes]] = {}
         self._waiting = 0
@@ -206,27 +256,39 @@ class RedisCluster:
         """Tell all other nodes."""
         self._post(_ALL, topic, message)
 
-    async def claim(self, name: str, *, take: bool) -> bool:
+    async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
         """Have a name for this node."""
-        self._released.discard(name)
-        self._names.add(name)
+        self._released.pop(name, None)
+        self._names[name] = claim = _Claim(self._epoch() if self.is_away else 0, owner)
         if self.is_away:
             return True
         try:
-            claimed = await self._claim(name, take=take)
+            epoch = await self._claim(name, "take" if take else "ask", claim)
         except STORE_ERRORS:
+            claim.epoch = claim.epoch or self._epoch()
             self._due.set()
             return True
-        if not claimed:
-            self._names.discard(name)
         self._located.pop(name, None)
-        return bool(claimed)
+        if epoch is None:
+            if self._names.get(name) is claim:
+                del self._names[name]
+            return False
+        self._released.pop(name, None)
+        claim.epoch = int(epoch)
+        self._names[name] = claim
+        return True
+
+    def again(self, name: str) -> None:
+        """Have a name that this node has from now on."""
+        if (claim := self._names.get(name)) is not None:
+            claim.epoch = max(claim.epoch + 1, self._epoch())
+            self._unsure.add(name)
+            self._filled.set()
 
     def release(self, name: str) -> None:
         """Give a name back."""
-        if name in self._names:
-            self._names.discard(name)
-            self._released.add(name)
+        if (claim := self._names.pop(name, None)) is not None:
+            self._released[name] = claim.epoch
             self._filled.set()
 
     def found(self, name: str) -> str | None:
@@ -294,7 +356,10 @@ class RedisCluster:
                 self._tell()
 
     async def _beat(self) -> frozenset[str]:
-        nodes = await self._beat_script(keys=[_NODES], args=[self.node, ALIVE_MS])
+        asked = self._clock()
+        now, nodes = await self._beat_script(keys=[_NODES], args=[self.node, ALIVE_MS])
+        # It was read somewhere between the question and the answer.
+        self._ahead = int(now) - int((asked + self._clock()) / 2 * 1_000_000)
         return frozenset((self.node, *(node.decode() for node in nodes)))
 
     def _lose(self, error: Exception) -> None:
@@ -331,25 +396,54 @@ class RedisCluster:
         if self._shared:
             # A store that came back empty would give the next node another one.
             await self._redis.set(_SECRET, self._shared, nx=True)
-        names = list(self._names)
-        for at in range(0, len(names), NAMES_AT_ONCE):
-            asked = names[at : at + NAMES_AT_ONCE]
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for name in asked:
-                    await self._claim(name, take=False, on=pipeline)
-                answers = await pipeline.execute()
-            for name, claimed in zip(asked, answers, strict=True):
-                if not claimed and name in self._names:
-                    self._names.discard(name)
-                    self._hear(self.node, _SUPERSEDED, name.encode())
+        await self._renew_names(list(self._names))
 
-    async def _claim(self, name: str, *, take: bool, on: Any = None) -> Any:
-        lost = self.node.encode() + _frame(_SUPERSEDED, name.encode())
+    async def _renew_names(self, names: list[str]) -> None:
+        for at in range(0, len(names), NAMES_AT_ONCE):
+            asked = [
+                (name, claim)
+                for name in names[at : at + NAMES_AT_ONCE]
+                # One that is being claimed will be said by that.
+                if (claim := self._names.get(name)) is not None and claim.epoch
+            ]
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for name, claim in asked:
+                    await self._claim(name, "renew", claim, on=pipeline)
+                answers = await pipeline.execute()
+            for (name, claim), epoch in zip(asked, answers, strict=True):
+                if self._names.get(name) is not claim:
+                    continue
+                if epoch is None:
+                    self._hear(self.node, _SUPERSEDED, _superseded(claim.epoch, name))
+                else:
+                    claim.epoch = max(claim.epoch, int(epoch))
+
+    async def _claim(
+        self, name: str, mode: str, claim: _Claim, *, on: Any = None
+    ) -> Any:
+        """Ask for a name ("ask"), take it over ("take"), or say again that this node has it ("renew")."""
+        # What the former node is told, around the epoch of what it has, which the store knows.
+        said = name.encode()
+        head = self.node.encode() + _head(_SUPERSEDED, _EPOCH_LENGTH + len(said))
+        epoch = _written(claim.epoch)
         return await self._claim_script(
             keys=[_name(name), _NODES],
-            args=[self.node, int(take), NAME_S, _channel(""), lost],
+            args=[
+                self.node,
+                mode,
+                epoch,
+                claim.owner,
+                NAME_S,
+                _channel(""),
+                head,
+                said,
+            ],
             client=on,
         )
+
+    def _epoch(self) -> int:
+        """Return what the store's clock shows, also while it is away."""
+        return self._ahead + int(self._clock() * 1_000_000)
 
     # Speaking.
 
@@ -371,23 +465,33 @@ class RedisCluster:
             await asyncio.sleep(GATHER)
             self._filled.clear()
             outbox, self._outbox, self._waiting = self._outbox, {}, 0
-            released, self._released = self._released, set()
+            released, self._released = self._released, {}
+            unsure, self._unsure = self._unsure, set()
             try:
                 async with self._redis.pipeline(transaction=False) as pipeline:
                     for channel, frames in outbox.items():
                         for part in _joined(self.node.encode(), frames):
                             pipeline.publish(channel, part)
-                    for name in released:
+                    for name, epoch in released.items():
                         await self._release_script(
-                            keys=[_name(name)], args=[self.node], client=pipeline
+                            keys=[_name(name)],
+                            args=[self.node, _written(epoch)],
+                            client=pipeline,
                         )
                     await pipeline.execute()
+                if unsure:
+                    await self._renew_names(list(unsure))
             except STORE_ERRORS:
+                self._unsure |= unsure
                 if len(self._released) < MAX_RELEASED:
-                    self._released |= released - self._names
+                    self._released |= {
+                        name: epoch
+                        for name, epoch in released.items()
+                        if name not in self._names
+                    }
                 self._due.set()
                 await asyncio.sleep(_RETRY)
-                if self._released:
+                if self._released or self._unsure:
                     self._filled.set()
 
     # Hearing.
@@ -402,7 +506,9 @@ class RedisCluster:
             try:
                 if pubsub is None:
                     pubsub = await self._subscribe()
-                    # What was said meanwhile was lost.
+                    # What was said meanwhile was lost, also that names went to others.
+                    self._unsure.update(self._names)
+                    self._filled.set()
                     self._due.set()
                     self._tell()
                 async for message in pubsub.listen():
@@ -427,7 +533,15 @@ class RedisCluster:
 
     def _hear(self, node: str, topic: str, message: bytes) -> None:
         if topic == _SUPERSEDED:
-            self._names.discard(message.decode())
+            epoch, message = int(message[:_EPOCH_LENGTH]), message[_EPOCH_LENGTH:]
+            name = message.decode()
+            if (claim := self._names.get(name)) is not None:
+                if claim.epoch > epoch:
+                    # It was said of a former connection. Let the store tell which one is newer.
+                    self._unsure.add(name)
+                    self._filled.set()
+                    return
+                del self._names[name]
         if (handler := self._handlers.get(topic)) is None:
             return
         try:
@@ -451,9 +565,22 @@ def _name(name: str) -> str:
     return f"{_PREFIX}name:{name}"
 
 
-def _frame(topic: str, message: bytes) -> bytes:
+def _superseded(epoch: int, name: str) -> bytes:
+    """Return what is told of a name that was taken over from a connection of this epoch, or of a former one."""
+    return f"{_written(epoch)}{name}".encode()
+
+
+def _written(epoch: int) -> str:
+    return f"{epoch:0{_EPOCH_LENGTH}d}"
+
+
+def _head(topic: str, length: int) -> bytes:
     name = topic.encode()
-    return _FRAME.pack(len(name), len(message)) + name + message
+    return _FRAME.pack(len(name), length) + name
+
+
+def _frame(topic: str, message: bytes) -> bytes:
+    return _head(topic, len(message)) + message
 
 
 def _joined(head: bytes, frames: list[bytes]) -> Iterator[bytes]:

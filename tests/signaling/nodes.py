@@ -71,8 +71,10 @@ class Node:
         if self.node in self._nodes.alive and topic in self._handlers:
             self._handlers[topic](node, message)
 
-    async def claim(self, name: str, *, take: bool) -> bool:
+    async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
         return True
+
+    def again(self, name: str) -> None: ...
 
     def release(self, name: str) -> None: ...
 

@@ -25,7 +25,7 @@ class Named(Node):
 
     names: dict[str, str]
 
-    async def claim(self, name: str, *, take: bool) -> bool:
+    async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
         await asyncio.sleep(0)
         former = self.names.get(name)
         if former not in (None, self.node):

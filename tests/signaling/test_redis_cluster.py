@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from hypothesis import given, strategies as st
 import pytest
@@ -41,6 +42,16 @@ def die(cluster: RedisCluster) -> None:
     for task in cluster._tasks:
         task.cancel()
     cluster._tasks = []
+
+
+def wait(nodes: Iterable[tuple[RedisCluster, Heard]]) -> None:
+    """Let a second pass by the clocks of some nodes."""
+    for cluster, _ in nodes:
+        cluster._clock = partial(add, cluster._clock)
+
+
+def add(clock: Callable[[], float]) -> float:
+    return clock() + 1
 
 
 @asynccontextmanager
@@ -254,20 +265,77 @@ async def test_each_node_goes_on_alone_while_redis_is_away(redis_server: Redis) 
         assert {message for _, _, message in nodes[1][1].messages} == {b"again"}
 
 
+@pytest.mark.parametrize(("owners", "kept"), [(("a", "a"), 1), (("a", "b"), 0)])
 async def test_of_two_that_took_a_name_meanwhile_one_is_told(
+    redis_server: Redis, owners: tuple[str, str], kept: int
+) -> None:
+    """Of one owner's connections the newer one stays, of two owners the one that was first."""
+    async with joined(redis_server, 3) as nodes:
+        *two, (third, _) = nodes
+        await redis_server.stop()
+        await until(lambda: all(cluster.is_away for cluster, _ in nodes))
+        for (cluster, _), owner in zip(two, owners, strict=True):
+            wait(two)
+            assert await cluster.claim("name", take=False, owner=owner)
+        await redis_server.start()
+        await until(lambda: all(len(cluster.nodes()) == 3 for cluster, _ in nodes))
+        (stays, heard_nothing), (goes, heard) = two[kept], two[1 - kept]
+        await until(lambda: heard.messages)
+        assert [(topic, name) for topic, _, name in heard.messages] == [
+            ("superseded", b"name")
+        ]
+        assert await third.locate("name") == stays.node
+        # Whatever the loser brought about is heard before what it says now, and it does not claim the name any more.
+        await until(lambda: greeted(goes, stays, heard_nothing))
+        assert {topic for topic, _, _ in heard_nothing.messages} == {"greeting"}
+
+
+def greeted(sender: RedisCluster, receiver: RedisCluster, heard: Heard) -> bool:
+    """Say something, which may be lost just after Redis came back, and tell whether it arrived."""
+    sender.send(receiver.node, "greeting", b"")
+    return bool(heard.messages)
+
+
+async def test_a_name_is_not_lost_for_what_was_said_of_a_former_connection(
     redis_server: Redis,
 ) -> None:
     async with joined(redis_server) as nodes:
-        (first, heard), (second, heard_too) = nodes
+        (first, heard), (second, other) = nodes
+        for _ in range(20):
+            assert await first.claim("name", take=True)
+            assert await second.claim("name", take=True)
+            # It comes back before its node hears that it went.
+            assert await first.claim("name", take=True)
+        await until(lambda: len(other.messages) == 20)
+        second.send(first.node, "greeting", b"")
+        await until(lambda: any(topic == "greeting" for topic, _, _ in heard.messages))
+        assert await second.locate("name") == first.node
+        first.release("name")
+        await until(lambda: claimed(second))
+
+
+async def claimed(cluster: RedisCluster) -> bool:
+    return await cluster.claim("name", take=False)
+
+
+async def test_a_connection_that_is_new_at_the_same_node_counts(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        (first, heard), (second, other) = nodes
+        assert await first.claim("name", take=True)
         await redis_server.stop()
         await until(lambda: first.is_away and second.is_away)
-        assert await first.claim("name", take=False)
-        assert await second.claim("name", take=False)
+        assert await second.claim("name", take=True)
+        wait(nodes)
+        first.again("name")
         await redis_server.start()
-        await until(lambda: not first.is_away and not second.is_away)
-        await until(lambda: heard.messages or heard_too.messages)
-        told = [*heard.messages, *heard_too.messages]
-        assert [(topic, name) for topic, _, name in told] == [("superseded", b"name")]
+        await until(lambda: other.messages)
+        assert [(topic, name) for topic, _, name in other.messages] == [
+            ("superseded", b"name")
+        ]
+        assert await second.locate("name") == first.node
+        assert heard.messages == []
 
 
 async def test_there_is_no_start_without_redis(redis_server: Redis) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 import os
 from pathlib import Path
+import secrets
 import signal
 import socket
 import sys
@@ -24,7 +25,7 @@ from pemus_signaling.server import Server
 from pemus_signaling.sockets import Close
 from tests.patience import PATIENCE, until
 
-from .clients import Identity, connected, connecting, proven
+from .clients import Client, Identity, connected, connecting, proven
 from .daemons import Redis
 from .guests import FILM, Home, Peer, named
 from .server import ADDRESS, http, running, ws
@@ -340,21 +341,129 @@ async def test_while_redis_is_away_local_clients_go_on_and_then_all_is_well_agai
             assert (await carl.hear())["payload"] == 4
 
 
+@asynccontextmanager
+async def coming_back_in_turn(
+    redis: Redis, first: Server, second: Server
+) -> AsyncIterator[None]:
+    """Have one node notice before the other that Redis is back."""
+    later = cluster(second)
+    turn, beat = asyncio.Event(), later._beat
+
+    async def in_turn() -> frozenset[str]:
+        await turn.wait()
+        return await beat()
+
+    await redis.stop()
+    await until(lambda: cluster(first).is_away and later.is_away)
+    yield
+    later._beat = in_turn  # type: ignore[method-assign]
+    await redis.start()
+    await until(lambda: not cluster(first).is_away)
+    turn.set()
+    await until(lambda: not later.is_away)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("first_back", ["the old node", "the new node"])
+async def test_a_home_that_moved_while_redis_was_away_stays_where_it_is(
+    redis_server: Redis, first_back: str
+) -> None:
+    identity = Identity()
+    async with (
+        two(redis_server) as (here, there),
+        proven(here, identity) as (old, _),
+        connected(here, "guest") as guest,
+        AsyncExitStack() as stack,
+    ):
+        order = (here, there) if first_back == "the old node" else (there, here)
+        async with coming_back_in_turn(redis_server, *order):
+            # Nothing tells the first node that this connection is dead.
+            home, _ = await stack.enter_async_context(proven(there, identity))
+        assert await old.end() == Close.SUPERSEDED
+        await guest.say("OFFER", dst=identity.id, payload="hello")
+        assert (await home.hear())["payload"] == "hello"
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_home_that_moved_there_and_back_stays_where_it_is(
+    redis_server: Redis,
+) -> None:
+    identity = Identity()
+    async with (
+        two(redis_server) as (here, there),
+        proven(here, identity) as (old, _),
+        connected(there, "guest") as guest,
+        AsyncExitStack() as stack,
+    ):
+        async with coming_back_in_turn(redis_server, there, here):
+            between, _ = await stack.enter_async_context(proven(there, identity))
+            for server in (here, there):
+                # A second later.
+                cluster(server)._clock = lambda: time.monotonic() + 1
+            home, _ = await stack.enter_async_context(proven(here, identity))
+            assert await old.end() == Close.SUPERSEDED
+        assert await between.end() == Close.SUPERSEDED
+        await guest.say("OFFER", dst=identity.id, payload="hello")
+        assert (await home.hear())["payload"] == "hello"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("first_back", ["the first", "the second"])
+async def test_nobody_takes_an_ordinary_id_while_redis_is_away(
+    redis_server: Redis, first_back: str
+) -> None:
+    async with (
+        two(redis_server) as (here, there),
+        connected(here, "anna", "her token") as anna,
+        connected(there, "bert") as bert,
+        AsyncExitStack() as stack,
+    ):
+        order = (here, there) if first_back == "the first" else (there, here)
+        async with coming_back_in_turn(redis_server, *order):
+            other = await stack.enter_async_context(
+                connected(there, "anna", "another token")
+            )
+        assert await other.end() == Close.SUPERSEDED
+        await bert.say("OFFER", dst="anna", payload="hello")
+        assert (await anna.hear())["payload"] == "hello"
+
+
 async def test_workers_share_a_port_and_end_together(redis_server: Redis) -> None:
     async with started("--redis", redis_server.url, "--workers", 2) as server:
         parent = psutil.Process(server.process.pid)
         await until(lambda: len(parent.children()) == 2)
         workers = parent.children()
-        async with connected(server, "bert") as bert:  # type: ignore[arg-type]
-            # The system deals them out, so that a few of many are with each.
-            for number in range(12):
-                async with connected(server, f"anna {number}") as anna:  # type: ignore[arg-type]
-                    await anna.say("OFFER", dst="bert", payload=number)
-                    assert (await bert.hear())["payload"] == number
+        async with AsyncExitStack() as stack:
+            # The system deals connections out as it likes, so there are as many as it takes.
+            clients: dict[psutil.Process, tuple[str, Client]] = {}
+            async with asyncio.timeout(PATIENCE):
+                while len(clients) < 2:
+                    name = f"anna {len(clients)} {secrets.token_hex(4)}"
+                    client = await stack.enter_async_context(connected(server, name))  # type: ignore[arg-type]
+                    clients.setdefault(worker_of(client, workers), (name, client))
+            (here, anna), (there, bert) = clients.values()
+            await anna.say("OFFER", dst=there, payload=1)
+            heard = await bert.hear()
+            assert (heard["src"], heard["payload"]) == (here, 1)
+            await bert.say("ANSWER", dst=here, payload=2)
+            assert (await anna.hear())["payload"] == 2
         server.process.terminate()
         async with asyncio.timeout(PATIENCE):
             assert await server.process.wait() == 0
         assert not any(worker.is_running() for worker in workers)
+
+
+def worker_of(client: Client, workers: list[psutil.Process]) -> psutil.Process:
+    """Return the process at the other end of a connection."""
+    port = client.socket.get_extra_info("sockname")[1]
+    (worker,) = (
+        worker
+        for worker in workers
+        if any(
+            each.raddr and each.raddr[1] == port for each in worker.net_connections()
+        )
+    )
+    return worker
 
 
 async def test_a_worker_that_dies_is_replaced_and_none_outlives_the_first_process(
