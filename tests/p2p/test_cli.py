@@ -19,6 +19,7 @@ import pytest
 import p2p
 from p2p import cli
 from p2p.version import VERSION
+from tests.p2p.media.make import photo
 
 MAIN = Path(p2p.__file__).with_name("__main__.py")
 START_TIMEOUT = 20
@@ -118,6 +119,41 @@ def engine(folder: Path) -> Generator[Process]:
         process.wait_until_ready()
         yield process
     finally:
+        process.close()
+
+
+def open_to_others(folder: Path) -> set[str]:
+    """Return what in a folder others than its owner may read or enter."""
+    return {
+        str(path.relative_to(folder))
+        for path in (folder, *folder.rglob("*"))
+        if not path.is_socket() and path.lstat().st_mode & 0o077
+    }
+
+
+def test_what_it_keeps_is_for_its_owner_only(folder: Path) -> None:
+    shared = folder / "Films"
+    shared.mkdir()
+    photo(shared / "beach.jpg")
+    os.utime(shared / "beach.jpg", (1_600_000_000, 1_600_000_000))
+    # As a former release, or a backup that was brought back, may have left them.
+    for name in ("data", "cache"):
+        (folder / name).mkdir(mode=0o755)
+    (folder / "data" / "library.db").touch(mode=0o644)
+    process = Process(folder, "--share", str(shared))
+    try:
+        process.wait_until_ready()
+        deadline = time.monotonic() + START_TIMEOUT
+        while not list((folder / "cache").rglob("*.jpg")):
+            assert time.monotonic() < deadline, process.log.read_text()
+            time.sleep(0.05)
+        assert (folder / "data" / "library.db-wal").exists()
+        assert open_to_others(folder / "data") == set()
+        assert open_to_others(folder / "cache") == set()
+        assert folder.joinpath("Films", "beach.jpg").stat().st_mode & 0o044
+    finally:
+        process.process.terminate()
+        process.end()
         process.close()
 
 

@@ -219,9 +219,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _protect(data: Path, cache: Path, run: Path) -> None:
-    """Have the kernel keep this process from writing anywhere but into its own folders. Raises OSError."""
+    """Keep what this process writes from others, and itself from writing anywhere but into its own folders. Raises OSError."""
+    os.umask(0o077)
     for folder in (data, cache):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A former release, or a backup that was brought back, may have left it open.
+        folder.chmod(0o700)
     # The system's own temporary folder is out of reach now.
     tempfile.tempdir = os.environ["TMPDIR"] = str(cache.absolute())
     os.environ["SQLITE_TMPDIR"] = tempfile.tempdir

@@ -73,6 +73,20 @@ def test_a_step_that_fails_changes_nothing(
     assert {name for name, _ in schema(tmp_path / "library.db")} == {"one"}
 
 
+def test_an_index_is_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "library.db"
+    for before in (None, 0o644):
+        if before is not None:
+            path.chmod(before)
+        store = Store(path)
+        store.open()
+        with store.write() as db:
+            db.execute("UPDATE state SET value = value + 1")
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+        store.close()
+        assert modes["library.db"] == modes["library.db-wal"] == 0o600
+
+
 def test_an_index_of_a_newer_release_is_kept_and_made_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

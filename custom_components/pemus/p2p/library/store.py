@@ -162,6 +162,7 @@ class Database:
         # A log that was left behind means that the last process was killed: look closely.
         left_behind = self.path.with_name(f"{self.path.name}-wal")
         killed = left_behind.exists() and left_behind.stat().st_size > 0
+        _close_to_others(self.path)
         engine = create_engine(
             f"sqlite:///{self.path}",
             isolation_level="AUTOCOMMIT",
@@ -220,6 +221,19 @@ class Database:
             self.full = True
             self._full_since = time.monotonic()
             raise
+
+
+def _close_to_others(path: Path) -> None:
+    """Let only the owner read a database, made first if need be; SQLite makes its logs alike. Raises StoreError."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(file).st_mode & 0o077:
+                os.fchmod(file, 0o600)
+        finally:
+            os.close(file)
+    except OSError as err:
+        raise StoreError(f"{path} cannot be opened: {err.strerror}") from err
 
 
 def has_room(folder: Path) -> bool:
