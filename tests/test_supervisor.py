@@ -1,7 +1,7 @@
 """The engine runs, comes back, gives up politely, and leaves nothing behind. All with the real process."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 import contextlib
 from dataclasses import replace
 from itertools import pairwise
@@ -15,12 +15,14 @@ import time
 
 from homeassistant.const import EVENT_HOMEASSISTANT_STOP
 from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
 import pytest
 
 from custom_components.pemus import client, provision, supervisor
 from custom_components.pemus.client import EngineUnavailable
 from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.errors import engine_errors
 from custom_components.pemus.p2p.models import (
     EngineConfig,
     Event,
@@ -346,6 +348,16 @@ async def test_a_lone_crash_is_forgotten(
         await until(lambda: engine._failures == 0)
 
 
+async def told(ask: Callable[[], Awaitable[object]]) -> str | None:
+    """Return what a user is told who asks for something that fails."""
+    try:
+        with engine_errors(HomeAssistantError):
+            await ask()
+    except HomeAssistantError as err:
+        return err.translation_key
+    return None
+
+
 async def test_an_engine_of_another_release_is_not_used(
     hass: HomeAssistant, idle: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +367,16 @@ async def test_an_engine_of_another_release_is_not_used(
     assert idle.state is EngineState.FAILED
     assert idle.status is None
     assert issues(hass) == [supervisor.ISSUE_MISMATCH]
+    # It does not come back by itself, and nobody is told that it does.
+    for ask in (idle.async_start, idle.client.status):
+        assert await told(ask) == "engine_outdated"
+
+    await idle.async_stop()
+    monkeypatch.setattr(supervisor, "VERSION", VERSION)
+    await idle.async_start()
+    os.kill(pid_of(idle), signal.SIGKILL)
+    await until(lambda: idle.state is EngineState.RESTARTING)
+    assert await told(idle.client.status) == "engine_unavailable"
 
 
 async def test_folders_that_cannot_be_made_are_told(

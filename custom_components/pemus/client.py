@@ -73,6 +73,10 @@ class EngineUnavailable(Exception):
     """The engine does not answer, or what answers is not this engine. Asking again later may work."""
 
 
+class EngineOutdated(EngineUnavailable):
+    """The engine on disk is of another release than runs here: it does not run before Home Assistant is restarted."""
+
+
 class EngineError(Exception):
     """The engine refused a request."""
 
@@ -136,6 +140,8 @@ class EngineClient:
     def __init__(self, socket: str) -> None:
         """Prepare to ask the engine that listens at this path, now or later."""
         self._socket = socket
+        self.outdated = False
+        """Whether there is no engine of this release any more."""
         self._session: ClientSession | None = None
         self._work = asyncio.Semaphore(MAX_WORK)
         # A friend who does not answer must not keep the pictures of this home waiting.
@@ -282,7 +288,7 @@ class EngineClient:
                     timeout=ClientWSTimeout(ws_receive=SILENCE_TIMEOUT, ws_close=1),
                 )
         except (ClientError, OSError) as err:
-            raise EngineUnavailable(_reason(err)) from err
+            raise self._unavailable(err) from err
         try:
             yield EventStream(socket)
         finally:
@@ -294,6 +300,10 @@ class EngineClient:
                 connector=UnixConnector(self._socket, limit=0)
             )
         return self._session
+
+    def _unavailable(self, err: Exception) -> EngineUnavailable:
+        kind = EngineOutdated if self.outdated else EngineUnavailable
+        return kind(_reason(err))
 
     async def _ask_work(self, url: URL, bound: asyncio.Semaphore) -> LocalFile:
         async with bound:
@@ -321,7 +331,7 @@ class EngineClient:
                 payload = await response.read()
                 refused = response.status >= 400
         except (ClientError, OSError) as err:
-            raise EngineUnavailable(_reason(err)) from err
+            raise self._unavailable(err) from err
         try:
             if not refused:
                 return decode(kind, payload)

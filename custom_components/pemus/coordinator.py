@@ -173,9 +173,13 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
             # That was planned, and is no error to be logged.
             self.last_update_success = False
         elif self.engine.state is not EngineState.RUNNING:
+            outdated = self.engine.client.outdated
             self.async_set_update_error(
                 UpdateFailed(
-                    translation_domain=DOMAIN, translation_key="engine_unavailable"
+                    translation_domain=DOMAIN,
+                    translation_key="engine_outdated"
+                    if outdated
+                    else "engine_unavailable",
                 )
             )
         # The sensor of the engine's state changes also while all others stay unavailable.

@@ -6,7 +6,7 @@ from typing import Final
 
 from homeassistant.exceptions import HomeAssistantError
 
-from .client import EngineError, EngineUnavailable
+from .client import EngineError, EngineOutdated, EngineUnavailable
 from .const import DOMAIN
 from .p2p.models import ErrorKey
 
@@ -28,6 +28,10 @@ def engine_errors(
     keys = _REMOTE_KEYS if remote else _KEYS
     try:
         yield
+    except EngineOutdated as err:
+        raise kind(
+            translation_domain=DOMAIN, translation_key="engine_outdated"
+        ) from err
     except EngineUnavailable as err:
         raise kind(
             translation_domain=DOMAIN, translation_key="engine_unavailable"

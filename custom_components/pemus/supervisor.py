@@ -29,7 +29,7 @@ from homeassistant.core import (
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.util.hass_dict import HassKey
 
-from .client import EngineClient, EngineError, EngineUnavailable
+from .client import EngineClient, EngineError, EngineOutdated, EngineUnavailable
 from .const import DOMAIN
 from .engine_log import MAX_LINE, EngineLog
 from .p2p.models import API_VERSION, EngineConfig, Event, Hello, Status, StatusChanged
@@ -136,7 +136,8 @@ class Engine:
                 await self._start()
         await self._first_attempt.wait()
         if self.state is not EngineState.RUNNING:
-            raise EngineUnavailable("the engine does not run; the log says why")
+            kind = EngineOutdated if self.client.outdated else EngineUnavailable
+            raise kind("the engine does not run; the log says why")
 
     async def async_stop(self) -> None:
         """Stop the engine, and everything around it. It can be started again."""
@@ -221,6 +222,7 @@ class Engine:
             await self._hass.async_add_executor_job(make_folders)
         except OSError as err:
             raise EngineUnavailable(f"its folders cannot be made: {err}") from err
+        self.client.outdated = False
         self._first_attempt.clear()
         self._failures = 0
         self._stop_listening = self._hass.bus.async_listen_once(
@@ -418,6 +420,7 @@ class Engine:
             version,
             VERSION,
         )
+        self.client.outdated = True
         self._set_state(EngineState.FAILED)
         ir.async_create_issue(
             self._hass,
