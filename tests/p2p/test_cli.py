@@ -157,6 +157,28 @@ def test_what_it_keeps_is_for_its_owner_only(folder: Path) -> None:
         process.close()
 
 
+def test_who_it_is_may_wait_until_somebody_says_whether_it_has_friends(
+    folder: Path,
+) -> None:
+    process = Process(folder, "--watch-stdin", "--await-config")
+    try:
+        process.wait_until_ready()
+        assert not (folder / "data" / "identity").exists()
+        shown = pemus("home", "--socket", str(process.socket))
+        assert shown.returncode == 1
+        assert "no identity" in shown.stderr
+        process.process.terminate()
+        process.end()
+    finally:
+        process.close()
+    process = Process(folder, "--watch-stdin")
+    try:
+        process.wait_until_ready()
+        assert (folder / "data" / "identity").exists()
+    finally:
+        process.close()
+
+
 def test_help_names_every_command() -> None:
     shown = pemus("--help")
     assert shown.returncode == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 import os
 from pathlib import Path
 import time
@@ -21,7 +21,7 @@ from p2p.swarm.remote import TransferState
 from p2p.swarm.source import Source, SourceStatus, Target, Wanted
 from p2p.swarm.spans import Spans
 from p2p.swarm.ticket import Ticket
-from tests.patience import until
+from tests.patience import failing_once, until
 
 from .receiving import PIECE, Owner, content_of, describe
 
@@ -382,6 +382,32 @@ async def test_a_source_that_fails_is_opened_again(
     source.deliver(0, PIECE)
     assert await waiting == PIECE
     assert download.message is None
+
+
+async def test_a_mistake_while_sources_are_opened_is_made_good_in_time_and_ends_at_once(
+    both: tuple[Download, Keeper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download_module, "RETRY", (0.2,))
+    download, keeper = both
+    tries = failing_once(monkeypatch, keeper, "sources_of")
+    waiting = asking(download, 0)
+    await until(lambda: tries)
+    with suppress(TimeoutError):
+        # Without a breath it would be tried again by now.
+        await until(lambda: len(tries) > 1, 0.1)
+    assert len(tries) == 1
+    (await keeper.opened()).deliver(0, PIECE)
+    assert await waiting == PIECE
+    # Before the next try it can be closed all the same.
+    monkeypatch.setattr(download_module, "RETRY", (3600.0,))
+    tries.clear()
+    failed = asking(download, PIECE)
+    download.source_failed(keeper.source, "broken")
+    await until(lambda: keeper.source.closed)
+    async with asyncio.timeout(5):
+        await download.close(Unavailable("the test is over"))
+    with pytest.raises(Unavailable):
+        await failed
 
 
 async def test_what_went_wrong_is_told(

@@ -549,7 +549,7 @@ class Download:
         for source in self._sources:
             source.want(self._plan)
         if self._plan and self._driver is None and self._keeper.can_fetch(self):
-            self._driver = tasks.keep(self._drive, f"download {self.label}")
+            self._driver = tasks.spawn(self._drive(), f"download {self.label}")
             self._driver.add_done_callback(self._driven)
         self._wake.set()
 
@@ -573,24 +573,36 @@ class Download:
     async def _drive(self) -> None:
         try:
             while self._ending is None:
-                self._wake.clear()
-                if self._reload:
-                    self._reload = False
-                    await self._close_sources()
-                if self._failed:
-                    self._failed.clear()
-                    await self._close_sources()
-                    await self._pause(RETRY[min(self._failures, len(RETRY) - 1)])
-                    self._failures += 1
-                    continue
-                if self._plan and not self._sources:
-                    await self._open_sources()
-                    continue
-                if not await self._woken(None if self._plan else IDLE):
-                    break
+                try:
+                    if not await self._step():
+                        break
+                except Exception:
+                    _LOGGER.exception("%s: fetching it broke", self.label)
+                    await self._fall_back()
         finally:
             await self._close_sources()
             await self._keeper.rested(self)
+
+    async def _step(self) -> bool:
+        """Do what is to be done next; return False when nothing has been for long."""
+        self._wake.clear()
+        if self._reload:
+            self._reload = False
+            await self._close_sources()
+        if self._failed:
+            self._failed.clear()
+            await self._fall_back()
+        elif self._plan and not self._sources:
+            await self._open_sources()
+        else:
+            return await self._woken(None if self._plan else IDLE)
+        return True
+
+    async def _fall_back(self) -> None:
+        """Let all sources go, and wait before they are opened again."""
+        await self._close_sources()
+        await self._pause(RETRY[min(self._failures, len(RETRY) - 1)])
+        self._failures += 1
 
     def _driven(self, _driver: asyncio.Task[None]) -> None:
         self._driver = None
