@@ -184,6 +184,25 @@ def test_a_full_disk_leaves_the_former_identity(
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("how", LOST)
+def test_a_full_disk_leaves_what_is_in_the_way_where_it_is(
+    path: Path, kept: Identity, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    lose(path, how)
+    there = path.lstat()
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(IdentityError, match="No space left"):
+        renew(path)
+    monkeypatch.undo()
+    assert path.lstat().st_ino == there.st_ino
+    with pytest.raises(IdentityLost):
+        load(path, first=True)
+
+
 def test_a_key_reaches_the_disk_before_its_name_does(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,8 @@ is asked of anybody. Programs keep it in capitals without dashes; people see gro
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -111,9 +112,8 @@ def renew(path: Path) -> Identity:
     """Make a new identity in the place of a former one; a file that holds none is kept beside it. Raises IdentityError."""
     made = Ed25519PrivateKey.generate()
     try:
-        if _is_in_the_way(path):
-            path.rename(path.with_name(f"{path.name}.broken-{int(time.time())}"))
-        atomic.write(path, made.private_bytes_raw())
+        with _out_of_the_way(path):
+            atomic.write(path, made.private_bytes_raw())
     except OSError as err:
         raise IdentityError(f"{path} cannot be written: {err.strerror}") from err
     return Identity.of(made.private_bytes_raw())
@@ -142,15 +142,24 @@ def _read(path: Path) -> bytes:
     return seed
 
 
-def _is_in_the_way(path: Path) -> bool:
-    """Tell whether something is where the identity belongs that is none."""
+@contextmanager
+def _out_of_the_way(path: Path) -> Iterator[None]:
+    """Set aside what is where the identity belongs and is none, for good if that works out. Raises OSError."""
     try:
         _read(path)
     except FileNotFoundError:
-        return False
+        yield
     except (OSError, IdentityLost):
-        return True
-    return False
+        aside = path.with_name(f"{path.name}.broken-{int(time.time())}")
+        path.rename(aside)
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):
+                aside.rename(path)
+            raise
+    else:
+        yield
 
 
 def _is_guessable(seed: bytes) -> bool:
