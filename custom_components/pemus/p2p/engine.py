@@ -12,7 +12,7 @@ import logging
 import os
 from pathlib import Path
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from . import homes, tasks
 from .api import ApiServer
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .peers.facts import LanHomes, PairingAnswer, PairingQuery, PairingStatus
     from .peers.identity import Identity
     from .peers.peers import Peers
+    from .swarm.receiver import Receiver
     from .swarm.source import Source
     from .swarm.swarm import Swarm
     from .swarm.ticket import Ticket
@@ -93,7 +94,7 @@ class Engine:
         self._identity: Identity | None = None
         self._identity_fault: str | None = None
         """Why this home cannot be who it was, in plain English."""
-        self._swarm: Swarm | None = None
+        self._swarm: Receiver | None = None
         self._peers: Peers | None = None
         self._capabilities: dict[str, str | None] = installed()
         self._told_of_limits = False
@@ -261,11 +262,11 @@ class Engine:
 
     async def issue(self, query: TicketQuery) -> bytes:
         """Return a ticket for one of this home's items, as JSON."""
-        return (await self._the_swarm.issue(query)).encode()
+        return (await self._the_torrents.issue(query)).encode()
 
     async def revoke(self, receiver: str, item: str | None) -> None:
         """Make a home's ticket for an item, or all its tickets, worthless."""
-        await self._the_swarm.revoke(receiver, item)
+        await self._the_torrents.revoke(receiver, item)
 
     async def accept(self, ticket: bytes) -> RemoteItem:
         """Take another home's ticket, which a user gave to this engine."""
@@ -368,7 +369,7 @@ class Engine:
         self, home: str, send: Callable[[bytes], Awaitable[None]]
     ) -> AbstractAsyncContextManager[Callable[[bytes], None]]:
         """Introduce WebRTC peers over a channel to a home; what comes out of it goes to the function that is entered."""
-        return self._the_swarm.channel(home, send)
+        return self._the_torrents.channel(home, send)
 
     @property
     def _the_peers(self) -> Peers:
@@ -378,10 +379,18 @@ class Engine:
         return self._peers
 
     @property
-    def _the_swarm(self) -> Swarm:
+    def _the_swarm(self) -> Receiver:
         if self._swarm is None:
-            raise Unavailable("other homes cannot be reached: libtorrent does not run")
+            raise Unavailable(
+                "nothing can be fetched: the download cache does not work"
+            )
         return self._swarm
+
+    @property
+    def _the_torrents(self) -> Swarm:
+        if self._swarm is None or not self._swarm.has_torrents:
+            raise Unavailable("there are no torrents: libtorrent does not run")
+        return cast("Swarm", self._swarm)
 
     @property
     def _problems(self) -> tuple[Problem, ...]:
@@ -469,24 +478,41 @@ class Engine:
             await peers.stop()
 
     async def _start_swarm(self) -> None:
-        """Start the swarm, or go on without: the library is of use by itself."""
-        if self._capabilities.get("libtorrent") is None or self._identity is None:
+        """Start the swarm, or what works of it without libtorrent, or go on without: the library is of use by itself."""
+        if self._identity is None:
             return
-        try:
-            from .swarm.swarm import Swarm
+        if self._capabilities.get("libtorrent") is not None:
+            try:
+                from .swarm.swarm import Swarm
 
-            swarm = Swarm(
+                swarm: Receiver = Swarm(
+                    home=self._identity.id,
+                    data=self._data,
+                    cache=self._cache / "downloads",
+                    library=self._library,
+                    on_change=self._api.events.status_changed,
+                    renew=self._renew_ticket,
+                    beside=self._beside,
+                )
+                await swarm.start(self._config)
+            except Exception:
+                _LOGGER.exception("There are no torrents: the swarm does not start")
+            else:
+                self._swarm = swarm
+                return
+        try:
+            from .swarm.receiver import Receiver
+
+            swarm = Receiver(
                 home=self._identity.id,
-                data=self._data,
                 cache=self._cache / "downloads",
-                library=self._library,
                 on_change=self._api.events.status_changed,
                 renew=self._renew_ticket,
                 beside=self._beside,
             )
             await swarm.start(self._config)
         except Exception:
-            _LOGGER.exception("The swarm does not start")
+            _LOGGER.exception("Nothing can be fetched from other homes")
             return
         self._swarm = swarm
 

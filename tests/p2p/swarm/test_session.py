@@ -15,9 +15,10 @@ import threading
 import pytest
 
 from p2p.swarm import metainfo, session as session_module
+from p2p.swarm.faults import SessionError
 from p2p.swarm.metainfo import Metainfo
 from p2p.swarm.reading import Haste
-from p2p.swarm.session import Session, SessionError, SessionSettings, Torrent
+from p2p.swarm.session import Session, SessionSettings, Torrent
 
 SIZE = 3_000_000
 LOCAL = SessionSettings(addresses=("127.0.0.1",))

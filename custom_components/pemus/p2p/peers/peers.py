@@ -141,7 +141,10 @@ class Channel(Protocol):
 
 
 class Torrents(Protocol):
-    """The swarm, as far as friends have to do with it."""
+    """The swarm, as far as friends have to do with it. Without libtorrent it fetches over links alone."""
+
+    has_torrents: bool
+    """Whether items can be fetched and shared by torrents, too."""
 
     async def issue_to(
         self, item: str, receiver: str, ttl: float, wait: float
@@ -636,7 +639,9 @@ class Peers:
         async with friend.meeting:
             swarm = self._torrents()
             # Another link may have come meanwhile, which then is the one to meet over.
-            if swarm is None or self._links.present(link.home) is not link:
+            if swarm is None or not swarm.has_torrents:
+                return
+            if self._links.present(link.home) is not link:
                 return
             channel = await swarm.meet(link.home, send)
             if link.reason is not None:
@@ -968,13 +973,16 @@ class Peers:
 
     def _swarm(self) -> Torrents:
         if (swarm := self._torrents()) is None:
-            raise Unavailable("other homes cannot be reached: libtorrent does not run")
+            raise Unavailable(
+                "nothing can be fetched: the download cache does not work"
+            )
         return swarm
 
     async def _issue(
         self, item: str, home: str, ttl: float, wait: float
     ) -> Ticket | None:
-        if (swarm := self._torrents()) is None:
+        swarm = self._torrents()
+        if swarm is None or not swarm.has_torrents:
             return None
         return await swarm.issue_to(item, home, ttl, wait)
 

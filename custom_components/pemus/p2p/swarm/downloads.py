@@ -6,12 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import errno
 import logging
 import sqlite3
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .. import tasks
 from ..errors import (
@@ -29,9 +29,12 @@ from .cache import Cache, CacheSettings, Found, Record
 from .download import PATIENCE, Download
 from .metainfo import Metainfo
 from .remote import CacheUsage, RemoteFile, RemoteItem, TransferState, TransferStatus
-from .session import Session
 from .source import Introducer, Source, SwarmSource
 from .ticket import BadTicket, Ticket
+
+if TYPE_CHECKING:
+    # It loads libtorrent, which may be missing.
+    from .session import Session
 
 ROUND: Final = 1.0
 """Seconds between two looks at room, readers and records while something happens."""
@@ -91,7 +94,7 @@ class Downloads:
 
     def __init__(
         self,
-        session: Session,
+        session: Session | None,
         cache: Cache,
         settings: CacheSettings,
         *,
@@ -100,7 +103,7 @@ class Downloads:
         beside: Beside | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare to fetch through a session into a cache.
+        """Prepare to fetch through a session into a cache. Without a session, all comes from what `beside` returns.
 
         `renew` asks an owner for a new ticket in the place of one that ended, or that is without a torrent yet; it raises
         an EngineError if there is none. `beside` returns another source for what a ticket is for, which races the swarm if
@@ -188,6 +191,10 @@ class Downloads:
             ticket, meta = await asyncio.to_thread(_checked, ticket)
         except BadTicket as err:
             raise BadRequest(f"the ticket cannot be used: {err}") from None
+        if self._session is None and not ticket.link_only:
+            # There is no use for its torrent, nor for asking for one.
+            meta = None
+            ticket = replace(ticket, torrent=None, endpoints=(), link_only=True)
         if not self._running:
             raise Unavailable("the engine is stopping")
         if not ticket.is_live(time.time()):
@@ -412,7 +419,7 @@ class Downloads:
 
     def can_fetch(self, download: Download) -> bool:
         """Tell whether there is any source for what its ticket allows."""
-        if download.meta is not None:
+        if download.meta is not None and self._session is not None:
             return True
         return self._beside is not None and (
             self._beside(download.ticket, None) is not None
@@ -422,7 +429,7 @@ class Downloads:
         """Return new sources for what its ticket allows."""
         ticket, meta = download.ticket, download.meta
         sources: list[Source] = []
-        if meta is not None:
+        if meta is not None and self._session is not None:
             sources.append(
                 SwarmSource(
                     self._session,

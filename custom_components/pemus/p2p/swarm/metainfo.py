@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha1
-from typing import Any, Final
+from typing import Final
 
-import libtorrent as lt
+from . import bencode
 
 MIN_PIECE: Final = 256 * 1024
 MAX_PIECE: Final = 2 * 1024 * 1024
@@ -82,8 +82,8 @@ def read(data: bytes, size: int) -> Metainfo:
     if len(data) > MAX_METAINFO:
         raise BadMetainfo("it is too long")
     try:
-        root: Any = lt.bdecode(data)
-    except RuntimeError:
+        root = bencode.decode(data)
+    except ValueError:
         raise BadMetainfo("it is damaged") from None
     info = root.get(b"info") if isinstance(root, dict) else None
     if not isinstance(info, dict) or set(info) != _KEYS:
@@ -97,7 +97,7 @@ def read(data: bytes, size: int) -> Metainfo:
 
 def _encode(size: int, piece_length: int, pieces: bytes, salt: bytes) -> bytes:
     """Return the metainfo file. There is one way only to write it."""
-    info: Any = {
+    info: bencode.Plain = {
         b"length": size,
         b"name": _NAME,
         b"piece length": piece_length,
@@ -105,7 +105,7 @@ def _encode(size: int, piece_length: int, pieces: bytes, salt: bytes) -> bytes:
         b"private": 1,
         b"x_salt": salt,
     }
-    return lt.bencode({b"info": info})
+    return bencode.encode({b"info": info})
 
 
 def _checked(size: int, piece_length: object, pieces: object, salt: object) -> Metainfo:

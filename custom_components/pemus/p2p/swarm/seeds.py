@@ -24,10 +24,11 @@ from .. import tasks
 from ..errors import Busy, EngineError
 from ..library.threads import in_daemon
 from ..models import LocalFile
+from .faults import SessionError
 from .hashing import FileChanged, Hasher, HashingError
 from .looks import Look, Looks, Many, one_by_one
 from .metainfo import BadMetainfo, Metainfo, make
-from .session import Session, SessionError, Torrent
+from .session import Session, Torrent
 from .store import Version
 
 LIMIT: Final = 500

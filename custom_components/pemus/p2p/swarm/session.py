@@ -24,6 +24,7 @@ from typing import Final, Protocol
 
 import libtorrent as lt
 
+from .faults import SessionError
 from .metainfo import Metainfo
 from .reading import Haste
 
@@ -87,10 +88,6 @@ _ALL_V4: Final = ("0.0.0.0", "255.255.255.255")  # noqa: S104 - a range, nothing
 _ALL_V6: Final = ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class SessionError(Exception):
-    """The session cannot run, or did not do what it was asked to. The message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,13 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 import logging
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from .. import tasks
+from .faults import SessionError
 from .metainfo import Metainfo
 from .reading import Haste
-from .session import Session, SessionError, Torrent
 from .spans import Spans
+
+if TYPE_CHECKING:
+    # It loads libtorrent, which may be missing.
+    from .session import Session, Torrent
 
 PATIENCE: Final = 1.0
 """Seconds that somebody waits for a piece that was asked for in time, until it is hurried."""

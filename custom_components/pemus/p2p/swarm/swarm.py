@@ -12,31 +12,28 @@ import socket
 import time
 from typing import Final, Protocol
 
-from ..errors import BadRequest, EngineError
+from ..errors import EngineError
 from ..models import (
     EngineConfig,
     Item,
     LocalFile,
-    Problem,
     ShareStatus,
-    SwarmConfig,
     SwarmStatus,
     TicketQuery,
-    WaitQuery,
 )
 from . import background, ticket as tickets
 from .access import Access
 from .addresses import is_elsewhere
 from .background import Background
-from .cache import Cache, CacheSettings
 from .channels import Channels
-from .downloads import Beside, Downloads, Renew
+from .downloads import Beside, Renew
 from .hashing import Hasher
-from .remote import RemoteItem, Transfers, TransferStatus
+from .receiver import Receiver
+from .remote import RemoteItem
 from .seeds import Seeds
 from .session import ADDRESSES, Session, SessionSettings, Torrent
 from .store import SwarmStore
-from .ticket import BadTicket, Ticket
+from .ticket import Ticket
 from .tickets import Tickets
 from .tracker import Introductions, LoopbackTracker, Send
 
@@ -74,8 +71,10 @@ class Library(background.Source, Protocol):
         """Return for each of many items what `file` returns or raises, with fewer looks than one for each."""
 
 
-class Swarm:
+class Swarm(Receiver):
     """One session with all that hangs on it."""
+
+    has_torrents = True
 
     def __init__(
         self,
@@ -92,14 +91,11 @@ class Swarm:
 
         `library` is what is shared. `on_change` is called in the event loop when `status` may have changed.
         """
+        super().__init__(
+            home=home, cache=cache, on_change=on_change, renew=renew, beside=beside
+        )
         self._data = data
-        self._cache = cache
         self._library = library
-        self._on_change = on_change
-        self._renew = renew
-        self._beside = beside
-        self._config = EngineConfig(home_name="")
-        self._parts = AsyncExitStack()
         self._played = float("-inf")
         """When bytes of this home's were played last."""
         self._resuming: asyncio.TimerHandle | None = None
@@ -107,8 +103,6 @@ class Swarm:
         self._issuing = 0
         """Tickets that are being made."""
         self._port_check: asyncio.TimerHandle | None = None
-        self.home = home
-        """This home's id."""
 
     async def start(self, config: EngineConfig) -> None:
         """Bring everything up. Raises SessionError, CacheError, StoreError, OSError."""
@@ -156,30 +150,15 @@ class Swarm:
             )
             await self._tickets.start()
             parts.push_async_callback(self._tickets.stop)
-            self._downloads = Downloads(
-                self._session,
-                Cache(self._cache),
-                _cache_settings(config.swarm),
-                introducer=self._channels,
-                renew=self._renew,
-                beside=self._beside,
-                on_change=self._on_change,
-            )
-            await self._downloads.start()
-            parts.push_async_callback(self._downloads.close)
+            await self._start_downloads(parts, self._session, self._channels)
             self._parts = parts.pop_all()
         self._parts.callback(self._check_port_no_more)
         self._check_port()
 
-    async def stop(self) -> None:
-        """Take everything down. May be called at any time."""
-        await self._parts.aclose()
-
     def apply(self, config: EngineConfig) -> None:
         """Apply the differences to what runs; transfers go on."""
-        self._config = config
+        super().apply(config)
         self._apply_session()
-        self._downloads.apply(_cache_settings(config.swarm))
         self._seeds.limit = config.swarm.active_seeds
         for friend in config.friends:
             for torrent in self._seeds.torrents_of(friend.id):
@@ -218,11 +197,6 @@ class Swarm:
             transfers=self._downloads.fetching,
         )
 
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """Return the lasting faults."""
-        return self._downloads.problems
-
     # The owner's side.
 
     async def issue(self, query: TicketQuery) -> Ticket:
@@ -253,83 +227,12 @@ class Swarm:
     # The receiver's side.
 
     async def accept(self, payload: bytes, *, by_hand: bool = False) -> RemoteItem:
-        """Take a ticket as another engine sent it. Raises BadRequest, Gone, Unavailable.
-
-        With `by_hand` a user of this machine gave it to the engine: its owner may be another engine on this machine.
-        """
-        try:
-            ticket = await asyncio.to_thread(tickets.read, payload, by_hand=by_hand)
-        except BadTicket as err:
-            raise BadRequest(f"that is no ticket that could be used: {err}") from None
-        if ticket.receiver != self.home:
-            raise BadRequest("the ticket is for another home")
-        if ticket.owner == self.home:
-            raise BadRequest("the ticket is for an item of this home itself")
-        accepted = await self._downloads.accept(ticket)
+        """Take a ticket as `Receiver.accept` does, and have a port to be reached at for as long as it is good."""
+        accepted = await super().accept(payload, by_hand=by_hand)
         self._apply_session()
         return accepted
 
-    def has_ticket(self, owner: str, item: str) -> bool:
-        """Tell whether there is a ticket for a remote item that is still good."""
-        return self._downloads.has(owner, item)
-
-    def is_complete(self, owner: str, item: str) -> bool:
-        """Tell whether all of a remote item is here."""
-        return self._downloads.is_complete(owner, item)
-
-    def etag(self, owner: str, item: str) -> str | None:
-        """Return the entity tag of the version of a remote item that there is a ticket for, or a copy of."""
-        return self._downloads.etag(owner, item)
-
-    def in_use(self, owner: str) -> tuple[str, ...]:
-        """Return the items of another home that are read here, or are to be kept."""
-        return self._downloads.in_use(owner)
-
-    async def forget(self, owner: str) -> None:
-        """Forget everything of another home."""
-        await self._downloads.remove(owner)
-
-    def items(self) -> tuple[RemoteItem, ...]:
-        """Return all items that this home holds a ticket for, or a copy of."""
-        return self._downloads.items()
-
-    def transfers(self) -> Transfers:
-        """Return how far remote items have arrived."""
-        return Transfers(items=self._downloads.list())
-
-    async def file(self, owner: str, item: str) -> LocalFile:
-        """Return the file that a remote item arrives in. Raises what `Downloads.file` raises."""
-        file = await self._downloads.file(owner, item)
-        return LocalFile(
-            path=file.path,
-            name=file.name,
-            content_type=file.content_type,
-            size=file.size,
-            mtime_ns=int(file.modified * 1e9),
-            inode=file.inode,
-            device=file.device,
-            etag=file.etag,
-            # Also when all of it is there: what nobody said to read may be taken away to make room.
-            arriving=True,
-        )
-
-    async def wait(self, owner: str, item: str, query: WaitQuery) -> int:
-        """Wait for bytes of a remote item. Raises what `Downloads.wait` raises."""
-        return await self._downloads.wait(
-            owner, item, query.reader, query.start, query.stop, path=query.path
-        )
-
-    def release(self, owner: str, item: str, reader: str) -> None:
-        """Forget a reader."""
-        self._downloads.release(owner, item, reader)
-
-    async def pin(self, owner: str, item: str, *, pinned: bool) -> TransferStatus:
-        """Keep a remote item whole, or no longer. Raises NotFound, DiskFull, Unavailable."""
-        if pinned:
-            await self._downloads.pin(owner, item)
-        else:
-            await self._downloads.unpin(owner, item)
-        return self._downloads.status(owner, item)
+    # Channels.
 
     def rates(self) -> Mapping[str, tuple[int, int]]:
         """Return what comes from each home and goes there, in bytes per second."""
@@ -447,10 +350,6 @@ class Swarm:
         if self._session.port:
             for address in _addresses():
                 yield tickets.endpoint(address, self._session.port)
-
-
-def _cache_settings(config: SwarmConfig) -> CacheSettings:
-    return CacheSettings(quota=config.cache_quota, reserve=config.cache_reserve)
 
 
 def _addresses() -> list[str]:
