@@ -45,6 +45,7 @@ EVERYTHING: list[Ask] = [
     lambda client: client.configure(EngineConfig(home_name="x")),
     lambda client: client.rescan(),
     lambda client: client.item(ITEM_ID),
+    lambda client: client.item(ITEM_ID, HOME_ID),
     lambda client: client.file(ITEM_ID),
     lambda client: client.thumbnail(ITEM_ID),
     lambda client: client.subtitles(ITEM_ID, 0),

@@ -313,6 +313,50 @@ async def test_a_friend_is_removed_by_whatever_names_it(
     assert caught.value.translation_key == "no_such_friend"
 
 
+@pytest.mark.parametrize("action", ["remove_friend", "play_from_friend", "search"])
+async def test_a_name_that_two_friends_have_names_neither(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    stage: Stage,
+    played: Sequence[ServiceCall],
+    action: str,
+) -> None:
+    befriend(hass, entry, name="Anna")
+    befriend(hass, entry, BEN, name="anna")
+    more: dict[str, Any] = {
+        "remove_friend": {},
+        "play_from_friend": {"query": "x", "entity_id": "media_player.tv"},
+        "search": {"query": "x"},
+    }[action]
+
+    with pytest.raises(ServiceValidationError) as caught:
+        await hass.services.async_call(
+            DOMAIN,
+            action,
+            {"friend": " Anna", **more},
+            blocking=True,
+            return_response=action == "search",
+        )
+
+    assert caught.value.translation_key == "ambiguous_friend"
+    assert find_friend(entry, ADA) and find_friend(entry, BEN)
+    await act(hass, "remove_friend", friend=grouped(BEN))
+    assert find_friend(entry, ADA) and find_friend(entry, BEN) is None
+    await act(hass, "remove_friend", friend="anna")
+    assert find_friend(entry, ADA) is None
+
+
+async def test_a_friend_that_calls_itself_by_anothers_id_is_not_taken_for_it(
+    hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
+) -> None:
+    befriend(hass, entry, name=BEN)
+    befriend(hass, entry, BEN, name="Ben")
+
+    await act(hass, "remove_friend", friend=BEN)
+
+    assert find_friend(entry, ADA) and find_friend(entry, BEN) is None
+
+
 async def test_only_administrators_choose_friends(
     hass: HomeAssistant,
     entry: MockConfigEntry,

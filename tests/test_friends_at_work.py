@@ -26,6 +26,7 @@ from tests.patience import until
 
 from .household import eventually
 from .test_pairings import dialogs, last_event, notifications
+from .test_services import device_of, search
 
 ROOT = "media-source://pemus"
 
@@ -284,6 +285,40 @@ async def test_a_friends_films_are_browsed_found_and_played(
     response = await client.get(resolved.url)
     original = (tmp_path / "Bob" / "Cinema" / "films" / "Ocean.mp4").read_bytes()
     assert await response.read() == original
+
+
+async def test_a_search_finds_what_friends_share(
+    hass: HomeAssistant, entry: MockConfigEntry, media: Path, bob: EngineHome
+) -> None:
+    await befriend(hass, entry, bob)
+    await until_listed(hass, entry, bob)
+
+    async def found(**narrowed: str) -> list[tuple[str, str | None, bool]]:
+        return [
+            (each["media_content_id"].split("/")[3], each["friend"], each["available"])
+            for each in await search(hass, query="ocean", **narrowed)
+        ]
+
+    assert await found() == [("item", None, True), ("home", "Bob", True)]
+    assert await found(friend="Bob") == [("home", "Bob", True)]
+    assert await found(share="Media") == [("item", None, True)]
+    own = device_of(hass, entry, entry.entry_id)
+    assert await found(share=own) == [("item", None, True)]
+    (theirs,) = await search(hass, query="ocean", friend="Bob")
+    assert f"/api/pemus/stream/{bob.id}/" in theirs["url"]
+    assert f"/api/pemus/thumbnail/{bob.id}/" in theirs["thumbnail"]
+    assert f"/api/pemus/subtitles/{bob.id}/" in theirs["subtitles"][0]["url"]
+    browsed = await async_search_media(
+        hass, ROOT, SearchMediaQuery(search_query="ocean")
+    )
+    assert [each.title for each in browsed.result] == ["Ocean", "Ocean (Bob)"]
+
+    # One that cannot be reached keeps nothing from being found.
+    await bob.stop()
+    await eventually(
+        hass, lambda: hass.states.get("binary_sensor.bob_connection").state == "off"
+    )
+    assert await found() == [("item", None, True), ("home", "Bob", False)]
 
 
 async def test_a_friend_is_a_device_that_shows_how_it_is_reached(

@@ -67,10 +67,13 @@ async def test_a_search_returns_what_is_needed_to_play(
     (film,) = await search(hass, query="ocean")
     item_id = film["media_content_id"].rpartition("/")[2]
     assert film["media_content_type"] == "video/mp4"
-    assert film["thumbnail"] == f"/api/pemus/thumbnail/{item_id}"
+    assert f"/api/pemus/stream/{item_id}.mp4?authSig=" in film["url"]
+    assert f"/api/pemus/thumbnail/{item_id}?authSig=" in film["thumbnail"]
+    assert film["friend"] is None
+    assert film["available"] is True
     (subtitle,) = film["subtitles"]
     assert subtitle["language"] == "en"
-    assert subtitle["url"] == f"/api/pemus/subtitles/{item_id}/0.vtt"
+    assert f"/api/pemus/subtitles/{item_id}/0.vtt?authSig=" in subtitle["url"]
 
 
 async def test_a_search_is_narrowed(
@@ -109,6 +112,7 @@ async def test_a_senseless_search_is_refused(
         {"query": "x", "kinds": []},
         {"query": "x", "kinds": ["books"]},
         {"query": "x", "path": "/etc"},
+        {"query": "x", "share": "Media", "friend": "Ada"},
     ):
         with pytest.raises(vol.Invalid):
             await search(hass, **data)

@@ -171,9 +171,10 @@ class EngineClient:
             url = url.with_query(share=share)
         return await self._ask(Status, hdrs.METH_POST, url)
 
-    async def item(self, item_id: str) -> Item:
-        """Return an item."""
-        return await self._ask(Item, hdrs.METH_GET, _item_url(item_id))
+    async def item(self, item_id: str, owner: str | None = None) -> Item:
+        """Return an item. `owner` is the home whose item it is, None for this one."""
+        url = _item_url(item_id) if owner is None else _remote_url(owner, item_id)
+        return await self._ask(Item, hdrs.METH_GET, url)
 
     async def file(self, item_id: str) -> LocalFile:
         """Return an item's file as it is on disk now."""

@@ -23,17 +23,23 @@ from homeassistant.components.media_source import (
 )
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
+from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.translation import async_get_translations
 
+from .addresses import Addresses, async_base
 from .client import EngineClient
 from .const import DOMAIN
-from .coordinator import async_get_coordinator
+from .coordinator import PemusCoordinator, async_get_coordinator
+from .didl import DidlItem, DidlPlayMedia
 from .errors import engine_errors
 from .identifiers import item_node, local_item, owner_of, remote_item
 from .p2p.models import Item, Kind, Node, NodeKind, SearchQuery
 from .p2p.swarm.remote import TransferState
+from .search import async_search
 from .stream import stream_path, thumbnail_path
 
+DLNA_RENDERER: Final = "dlna_dmr"
+"""The integration whose media players are DLNA renderers."""
 MAX_RESULTS: Final = 100
 """Items of one search. More do not help anybody who looks through a list."""
 
@@ -137,31 +143,35 @@ class PemusMediaSource(MediaSource):
         self, item: MediaSourceItem, query: SearchMediaQuery
     ) -> SearchMedia:
         """Find artists, albums and items below a place."""
-        client = self._client(BrowseError)
+        coordinator = self._coordinator(BrowseError)
         text = query.search_query.strip()
         wanted = {
-            SHOWN_AS[asked]
-            for asked in query.media_filter_classes or SHOWN_AS
-            if asked in SHOWN_AS
+            SHOWN_AS[each]
+            for each in query.media_filter_classes or SHOWN_AS
+            if each in SHOWN_AS
         }
         if not text or not wanted:
             return SearchMedia(result=[])
         kinds = {KINDS[shown] for shown in wanted}
-        owner = owner_of(_node_id(item))
-        with engine_errors(BrowseError, remote=owner is not None):
-            found = await client.search(
-                SearchQuery(
-                    text=text,
-                    kinds=tuple(kind for kind in Kind if kind in kinds),
-                    below=_node_id(item),
-                    limit=MAX_RESULTS,
-                )
-            )
+        place = _node_id(item)
+        asked = SearchQuery(
+            text=text,
+            kinds=tuple(kind for kind in Kind if kind in kinds),
+            below=place,
+            limit=MAX_RESULTS,
+        )
+        with engine_errors(BrowseError, remote=owner_of(place) is not None):
+            found = await async_search(coordinator, asked, with_friends=place == "")
         titles = await self._titles()
         results = [
             *(_browse_node(node, titles, above=None) for node in found.nodes),
-            *(_browse_item(result, owner) for result in found.items),
+            *(_browse_item(result.item, result.owner) for result in found.items),
         ]
+        for result in results:
+            assert result.identifier is not None
+            owner = owner_of(result.identifier)
+            if owner is not None and place == "" and (name := self._name(owner)):
+                result.title = f"{result.title} ({name})"
         return SearchMedia(
             result=[result for result in results if result.media_class in wanted]
         )
@@ -172,31 +182,60 @@ class PemusMediaSource(MediaSource):
         client = self._client(Unresolvable)
         node_id = _node_id(item)
         if (remote := remote_item(node_id)) is not None:
-            return await _resolve_remote(client, *remote)
-        if (item_id := local_item(node_id)) is None:
+            owner, item_id = remote
+            media = await _resolve_remote(client, owner, item_id)
+        elif (local := local_item(node_id)) is not None:
+            owner, item_id = None, local
+            media = await _resolve_local(client, item_id)
+        else:
             raise Unresolvable(
                 translation_domain=DOMAIN, translation_key="not_playable"
             )
-        with engine_errors(Unresolvable):
-            file = await client.file(item_id)
-        return PlayMedia(
-            stream_path(item_id, file.name, file.content_type),
-            file.content_type,
-            path=Path(file.path),
+        if not self._is_renderer(item.target_media_player):
+            return media
+        with engine_errors(Unresolvable, remote=owner is not None):
+            known = await client.item(item_id, owner)
+        base = async_base(self.hass)
+        addresses = Addresses.of(self.hass, known, owner)
+        # The address in the description must be the very one that is played. One that is signed is not signed again.
+        return DidlPlayMedia(
+            addresses.media,
+            media.mime_type,
+            path=media.path,
+            didl_metadata=DidlItem(
+                known,
+                f"{base}{addresses.media}",
+                addresses.thumbnail and f"{base}{addresses.thumbnail}",
+            ),
         )
+
+    def _is_renderer(self, player: str | None) -> bool:
+        """Tell whether a media player is one that passes on what a DLNA renderer shows."""
+        if player is None:
+            return False
+        known = er.async_get(self.hass).async_get(player)
+        return known is not None and known.platform == DLNA_RENDERER
+
+    def _coordinator(self, error: type[HomeAssistantError]) -> PemusCoordinator:
+        """Return this home's coordinator, or raise `error` while the home is not set up."""
+        if (coordinator := async_get_coordinator(self.hass)) is None:
+            raise error(translation_domain=DOMAIN, translation_key="not_loaded")
+        return coordinator
 
     def _client(self, error: type[HomeAssistantError]) -> EngineClient:
         """Return the way to the engine, or raise `error` while the home is not set up."""
-        if (coordinator := async_get_coordinator(self.hass)) is None:
-            raise error(translation_domain=DOMAIN, translation_key="not_loaded")
-        return coordinator.engine.client
+        return self._coordinator(error).engine.client
+
+    def _name(self, owner: str) -> str | None:
+        """Return what a friend is called here."""
+        coordinator = async_get_coordinator(self.hass)
+        return None if coordinator is None else coordinator.name_of(owner)
 
     def _known(self, node: Node) -> Node:
         """Return a friend's home under the name that it has here, and any other node as it is."""
         if node.kind is not NodeKind.HOME or (owner := owner_of(node.id)) is None:
             return node
-        coordinator = async_get_coordinator(self.hass)
-        name = None if coordinator is None else coordinator.name_of(owner)
+        name = self._name(owner)
         return node if name is None else replace(node, title=name)
 
     async def _titles(self) -> dict[str, str]:
@@ -205,6 +244,17 @@ class PemusMediaSource(MediaSource):
             self.hass, self.hass.config.language, "common", {DOMAIN}
         )
         return {key.rpartition(".")[2]: title for key, title in translations.items()}
+
+
+async def _resolve_local(client: EngineClient, item_id: str) -> PlayMedia:
+    """Return where a player gets an item of this home, and where it lies."""
+    with engine_errors(Unresolvable):
+        file = await client.file(item_id)
+    return PlayMedia(
+        stream_path(item_id, file.name, file.content_type),
+        file.content_type,
+        path=Path(file.path),
+    )
 
 
 async def _resolve_remote(client: EngineClient, owner: str, item_id: str) -> PlayMedia:

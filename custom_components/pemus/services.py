@@ -1,5 +1,6 @@
 """The actions: read the folders again, search, make friends and part with them, play and keep what they share."""
 
+import asyncio
 from typing import Any, Final
 
 from homeassistant.components.media_player import (
@@ -20,8 +21,10 @@ from homeassistant.core import (
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import config_validation as cv, device_registry as dr
 from homeassistant.helpers.service import async_register_admin_service
+from homeassistant.util.json import JsonValueType
 import voluptuous as vol
 
+from .addresses import Addresses, async_base
 from .client import EngineError
 from .const import CONF_KINDS, DOMAIN
 from .coordinator import PemusCoordinator, async_get_coordinator
@@ -29,10 +32,10 @@ from .errors import engine_errors
 from .friend_forms import is_over
 from .friends import Terms, friend_subentries, read_invitation
 from .identifiers import MEDIA_SOURCE, home_node, item_node, remote_item
-from .p2p.models import Item, Kind, SearchQuery
+from .p2p.models import Kind, SearchQuery
 from .pairings import Step
+from .search import Found, async_search
 from .shares import share_id, share_subentries
-from .stream import subtitles_path, thumbnail_path
 
 SERVICE_ANSWER_REQUEST: Final = "answer_request"
 SERVICE_PIN: Final = "pin"
@@ -54,6 +57,8 @@ ATTR_SHARE: Final = "share"
 
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 500
+SIGNED_AT_ONCE: Final = 25
+"""Results whose addresses are signed before the event loop turns to other things."""
 
 ANSWERABLE: Final = {Step.WAITING, Step.COMPARING, Step.CONFIRMED}
 """Steps of a pairing to which there is something to say."""
@@ -99,7 +104,8 @@ SEARCH_SCHEMA = vol.Schema(
         vol.Optional(ATTR_LIMIT, default=DEFAULT_LIMIT): vol.All(
             vol.Coerce(int), vol.Range(min=1, max=MAX_LIMIT)
         ),
-        vol.Optional(ATTR_SHARE): cv.string,
+        vol.Exclusive(ATTR_SHARE, "place"): cv.string,
+        vol.Exclusive(ATTR_FRIEND, "place"): cv.string,
     }
 )
 
@@ -153,15 +159,27 @@ async def _async_unpin(call: ServiceCall) -> None:
 async def _async_search(call: ServiceCall) -> ServiceResponse:
     """Return the items that match, best first."""
     coordinator = _coordinator(call.hass)
+    friend = call.data.get(ATTR_FRIEND)
+    if friend is None:
+        below = _share(coordinator, call.data.get(ATTR_SHARE)) or ""
+    else:
+        below = home_node(_friend(coordinator, friend).data[CONF_ID])
     query = SearchQuery(
         text=call.data[ATTR_QUERY],
         kinds=tuple(dict.fromkeys(call.data[CONF_KINDS])),
-        below=_share(coordinator, call.data.get(ATTR_SHARE)) or "",
+        below=below,
         limit=call.data[ATTR_LIMIT],
     )
-    with engine_errors(HomeAssistantError):
-        found = await coordinator.engine.client.search(query)
-    return {"items": [_result(item) for item in found.items]}
+    everywhere = not {ATTR_FRIEND, ATTR_SHARE} & call.data.keys()
+    with engine_errors(HomeAssistantError, remote=friend is not None):
+        found = await async_search(coordinator, query, with_friends=everywhere)
+    base = async_base(call.hass)
+    results: list[JsonValueType] = []
+    for number, each in enumerate(found.items):
+        if number % SIGNED_AT_ONCE == SIGNED_AT_ONCE - 1:
+            await asyncio.sleep(0)
+        results.append(_result(coordinator, each, base))
+    return {"items": results}
 
 
 async def _async_request_friend(call: ServiceCall) -> None:
@@ -282,13 +300,17 @@ def _home_id(call: ServiceCall) -> str:
 def _friend(coordinator: PemusCoordinator, wanted: str) -> ConfigSubentry:
     """Return the friend that a device, a name or a PeMuS ID stands for."""
     known = _identifiers(coordinator.hass, wanted) | {read_invitation(wanted)}
-    for friend in friend_subentries(coordinator.config_entry):
-        is_named = friend.title.casefold() == wanted.strip().casefold()
-        if is_named or friend.data[CONF_ID] in known:
-            return friend
+    friends = friend_subentries(coordinator.config_entry)
+    name = wanted.strip().casefold()
+    # Names are not unique, and a friend may have been given the ID of another one for its name.
+    found = [friend for friend in friends if friend.data[CONF_ID] in known] or [
+        friend for friend in friends if friend.title.casefold() == name
+    ]
+    if len(found) == 1:
+        return found[0]
     raise ServiceValidationError(
         translation_domain=DOMAIN,
-        translation_key="no_such_friend",
+        translation_key="ambiguous_friend" if found else "no_such_friend",
         translation_placeholders={"friend": wanted},
     )
 
@@ -331,23 +353,24 @@ def _share(coordinator: PemusCoordinator, wanted: str | None) -> str | None:
     )
 
 
-def _result(item: Item) -> dict[str, Any]:
+def _result(coordinator: PemusCoordinator, found: Found, base: str) -> dict[str, Any]:
     """Return what an automation needs to choose an item and to play it."""
+    item, owner = found.item, found.owner
+    addresses = Addresses.of(coordinator.hass, item, owner, base)
     return {
-        "media_content_id": f"{MEDIA_SOURCE}{item_node(item.id, None)}",
+        "media_content_id": f"{MEDIA_SOURCE}{item_node(item.id, owner)}",
         "media_content_type": item.content_type,
         "kind": item.kind.value,
         "title": item.title,
         "artist": item.artist,
         "album": item.album,
         "duration": item.duration,
-        "thumbnail": thumbnail_path(item.id) if item.has_thumbnail else None,
+        "friend": None if owner is None else coordinator.name_of(owner),
+        "available": item.available,
+        "url": addresses.media,
+        "thumbnail": addresses.thumbnail,
         "subtitles": [
-            {
-                "name": subtitle.name,
-                "language": subtitle.language,
-                "url": subtitles_path(item.id, subtitle.index),
-            }
-            for subtitle in item.subtitles
+            {"name": subtitle.name, "language": subtitle.language, "url": url}
+            for subtitle, url in zip(item.subtitles, addresses.subtitles, strict=True)
         ],
     }

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from dataclasses import replace
 import fcntl
 from importlib import import_module
@@ -17,7 +22,7 @@ from typing import TYPE_CHECKING, cast
 from . import homes, tasks
 from .api import ApiServer
 from .capabilities import installed
-from .errors import EngineError, Unavailable
+from .errors import EngineError, NotFound, Unavailable
 from .library import Library
 from .media.reader import MediaReader
 from .models import (
@@ -275,6 +280,13 @@ class Engine:
     def transfers(self) -> Transfers:
         """Return how far remote items have arrived."""
         return self._the_swarm.transfers()
+
+    async def remote_item(self, owner: str, item_id: str) -> Item:
+        """Return what is known of another home's item: from a friend's list, or else from a ticket."""
+        if self._peers is not None and self._peers.is_friend(owner):
+            with suppress(NotFound):
+                return await self._peers.item(owner, item_id)
+        return homes.item_of(self._the_swarm.items(), owner, item_id)
 
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         """Return the file that another home's item arrives in."""

@@ -12,7 +12,7 @@ from .library.browse import paging
 from .library.browse.address import parse
 from .library.browse.series import fixed
 from .library.items import ITEM
-from .models import Listing, Node, NodeKind
+from .models import Item, Listing, Node, NodeKind
 from .peers.facts import FriendStatus
 from .swarm.remote import RemoteItem
 
@@ -119,6 +119,29 @@ def listing(node_id: str, items: Sequence[RemoteItem], revision: int) -> Listing
         children=tuple(children),
         revision=revision,
     )
+
+
+def item_of(items: Sequence[RemoteItem], owner: str, item_id: str) -> Item:
+    """Return what a ticket tells of an item. Raises NotFound."""
+    for each in items:
+        if (each.owner, each.id) == (owner, item_id):
+            return Item(
+                id=each.id,
+                share="",
+                kind=each.kind,
+                name=each.name,
+                title=each.title,
+                folder="",
+                content_type=each.content_type,
+                size=each.size,
+                modified=each.modified,
+                added=each.modified,
+                available=True,
+                etag=each.etag,
+                duration=each.duration,
+                bit_rate=each.bit_rate,
+            )
+    raise NotFound("there is no such item")
 
 
 def _owners(items: Sequence[RemoteItem]) -> list[str]:

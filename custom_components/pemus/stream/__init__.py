@@ -20,7 +20,7 @@ from homeassistant.core import Event, HomeAssistant, callback
 from homeassistant.util.hass_dict import HassKey
 
 from .facts import Facts, FileSource
-from .naming import stream_path, subtitles_path, thumbnail_path
+from .naming import stream_path, streamed_item, subtitles_path, thumbnail_path
 from .views import (
     RemoteStreamView,
     RemoteSubtitlesView,
@@ -36,6 +36,7 @@ __all__ = [
     "async_forget",
     "async_register",
     "stream_path",
+    "streamed_item",
     "subtitles_path",
     "thumbnail_path",
 ]

@@ -11,9 +11,16 @@ STREAM_PATH: Final = "/api/pemus/stream"
 THUMBNAIL_PATH: Final = "/api/pemus/thumbnail"
 SUBTITLES_PATH: Final = "/api/pemus/subtitles"
 
+ITEM_PATTERN: Final = "[a-z2-7]{26}"
+OWNER_PATTERN: Final = "[0-9A-HJKMNP-TV-Z]{28}"
+EXTENSION_PATTERN: Final = "[a-z0-9]{1,8}"
+
 UNKNOWN_TYPE: Final = "application/octet-stream"
 
-_EXTENSION = re.compile(r"[a-z0-9]{1,8}")
+_EXTENSION = re.compile(EXTENSION_PATTERN)
+_STREAMED = re.compile(
+    rf"{STREAM_PATH}/((?P<owner>{OWNER_PATTERN})/)?(?P<item>{ITEM_PATTERN})\.{EXTENSION_PATTERN}"
+)
 _CONTENT_TYPE = re.compile(
     r"[a-z0-9]+/[a-z0-9][a-z0-9.+-]*(; ?charset=[a-z0-9-]+)?", re.IGNORECASE
 )
@@ -33,6 +40,12 @@ def stream_path(
     id of the home whose item it is, None for this one.
     """
     return f"{_folder(STREAM_PATH, owner)}/{item_id}.{_extension(name, content_type)}"
+
+
+def streamed_item(path: str) -> tuple[str | None, str] | None:
+    """Return owner and id of the item whose bytes an address names, None if it is no such address."""
+    found = _STREAMED.fullmatch(path)
+    return None if found is None else (found["owner"], found["item"])
 
 
 def thumbnail_path(item_id: str, *, owner: str | None = None) -> str:

@@ -22,14 +22,21 @@ from homeassistant.helpers.http import (
 )
 
 from .facts import Facts, Wanted
-from .naming import STREAM_PATH, SUBTITLES_PATH, THUMBNAIL_PATH
+from .naming import (
+    EXTENSION_PATTERN,
+    ITEM_PATTERN,
+    OWNER_PATTERN,
+    STREAM_PATH,
+    SUBTITLES_PATH,
+    THUMBNAIL_PATH,
+)
 from .responses import MediaResponse
 from .workers import DiskWorkers
 
-_ITEM: Final = "{item:[a-z2-7]{26}}"
-_OWNER: Final = "{owner:[0-9A-HJKMNP-TV-Z]{28}}"
+_ITEM: Final = f"{{item:{ITEM_PATTERN}}}"
+_OWNER: Final = f"{{owner:{OWNER_PATTERN}}}"
 _INDEX: Final = "{index:[0-9]{1,3}}"
-_EXTENSION: Final = "{extension:[a-z0-9]{1,8}}"
+_EXTENSION: Final = f"{{extension:{EXTENSION_PATTERN}}}"
 
 _REVALIDATE: Final = "private, no-cache"
 """Kept, but asked for again each time: what an item's address stands for may change."""

@@ -69,6 +69,9 @@ class Backend(Protocol):
     def transfers(self) -> Transfers:
         """Return how far remote items have arrived."""
 
+    async def remote_item(self, owner: str, item_id: str) -> Item:
+        """Return what is known of another home's item."""
+
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         """Return the file that another home's item arrives in."""
 

@@ -83,6 +83,7 @@ class Routes:
             (hdrs.METH_DELETE, "/v1/tickets/{receiver}/{item}", self._revoke, quick),
             (hdrs.METH_GET, "/v1/remote", self._transfers, quick),
             (hdrs.METH_POST, "/v1/remote", self._accept, quick),
+            (hdrs.METH_GET, _REMOTE, self._remote_item, quick),
             (hdrs.METH_GET, f"{_REMOTE}/file", self._remote_file, quick),
             (hdrs.METH_POST, f"{_REMOTE}/wait", self._wait, work),
             (hdrs.METH_DELETE, f"{_REMOTE}/readers/{{reader}}", self._release, quick),
@@ -158,6 +159,9 @@ class Routes:
 
     async def _accept(self, request: web.Request) -> web.Response:
         return answer(await self._backend.accept(await _payload(request)))
+
+    async def _remote_item(self, request: web.Request) -> web.Response:
+        return answer(await self._backend.remote_item(*_remote(request)))
 
     async def _remote_file(self, request: web.Request) -> web.Response:
         return answer(await self._backend.remote_file(*_remote(request)))
