@@ -10,6 +10,7 @@ at the node that the receiver's id belongs to (`cluster.home_of`), which hears o
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -45,6 +46,10 @@ MAX_LOOKED_FOR: Final = 1_000
 """Receivers that are looked for at once. Messages to more of them are lost."""
 SWEEP: Final = 5.0
 """Seconds between two looks for clients that say nothing any more; less if `alive_timeout` is short."""
+NOTICED: Final = 6.0
+"""Seconds after which a node that died is known to be dead."""
+MAX_HANDED_ON: Final = 50_000
+"""Pairs of sender and receiver that are remembered in case the node of the receiver dies."""
 RECLAIM_DELAYS: Final = (0.1, 0.3, 0.6)
 """Seconds that another node has to give up a client's former connection, one after the other."""
 
@@ -118,6 +123,10 @@ class Peers:
         self._waiting = Waiting(
             expire_timeout, queued_messages, queued_bytes, self._expired
         )
+        self._nodes = cluster.nodes()
+        self._handed_on: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        """Until when a sender is told of it if a node dies: by node, receiver and sender."""
+        self._keep_for = expire_timeout
         self._locating: dict[str, list[tuple[str, bytes, bool]]] = {}
         self._locating_bytes = 0
         self._sweeping: asyncio.TimerHandle | None = None
@@ -326,6 +335,14 @@ class Peers:
     def _send(
         self, node: str, kind: bytes, receiver: str, sender: str, message: bytes
     ) -> None:
+        if kind in (_DELIVER, _KEEP):
+            handed_on = self._handed_on
+            known = (node, receiver, sender)
+            wait = NOTICED if kind == _DELIVER else NOTICED + self._keep_for
+            handed_on[known] = asyncio.get_running_loop().time() + wait
+            handed_on.move_to_end(known)
+            if len(handed_on) > MAX_HANDED_ON:
+                handed_on.popitem(last=False)
         self.cluster.send(
             node, "peers", _pack(kind, receiver.encode(), sender.encode(), message)
         )
@@ -358,12 +375,25 @@ class Peers:
                 self._supersede(client)
 
     def _nodes_changed(self) -> None:
-        """Look anew for those whom messages wait for here: they may be at a node that was not known, or belong to another."""
-        if len(self.cluster.nodes()) == 1:
+        """Look anew for those whom messages wait for here: they may be at a node that was not known, or belong to another.
+
+        What was handed on to a node that died a moment ago is lost, and whoever sent it is told.
+        """
+        former, self._nodes = self._nodes, self.cluster.nodes()
+        if dead := former - self._nodes:
+            self._tell_of_lost(dead)
+        if len(self._nodes) == 1:
             return
         for receiver in self._waiting.receivers:
             for sender, message in self._waiting.fetch(receiver):
                 self.route(sender, receiver, message, keep=True)
+
+    def _tell_of_lost(self, dead: frozenset[str]) -> None:
+        now = asyncio.get_running_loop().time()
+        for known in [known for known in self._handed_on if known[0] in dead]:
+            if self._handed_on.pop(known) >= now:
+                _, receiver, sender = known
+                self._expired(receiver, sender)
 
     def _superseded(self, node: str, message: bytes) -> None:
         client = self.clients.pop(message.decode(), None)
@@ -380,6 +410,11 @@ class Peers:
             # Its id is free at once: it may take a while until a connection is known to be dead.
             self.leave(client)
             client.socket.close(Close.IDLE, "nothing was heard for too long")
+        while self._handed_on:
+            known = next(iter(self._handed_on))
+            if self._handed_on[known] >= loop.time():
+                break
+            del self._handed_on[known]
         self._sweeping = loop.call_later(
             min(SWEEP, self._alive_timeout / 4), self._sweep
         )

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 import logging
 import secrets
-from struct import Struct
+import struct
 import time
 from typing import Any, Final
 import uuid
@@ -65,7 +65,7 @@ _ALL: Final = f"{_PREFIX}all"
 _NODE_LENGTH: Final = 12
 _EPOCH_LENGTH: Final = 16
 """Digits of microseconds since 1970: they stand in order as texts, and a script's numbers hold them."""
-_FRAME: Final = Struct(">BI")
+_FRAME: Final = struct.Struct(">BI")
 """Before each message: the length of its topic's name, which follows, and its own."""
 _CHANGED: Final = "nodes"
 _SUPERSEDED: Final = "superseded"
@@ -377,7 +377,15 @@ class RedisCluster:
 
     def _tell(self) -> None:
         for handler in self._node_handlers:
-            handler()
+            try:
+                handler()
+            except Exception as error:
+                # It is called from what keeps this node alive.
+                _LOGGER.error(
+                    "A change of nodes was not taken in: %s",
+                    type(error).__name__,
+                    exc_info=error,
+                )
 
     def _others_changed(self, _node: str, _message: bytes) -> None:
         self._due.set()
@@ -512,7 +520,13 @@ class RedisCluster:
                     self._due.set()
                     self._tell()
                 async for message in pubsub.listen():
-                    self._take(message["data"])
+                    try:
+                        self._take(message["data"])
+                    except (ValueError, struct.error) as error:
+                        _LOGGER.error(
+                            "What is no message of a node was heard: %s",
+                            type(error).__name__,
+                        )
             except STORE_ERRORS:
                 self._due.set()
             if pubsub is not None:

@@ -175,6 +175,46 @@ async def test_a_handler_that_fails_does_not_silence_the_rest(
         await until(lambda: heard.messages)
 
 
+async def test_a_handler_that_fails_does_not_make_a_node_look_dead(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        (first, heard), (second, _) = nodes
+
+        def fail() -> None:
+            raise ValueError
+
+        first._node_handlers.insert(0, fail)
+        third = RedisCluster(redis_server.url)
+        await third.start()
+        await until(lambda: third.node in first.nodes())
+        await third.close()
+        await until(lambda: first.nodes() == {first.node, second.node})
+        changes = heard.changes
+        await redis_server.stop()
+        await until(lambda: first.is_away and heard.changes > changes)
+        await redis_server.start()
+        await until(
+            lambda: first.nodes() == second.nodes() == {first.node, second.node}
+        )
+
+
+async def test_what_is_no_message_does_not_silence_the_rest(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        (first, _), (second, heard) = nodes
+        for nonsense in (
+            b"",
+            b"\xff" * 12,
+            b"0" * 12 + b"\x07",
+            b"0" * 12 + b"\xff" * 9,
+        ):
+            await first._redis.publish("pemus:all", nonsense)
+        first.send(second.node, "greeting", b"hello")
+        await until(lambda: heard.messages)
+
+
 async def test_a_name_belongs_to_one_node(redis_server: Redis) -> None:
     async with joined(redis_server) as nodes:
         (first, heard), (second, _) = nodes

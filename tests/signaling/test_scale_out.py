@@ -315,6 +315,33 @@ async def test_a_node_that_is_killed_loses_only_its_own_clients(
                 await asyncio.sleep(0.2)
 
 
+async def test_what_is_sent_to_a_node_that_is_killed_expires(
+    redis_server: Redis,
+) -> None:
+    redis = ("--redis", redis_server.url)
+    async with (
+        started(*redis) as here,
+        started(*redis) as there,
+        connected(here, "anna") as anna,  # type: ignore[arg-type]
+        AsyncExitStack() as stack,
+    ):
+        names = [f"bert {number}" for number in range(20)]
+        for name in names:
+            bert = await stack.enter_async_context(connected(there, name))  # type: ignore[arg-type]
+            await anna.say("OFFER", dst=name, payload=1)
+            assert (await bert.hear())["payload"] == 1
+        there.process.kill()
+        for name in names:
+            await anna.say("CANDIDATE", dst=name, payload=2)
+        # Some of these would wait at the node that is gone.
+        nobody = [f"nobody {number}" for number in range(20)]
+        for name in nobody:
+            await anna.say("OFFER", dst=name, payload=3)
+        expired = [await anna.hear() for _ in (*names, *nobody)]
+        assert {each["type"] for each in expired} == {"EXPIRE"}
+        assert {each["src"] for each in expired} == {*names, *nobody}
+
+
 @pytest.mark.usefixtures("quick")
 async def test_while_redis_is_away_local_clients_go_on_and_then_all_is_well_again(
     redis_server: Redis,
