@@ -27,6 +27,7 @@ import libtorrent as lt  # type: ignore[import-not-found,unused-ignore]
 ROOT = Path(__file__).parent.parent
 
 if TYPE_CHECKING:
+    from custom_components.pemus.p2p.descriptors import raise_limit
     from custom_components.pemus.p2p.engine import resident_memory
     from custom_components.pemus.p2p.models import Kind
     from custom_components.pemus.p2p.swarm import metainfo
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 else:
     sys.path.insert(0, str(ROOT / ".venvs" / "engine-path"))
 
+    from p2p.descriptors import raise_limit
     from p2p.engine import resident_memory
     from p2p.models import Kind
     from p2p.swarm import metainfo
@@ -123,7 +125,8 @@ class PemusOwner(Peer):
             )
         )
         meta = metainfo.read(b64decode(ask["torrent"]), ask["size"])
-        torrent = await self.session.seed(meta, Path(ask["path"]), "film", Silent())
+        opened = os.open(ask["path"], os.O_RDONLY)
+        torrent = await self.session.seed(meta, opened, "film", Silent())
         if ask.get("pipe"):
             await self.meet(ask["pipe"], RECEIVER, listen=True)
             assert self.channels is not None
@@ -132,6 +135,7 @@ class PemusOwner(Peer):
 
     async def many(self, ask: dict[str, Any]) -> dict[str, Any]:
         """Seed lots of small files, and look at what they cost while nothing happens."""
+        raise_limit()
         files = sorted(Path(ask["folder"]).iterdir())
         self.session = await Session.open(SessionSettings(addresses=(HOST,)))
         described = []
@@ -143,7 +147,7 @@ class PemusOwner(Peer):
         start = time.perf_counter()
         seeds = await asyncio.gather(
             *(
-                self.session.seed(meta, path, path.name, Silent())
+                self.session.seed(meta, os.open(path, os.O_RDONLY), path.name, Silent())
                 for meta, path in zip(described, files, strict=True)
             )
         )

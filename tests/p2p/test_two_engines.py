@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Generator
 import contextlib
 import json
@@ -14,8 +15,10 @@ import time
 import aiohttp
 import pytest
 
+from p2p.swarm import metainfo
 from tests.patience import PATIENCE
 
+from .swarm.owned import fetching
 from .test_cli import Process, pemus
 
 SIZE = 5_000_000
@@ -123,6 +126,37 @@ def test_a_film_goes_from_one_to_the_other(
     home = ask(receiver, "browse").splitlines()[-1].split()[0]
     assert home == f"home/{json.loads(ticket)['owner']}"
     assert ask(receiver, "browse", home).split("  ")[1].strip() == "A film"
+
+
+async def test_an_engine_sends_nothing_but_the_file_that_was_shared(
+    doomed: tuple[Process, Process], tmp_path: Path, film: Path
+) -> None:
+    """With Landlock where the kernel has it; `tests/p2p/swarm/test_swaps.py` is the same without."""
+    owner, receiver = doomed
+    ticket = json.loads(await asyncio.to_thread(ticket_for, owner, receiver))
+    # The most secret file of all, made long enough for a block.
+    secret = owner.folder / "data" / "identity"
+    secret.write_bytes(b"a private key " * SIZE)
+    content = film.read_bytes()
+    meta = metainfo.read(b64decode(ticket["torrent"]), len(content))
+    port = int(ticket["endpoints"][0].rpartition(":")[2])
+    async with fetching(tmp_path) as fetcher:
+        assert await fetcher.fetch(meta, port) == content
+        for number in range(6):
+            if number % 2:
+                film.rename(aside := film.with_name("aside"))
+                film.symlink_to(secret)
+            else:
+                film.parent.rename(aside := film.parent.with_name("aside"))
+                film.parent.symlink_to(private := tmp_path / f"private{number}")
+                private.mkdir()
+                (private / film.name).symlink_to(secret)
+            assert b"a private key" not in await fetcher.whatever(meta, port, 2)
+            if number % 2:
+                aside.replace(film)
+            else:
+                film.parent.unlink()
+                aside.rename(film.parent)
 
 
 def test_what_was_fetched_is_there_when_the_owner_is_gone(

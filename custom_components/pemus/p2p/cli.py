@@ -18,7 +18,7 @@ import sys
 import tempfile
 from typing import TextIO
 
-from . import ask, log
+from . import ask, descriptors, log
 from .api import SocketError
 from .capabilities import loadable
 from .engine import Engine, FolderInUseError
@@ -203,6 +203,7 @@ def _home(variable: str, otherwise: str) -> Path:
 def _run(options: argparse.Namespace) -> int:
     log.configure(options.log_level)
     try:
+        descriptors.raise_limit()
         _protect(options.data, options.cache, options.socket.parent)
         engine = Engine(
             data=options.data.absolute(),

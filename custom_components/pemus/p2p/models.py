@@ -260,10 +260,18 @@ class LocalFile:
     arriving: bool = False
     """Whether the file is fetched from another home: only what was waited for may be read. The times of the file on disk
     say nothing then, and `mtime_ns` is that of the owner's."""
+    root: str = ""
+    """Real path of the share's root: below it no link is followed. Empty for a file in the engine's own folders."""
 
     @classmethod
     def of(
-        cls, path: str, name: str, content_type: str, stat: os.stat_result
+        cls,
+        path: str,
+        name: str,
+        content_type: str,
+        stat: os.stat_result,
+        *,
+        root: str = "",
     ) -> LocalFile:
         """Describe the file that `stat` was taken of."""
         return cls(
@@ -275,6 +283,7 @@ class LocalFile:
             inode=stat.st_ino,
             device=stat.st_dev,
             etag=entity_tag(stat.st_size, stat.st_mtime_ns, stat.st_ino),
+            root=root,
         )
 
     def is_still(self, stat: os.stat_result) -> bool:

@@ -39,7 +39,7 @@ async def seed(path: Path, tracker: str) -> None:
     )
     meta = metainfo.make(len(content), pieces, os.urandom(16))
     session = await Session.open(SessionSettings(addresses=("127.0.0.1",)))
-    torrent = await session.seed(meta, path, path.name, Silent())
+    torrent = await session.seed(meta, os.open(path, os.O_RDONLY), path.name, Silent())
     torrent.add_tracker(tracker)
     print(base64.b64encode(meta.encode()).decode(), flush=True)
     await asyncio.to_thread(sys.stdin.read)

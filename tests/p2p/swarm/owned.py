@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 import os
 from pathlib import Path
 
 from p2p.errors import NotFound, Unavailable
+from p2p.library import paths
 from p2p.models import Counts, Item, Kind, LocalFile, ShareStatus
 from p2p.swarm.hashing import Hasher
 from p2p.swarm.metainfo import Metainfo
@@ -87,11 +88,14 @@ class Folder:
         if not self.root.exists():
             raise Unavailable("the shared folder is not available at present")
         path = self.path(item)
+        folder, _, name = self.names[item].rpartition("/")
+        root = str(self.root)
         try:
-            found = path.lstat()
+            with paths.opened_root(root) as opened:
+                found = paths.stat_file(opened, folder, name)
         except OSError:
             raise NotFound("the file is no longer there") from None
-        return LocalFile.of(str(path), path.name, "video/mp4", found)
+        return LocalFile.of(str(path), path.name, "video/mp4", found, root=root)
 
     @property
     def shares(self) -> tuple[ShareStatus, ...]:
@@ -190,6 +194,19 @@ class Fetcher:
         """Return all that a torrent is about."""
         torrent, path, listener = await self.begin(meta, port)
         await until(lambda: len(set(listener.finished)) == meta.piece_count, 60)
+        await torrent.remove()
+        return path.read_bytes()
+
+    async def whatever(self, meta: Metainfo, port: int, seconds: float = 3) -> bytes:
+        """Return what somebody gets who knows the info-hash, right or wrong, once it is complete or something failed."""
+        torrent, path, listener = await self.begin(meta, port)
+        with suppress(TimeoutError):
+            await until(
+                lambda: (
+                    len(set(listener.finished)) == meta.piece_count or listener.lost
+                ),
+                seconds,
+            )
         await torrent.remove()
         return path.read_bytes()
 

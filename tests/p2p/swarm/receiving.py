@@ -74,9 +74,8 @@ class Owner:
 
     async def seed(self, item: str, meta: Metainfo) -> None:
         assert self.session is not None
-        self.seeds[item] = await self.session.seed(
-            meta, self.folder / item, item, Silent()
-        )
+        opened = os.open(self.folder / item, os.O_RDONLY)
+        self.seeds[item] = await self.session.seed(meta, opened, item, Silent())
 
     async def unseed(self, item: str) -> None:
         await self.seeds.pop(item).remove()

@@ -87,7 +87,7 @@ async def owner(
     path.write_bytes(content)
     meta = metainfo.make(SIZE, pieces, os.urandom(16))
     session = await Session.open(SessionSettings(addresses=("127.0.0.1",)))
-    await session.seed(meta, path, "film", Silent())
+    await session.seed(meta, os.open(path, os.O_RDONLY), "film", Silent())
     yield session, meta
     await session.close()
 

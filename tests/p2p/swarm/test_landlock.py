@@ -211,7 +211,7 @@ async def main():
     meta = make(len(content), sha1(content).digest(), bytes(16))
     settings = SessionSettings(addresses=("127.0.0.1",))
     here, there = await Session.open(settings), await Session.open(settings)
-    await here.seed(meta, film, "film", Listener())
+    await here.seed(meta, os.open(film, os.O_RDONLY), "film", Listener())
     target = data / "fetched"
     target.touch()
     os.truncate(target, len(content))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+import errno
 from hashlib import sha1
 import os
 from pathlib import Path
@@ -280,20 +281,36 @@ async def test_a_new_salt_is_another_torrent(owner: Owner) -> None:
     assert torrents(owner.session) == {now.info_hash}
 
 
-async def test_what_libtorrent_cannot_serve_is_told_once(
-    owner: Owner, watchful: None, caplog: pytest.LogCaptureFixture
+async def test_a_file_whose_name_is_no_text_is_served(
+    owner: Owner, fetcher: Fetcher
 ) -> None:
-    name = os.fsdecode(b"caf\xe9.mp4")
-    owner.folder.put(FILM, name)
+    path = owner.folder.put(FILM, os.fsdecode(b"caf\xe9.mp4"))
+    owner.seeds.activate(ANN, FILM, SALT)
+    meta = await owner.meta()
+    assert await fetcher.fetch(meta, owner.session.port) == path.read_bytes()
+
+
+async def test_what_cannot_be_served_is_told_once(
+    owner: Owner,
+    watchful: None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    owner.folder.put(FILM, "film.mp4")
+    opening = seeds_module.open_described
+    monkeypatch.setattr(seeds_module, "open_described", refuse)
     owner.seeds.activate(ANN, FILM, SALT)
     assert await owner.seeds.ready(ANN, FILM, 30) is None
     assert owner.seeds.state(ANN, FILM) is SeedState.UNAVAILABLE
     await asyncio.sleep(1.5)
     assert sum(record.levelname == "WARNING" for record in caplog.records) == 1
-    # With a better name it is served.
-    (owner.folder.root / name).rename(owner.folder.root / "cafe.mp4")
-    owner.folder.names[FILM] = "cafe.mp4"
-    owner.seeds.items_changed([FILM])
+    (warning,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert "Too many open files" in warning.message
+    # Once there is room it is served.
+    monkeypatch.setattr(seeds_module, "open_described", opening)
     await owner.meta()
 
 
@@ -361,7 +378,9 @@ async def attack(meta: Metainfo, original: Path, port: int, tmp_path: Path) -> N
     """Have two hostile peers at a seed: one that makes it look at its pieces, and one that has what it misses."""
     async with fetching(tmp_path) as reader, fetching(tmp_path) as writer:
         listener = Quiet()
-        await writer.session.seed(meta, original, "original", listener)
+        await writer.session.seed(
+            meta, os.open(original, os.O_RDONLY), "original", listener
+        )
         for torrent in writer.session._torrents.values():
             torrent.connect("127.0.0.1", port)
         await reader.begin(meta, port)
@@ -383,7 +402,7 @@ async def test_an_edited_file_is_never_overwritten_by_a_peer(
     # Served by the session alone, so that nobody takes the seed down when it turns out to be wrong.
     listener = Quiet()
     meta = describe(path.read_bytes())
-    await owner.session.seed(meta, path, "film", listener)
+    await owner.session.seed(meta, os.open(path, os.O_RDONLY), "film", listener)
     edited = edit_unnoticed(path)
     await attack(meta, original, owner.session.port, tmp_path)
     # It was noticed, so the attack did reach what it is about.
@@ -402,7 +421,7 @@ async def test_the_attack_is_real(tmp_path: Path) -> None:
     try:
         listener = Quiet()
         meta = describe(path.read_bytes())
-        torrent = await session.seed(meta, path, "film", listener)
+        torrent = await session.seed(meta, os.open(path, os.O_RDONLY), "film", listener)
         torrent._handle.unset_flags(lt.torrent_flags.upload_mode)
         edited = edit_unnoticed(path)
         await attack(meta, original, session.port, tmp_path)

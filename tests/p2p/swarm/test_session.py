@@ -19,6 +19,7 @@ from p2p.swarm.faults import SessionError
 from p2p.swarm.metainfo import Metainfo
 from p2p.swarm.reading import Haste
 from p2p.swarm.session import Session, SessionSettings, Torrent
+from tests.patience import until
 
 SIZE = 3_000_000
 LOCAL = SessionSettings(addresses=("127.0.0.1",))
@@ -121,7 +122,7 @@ async def fetching(
     target: Path,
 ) -> tuple[Torrent, Torrent, Events, Events]:
     served, got = Events(), Events()
-    seed = await sessions[0].seed(meta, film, "film", served)
+    seed = await sessions[0].seed(meta, os.open(film, os.O_RDONLY), "film", served)
     torrent = await sessions[1].fetch(meta, target, "film", got)
     torrent.connect("127.0.0.1", sessions[0].port)
     return seed, torrent, served, got
@@ -142,7 +143,7 @@ async def test_a_file_arrives_and_every_finished_piece_can_be_read(
             super().piece_finished(index)
 
     got = Reading()
-    await sessions[0].seed(meta, film, "film", Events())
+    await sessions[0].seed(meta, os.open(film, os.O_RDONLY), "film", Events())
     torrent = await sessions[1].fetch(meta, target, "film", got)
     torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
     torrent.connect("127.0.0.1", sessions[0].port)
@@ -175,7 +176,7 @@ async def test_what_is_there_already_is_not_fetched_again(
     with target.open("r+b") as file:
         file.write(content[: half * meta.piece_length])
     got = Events()
-    await sessions[0].seed(meta, film, "film", Events())
+    await sessions[0].seed(meta, os.open(film, os.O_RDONLY), "film", Events())
     torrent = await sessions[1].fetch(
         meta,
         target,
@@ -201,8 +202,8 @@ async def test_removing_a_seed_cuts_its_receiver_and_leaves_another_alone(
     async with two() as (owner, receiver):
         mine, his = describe(content), describe(content)
         got, got_too = Events(), Events()
-        seed = await owner.seed(mine, film, "film", Events())
-        await owner.seed(his, film, "film", Events())
+        seed = await owner.seed(mine, os.open(film, os.O_RDONLY), "film", Events())
+        await owner.seed(his, os.open(film, os.O_RDONLY), "film", Events())
         first = await receiver.fetch(mine, target, "film", got)
         second = await receiver.fetch(his, other, "film", got_too)
         first.connect("127.0.0.1", owner.port)
@@ -237,8 +238,10 @@ async def test_a_seed_never_writes_to_a_file_that_was_edited(
     async with two() as (owner, receiver):
         hostile = await Session.open(LOCAL)
         try:
-            seed = await owner.seed(meta, film, "film", Events())
-            giving = await hostile.seed(meta, full, "film", Events())
+            seed = await owner.seed(meta, os.open(film, os.O_RDONLY), "film", Events())
+            giving = await hostile.seed(
+                meta, os.open(full, os.O_RDONLY), "film", Events()
+            )
             got = Events()
             torrent = await receiver.fetch(meta, target, "film", got)
             torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
@@ -260,7 +263,7 @@ async def test_a_peer_without_the_capability_gets_nothing(
 ) -> None:
     """It knows everything but the salt; and another does not encrypt."""
     meta, guessed = describe(content), describe(content)
-    await sessions[0].seed(meta, film, "film", Events())
+    await sessions[0].seed(meta, os.open(film, os.O_RDONLY), "film", Events())
     got = Events()
     torrent = await sessions[1].fetch(guessed, target, "film", got)
     torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
@@ -279,14 +282,65 @@ async def test_a_peer_without_the_capability_gets_nothing(
     assert target.read_bytes() == bytes(SIZE)
 
 
-async def test_a_seed_whose_file_is_gone_says_so(
+async def test_a_seed_whose_file_is_cut_short_says_so(
     sessions: tuple[Session, Session], content: bytes, film: Path, target: Path
 ) -> None:
     meta = describe(content)
     _, torrent, served, _ = await fetching(sessions, meta, film, target)
-    film.unlink()
+    os.truncate(film, 0)
     torrent.want({0: Haste.NOW})
     await served.until(lambda: served.faults)
+
+
+async def test_a_seed_serves_the_file_that_was_opened_whatever_becomes_of_its_path(
+    sessions: tuple[Session, Session], content: bytes, film: Path, target: Path
+) -> None:
+    meta = describe(content)
+    _, torrent, served, got = await fetching(sessions, meta, film, target)
+    film.unlink()
+    film.write_bytes(bytes(SIZE))
+    torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+    await until(lambda: len(got.pieces) == meta.piece_count)
+    assert target.read_bytes() == content
+    assert not served.faults
+
+
+def descriptors_of(film: Path) -> int:
+    """Return how often this process has a file open."""
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found += str(link.readlink()).startswith(str(film))
+    return found
+
+
+async def test_a_file_is_open_for_as_long_as_it_is_seeded(
+    sessions: tuple[Session, Session], content: bytes, film: Path
+) -> None:
+    meta = describe(content)
+    other = describe(content, b"y" * 16)
+    for _ in range(2):
+        seed = await sessions[0].seed(
+            meta, os.open(film, os.O_RDONLY), "film", Events()
+        )
+        assert descriptors_of(film) == 1
+        # What is not added is not left open, and what is added stays.
+        with pytest.raises(SessionError):
+            await sessions[0].seed(meta, os.open(film, os.O_RDONLY), "film", Events())
+        await until(lambda: descriptors_of(film) == 1)
+        await seed.remove()
+        await until(lambda: descriptors_of(film) == 0)
+    # One that is given up while it is being added, and one that the session's end takes down.
+    adding = asyncio.create_task(
+        sessions[0].seed(meta, os.open(film, os.O_RDONLY), "film", Events())
+    )
+    await asyncio.sleep(0)
+    adding.cancel()
+    await asyncio.gather(adding, return_exceptions=True)
+    await until(lambda: descriptors_of(film) == 0)
+    await sessions[0].seed(other, os.open(film, os.O_RDONLY), "film", Events())
+    await sessions[0].close()
+    await until(lambda: descriptors_of(film) == 0)
 
 
 async def test_limits_hold_and_can_be_lifted(
@@ -351,9 +405,9 @@ async def test_the_same_torrent_twice_is_refused(
     sessions: tuple[Session, Session], content: bytes, film: Path
 ) -> None:
     meta = describe(content)
-    await sessions[0].seed(meta, film, "film", Events())
+    await sessions[0].seed(meta, os.open(film, os.O_RDONLY), "film", Events())
     with pytest.raises(SessionError):
-        await sessions[0].seed(meta, film, "film", Events())
+        await sessions[0].seed(meta, os.open(film, os.O_RDONLY), "film", Events())
 
 
 async def test_a_removed_torrent_can_be_added_again(
@@ -361,7 +415,9 @@ async def test_a_removed_torrent_can_be_added_again(
 ) -> None:
     meta = describe(content)
     for _ in range(5):
-        seed = await sessions[0].seed(meta, film, "film", Events())
+        seed = await sessions[0].seed(
+            meta, os.open(film, os.O_RDONLY), "film", Events()
+        )
         await seed.remove()
         await seed.remove()
         seed.connect("127.0.0.1", 1)
@@ -372,7 +428,7 @@ async def test_a_name_that_is_no_text_is_refused(
     sessions: tuple[Session, Session], content: bytes, film: Path
 ) -> None:
     with pytest.raises(SessionError):
-        await sessions[0].seed(
+        await sessions[0].fetch(
             describe(content),
             film.with_name(os.fsdecode(b"\xff.mp4")),
             "film",
@@ -390,7 +446,9 @@ async def test_only_addresses_are_connected_to(
     host: str,
     port: int,
 ) -> None:
-    seed = await sessions[0].seed(describe(content), film, "film", Events())
+    seed = await sessions[0].seed(
+        describe(content), os.open(film, os.O_RDONLY), "film", Events()
+    )
     with pytest.raises(ValueError):
         seed.connect(host, port)
 
@@ -488,7 +546,8 @@ async def test_who_gives_up_adding_leaves_no_torrent_and_can_come_back_at_once(
     meta = describe(content)
     for patience in (1, 2, 1, 5, 1):
         adding = asyncio.create_task(
-            sessions[0].seed(meta, film, "film", Events()), name="adding"
+            sessions[0].seed(meta, os.open(film, os.O_RDONLY), "film", Events()),
+            name="adding",
         )
         for _ in range(patience):
             await asyncio.sleep(0)
@@ -496,7 +555,7 @@ async def test_who_gives_up_adding_leaves_no_torrent_and_can_come_back_at_once(
         # It may have been added before it could be told.
         with suppress(asyncio.CancelledError):
             await (await adding).remove()
-    seed = await sessions[0].seed(meta, film, "film", Events())
+    seed = await sessions[0].seed(meta, os.open(film, os.O_RDONLY), "film", Events())
     await seed.remove()
     assert sessions[0]._session is not None
     assert sessions[0]._session.get_torrents() == []

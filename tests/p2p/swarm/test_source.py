@@ -172,7 +172,7 @@ async def slow_line(
     receiver = await Session.open(LOCAL)
     line = Line(owner.port)
     try:
-        await owner.seed(meta, film, "film", Silent())
+        await owner.seed(meta, os.open(film, os.O_RDONLY), "film", Silent())
         async with line.open():
             addresses = [("127.0.0.1", port) for port in (*more_ports, line.port)]
             source = SwarmSource(receiver, meta, OWNER, addresses, introducer)

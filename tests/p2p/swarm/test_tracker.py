@@ -76,7 +76,9 @@ class Home:
     async def seed(self, meta: Metainfo, content: bytes) -> Torrent:
         path = self.folder / f"shared {meta.info_hash}"
         path.write_bytes(content)
-        return await self.session.seed(meta, path, "film", Events())
+        return await self.session.seed(
+            meta, os.open(path, os.O_RDONLY), "film", Events()
+        )
 
     async def fetch(self, meta: Metainfo) -> tuple[Torrent, Path, Events]:
         path = self.folder / f"part {meta.info_hash}"

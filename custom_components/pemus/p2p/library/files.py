@@ -8,7 +8,7 @@ import os
 import sqlite3
 from typing import ClassVar
 
-from ..models import Kind, entity_tag
+from ..models import Kind, LocalFile, entity_tag
 from . import paths
 from .ids import item_id, parse_item_id
 from .migrations import KINDS
@@ -64,6 +64,10 @@ class Located:
     def path(self) -> str:
         """The path of its file."""
         return paths.join(self.root, self.folder, self.name)
+
+    def described(self, content_type: str, found: os.stat_result) -> LocalFile:
+        """Describe its file as it was found."""
+        return LocalFile.of(self.path, self.name, content_type, found, root=self.root)
 
     @property
     def etag(self) -> str:

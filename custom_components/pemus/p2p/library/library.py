@@ -325,7 +325,7 @@ class Library:
             await self._in_pool(self._write_changed, located, found)
             self._items_changed([(located.row, located.nonce)])
             self._changed()
-        return LocalFile.of(located.path, located.name, item.content_type, found)
+        return located.described(item.content_type, found)
 
     async def files(
         self, item_ids: Collection[str]
@@ -362,9 +362,7 @@ class Library:
                     answers[name] = stat
                     continue
                 if not isinstance(stat, OSError) and is_same(located, stat):
-                    answers[name] = LocalFile.of(
-                        located.path, located.name, item.content_type, stat
-                    )
+                    answers[name] = located.described(item.content_type, stat)
                     continue
                 # Something is new about it, and the index has to follow.
                 try:

@@ -18,6 +18,8 @@ _O_PATH: int = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _STEP = _O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = _O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""A pipe that was put in a file's place does not make opening wait."""
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """A link in the place of a folder makes what was in it absent."""
@@ -54,6 +56,37 @@ def opened_folder(root: int, folder: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def open_file(root: int, folder: str, name: str) -> int:
+    """Open a regular file below an open root for reading, and return its descriptor.
+
+    Raises:
+        NotRegular: it is a folder, a pipe, ...
+        OSError: it cannot be reached, also where a link is on the way or in its place.
+
+    """
+    with opened_folder(root, folder) as parent:
+        return open_in(parent, name)
+
+
+def open_in(folder: int, name: str) -> int:
+    """Open a regular file in an open folder. Raises as `open_file` does."""
+    descriptor = os.open(name, _READ, dir_fd=folder)
+    with closed_on_error(descriptor):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotRegular(f"{name} is not a regular file")
+    return descriptor
+
+
+@contextmanager
+def closed_on_error(descriptor: int) -> Iterator[None]:
+    """Close a descriptor if something fails."""
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def stat_file(root: int, folder: str, name: str) -> os.stat_result:

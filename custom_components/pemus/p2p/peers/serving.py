@@ -16,12 +16,12 @@ from collections.abc import (
 from contextlib import aclosing
 from functools import partial
 import os
-from pathlib import Path
 import time
 from typing import Any, Final, Protocol
 
 from ..errors import BadRequest, Busy, Gone, NotFound, Unavailable
 from ..library.catalogue import Catalogue
+from ..library.opening import OtherFile, open_described
 from ..library.slots import Slots
 from ..library.threads import in_daemon
 from ..models import Item, LocalFile, ShareStatus
@@ -238,14 +238,14 @@ def _part(file: LocalFile, offset: int, size: int) -> bytes:
     It is opened each time: nobody would close it if the disk hung.
     """
     try:
-        descriptor = os.open(
-            file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        )
+        descriptor = open_described(file)
         try:
             part = os.pread(descriptor, size, offset)
             is_still = file.is_still(os.fstat(descriptor))
         finally:
             os.close(descriptor)
+    except OtherFile:
+        raise Gone("the item is another one by now") from None
     except OSError as err:
         raise Unavailable(f"the file cannot be read: {err.strerror}") from None
     if not part or not is_still:
@@ -256,7 +256,7 @@ def _part(file: LocalFile, offset: int, size: int) -> bytes:
 def _whole(file: LocalFile, limit: int) -> bytes:
     """Return what is in a file that is not large. Raises NotFound, Unavailable."""
     try:
-        with Path(file.path).open("rb") as stream:
+        with os.fdopen(open_described(file), "rb") as stream:
             content = stream.read(limit + 1)
     except OSError as err:
         raise Unavailable(f"the file cannot be read: {err.strerror}") from None

@@ -24,6 +24,7 @@ import threading
 import time
 from typing import Final
 
+from ..library.opening import OtherFile, open_described
 from ..library.store import StoreError
 from ..library.threads import in_daemon
 from ..models import LocalFile
@@ -39,7 +40,6 @@ SETTLED: Final = 2.0
 """Seconds since the last change, from which on another change is sure to show in the time of change (FAT counts in
 steps of two)."""
 
-_OPEN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _WATCH: Final = 1.0
 _SLOW: Final = 2.0
 _LARGE: Final = 8 * 1024 * 1024
@@ -462,8 +462,10 @@ class Hasher:
         with job.opening:
             # One descriptor for all threads, so that the system sees that the file is read from front to back.
             if job.descriptor < 0:
-                job.descriptor = os.open(job.file.path, _OPEN)
-                _check(job.file, job.descriptor)
+                try:
+                    job.descriptor = open_described(job.file)
+                except OtherFile:
+                    raise FileChanged("the file has changed") from None
                 os.posix_fadvise(job.descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
                 # What is read for the future must not push out of memory what others need.
                 job.passing = not urgent and not _is_in_memory(

@@ -5,6 +5,9 @@ raises the seed's generation and wakes its one task, which looks at how things a
 there is never more than one hand on a torrent, and whatever happens while the task is at work is looked at again.
 
 A seed whose file changed is taken down, never repaired: libtorrent would read it whole, and must not write it.
+
+A torrent reads from a descriptor of the file that was hashed, held open for as long as it is served. Whatever takes the
+place of the file, or of a folder above it, is not sent in the moments until it is noticed.
 """
 
 from __future__ import annotations
@@ -16,13 +19,13 @@ import contextlib
 from dataclasses import dataclass
 from enum import StrEnum
 import logging
-from pathlib import Path
 import time
 from typing import Any, Final
 
 from .. import tasks
 from ..errors import Busy, EngineError
-from ..library.threads import in_daemon
+from ..library.opening import OtherFile, is_still_there, open_described
+from ..library.threads import in_daemon, open_in_daemon
 from ..models import LocalFile
 from .faults import SessionError
 from .hashing import FileChanged, Hasher, HashingError
@@ -390,7 +393,6 @@ class Seeds:
 
     async def _put_up(self, seed: _Seed, look: Look) -> None:
         file, pieces = look.file, look.pieces
-        looked = time.monotonic()
         if seed.suspect:
             seed.suspect = False
             await self._hasher.forget(file)
@@ -400,14 +402,12 @@ class Seeds:
                 pieces = await self._hashes(seed, file)
                 if pieces is None:
                     return
-                if time.monotonic() - looked > 1:
-                    await _check(file)
             meta = make(file.size, pieces, seed.salt)
             listener = _Listener(lambda *news: self._faulty(seed, *news))
-            torrent = await self._session.seed(
-                meta, Path(file.path), file.name, listener
-            )
-        except FileChanged:
+            async with asyncio.timeout(DISK_TIMEOUT):
+                opened = await open_in_daemon(open_described, file)
+            torrent = await self._session.seed(meta, opened, file.name, listener)
+        except (FileChanged, OtherFile):
             # The library finds out what it is now, when it is asked.
             self._set_aside(seed)
             return
@@ -550,7 +550,7 @@ class Seeds:
 
         def changed() -> set[LocalFile]:
             try:
-                return {file for file in files if not _is_still(file)}
+                return {file for file in files if not is_still_there(file)}
             finally:
                 self._hanging.discard(device)
 
@@ -580,18 +580,3 @@ async def _unless_changed(seed: _Seed, work: asyncio.Future[Any]) -> bool:
 
 def _peers(seed: _Seed) -> int:
     return seed.served.torrent.status.peers if seed.served is not None else 0
-
-
-def _is_still(file: LocalFile) -> bool:
-    """Tell whether a file's path leads to it, unchanged."""
-    try:
-        return file.is_still(Path(file.path).lstat())
-    except OSError:
-        return False
-
-
-async def _check(file: LocalFile) -> None:
-    """Raise FileChanged where a file's path leads elsewhere, TimeoutError where its disk does not answer."""
-    async with asyncio.timeout(DISK_TIMEOUT):
-        if not await in_daemon(_is_still, file):
-            raise FileChanged("the file has changed")

@@ -24,6 +24,7 @@ from typing import Final, Protocol
 
 import libtorrent as lt
 
+from ..library.threads import close_in_daemon
 from .faults import SessionError
 from .metainfo import Metainfo
 from .reading import Haste
@@ -47,6 +48,7 @@ QUICK_TICK: Final = 5
 """The same while there are peers and a limit: with each look a peer may send a little more, and it takes dozens of them
 until the first piece is through."""
 
+_DESCRIPTORS: Final = Path("/proc/self/fd")
 _DISK_IO: Final = "posix_disk_io_constructor"
 _FORCED: Final = 0
 _RC4: Final = 2
@@ -271,6 +273,8 @@ class Session:
         # Given up while being added; removed as soon as they are there.
         self._abandoned: dict[str, asyncio.Future[lt.torrent_handle]] = {}
         self._removing: dict[str, asyncio.Future[None]] = {}
+        self._opened: dict[str, list[int]] = {}
+        """Descriptors of what is seeded, by info-hash. There are several while libtorrent lets go of a former torrent."""
         self._listening: asyncio.Future[int] | None = None
         self._counters: asyncio.Future[Mapping[str, int]] | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -351,18 +355,31 @@ class Session:
         return self.port
 
     async def seed(
-        self, meta: Metainfo, path: Path, label: str, listener: Listener
+        self, meta: Metainfo, opened: int, label: str, listener: Listener
     ) -> Torrent:
-        """Serve a complete file that nothing may write to.
+        """Serve a complete file that nothing may write to, given as an open descriptor.
+
+        libtorrent opens a file by its path for each block that it reads, and a path may lead elsewhere by then. A
+        descriptor's place in /proc always leads to the file that was opened. The descriptor is this session's from now
+        on, also when adding the torrent fails: it is closed when libtorrent has let go of it, and not before, since its
+        number may stand for another file then.
 
         Upload mode is what keeps libtorrent from writing when it finds that the file is not what the hashes say, and it
         stays in it only if it is not auto-managed.
         """
-        parameters = self._parameters(meta, path)
+        parameters = self._parameters(meta, _DESCRIPTORS / str(opened))
         parameters.flags = (
             _FLAGS | lt.torrent_flags.seed_mode | lt.torrent_flags.upload_mode
         )
-        return await self._add(parameters, meta, label, listener)
+        return await self._add(parameters, meta, label, listener, opened)
+
+    def _close_opened(self, key: str, opened: int | None = None) -> None:
+        """Close a descriptor of a torrent that libtorrent does not have, or no longer: the oldest, unless one is named."""
+        if found := self._opened.get(key, []):
+            found.remove(chosen := found[0] if opened is None else opened)
+            close_in_daemon(chosen)
+            if not found:
+                del self._opened[key]
 
     async def fetch(
         self,
@@ -419,9 +436,17 @@ class Session:
             # The destructor waits for libtorrent's thread; it must not be the event loop that calls it.
             holder = [session]
             del session
+            opened = [each for found in self._opened.values() for each in found]
+            self._opened.clear()
+
+            def end() -> None:
+                holder.clear()
+                for each in opened:
+                    os.close(each)
+
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await asyncio.to_thread(holder.clear)
+                    await asyncio.to_thread(end)
         for adding in self._adding.values():
             adding.cancel()
         for removing in self._removing.values():
@@ -450,19 +475,52 @@ class Session:
         meta: Metainfo,
         label: str,
         listener: Listener,
+        opened: int | None = None,
     ) -> Torrent:
+        """Add a torrent, which reads from an open descriptor if there is one. That is closed if it is not added."""
         key = meta.info_hash
+        adding: asyncio.Future[lt.torrent_handle] = self._loop.create_future()
+        if opened is not None:
+            self._opened.setdefault(key, []).append(opened)
+        try:
+            handle = await self._handle_of(parameters, key, adding)
+        except BaseException:
+            if opened is not None:
+                if self._abandoned.get(key) is adding:
+                    adding.add_done_callback(
+                        lambda done: (
+                            self._close_opened(key, opened)
+                            if not done.cancelled() and done.exception()
+                            else None
+                        )
+                    )
+                else:
+                    self._close_opened(key, opened)
+            raise
+        torrent = Torrent(self, handle, meta, label, listener)
+        self._torrents[key] = torrent
+        if self._ticker is None:
+            self._tick()
+        return torrent
+
+    async def _handle_of(
+        self,
+        parameters: lt.add_torrent_params,
+        key: str,
+        future: asyncio.Future[lt.torrent_handle],
+    ) -> lt.torrent_handle:
+        """Have libtorrent add a torrent; what it answers arrives in the future."""
         if abandoned := self._abandoned.get(key):
             await asyncio.wait([abandoned], timeout=ANSWER_TIMEOUT)
         if self._session is None:
             raise SessionError("the session has ended")
         if key in self._torrents or key in self._adding:
             raise SessionError("there is such a torrent already")
-        future = self._adding[key] = self._loop.create_future()
+        self._adding[key] = future
         try:
             self._session.async_add_torrent(parameters)
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                handle = await asyncio.shield(future)
+                return await asyncio.shield(future)
         except TimeoutError:
             self._discard(key, future)
             raise SessionError("libtorrent does not answer") from None
@@ -473,11 +531,6 @@ class Session:
             # What was given up stays known until libtorrent has added it, so that it can be removed then.
             if future.done():
                 self._adding.pop(key, None)
-        torrent = Torrent(self, handle, meta, label, listener)
-        self._torrents[key] = torrent
-        if self._ticker is None:
-            self._tick()
-        return torrent
 
     def _discard(self, key: str, adding: asyncio.Future[lt.torrent_handle]) -> None:
         """Have a torrent that nobody waits for any more removed as soon as it is there."""
@@ -580,6 +633,7 @@ class Session:
                 self._added(alert)
             case lt.torrent_removed_alert():
                 key = str(alert.info_hashes.v1)
+                self._close_opened(key)
                 if (removed := self._removing.get(key)) and not removed.done():
                     removed.set_result(None)
             case lt.torrent_alert():

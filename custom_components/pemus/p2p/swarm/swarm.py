@@ -12,12 +12,14 @@ import socket
 import time
 from typing import Final, Protocol
 
+from .. import descriptors
 from ..errors import EngineError
 from ..models import (
     EngineConfig,
     Item,
     LocalFile,
     ShareStatus,
+    SwarmConfig,
     SwarmStatus,
     TicketQuery,
 )
@@ -132,7 +134,7 @@ class Swarm(Receiver):
                 on_seed=self._seeded,
                 on_change=self._on_change,
             )
-            self._seeds.limit = config.swarm.active_seeds
+            self._seeds.limit = _active_seeds(config.swarm)
             self._seeds.start()
             parts.push_async_callback(self._seeds.stop)
             self._background = Background(store, self._hasher, self._library)
@@ -159,7 +161,7 @@ class Swarm(Receiver):
         """Apply the differences to what runs; transfers go on."""
         super().apply(config)
         self._apply_session()
-        self._seeds.limit = config.swarm.active_seeds
+        self._seeds.limit = _active_seeds(config.swarm)
         for friend in config.friends:
             for torrent in self._seeds.torrents_of(friend.id):
                 torrent.limit_upload(friend.upload_limit)
@@ -350,6 +352,18 @@ class Swarm(Receiver):
         if self._session.port:
             for address in _addresses():
                 yield tickets.endpoint(address, self._session.port)
+
+
+def _active_seeds(config: SwarmConfig) -> int:
+    """Return how many files may be seeded at a time. Each of them is open."""
+    if config.active_seeds <= (possible := descriptors.for_sharing()):
+        return config.active_seeds
+    _LOGGER.warning(
+        "%s files are shared at a time instead of %s: the system lets this process open no more",
+        possible,
+        config.active_seeds,
+    )
+    return possible
 
 
 def _addresses() -> list[str]:
