@@ -20,11 +20,12 @@ from homeassistant.helpers import issue_registry as ir
 import pytest
 
 from custom_components.pemus import client, provision, supervisor
-from custom_components.pemus.client import EngineUnavailable
+from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.errors import engine_errors
 from custom_components.pemus.p2p.models import (
     EngineConfig,
+    ErrorKey,
     Event,
     Hello,
     Kind,
@@ -409,6 +410,7 @@ class SlowConfigure:
         self.under_way = asyncio.Event()
         self.go_on = asyncio.Event()
         self.sent: list[EngineConfig] = []
+        self.error: EngineError | None = None
         self._send = engine.client.configure
         monkeypatch.setattr(engine.client, "configure", self._configure)
 
@@ -417,6 +419,8 @@ class SlowConfigure:
         if len(self.sent) == 1:
             self.under_way.set()
             await self.go_on.wait()
+            if self.error is not None:
+                raise self.error
         return await self._send(config)
 
 
@@ -437,6 +441,21 @@ async def test_what_changes_while_the_engine_greets_reaches_it(
     assert [share.id for share in idle.status.shares] == ["films"]
     # Only the last one counts.
     assert between not in slow.sent
+
+
+async def test_what_is_refused_while_something_newer_waits_keeps_nothing_from_it(
+    idle: Engine, config: EngineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowConfigure(idle, monkeypatch)
+    slow.error = EngineError(ErrorKey.UNAVAILABLE, "the index cannot be written")
+    await idle.async_configure(EngineConfig(home_name="Zuhause"))
+    starting = asyncio.create_task(idle.async_start())
+    await slow.under_way.wait()
+    await idle.async_configure(config)
+    slow.go_on.set()
+    await starting
+    assert await shares_of(idle) == ["films"]
+    assert idle.unapplied is None
 
 
 async def test_of_two_configurations_on_their_way_the_later_one_counts(

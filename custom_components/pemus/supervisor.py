@@ -193,9 +193,14 @@ class Engine:
             while True:
                 assert self._config is not None
                 config = self._config
-                status = await self.client.configure(config)
-                if config is self._config:
-                    return status
+                try:
+                    status = await self.client.configure(config)
+                except EngineError:
+                    if config is self._config:
+                        raise
+                else:
+                    if config is self._config:
+                        return status
 
     async def async_provision_again(self) -> None:
         """Try once more to make the engine's environment, in the background."""
