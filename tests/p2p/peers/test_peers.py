@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 import secrets
+import time
 
 import pytest
 
@@ -41,6 +42,7 @@ from p2p.peers.link import Ask, Link, Note, Reasons
 from p2p.peers.memory import FILE, recall
 from p2p.peers.pairing import Request
 from p2p.peers.peers import Peers
+from p2p.peers.serving import TTL
 from p2p.peers.signaling import SignalingServer
 from p2p.peers.words import commitment
 from p2p.swarm.ticket import ItemFacts, Ticket, read
@@ -452,7 +454,9 @@ class Held:
         return self.reading
 
     async def accept(self, payload: bytes) -> None:
-        self.tag = read(payload).item.etag
+        ticket = read(payload)
+        assert ticket.is_live(time.time())
+        self.tag = ticket.item.etag
 
 
 @dataclass
@@ -464,12 +468,19 @@ class Film:
     id: str
     etag: str
     asked: int = 0
+    expires: float = 2e9
 
     async def tickets(self, _link: Link, ask: Ask) -> AsyncIterator[bytes]:
         self.asked += 1
         assert ask.item == self.id
         facts = replace(FACTS, id=ask.item, etag=self.etag)
-        ticket = replace(TICKET, owner=self.bob.id, receiver=self.receiver, item=facts)
+        ticket = replace(
+            TICKET,
+            owner=self.bob.id,
+            receiver=self.receiver,
+            item=facts,
+            expires=self.expires,
+        )
         yield ticket.encode()
 
 
@@ -527,6 +538,20 @@ async def test_a_ticket_that_is_newer_than_the_list_is_asked_for_once(
     assert (film.asked, swarm.tag) == (2, listed)
     await ann.peers.prepare(bob.id, film.id)
     assert film.asked == 2
+
+
+@pytest.mark.parametrize("ahead", [-86400.0, -3600.0, 86400.0])
+async def test_a_friend_whose_clock_is_wrong_gives_good_tickets(
+    ann: Home, bob: Home, film: Film, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    film.expires = time.time() + ahead + TTL
+    swarm = holding(ann, '"former"', monkeypatch)
+    await ann.peers.prepare(bob.id, film.id)
+    assert swarm.tag == film.etag
+    renewed = await ann.peers.renew(
+        replace(TICKET, owner=bob.id, item=replace(FACTS, id=film.id))
+    )
+    assert renewed.expires == pytest.approx(time.time() + TTL, abs=60)
 
 
 async def test_what_is_played_follows_the_list(

@@ -179,7 +179,7 @@ async def test_asking_again_prolongs_a_ticket(office: tuple[Owner, Tickets]) -> 
     first = await tickets.issue(FILM, ANN, 1.5, wait=30)
     second = await tickets.issue(FILM, ANN, 60, wait=30)
     third = await tickets.issue(FILM, ANN, 1.5, wait=30)
-    assert first.expires < second.expires == third.expires
+    assert first.expires < second.expires == pytest.approx(third.expires)
     await asyncio.sleep(2)
     assert served(owner) == {torrent_of(first).info_hash}
 
@@ -364,10 +364,18 @@ def friend(*shares: str) -> EngineConfig:
 
 @asynccontextmanager
 async def configured(
-    tmp_path: Path, config: EngineConfig
+    tmp_path: Path, config: EngineConfig, times: Times | None = None
 ) -> AsyncIterator[tuple[Owner, Tickets, list[EngineConfig]]]:
-    """Run an owner's side with a configuration that can be exchanged."""
+    """Run an owner's side with a configuration that can be exchanged, and perhaps a time of its own."""
     configs = [config]
+    told = (
+        {}
+        if times is None
+        else {
+            "clock": lambda: times.clock,
+            "passed": lambda: times.passed,
+        }
+    )
     async with owning(tmp_path) as owner:
         made = Tickets(
             owner.store,
@@ -378,6 +386,7 @@ async def configured(
             item=owner.folder.item,
             files=owner.folder.file,
             endpoints=lambda: [endpoint("127.0.0.1", owner.session.port)],
+            **told,  # type: ignore[arg-type]
         )
         await made.start()
         try:
@@ -483,3 +492,97 @@ async def test_no_friend_is_sent_to_its_own_machine(tmp_path: Path) -> None:
         assert (await tickets.issue(FILM, ANN, 60, wait=30)).endpoints == ()
         # By hand it may be for another engine on this one.
         assert (await tickets.issue(FILM, BOB, 60, wait=30)).endpoints
+
+
+HOUR, DAY = 3600.0, 86400.0
+
+
+class Times:
+    """A clock that somebody sets, and time that passes."""
+
+    def __init__(self) -> None:
+        self.clock = time.time()
+        self.passed = 1000.0
+
+    def wait(self, seconds: float) -> None:
+        self.clock += seconds
+        self.passed += seconds
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> Times:
+    # Nobody wakes who waits for a time that a test sets.
+    monkeypatch.setattr(tickets_module, "_INTERVAL", 0.02)
+    return Times()
+
+
+async def test_a_clock_that_is_set_back_prolongs_no_ticket(
+    tmp_path: Path, times: Times
+) -> None:
+    async with configured(tmp_path, CONFIG, times) as (owner, tickets, _):
+        owner.folder.put(FILM, "film.mp4")
+        await tickets.issue(FILM, ANN, 600, wait=30)
+        times.clock -= HOUR
+        times.wait(500)
+        # Asking again does not either: it is good for so long from now on.
+        again = await tickets.issue(FILM, ANN, 200, wait=30)
+        assert again.expires == pytest.approx(times.clock + 200)
+        times.wait(201)
+        await until(lambda: served(owner) == set())
+        await until(lambda: owner.store.grants() == [])
+
+
+async def test_a_clock_that_is_set_ahead_ends_no_ticket_that_was_just_given(
+    tmp_path: Path, times: Times
+) -> None:
+    async with configured(tmp_path, CONFIG, times) as (owner, tickets, _):
+        owner.folder.put(FILM, "film.mp4")
+        given = torrent_of(await tickets.issue(FILM, ANN, 600, wait=30))
+        times.clock += DAY
+        times.wait(300)
+        again = await tickets.issue(FILM, ANN, 600, wait=30)
+        assert torrent_of(again) == given
+        assert again.expires == pytest.approx(times.clock + 600)
+        times.clock -= DAY
+        times.wait(599)
+        later = await tickets.issue(FILM, ANN, 1, wait=30)
+        assert torrent_of(later) == given
+        times.wait(2)
+        await until(lambda: served(owner) == set())
+
+
+@pytest.mark.parametrize(("jump", "is_left"), [(-HOUR, True), (DAY, False)])
+async def test_after_a_restart_only_the_clock_tells(
+    tmp_path: Path, times: Times, jump: float, is_left: bool
+) -> None:
+    async with configured(tmp_path, CONFIG, times) as (owner, tickets, _):
+        owner.folder.put(FILM, "film.mp4")
+        await tickets.issue(FILM, ANN, 600, wait=30)
+        names = owner.folder.names
+    (tmp_path / "share").rename(tmp_path / "kept")
+    times.clock += jump
+    async with configured(tmp_path, CONFIG, times) as (owner, tickets, _):
+        owner.folder.root.rmdir()
+        (tmp_path / "kept").rename(owner.folder.root)
+        owner.folder.names = names
+        await tickets.review()
+        assert tickets.live == is_left
+        if is_left:
+            await owner.meta()
+            # As soon as the clock is right again, it counts.
+            times.clock += HOUR + 601
+        await until(lambda: (served(owner), owner.store.grants()) == (set(), []))
+
+
+async def test_no_clock_makes_a_former_ticket_live_longer_than_any_may(
+    tmp_path: Path, times: Times
+) -> None:
+    async with configured(tmp_path, CONFIG, times) as (owner, tickets, _):
+        owner.folder.put(FILM, "film.mp4")
+        await tickets.issue(FILM, ANN, 600, wait=30)
+    (tmp_path / "share").rename(tmp_path / "kept")
+    times.clock = 0.0
+    async with configured(tmp_path, CONFIG, times) as (owner, tickets, _):
+        assert tickets.live == 1
+        times.passed += MAX_TTL + 1
+        await until(lambda: tickets.live == 0)

@@ -12,7 +12,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 import logging
@@ -59,7 +59,7 @@ from .pairing import Pairings
 from .pictures import Pictures
 from .post import Letter, Post
 from .rate import Rate
-from .serving import Serving, Shelves
+from .serving import TTL, Serving, Shelves
 from .signaling import SignalingServer, server_url
 from .source import LinkSource
 
@@ -549,7 +549,8 @@ class Peers:
             item_id,
         ):
             raise Unavailable("the other home gave a ticket for something else")
-        return ticket
+        # It has just been made. The clock of the other home need not be right, nor this one's.
+        return replace(ticket, expires=time.time() + TTL)
 
     async def _ask(self, home: str, ask: Ask, limit: int) -> AsyncIterator[bytes]:
         link = await self._link(home)

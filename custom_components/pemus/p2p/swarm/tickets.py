@@ -4,6 +4,9 @@ A grant's salt makes the torrent the receiver's own. Asking again renews the tic
 goes on; after a revocation, or the end of its time, a new ticket has a new salt and what was learnt of the old one helps
 nobody.
 
+A ticket given by this process ends when so much time has passed, whatever becomes of the clock. Of those of a former
+engine only the clock tells, and they end by it, too.
+
 Nothing is served for a grant that was not found good by the present configuration: those of a former engine wait for
 `review`. What may be fetched may have changed while no engine ran.
 """
@@ -49,6 +52,11 @@ Key = tuple[str, str]
 """Receiver and item."""
 
 
+def passed() -> float:
+    """Return seconds that pass, also while the machine is suspended, whatever the clock is set to."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Tickets:
     """All tickets that this home has given out."""
 
@@ -63,11 +71,14 @@ class Tickets:
         item: Callable[[str], Awaitable[Item]],
         files: Callable[[str], Awaitable[LocalFile]],
         endpoints: Callable[[], Iterable[str]],
+        clock: Callable[[], float] = time.time,
+        passed: Callable[[], float] = passed,
     ) -> None:
         """Prepare to give out tickets of the home `owner`.
 
         `access` decides who may have what. `item` and `files` return an item and its file as it is now, or raise NotFound
         or Unavailable; `endpoints` are those of the session, as `ticket.endpoint` writes them.
+        `clock` tells seconds since the epoch, and somebody may set it; `passed` tells seconds that pass, and nobody can.
         """
         self._store = store
         self._seeds = seeds
@@ -77,7 +88,13 @@ class Tickets:
         self._item = item
         self._files = files
         self._endpoints = endpoints
+        self._clock = clock
+        self._passed = passed
         self._grants: dict[Key, Grant] = {}
+        self._ends: dict[Key, float] = {}
+        """When each grant ends, by what has passed."""
+        self._former: set[Key] = set()
+        """Grants of a former engine that were not renewed."""
         self._waiting: set[Key] = set()
         """Those of a former engine that were not looked at yet."""
         self._doubted: set[str] | None = set()
@@ -95,13 +112,16 @@ class Tickets:
 
     async def start(self) -> None:
         """Remember what there are live tickets for; it is served again once it was reviewed. Raises StoreError."""
-        now = time.time()
+        now, passed = self._clock(), self._passed()
         for grant in await self._store.run(self._store.grants):
             if grant.expires <= now:
                 self._revoked.append(grant)
                 continue
-            self._grants[grant.receiver, grant.item] = grant
-            self._waiting.add((grant.receiver, grant.item))
+            key = grant.receiver, grant.item
+            self._grants[key] = grant
+            self._ends[key] = passed + min(grant.expires - now, MAX_TTL)
+            self._former.add(key)
+            self._waiting.add(key)
         self._tasks.keep(self._expire, "tickets")
         self._tasks.keep(self._look_again, "review tickets")
 
@@ -170,7 +190,7 @@ class Tickets:
         friend = self._access.is_friend(receiver)
         if not self._access.may_have(receiver, item.share, as_friend=friend):
             raise NotFound("there is no such item")
-        grant = self._grant(receiver, item.id, time.time() + ttl, friend=friend)
+        grant = self._grant(receiver, item.id, ttl, friend=friend)
         await self._keep(grant)
         key = receiver, item.id
         # It may have been renewed once more meanwhile, which is no less a right to fetch the item.
@@ -218,25 +238,35 @@ class Tickets:
         if not await self._end(chosen):
             raise Unavailable("the disk does not keep that tickets were revoked")
 
-    def _grant(
-        self, receiver: str, item: str, expires: float, *, friend: bool
-    ) -> Grant:
-        """Return the grant for a receiver and an item that lives at least until then. Raises Busy."""
-        former = self._grants.get((receiver, item))
-        if former is not None and former.expires > time.time():
-            grant = Grant(
-                receiver, item, former.salt, max(expires, former.expires), friend
-            )
+    def _grant(self, receiver: str, item: str, ttl: float, *, friend: bool) -> Grant:
+        """Return the grant for a receiver and an item that lives for so long at least. Raises Busy."""
+        key = receiver, item
+        now = self._passed()
+        end = now + ttl
+        former = self._grants.get(key)
+        if former is not None and not self._is_over(former):
+            end = max(end, self._ends[key])
+            salt = former.salt
         else:
             if sum(each.receiver == receiver for each in self._grants.values()) >= (
                 MAX_GRANTS
             ):
                 raise Busy("this home has too many tickets")
-            grant = Grant(receiver, item, secrets.token_bytes(SALT), expires, friend)
-        self._grants[receiver, item] = grant
-        self._waiting.discard((receiver, item))
+            salt = secrets.token_bytes(SALT)
+        grant = Grant(receiver, item, salt, self._clock() + end - now, friend)
+        self._grants[key] = grant
+        self._ends[key] = end
+        self._former.discard(key)
+        self._waiting.discard(key)
         self._wake.set()
         return grant
+
+    def _is_over(self, grant: Grant) -> bool:
+        """Tell whether a grant has reached its end."""
+        key = grant.receiver, grant.item
+        if key in self._former and grant.expires <= self._clock():
+            return True
+        return self._ends[key] <= self._passed()
 
     def _present(self, grant: Grant) -> Grant | None:
         """Return a grant as it is now: it may have been renewed meanwhile, or revoked."""
@@ -275,8 +305,10 @@ class Tickets:
         """Make present tickets worthless, cut their transfers, and have the store forget them; tell whether it did."""
         cutting = []
         for grant in grants:
-            del self._grants[grant.receiver, grant.item]
-            self._waiting.discard((grant.receiver, grant.item))
+            key = grant.receiver, grant.item
+            del self._grants[key], self._ends[key]
+            self._former.discard(key)
+            self._waiting.discard(key)
             cutting.append(self._seeds.deactivate(grant.receiver, grant.item))
         self._revoked += grants
         # Both at once: a disk that hangs may hold up the cutting, and a restart must not bring a ticket back.
@@ -311,20 +343,17 @@ class Tickets:
         """End what has reached its time."""
         while True:
             self._wake.clear()
-            now = time.time()
-            expired = [each for each in self._grants.values() if each.expires <= now]
+            expired = [each for each in self._grants.values() if self._is_over(each)]
             if expired or self._revoked:
                 try:
                     await self._end(expired)
                 except Exception:
                     # Whatever it is: other tickets must still end.
                     _LOGGER.exception("Tickets could not be ended as they should")
-            first = min(
-                (each.expires for each in self._grants.values()),
-                default=now + _INTERVAL,
-            )
+            now = self._passed()
+            first = min(self._ends.values(), default=now + _INTERVAL)
             # In steps: somebody may set the clock.
-            pause = min(max(first - time.time(), 0.05), _INTERVAL)
+            pause = min(max(first - now, 0.05), _INTERVAL)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
