@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
@@ -332,6 +333,28 @@ async def test_a_new_ticket_is_asked_for(tmp_path: Path) -> None:
         entry.asked = float("-inf")
         assert await read(home.downloads, unready, 0, 10) == content_of(SIZE)[:10]
         assert len(asked) == 3
+
+
+@pytest.mark.parametrize(("jump", "renewals"), [(-3600.0, 0), (86400.0, 1)])
+async def test_a_clock_that_is_set_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float, renewals: int
+) -> None:
+    real = time.time
+    asked: list[Ticket] = []
+    content = content_of(400 * PIECE)
+
+    async def renew(ticket: Ticket) -> Ticket:
+        asked.append(ticket)
+        return replace(given, expires=time.time() + 3600)
+
+    async with pair(tmp_path, renew=renew) as (owner, home):
+        given = replace(await owner.share(content), expires=real() + 3600)
+        await home.downloads.accept(given)
+        assert await read(home.downloads, given, 0, PIECE) == content[:PIECE]
+        monkeypatch.setattr(time, "time", lambda: real() + jump)
+        end = len(content) - PIECE
+        assert await read(home.downloads, given, end, len(content)) == content[end:]
+        assert len(asked) == renewals
 
 
 async def test_another_version_replaces_the_former_one(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -586,3 +586,26 @@ async def test_no_clock_makes_a_former_ticket_live_longer_than_any_may(
         assert tickets.live == 1
         times.passed += MAX_TTL + 1
         await until(lambda: tickets.live == 0)
+
+
+async def test_a_review_that_is_given_up_is_made_none_the_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tickets_module, "_GATHER", 0.0)
+    async with configured(tmp_path, friend("share")) as (owner, tickets, configs):
+        owner.folder.put(FILM, "film.mp4")
+        await tickets.issue(FILM, ANN, 60, wait=30)
+        configs.append(friend())
+        look, asked = owner.folder.shares_of, asyncio.Event()
+
+        async def hanging(items: Collection[str]) -> dict[str, str]:
+            asked.set()
+            await asyncio.sleep(3600)
+            return await look(items)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner.folder, "shares_of", hanging)
+            reviewing = asyncio.create_task(tickets.review())
+            await asked.wait()
+        reviewing.cancel()
+        await until(lambda: (served(owner), owner.store.grants()) == (set(), []))

@@ -134,21 +134,29 @@ class Tickets:
 
         When this returns, the transfers of those are cut. What cannot be told at present stays as it is.
         """
-        async with self._reviewing:
-            chosen = [
-                each
-                for each in self._grants.values()
-                if items is None or each.item in items
-            ]
-            refused, unknown = await self._access.refused(chosen)
-            await self._end([now for each in refused if (now := self._present(each))])
-            if items is None:
-                self._is_reviewed = True
-            for each in unknown:
-                chosen.remove(each)
-            for each in chosen:
-                if (now := self._present(each)) is not None:
-                    await self._admit(now)
+        if items is None:
+            self._is_reviewed = True
+        try:
+            async with self._reviewing:
+                await self._review(items)
+        except BaseException:
+            # Whoever asked for it may have gone, and it must be done none the less.
+            self.items_changed(items)
+            raise
+
+    async def _review(self, items: Collection[str] | None) -> None:
+        chosen = [
+            each
+            for each in self._grants.values()
+            if items is None or each.item in items
+        ]
+        refused, unknown = await self._access.refused(chosen)
+        await self._end([now for each in refused if (now := self._present(each))])
+        doubtful = set(unknown)
+        for each in chosen:
+            now = self._present(each)
+            if now is not None and each not in doubtful:
+                await self._admit(now)
 
     def items_changed(self, items: Collection[str] | None) -> None:
         """Look at the tickets for these items again, or at all: they may lie in another share by now, or in none."""
