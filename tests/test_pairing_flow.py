@@ -174,12 +174,23 @@ async def test_a_yes_is_one_to_the_words_that_were_shown(
     dialog = await compare(hass, stage)
     await go_on(hass, dialog, "shares")
 
-    # The other home asked anew a moment ago.
-    stage.push(request(incoming=False, created=2000.0, words=("egg", "fork")))
-    await go_on(hass, dialog, {})
-
+    # The engine knows of other words already, and says so.
+    stage.error = EngineError(ErrorKey.BAD_REQUEST, "other words")
+    result = await go_on(hass, dialog, {})
     (answer,) = stage.said("answer_pairing")
     assert answer.words == ("acorn", "book", "camel", "drum")
+    assert result["errors"] == {"base": "refused"}
+    stage.error = None
+
+    # They are to be compared before anything else is said.
+    stage.push(request(incoming=False, created=2000.0, words=("egg", "fork")))
+    menu = await go_on(hass, dialog, {})
+    assert (menu["step_id"], menu["type"]) == ("compare", FlowResultType.MENU)
+    assert menu["description_placeholders"]["words"] == "egg fork"
+    assert len(stage.said("answer_pairing")) == 1
+    await go_on(hass, dialog, "shares")
+    await go_on(hass, dialog, {})
+    assert stage.said("answer_pairing")[-1].words == ("egg", "fork")
 
 
 async def test_who_shows_other_words_is_denied(

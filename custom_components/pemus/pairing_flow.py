@@ -188,6 +188,12 @@ class PairingFlow(ConfigFlow):
             return await self.async_step_finishing()
         if step is not Step.COMPARING:
             return self._end(step)
+        pairing = coordinator.pairings.pairing(self._home)
+        if pairing is not None and pairing.words != self._words:
+            # The other home asked anew: nobody has compared these.
+            if pairing.incoming:
+                return await self.async_step_incoming()
+            return await self.async_step_compare()
         errors: dict[str, str] = {}
         error = ""
         if user_input is not None:
