@@ -12,7 +12,7 @@ import pytest
 from p2p.codec import encode
 from p2p.errors import BadRequest, Busy, NotFound
 from p2p.peers import pairing as module
-from p2p.peers.envelope import Envelope
+from p2p.peers.envelope import Envelope, seal
 from p2p.peers.facts import PairingState, PairingStatus
 from p2p.peers.identity import Identity, grouped
 from p2p.peers.pairing import Received, Request, Reveal, Verdict
@@ -644,6 +644,22 @@ async def test_a_place_is_kept_for_the_home_whose_id_was_typed_here() -> None:
         revealing(ann, 1, eve, yes=True)
         status = next(each for each in ann.pairings.statuses if each.home == eve.id)
         assert status.state is PairingState.PAIRED
+
+
+async def test_a_flood_of_messages_does_not_keep_the_home_out_that_was_asked() -> None:
+    async with neighbour("Ann") as ann:
+        way = Way("signal.example")
+
+        def is_heard() -> bool:
+            message = seal(STRANGER, ann.id, "ping", b"{}")
+            return ann.post.receive(message, way, STRANGER.id) == STRANGER.id
+
+        assert is_heard()
+        for number in range(2000):
+            ann.post.receive({}, way, f"{number}")
+        assert not is_heard()
+        ann.pairings.request(STRANGER.id, trusted=True)
+        assert is_heard()
 
 
 async def test_only_those_whom_this_home_asked_and_waits_for_are_expected() -> None:
