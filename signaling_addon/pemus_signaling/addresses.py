@@ -84,6 +84,18 @@ def household(address: str) -> str:
     return str(IPv6Network((int(known) >> _IPV6_PREFIX << _IPV6_PREFIX, _IPV6_PREFIX)))
 
 
+def network_of(address: str) -> str:
+    """Return what totals count as one network: 256 IPv4 addresses, or the IPv6 network that one customer is given at most.
+
+    Behind the address translation of a carrier that may be thousands of customers.
+    """
+    known = read_address(address)
+    if known is None:
+        return address
+    prefix = 24 if known.version == 4 else 48
+    return str(ip_network(f"{known}/{prefix}", strict=False))
+
+
 class Origins:
     """The server's own origins (RFC 6454), as its clients see them."""
 

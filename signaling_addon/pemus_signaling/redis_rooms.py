@@ -32,22 +32,28 @@ _ROOM: Final = "pemus:room:"
 _HOME: Final = "pemus:home:"
 _ROOMS: Final = "pemus:rooms"
 """All rooms by the time at which they are forgotten, so that they can be counted."""
+_NETWORK: Final = "pemus:network:"
+"""Likewise those that a network made."""
 _CREATE: Final = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'TAKEN' end
 local now, most = tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('ZCOUNT', KEYS[2], '(' .. now, '+inf') >= most then return 'TOO_MANY' end
+if redis.call('ZCOUNT', KEYS[4], '(' .. now, '+inf') >= tonumber(ARGV[9]) then return 'CROWDED' end
 if redis.call('ZCOUNT', KEYS[3], '(' .. now, '+inf') >= tonumber(ARGV[8]) then return 'FULL' end
 local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)
 for place = 1, #gone - most + 1 do
   redis.call('DEL', ARGV[6] .. gone[place])
   redis.call('ZREM', KEYS[2], gone[place])
   redis.call('ZREM', KEYS[3], gone[place])
+  redis.call('ZREM', KEYS[4], gone[place])
 end
 redis.call('SET', KEYS[1], ARGV[1], 'EXAT', ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[7])
-redis.call('ZADD', KEYS[3], ARGV[3], ARGV[7])
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-for place = 2, 3 do
+for place = 3, 4 do
+  redis.call('ZADD', KEYS[place], ARGV[3], ARGV[7])
+  redis.call('ZREMRANGEBYSCORE', KEYS[place], '-inf', now)
+end
+for place = 2, 4 do
   redis.call('EXPIREAT', KEYS[place], ARGV[3], 'NX')
   redis.call('EXPIREAT', KEYS[place], ARGV[3], 'GT')
 end
@@ -58,7 +64,8 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'EXAT', ARGV[4])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[5])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[5])
-for place = 2, 3 do
+redis.call('ZADD', KEYS[4], ARGV[4], ARGV[5])
+for place = 2, 4 do
   redis.call('EXPIREAT', KEYS[place], ARGV[4], 'NX')
   redis.call('EXPIREAT', KEYS[place], ARGV[4], 'GT')
 end
@@ -86,14 +93,16 @@ class RedisStore:
         with suppress(*STORE_ERRORS):
             await self._redis.aclose()
 
-    async def create(self, room: Room, most: int) -> Created:
+    async def create(
+        self, room: Room, most: int, in_network: int = MAX_ROOMS
+    ) -> Created:
         """Keep a new room. Raises StoreAwayError."""
         with _asking():
             try:
                 # fmt: off
                 answer = await self._create(
-                    keys=[_ROOM + room.slug, _HOME + room.host, _ROOMS],
-                    args=[encode_room(room), room.ended, _forgotten(room), int(time.time()), most, _ROOM, room.slug, self._most],
+                    keys=[_ROOM + room.slug, _HOME + room.host, _ROOMS, _NETWORK + room.network],
+                    args=[encode_room(room), room.ended, _forgotten(room), int(time.time()), most, _ROOM, room.slug, self._most, in_network],
                 )
                 # fmt: on
             except OutOfMemoryError:
@@ -110,7 +119,7 @@ class RedisStore:
         with _asking():
             # fmt: off
             return bool(await self._replace(
-                keys=[_ROOM + new.slug, _HOME + new.host, _ROOMS],
+                keys=[_ROOM + new.slug, _HOME + new.host, _ROOMS, _NETWORK + new.network],
                 args=[encode_room(old), encode_room(new), new.ended, _forgotten(new), new.slug],
             ))
             # fmt: on

@@ -60,10 +60,14 @@ class Room:
     """When its home closed it, if it did."""
     revoked: tuple[tuple[str, int], ...] = ()
     """The ids of tokens that its home revoked, and when these may be forgotten."""
+    network: str = ""
+    """The network that made it, for the total of that."""
+    renew_by: int | None = None
+    """When it ends if its home does not say before that it still wants it, in seconds since 1970."""
 
     def is_gone(self, now: float) -> bool:
         """Tell whether it was closed or has expired."""
-        return self.closed is not None or self.expires <= now
+        return self.closed is not None or self.ends <= now
 
     def is_forgotten(self, now: float) -> bool:
         """Tell whether nobody can have a token for it any more."""
@@ -71,8 +75,15 @@ class Room:
 
     @property
     def ended(self) -> int:
-        """When it was closed, or else when it expires."""
-        return self.expires if self.closed is None else min(self.closed, self.expires)
+        """When it was closed, or else when it ends by itself."""
+        return self.ends if self.closed is None else min(self.closed, self.ends)
+
+    @property
+    def ends(self) -> int:
+        """When it ends by itself, as far as is known now."""
+        return (
+            self.expires if self.renew_by is None else min(self.expires, self.renew_by)
+        )
 
 
 class Created(Enum):
@@ -83,6 +94,8 @@ class Created(Enum):
     """There is one with this slug."""
     TOO_MANY = auto()
     """Its home has as many as it may have."""
+    CROWDED = auto()
+    """Its network has as many as it may have."""
     FULL = auto()
     """The server has as many as it can keep."""
 
@@ -100,8 +113,13 @@ class RoomStore(Protocol):
     async def close(self) -> None:
         """End, when everything is written."""
 
-    async def create(self, room: Room, most: int) -> Created:
-        """Keep a new room, if its home has less than `most` open ones."""
+    async def create(
+        self, room: Room, most: int, in_network: int = MAX_ROOMS
+    ) -> Created:
+        """Keep a new room, if its home has less than `most` open ones.
+
+        Its network must have less than `in_network`, with those that are gone but remembered: homes cost nothing.
+        """
 
     async def get(self, slug: str) -> Room | None:
         """Return a room, also one that is gone but not forgotten."""
@@ -146,6 +164,7 @@ class MemoryStore:
         self._most = most
         self._rooms: dict[str, Room] = {}
         self._homes: dict[str, set[str]] = {}
+        self._networks: dict[str, set[str]] = {}
         self._swept = float("-inf")
         self._changing = asyncio.Lock()
 
@@ -160,12 +179,14 @@ class MemoryStore:
         if self._file is not None:
             await self._file.close()
 
-    async def create(self, room: Room, most: int) -> Created:
+    async def create(
+        self, room: Room, most: int, in_network: int = MAX_ROOMS
+    ) -> Created:
         """Keep a new room. Raises StoreAwayError if it cannot be written; then nothing has changed."""
         async with self._changing:
             now = time.time()
             forgotten = self._to_forget(now)
-            created = self._place_for(room, most, now, forgotten)
+            created = self._place_for(room, most, in_network, now, forgotten)
             await self._apply(room if created is Created.DONE else None, forgotten)
             return created
 
@@ -191,7 +212,12 @@ class MemoryStore:
         return list(self._rooms.values())
 
     def _place_for(
-        self, room: Room, most: int, now: float, forgotten: set[str]
+        self,
+        room: Room,
+        most: int,
+        in_network: int,
+        now: float,
+        forgotten: set[str],
     ) -> Created:
         """Tell whether there is a place for a room. What has to go for it is added to `forgotten`."""
         if room.slug in self._rooms:
@@ -209,6 +235,8 @@ class MemoryStore:
             return Created.TOO_MANY
         # A home that creates and closes without end must not fill the memory with what is remembered of that.
         forgotten.update(other.slug for other in gone[: max(0, len(gone) - most + 1)])
+        if len(self._networks.get(room.network, set()) - forgotten) >= in_network:
+            return Created.CROWDED
         if len(self._rooms) - len(forgotten) >= self._most:
             return Created.FULL
         return Created.DONE
@@ -231,13 +259,14 @@ class MemoryStore:
     def _put(self, room: Room) -> None:
         self._rooms[room.slug] = room
         self._homes.setdefault(room.host, set()).add(room.slug)
+        self._networks.setdefault(room.network, set()).add(room.slug)
 
     def _drop(self, room: Room) -> None:
         del self._rooms[room.slug]
-        slugs = self._homes[room.host]
-        slugs.discard(room.slug)
-        if not slugs:
-            del self._homes[room.host]
+        for sets, key in ((self._homes, room.host), (self._networks, room.network)):
+            sets[key].discard(room.slug)
+            if not sets[key]:
+                del sets[key]
 
 
 class _File:

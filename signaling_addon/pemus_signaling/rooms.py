@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from .addresses import household
+from .addresses import household, network_of
 from .answers import (
     Failure,
     answering,
@@ -30,6 +30,7 @@ from .answers import (
 )
 from .limits import Rates
 from .room_store import (
+    MAX_ROOMS,
     REMEMBERED,
     Created,
     Published,
@@ -74,15 +75,22 @@ class Rooms:
         revocations: Revocations,
         *,
         rooms_per_home: int,
+        rooms_per_network: int = MAX_ROOMS,
+        renewal: float = LONGEST,
         lookups: Rates,
         visits: Rates,
         changes: Rates,
     ) -> None:
-        """Have the limits `lookups` for each address, `visits` for each room and `changes` for each home."""
+        """Have the limits `lookups` for each address, `visits` for each room and `changes` for each home.
+
+        A room ends after `renewal` seconds in which its home did not change it.
+        """
         self._store = store
         self._sessions = sessions
         self._revocations = revocations
         self._rooms_per_home = rooms_per_home
+        self._rooms_per_network = rooms_per_network
+        self._renewal = int(renewal)
         self._lookups = lookups
         self._visits = visits
         self._changes = changes
@@ -132,16 +140,28 @@ class Rooms:
         fields = _read(given, now)
         for _ in range(_ATTEMPTS):
             room = replace(
-                Room(new_slug(), home.id, home.key, password=False, expires=0), **fields
+                Room(new_slug(), home.id, home.key, password=False, expires=0),
+                network=network_of(request.remote or ""),
+                renew_by=int(now) + self._renewal,
+                **fields,
             )
-            match await self._store.create(room, self._rooms_per_home):
+            match await self._store.create(
+                room, self._rooms_per_home, self._rooms_per_network
+            ):
                 case Created.DONE:
-                    return json(_shown(room), HTTPStatus.CREATED)
+                    return json(_shown_to_home(room), HTTPStatus.CREATED)
                 case Created.TOO_MANY:
                     raise Failure(
                         HTTPStatus.TOO_MANY_REQUESTS,
                         "too_many",
                         f"You have {self._rooms_per_home} rooms. Close one first.",
+                        FULL_RETRY,
+                    )
+                case Created.CROWDED:
+                    raise Failure(
+                        HTTPStatus.TOO_MANY_REQUESTS,
+                        "too_many",
+                        "Homes of your network made as many rooms as they may.",
                         FULL_RETRY,
                     )
                 case Created.FULL:
@@ -162,7 +182,7 @@ class Rooms:
             if not room.is_gone(now)
         ]
         rooms.sort(key=lambda room: (room.expires, room.slug))
-        return json({"rooms": [_shown(room) for room in rooms]})
+        return json({"rooms": [_shown_to_home(room) for room in rooms]})
 
     async def _look_up(self, request: web.Request) -> web.Response:
         return json(_shown(await self._visited(request)))
@@ -179,13 +199,11 @@ class Rooms:
         home = self._home(request)
         take(self._changes, home.id)
         fields = _read(await read_object(request), time.time())
-        return json(
-            _shown(
-                await self._replace(
-                    request, home, lambda room, now: replace(room, **fields)
-                )
-            )
-        )
+
+        def change(room: Room, now: float) -> Room:
+            return replace(room, renew_by=int(now) + self._renewal, **fields)
+
+        return json(_shown_to_home(await self._replace(request, home, change)))
 
     async def _delete(self, request: web.Request) -> web.Response:
         home = self._home(request)
@@ -302,6 +320,10 @@ def _shown(room: Room) -> dict[str, Any]:
         if published is None
         else {"name": published.name, "type": published.type, "size": published.size},
     }
+
+
+def _shown_to_home(room: Room) -> dict[str, Any]:
+    return {**_shown(room), "renew_by": room.ends}
 
 
 def _read(given: dict[str, Any], now: float) -> dict[str, Any]:

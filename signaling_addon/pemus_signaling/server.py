@@ -77,6 +77,8 @@ class Server:
             self.sessions,
             self.revocations,
             rooms_per_home=settings.rooms_per_home,
+            rooms_per_network=settings.rooms_per_network,
+            renewal=settings.room_renewal,
             lookups=per_minute(settings.lookups_per_minute),
             visits=per_minute(settings.visits_per_minute),
             changes=per_minute(settings.changes_per_minute),

@@ -113,6 +113,18 @@ class Settings:
     offers_per_announce: int = _set(20, "of one announce that are passed on", 1, 200)
     announce_interval: int = _set(120, "between two announces of a peer", 5, 3600)
     rooms_per_home: int = _set(100, "that are open at a time", 1, 100_000)
+    rooms_per_network: int = _set(
+        2_000,
+        "that 256 IPv4 addresses, or an IPv6 network of 48 bits, made and that are remembered",
+        1,
+        1_000_000,
+    )
+    room_renewal: float = _set(
+        14 * 86400.0,
+        "after which a room ends that its home did not change",
+        3600,
+        366 * 86400,
+    )
     lookups_per_minute: float = _set(
         120.0, "of rooms and TURN credentials, by one address", 1, 1_000_000
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 import resource
 import sqlite3
+import tempfile
 import time
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
@@ -23,6 +24,7 @@ from pemus_signaling.answers import Handler
 from pemus_signaling.cluster import Alone
 from pemus_signaling.identity import pemus_id
 from pemus_signaling.limits import Rates
+from pemus_signaling.redis_rooms import RedisStore
 from pemus_signaling.room_store import (
     REMEMBERED,
     Created,
@@ -38,7 +40,10 @@ from pemus_signaling.sessions import Sessions
 from pemus_signaling.slugs import new_slug, read_slug
 from pemus_signaling.tokens import MAX_PER_KEY, Revocations, RoomToken
 
+from .daemons import Redis
+
 HOUR = 3600
+DAY = 86400
 
 
 class Home:
@@ -48,6 +53,11 @@ class Home:
         self.key = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
         self.id = pemus_id(self.key)
         self.headers = {"Authorization": f"Bearer {sessions.issue(self.key)[0]}"}
+
+    def again(self, sessions: Sessions) -> Self:
+        """Return it with a session that has just begun."""
+        self.headers = {"Authorization": f"Bearer {sessions.issue(self.key)[0]}"}
+        return self
 
     def token(self, room: str, name: str = "guest") -> RoomToken:
         """Return a token as it would sign it."""
@@ -88,12 +98,18 @@ class Server:
             return response.status, orjson.loads(body) if body else None
 
     async def create(self, home: Home, **fields: Any) -> dict[str, Any]:
-        """Return a new room."""
+        """Return a new room, as guests see it."""
         given = {"expires": int(time.time()) + HOUR, **fields}
         status, room = await self.ask("POST", "/room", home, json=given)
         assert status == 201, room
         assert isinstance(room, dict)
+        assert room.pop("renew_by") <= room["expires"]
         return room
+
+
+def as_its_home(room: dict[str, Any]) -> dict[str, Any]:
+    """Return a room as its home sees it that ends before it has to be renewed."""
+    return {**room, "renew_by": room["expires"]}
 
 
 @asynccontextmanager
@@ -211,15 +227,15 @@ async def test_a_home_changes_what_it_names_and_nothing_else(server: Server) -> 
     later = room["expires"] + HOUR
     assert await server.ask("PATCH", path, home, json={"expires": later}) == (
         200,
-        {**room, "expires": later},
+        as_its_home({**room, "expires": later}),
     )
     changed = {**room, "expires": later, "password": True, "published": None}
     assert await server.ask(
         "PATCH", path, home, json={"password": True, "published": None}
-    ) == (200, changed)
+    ) == (200, as_its_home(changed))
     assert await server.ask(
         "PATCH", path, home, json={"slug": "baku", "host": "me", "closed": 1}
-    ) == (200, changed)
+    ) == (200, as_its_home(changed))
     assert await server.ask("GET", path) == (200, changed)
 
 
@@ -251,7 +267,10 @@ async def test_a_home_sees_its_open_rooms(server: Server) -> None:
     closed = await server.create(home)
     await server.ask("DELETE", f"/room/{closed['slug']}", home)
 
-    assert await server.ask("GET", "/room", home) == (200, {"rooms": [first, second]})
+    assert await server.ask("GET", "/room", home) == (
+        200,
+        {"rooms": [as_its_home(first), as_its_home(second)]},
+    )
 
 
 @pytest.mark.parametrize(
@@ -363,6 +382,76 @@ async def test_rooms_made_and_closed_without_end_do_not_fill_the_memory() -> Non
             assert (await server.ask("GET", f"/room/{room['slug']}"))[0] == 410
 
         assert len(await server.store.all_rooms()) <= 3
+
+
+async def test_one_network_does_not_fill_the_server_whatever_its_homes_are_called(
+    stores: Callable[[], AbstractAsyncContextManager[Any]],
+) -> None:
+    async with stores() as store, serving(store, rooms_per_network=5) as server:
+        given = {"json": {"expires": int(time.time()) + HOUR}}
+        for number in range(5):
+            server.address = f"203.0.113.{number}"
+            home = server.home()
+            slug = (await server.create(home))["slug"]
+            # What is gone counts as well: it is remembered.
+            assert (await server.ask("DELETE", f"/room/{slug}", home))[0] == 204
+        status, error = await server.ask("POST", "/room", server.home(), **given)
+        assert (status, error["error"]) == (429, "too_many")
+        server.address = "203.0.114.1"
+        assert (await server.ask("POST", "/room", server.home(), **given))[0] == 201
+        for number in range(6):
+            server.address = f"2001:db8:0:{number}::1"
+            status, _ = await server.ask("POST", "/room", server.home(), **given)
+            assert status == (429 if number == 5 else 201)
+        server.address = "2001:db8:1::1"
+        assert (await server.ask("POST", "/room", server.home(), **given))[0] == 201
+
+
+async def test_a_room_that_nobody_renews_ends_and_one_that_is_renewed_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = start = int(time.time())
+    monkeypatch.setattr(time, "time", lambda: now)
+    async with serving(renewal=14 * DAY) as server:
+        home = server.home()
+        left, kept = [
+            await server.create(home, expires=start + 60 * DAY) for _ in range(2)
+        ]
+        for days in (0, 10, 10, 10):
+            now += days * DAY
+            home = home.again(server.sessions)
+            status, room = await server.ask(
+                "PATCH", f"/room/{kept['slug']}", home, json={}
+            )
+            assert (status, room["renew_by"]) == (200, now + 14 * DAY)
+            if now > start:
+                status = (await server.ask("GET", f"/room/{left['slug']}"))[0]
+                assert status == {10: 200, 20: 410, 30: 404}[(now - start) // DAY]
+        assert await server.ask("GET", f"/room/{kept['slug']}") == (200, kept)
+        now += 14 * DAY
+        assert (await server.ask("GET", f"/room/{kept['slug']}"))[0] == 410
+
+
+@pytest.fixture(params=["memory", "redis"])
+def stores(
+    request: pytest.FixtureRequest, redis_program: Path
+) -> Callable[[], AbstractAsyncContextManager[Any]]:
+    """Have a store of either kind."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Any]:
+        if request.param == "memory":
+            yield MemoryStore()
+            return
+        with tempfile.TemporaryDirectory(prefix="pemus-") as folder:
+            server = Redis(redis_program, Path(folder))
+            await server.start()
+            try:
+                yield RedisStore(server.url)
+            finally:
+                await server.stop()
+
+    return opened
 
 
 async def test_a_full_server_takes_no_more_rooms() -> None:
@@ -488,7 +577,8 @@ async def test_nonsense_is_refused_and_changes_nothing(
     for method, path in (("POST", "/room"), ("PATCH", f"/room/{room['slug']}")):
         status, error = await server.ask(method, path, home, data=given)
         assert (status, error["error"]) == (400, "bad_request")
-    assert await server.ask("GET", "/room", home) == (200, {"rooms": [room]})
+    assert await server.ask("GET", f"/room/{room['slug']}") == (200, room)
+    assert len((await server.ask("GET", "/room", home))[1]["rooms"]) == 1
 
 
 async def test_a_room_does_not_last_for_ever(server: Server) -> None:
@@ -626,6 +716,8 @@ def a_room(host: str = "HOME", **fields: Any) -> Room:
         ),
         closed=st.none() | st.integers(0, 2**40),
         revoked=st.lists(st.tuples(st.text(), st.integers(0, 2**40))).map(tuple),
+        network=st.text(),
+        renew_by=st.none() | st.integers(0, 2**40),
     )
 )
 def test_a_room_is_read_as_it_was_written(room: Room) -> None:
