@@ -11,8 +11,8 @@ from typing import Any, Final
 from aiohttp import web
 import orjson
 
+from .cluster import StoreAwayError
 from .limits import Rates
-from .room_store import StoreAwayError
 
 MAX_BODY: Final = 4096
 """Bytes of a request's body."""

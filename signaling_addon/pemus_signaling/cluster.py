@@ -7,10 +7,15 @@ misses a message has a protocol above it that asks again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from hashlib import blake2b
 from typing import Protocol
 import uuid
+
+
+class StoreAwayError(OSError):
+    """What keeps something for all nodes, or for the next start, does not answer at present, or cannot write."""
+
 
 type Handler = Callable[[str, bytes], None]
 """Takes the node that a message comes from, and the message."""
@@ -55,6 +60,15 @@ class Cluster(Protocol):
 
     def broadcast(self, topic: str, message: bytes) -> None:
         """Tell all other nodes."""
+
+    def on_missed(self, handler: Callable[[], None]) -> None:
+        """Call `handler` when messages of other nodes may have been missed, and can be heard again. Before `start`."""
+
+    async def remember(self, topic: str, entries: Mapping[bytes, float]) -> None:
+        """Keep texts for all nodes, also those to come, each until a time in seconds since 1970. Raises StoreAwayError."""
+
+    async def recall(self, topic: str) -> Mapping[bytes, float]:
+        """Return what is remembered of a topic. Raises StoreAwayError."""
 
     async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
         """Have a name for this node; return False if another living node has it and it must not be taken.
@@ -108,6 +122,16 @@ class Alone:
 
     def broadcast(self, topic: str, message: bytes) -> None:
         """Do nothing."""
+
+    def on_missed(self, handler: Callable[[], None]) -> None:
+        """Never call it: there is nothing to miss."""
+
+    async def remember(self, topic: str, entries: Mapping[bytes, float]) -> None:
+        """Do nothing: who says it remembers it."""
+
+    async def recall(self, topic: str) -> Mapping[bytes, float]:
+        """Return nothing: nobody else said anything."""
+        return {}
 
     async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
         """Agree: who has a name in this process is known to those who ask."""

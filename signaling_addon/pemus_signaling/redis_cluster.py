@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import batched
 import logging
 import secrets
 import struct
@@ -28,7 +29,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from .cluster import Handler
+from .cluster import Handler, StoreAwayError
 
 BEAT: Final = 1.0
 """Seconds after which a node says again that it lives."""
@@ -52,6 +53,10 @@ AT_ONCE: Final = 512 * 1024
 NAMES_AT_ONCE: Final = 500
 MAX_RELEASED: Final = 100_000
 """Names that may wait to be given back until the store is there again. It forgets the others by itself."""
+MAX_REMEMBERED: Final = 100_000
+"""Texts of one topic that are kept for all nodes. Those go first that would be forgotten first."""
+RECALLED_AT_ONCE: Final = 1_000
+REMEMBERED_AT_ONCE: Final = 1_000
 CONNECTIONS: Final = 16
 """Connections to the store. Questions beyond wait for one that is free."""
 
@@ -127,6 +132,14 @@ if held and string.sub(held, 1, {_NODE_LENGTH}) == ARGV[1]
 end
 """
 
+_REMEMBER_SCRIPT: Final = f"""{_NOW}
+for place = 2, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'GT', ARGV[place], ARGV[place + 1]) end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', time[1])
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[1])
+local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+if last[2] then redis.call('EXPIREAT', KEYS[1], math.ceil(last[2])) end
+"""
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -179,11 +192,13 @@ class RedisCluster:
         self._beat_script = self._pulse.register_script(_BEAT_SCRIPT)
         self._claim_script = self._redis.register_script(_CLAIM_SCRIPT)
         self._locate_script = self._redis.register_script(_LOCATE_SCRIPT)
+        self._remember_script = self._redis.register_script(_REMEMBER_SCRIPT)
         self._release_script = self._redis.register_script(_RELEASE_SCRIPT)
         self._clock = time.monotonic
         self._shared = b""
         self._handlers: dict[str, Handler] = {_CHANGED: self._others_changed}
         self._node_handlers: list[Callable[[], None]] = []
+        self._missed_handlers: list[Callable[[], None]] = []
         self._nodes = frozenset((self.node,))
         self._ahead = 0
         """Microseconds by which the store's clock is ahead of `_clock`."""
@@ -246,6 +261,36 @@ class RedisCluster:
     def on_nodes(self, handler: Callable[[], None]) -> None:
         """Call `handler` when nodes come or go, and when the store is back."""
         self._node_handlers.append(handler)
+
+    def on_missed(self, handler: Callable[[], None]) -> None:
+        """Call `handler` when messages of other nodes may have been missed, and can be heard again."""
+        self._missed_handlers.append(handler)
+
+    async def remember(self, topic: str, entries: Mapping[bytes, float]) -> None:
+        """Keep texts for all nodes, each until its time. Raises StoreAwayError."""
+        try:
+            for some in batched(entries.items(), REMEMBERED_AT_ONCE):
+                parts = (part for text, until in some for part in (until, text))
+                await self._remember_script(
+                    keys=[_PREFIX + topic], args=[MAX_REMEMBERED, *parts]
+                )
+        except STORE_ERRORS as error:
+            raise StoreAwayError from error
+
+    async def recall(self, topic: str) -> Mapping[bytes, float]:
+        """Return what is remembered of a topic. Raises StoreAwayError."""
+        found: dict[bytes, float] = {}
+        at = 0
+        try:
+            # From what lasts longest: what is forgotten meanwhile stands at the other end.
+            while page := await self._redis.zrevrange(
+                _PREFIX + topic, at, at + RECALLED_AT_ONCE - 1, withscores=True
+            ):
+                found |= page
+                at += len(page)
+        except STORE_ERRORS as error:
+            raise StoreAwayError from error
+        return found
 
     def send(self, node: str, topic: str, message: bytes) -> None:
         """Tell one other node."""
@@ -353,7 +398,7 @@ class RedisCluster:
                 _LOGGER.warning("Redis is back")
             if nodes != self._nodes or was_away:
                 self._nodes = nodes
-                self._tell()
+                self._tell(missed=was_away)
 
     async def _beat(self) -> frozenset[str]:
         asked = self._clock()
@@ -375,8 +420,11 @@ class RedisCluster:
         self._waiting = 0
         self._tell()
 
-    def _tell(self) -> None:
-        for handler in self._node_handlers:
+    def _tell(self, *, missed: bool = False) -> None:
+        for handler in (
+            *self._node_handlers,
+            *(self._missed_handlers if missed else ()),
+        ):
             try:
                 handler()
             except Exception as error:
@@ -518,7 +566,7 @@ class RedisCluster:
                     self._unsure.update(self._names)
                     self._filled.set()
                     self._due.set()
-                    self._tell()
+                    self._tell(missed=True)
                 async for message in pubsub.listen():
                     try:
                         self._take(message["data"])

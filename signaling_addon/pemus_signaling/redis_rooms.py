@@ -15,18 +15,9 @@ from typing import Final
 
 from redis.exceptions import OutOfMemoryError
 
+from .cluster import StoreAwayError
 from .redis_cluster import STORE_ERRORS, store_at
-from .room_store import (
-    MAX_ROOMS,
-    REMEMBERED,
-    Created,
-    Room,
-    StoreAwayError,
-    decode_room,
-    encode_room,
-)
-
-SCANNED: Final = 500
+from .room_store import MAX_ROOMS, REMEMBERED, Created, Room, decode_room, encode_room
 
 _ROOM: Final = "pemus:room:"
 _HOME: Final = "pemus:home:"
@@ -85,8 +76,9 @@ class RedisStore:
         self._create = self._redis.register_script(_CREATE)
         self._replace = self._redis.register_script(_REPLACE)
 
-    async def start(self) -> None:
-        """Do nothing: the first question connects."""
+    async def start(self) -> list[Room]:
+        """Do nothing: the first question connects, and what was revoked is in the Redis by itself."""
+        return []
 
     async def close(self) -> None:
         """Hang up."""
@@ -136,19 +128,6 @@ class RedisStore:
             ]:
                 await self._redis.zrem(_HOME + host, *forgotten)
         return [room for room in rooms if room is not None]
-
-    async def all_rooms(self) -> list[Room]:
-        """Return the rooms of all homes. Raises StoreAwayError."""
-        with _asking():
-            slugs = [
-                key.decode().removeprefix(_ROOM)
-                async for key in self._redis.scan_iter(f"{_ROOM}*", count=SCANNED)
-            ]
-        rooms: list[Room] = []
-        for at in range(0, len(slugs), SCANNED):
-            found = await self._read(slugs[at : at + SCANNED])
-            rooms.extend(room for room in found if room is not None)
-        return rooms
 
     async def _read(self, slugs: list[str]) -> list[Room | None]:
         if not slugs:

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from .cluster import StoreAwayError
 from .tokens import LIFE, SKEW
 
 REMEMBERED: Final = LIFE + SKEW
@@ -100,15 +101,11 @@ class Created(Enum):
     """The server has as many as it can keep."""
 
 
-class StoreAwayError(OSError):
-    """What keeps the rooms does not answer at present, or cannot write."""
-
-
 class RoomStore(Protocol):
     """Keeps rooms. Each of its methods happens at once or not at all, or raises StoreAwayError."""
 
-    async def start(self) -> None:
-        """Get ready."""
+    async def start(self) -> list[Room]:
+        """Get ready. Return the rooms of which nothing else remembers what was revoked."""
 
     async def close(self) -> None:
         """End, when everything is written."""
@@ -129,9 +126,6 @@ class RoomStore(Protocol):
 
     async def rooms_of(self, host: str) -> list[Room]:
         """Return the rooms of a home, also those that are gone."""
-
-    async def all_rooms(self) -> list[Room]:
-        """Return the rooms of all homes."""
 
 
 def encode_room(room: Room) -> bytes:
@@ -168,11 +162,12 @@ class MemoryStore:
         self._swept = float("-inf")
         self._changing = asyncio.Lock()
 
-    async def start(self) -> None:
-        """Read the file, if there is one. Raises OSError."""
+    async def start(self) -> list[Room]:
+        """Read the file, if there is one, and return the rooms. Raises OSError."""
         if self._file is not None:
             for room in await self._file.open():
                 self._put(room)
+        return await self.all_rooms()
 
     async def close(self) -> None:
         """End, when everything is written."""

@@ -97,9 +97,9 @@ class Rooms:
 
     async def start(self) -> None:
         """Get the store ready, and revoke anew what was revoked before this process started."""
-        await self._store.start()
+        await self._revocations.start()
         now = time.time()
-        for room in await self._store.all_rooms():
+        for room in await self._store.start():
             if room.is_forgotten(now):
                 continue
             with contextlib.suppress(TooManyRevocationsError):
@@ -280,6 +280,8 @@ class Rooms:
             if old.is_gone(now):
                 raise _gone()
             new = change(old, now)
+            # What is taken back is so for all nodes, also for those to come, before the room says so.
+            await self._revocations.save()
             if await self._store.replace(old, new):
                 return new
         raise Failure(

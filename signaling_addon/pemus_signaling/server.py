@@ -115,6 +115,7 @@ class Server:
         if self.turn is not None:
             await self.turn.close()
         await self.rooms.close()
+        await self.revocations.close()
         await self.cluster.close()
 
     def _make_turn(self) -> Turn:

@@ -7,7 +7,8 @@ it, or its room, was revoked. The format is in docs/protocol.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 import math
 import re
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import orjson
 
 from . import base64url
-from .cluster import Cluster
+from .cluster import Cluster, StoreAwayError
 from .identity import KEY_BYTES, is_signed
 
 LIFE: Final = 7 * 86400
@@ -39,7 +40,9 @@ TURN: Final = "turn"
 _CONTEXT: Final = b"pemus room token 1"
 _TOPIC: Final = "revocations"
 _BATCH: Final = 500
-"""Revocations in one message to other nodes."""
+"""Revocations that are taken in between two looks at other things."""
+_RETRY: Final = 1.0
+"""Seconds after which to ask again a store that does not answer."""
 
 _TEXT = re.compile(r"[A-Za-z0-9_-]+")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -136,17 +139,37 @@ class Revocations:
         self._clock = clock
         self._until: dict[Revocation, float] = {}
         """In the order in which they are forgotten."""
-        self._own: set[Revocation] = set()
-        """Those that this node was asked for: it tells others again when they may have missed it."""
+        self._unsaved: dict[Revocation, float] = {}
+        """Those that this node was asked for and that the store does not have yet."""
         self._counts: dict[bytes, int] = {}
         self._handlers: list[Callable[[Revocation], None]] = []
-        self._nodes = frozenset((cluster.node,))
+        self._catching_up: asyncio.Task[None] | None = None
         cluster.on(_TOPIC, self._told)
-        cluster.on_nodes(self._nodes_changed)
+        cluster.on_missed(self._missed)
 
     def __len__(self) -> int:
         """Return how many are remembered."""
         return len(self._until)
+
+    async def start(self) -> None:
+        """Learn what was revoked before. Raises StoreAwayError."""
+        await self._catch_up()
+
+    async def close(self) -> None:
+        """End."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            await asyncio.gather(self._catching_up, return_exceptions=True)
+
+    async def save(self) -> None:
+        """Return when all nodes will know what this one was asked for, also those to come. Raises StoreAwayError."""
+        if unsaved := dict(self._unsaved):
+            await self._cluster.remember(
+                _TOPIC, {_write(each): until for each, until in unsaved.items()}
+            )
+            for each, until in unsaved.items():
+                if self._unsaved.get(each) == until:
+                    del self._unsaved[each]
 
     def subscribe(self, handler: Callable[[Revocation], None]) -> None:
         """Call `handler` with each new revocation, wherever it was made."""
@@ -171,8 +194,8 @@ class Revocations:
         until = self._clock() + LIFE + SKEW
         if not self._add(revocation, until):
             raise TooManyRevocationsError
-        self._own.add(revocation)
-        self._cluster.broadcast(_TOPIC, _write([(revocation, until)]))
+        self._unsaved[revocation] = until
+        self._broadcast(revocation, until)
 
     def _add(self, revocation: Revocation, until: float) -> bool:
         """Remember a revocation, and tell of it if it is news. Return False if there are too many."""
@@ -206,26 +229,55 @@ class Revocations:
 
     def _drop(self, revocation: Revocation) -> None:
         del self._until[revocation]
-        self._own.discard(revocation)
+        self._unsaved.pop(revocation, None)
         self._counts[revocation.key] -= 1
         if not self._counts[revocation.key]:
             del self._counts[revocation.key]
 
-    def _told(self, _node: str, message: bytes) -> None:
-        latest = self._clock() + LIFE + SKEW
-        for revocation, until in _read(message):
-            self._add(revocation, min(until, latest))
+    def _broadcast(self, revocation: Revocation, until: float) -> None:
+        self._cluster.broadcast(_TOPIC, b"%.3f " % until + _write(revocation))
 
-    def _nodes_changed(self) -> None:
-        """Tell others what they may have missed: one node tells everything, each one what it was asked for itself."""
-        former, self._nodes = self._nodes, self._cluster.nodes()
+    def _told(self, _node: str, message: bytes) -> None:
+        until, _, written = message.partition(b" ")
+        self._learn(written, float(until))
+
+    def _learn(self, written: bytes, until: float) -> None:
+        self._add(_read(written), min(until, self._clock() + LIFE + SKEW))
+
+    def _missed(self) -> None:
+        if self._catching_up is None or self._catching_up.done():
+            self._catching_up = asyncio.create_task(
+                self._catch_up_later(), name="revocations: catch up"
+            )
+
+    async def _catch_up_later(self) -> None:
+        while True:
+            try:
+                await self._catch_up()
+            except StoreAwayError:
+                await asyncio.sleep(_RETRY)
+            else:
+                return
+
+    async def _catch_up(self) -> None:
+        """Learn what the store has, and give it what it has not: it may have come back with less than it had."""
+        unsaved = dict(self._unsaved)
+        await self.save()
+        # Who asked the store a moment before did not see these there, and who asks later does.
+        for each, until in unsaved.items():
+            self._broadcast(each, until)
+        recalled = await self._cluster.recall(_TOPIC)
+        for number, (written, until) in enumerate(recalled.items()):
+            self._learn(written, until)
+            if number % _BATCH == 0:
+                await asyncio.sleep(0)
         self._forget()
-        known: Iterable[Revocation] = self._own
-        if self._cluster.node == min(former | {self._cluster.node}):
-            known = self._until
-        entries = [(each, self._until[each]) for each in known]
-        for at in range(0, len(entries), _BATCH):
-            self._cluster.broadcast(_TOPIC, _write(entries[at : at + _BATCH]))
+        self._unsaved |= {
+            each: until
+            for each, until in self._until.items()
+            if _write(each) not in recalled
+        }
+        await self.save()
 
 
 def _read_body(body: bytes) -> RoomToken:
@@ -278,18 +330,12 @@ def _decoded(text: str) -> bytes:
     return base64url.decode(text)
 
 
-def _write(entries: list[tuple[Revocation, float]]) -> bytes:
-    return orjson.dumps(
-        [
-            [base64url.encode(each.key), each.what, each.name, until]
-            for each, until in entries
-        ]
-    )
+def _write(revocation: Revocation) -> bytes:
+    key = base64url.encode(revocation.key)
+    return f"{key} {revocation.what} {revocation.name}".encode()
 
 
-def _read(message: bytes) -> list[tuple[Revocation, float]]:
-    """Return what another node says. It runs the same program, and is taken at its word."""
-    return [
-        (Revocation(_decoded(key), what, name), until)
-        for key, what, name, until in orjson.loads(message)
-    ]
+def _read(written: bytes) -> Revocation:
+    """Return what another node wrote. It runs the same program, and is taken at its word."""
+    key, what, name = written.decode().split(" ")
+    return Revocation(_decoded(key), "room" if what == "room" else "id", name)

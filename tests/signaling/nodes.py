@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from pemus_signaling.cluster import Handler
+from pemus_signaling.cluster import Handler, StoreAwayError
 
 
 class Nodes:
@@ -13,12 +13,21 @@ class Nodes:
 
     def __init__(self) -> None:
         self.alive: dict[str, Node] = {}
+        self.remembered: dict[str, dict[bytes, float]] = {}
         self.away = False
         """Whether nothing gets from one to another."""
 
     def join(self, name: str) -> Node:
         """Return a node that the others do not know yet: it has to be started."""
         return Node(self, name)
+
+    def back(self) -> None:
+        """Have nodes hear each other again."""
+        self.away = False
+        self.changed()
+        for node in tuple(self.alive.values()):
+            for handler in node.missed_handlers:
+                handler()
 
     def changed(self) -> None:
         """Tell all nodes that there are others now, or that they can hear each other again."""
@@ -33,6 +42,7 @@ class Node:
     def __init__(self, nodes: Nodes, name: str) -> None:
         self.node = name
         self.node_handlers: list[Callable[[], None]] = []
+        self.missed_handlers: list[Callable[[], None]] = []
         self.sent = 0
         self._nodes = nodes
         self._handlers: dict[str, Handler] = {}
@@ -54,6 +64,19 @@ class Node:
 
     def on_nodes(self, handler: Callable[[], None]) -> None:
         self.node_handlers.append(handler)
+
+    def on_missed(self, handler: Callable[[], None]) -> None:
+        self.missed_handlers.append(handler)
+
+    async def remember(self, topic: str, entries: Mapping[bytes, float]) -> None:
+        if self._nodes.away:
+            raise StoreAwayError
+        self._nodes.remembered.setdefault(topic, {}).update(entries)
+
+    async def recall(self, topic: str) -> Mapping[bytes, float]:
+        if self._nodes.away:
+            raise StoreAwayError
+        return dict(self._nodes.remembered.get(topic, {}))
 
     def send(self, node: str, topic: str, message: bytes) -> None:
         if self._nodes.away or node not in self._nodes.alive:

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+import time
 
 from hypothesis import given, strategies as st
 import pytest
 
 from pemus_signaling import redis_cluster
+from pemus_signaling.cluster import StoreAwayError
 from pemus_signaling.redis_cluster import RedisCluster, _frame, _frames, _joined
 from tests.patience import PATIENCE, until
 
@@ -398,6 +400,28 @@ async def test_what_waits_for_redis_is_bounded(
         await until(lambda: len(heard.messages) == 9)
         first.send(second.node, "greeting", b"and on")
         await until(lambda: len(heard.messages) == 10)
+
+
+async def test_what_is_remembered_is_so_until_its_time_and_bounded(
+    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_cluster, "MAX_REMEMBERED", 2500)
+    async with joined(redis_server) as nodes:
+        (first, _), (second, _) = nodes
+        now = time.time()
+        await first.remember("thing", {b"over": now - 1, b"soon": now + 60.5})
+        await second.remember("thing", {b"soon": now + 30})
+        assert await second.recall("thing") == {b"soon": pytest.approx(now + 60.5)}
+        many = {b"%d" % number: now + 100 + number for number in range(3000)}
+        await first.remember("thing", many)
+        recalled = await second.recall("thing")
+        assert recalled.keys() == {b"%d" % number for number in range(500, 3000)}
+        left = await first._redis.ttl("pemus:thing")
+        assert 3000 < left <= 3101
+        await redis_server.stop()
+        for asked in (first.recall("thing"), first.remember("thing", many)):
+            with pytest.raises(StoreAwayError):
+                await asked
 
 
 async def test_all_nodes_have_one_secret(redis_server: Redis) -> None:

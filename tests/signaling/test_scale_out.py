@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from pemus_signaling import redis_cluster
+from pemus_signaling.cluster import StoreAwayError
 from pemus_signaling.redis_cluster import RedisCluster
 from pemus_signaling.server import Server
 from pemus_signaling.sockets import Close
@@ -261,6 +262,73 @@ async def test_a_room_is_known_everywhere_and_closes_everywhere(
             )
         async with session.get(http(there, f"/room/{slug}")) as answer:
             assert answer.status == 410
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_node_that_comes_later_knows_what_was_revoked_and_nobody_says_it_again(
+    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = Identity()
+    home = Home()
+    home.private_key, home.key = identity.private, identity.key
+    async with (
+        two(redis_server) as (here, there),
+        proven(here, identity) as (_, opened),
+        aiohttp.ClientSession() as session,
+    ):
+        headers = {"Authorization": f"Bearer {opened['session']}"}
+        made = {"expires": int(time.time()) + 600}
+        async with session.post(
+            http(here, "/room"), json=made, headers=headers
+        ) as answer:
+            slug = (await answer.json())["slug"]
+        url = http(here, f"/room/{slug}/token/guest")
+        async with session.delete(url, headers=headers) as answer:
+            assert answer.status == 204
+        await until(lambda: len(there.revocations) == 1)
+        said: list[str] = []
+        for node in (here, there):
+            monkeypatch.setattr(
+                cluster(node), "broadcast", lambda topic, message: said.append(topic)
+            )
+        async with running(redis=redis_server.url) as late:
+            await until(lambda: len(here.cluster.nodes() & late.cluster.nodes()) == 3)
+            for name, status in (("guest", 403), ("another", 101)):
+                token = home.token(name, room=slug)
+                async with session.get(
+                    http(late, f"/announce?token={token}"), headers=UPGRADE
+                ) as answer:
+                    assert answer.status == status
+        assert "revocations" not in said
+
+
+UPGRADE = {
+    "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
+@pytest.mark.usefixtures("quick")
+async def test_what_is_taken_back_while_redis_is_away_is_said_and_asked_for_again(
+    redis_server: Redis,
+) -> None:
+    home = Home()
+    async with two(redis_server) as (here, there):
+        await redis_server.stop()
+        await until(lambda: cluster(here).is_away and cluster(there).is_away)
+        here.revocations.revoke_token(home.key, "one")
+        there.revocations.revoke_token(home.key, "two")
+        for node in (here, there):
+            with pytest.raises(StoreAwayError):
+                await node.revocations.save()
+        await redis_server.start()
+        await until(lambda: len(here.revocations) == len(there.revocations) == 2)
+        # It came back empty, and has both for those to come.
+        await until(lambda: remembered(here))
+
+
+async def remembered(server: Server) -> bool:
+    return len(await server.cluster.recall("revocations")) == 2
 
 
 @pytest.mark.usefixtures("quick")

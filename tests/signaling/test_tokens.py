@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 import pytest
 
 from pemus_signaling import tokens
-from pemus_signaling.cluster import Alone
+from pemus_signaling.cluster import Alone, StoreAwayError
 from pemus_signaling.tokens import (
     LIFE,
     MAX_PER_KEY,
@@ -316,13 +316,17 @@ async def test_a_node_that_joins_learns_what_was_revoked_before(clock: Clock) ->
     await one.start()
     await two.start()
     here.revoke_token(HOME.key, "guest")
+    await here.save()
     await until(lambda: len(there) == 1)
-    # Who was asked for it is gone, and who is left still knows.
+    # Who was asked for it is gone, and nobody who is left has to say anything.
     await one.close()
+    sent = two.sent
     three = nodes.join("three")
     late = Revocations(three, clock)
     await three.start()
-    await until(lambda: late.is_revoked(made()))
+    await late.start()
+    assert late.is_revoked(made())
+    assert two.sent == sent
 
 
 async def test_what_was_revoked_while_nodes_were_apart_is_told_later(
@@ -338,6 +342,10 @@ async def test_what_was_revoked_while_nodes_were_apart_is_told_later(
     there.revoke_token(HOME.key, "another")
     await asyncio.sleep(0)
     assert (len(here), len(there)) == (1, 1)
-    nodes.away = False
-    nodes.changed()
+    for revocations in (here, there):
+        with pytest.raises(StoreAwayError):
+            await revocations.save()
+    nodes.back()
     await until(lambda: (len(here), len(there)) == (2, 2))
+    for revocations in (here, there):
+        await revocations.close()
