@@ -85,9 +85,7 @@ def answering(handler: Handler) -> Handler:
                 "The rooms cannot be looked up or changed at present.",
                 AWAY_RETRY,
             )
-        response = json(
-            {"error": failure.error, "message": failure.message}, failure.status
-        )
+        response = failed(failure.status, failure.error, failure.message)
         if failure.retry_after is not None:
             response.headers["Retry-After"] = str(
                 max(1, math.ceil(failure.retry_after))
@@ -107,6 +105,11 @@ def json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
         content_type="application/json",
         headers={"Cache-Control": "no-store"},
     )
+
+
+def failed(status: HTTPStatus, error: str, message: str) -> web.Response:
+    """Return the answer to a request that is not granted: `error` is for programs, `message` for people."""
+    return json({"error": error, "message": message}, status)
 
 
 def bearer(request: web.Request) -> str:

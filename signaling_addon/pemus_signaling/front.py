@@ -16,10 +16,12 @@ import time
 from typing import Any, Final, cast
 
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 from picows import WSAutoPingStrategy, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from .addresses import Networks, Origins, household, plain_address
+from .answers import failed
 from .heads import END, Handshake, HeadError, read_handshake, wants_websocket
 from .settings import Settings
 from .sockets import Close, Listener, Refusal, Upgrade
@@ -51,6 +53,18 @@ SOCKET_BUFFER: Final = 64 * 1024
 picows doubles its own buffer whenever a read fills it, so this bounds that one too."""
 
 _LOGGER = logging.getLogger(__name__)
+# A library's by its name: what it writes holds addresses, which the log leaves out.
+_HTTP_LOGGER: Final = logging.getLogger("aiohttp.server.front")
+
+
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Tell whether a record is of something else than a request that makes no sense, which is no error of this program."""
+    return record.exc_info is None or not isinstance(
+        record.exc_info[1], HttpProcessingError
+    )
+
+
+_HTTP_LOGGER.addFilter(_is_worth_logging)
 
 
 class Front:
@@ -107,6 +121,7 @@ class Front:
             self.app,
             access_log=None,
             handle_signals=False,
+            logger=_HTTP_LOGGER,
             shutdown_timeout=STOP_PATIENCE,
             lingering_time=LINGER,
         )
@@ -203,8 +218,21 @@ class Front:
         address = self.proxies.client(
             peer, request.headers.getall(hdrs.X_FORWARDED_FOR, [])
         )
+        answer: web.StreamResponse
         try:
-            answer: web.StreamResponse = await handler(request.clone(remote=address))
+            answer = await handler(request.clone(remote=address))
+        except web.HTTPNotFound:
+            return failed(
+                HTTPStatus.NOT_FOUND, "not_found", "There is nothing at this address."
+            )
+        except web.HTTPMethodNotAllowed as error:
+            answer = failed(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "This address does not take that method.",
+            )
+            answer.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
+            return answer
         except web.HTTPException:
             raise
         except Exception as error:

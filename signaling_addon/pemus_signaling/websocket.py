@@ -25,9 +25,21 @@ _CONTINUATION: Final = WSMsgType.CONTINUATION
 _PING: Final = WSMsgType.PING
 _CLOSE: Final = WSMsgType.CLOSE
 
+_CLOSE_CODES: Final = frozenset((*range(1000, 1004), *range(1007, 1015)))
+"""What may be in a close frame, of the codes that the RFC and its registry define."""
 _NO_HEADERS: Final[CIMultiDict[str]] = CIMultiDict()
 
 _LOGGER = logging.getLogger(__name__)
+
+
+def _answer_to(close: bytes) -> WSCloseCode:
+    """Return the code that answers the payload of a close frame: its own, unless it must not be in one (RFC 6455, section 7.4)."""
+    code = int.from_bytes(close[:2])
+    if not close:
+        return WSCloseCode.OK
+    if code in _CLOSE_CODES or 3000 <= code < 5000:
+        return cast(WSCloseCode, code)
+    return WSCloseCode.PROTOCOL_ERROR
 
 
 class Sockets:
@@ -301,7 +313,7 @@ class WebSocket(WSListener):
             if self._transport is not None:
                 self._transport.send_pong(frame.get_payload_as_bytes())
         elif kind is _CLOSE:
-            self._close(WSCloseCode.OK, "")
+            self._close(_answer_to(frame.get_payload_as_bytes()), "")
             if self._transport is not None:
                 self._transport.disconnect()
         elif kind in (_TEXT, _BINARY, _CONTINUATION):

@@ -185,6 +185,27 @@ async def test_frames_that_break_the_protocol_end_the_socket(
         await bob.says_nothing_before(bob, "bob")
 
 
+@pytest.mark.parametrize(
+    ("code", "answered"),
+    [
+        *((code, code) for code in (1000, 1001, 1003, 1007, 1011, 3000, 4999)),
+        *((code, 1002) for code in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2999)),
+        *((code, 1002) for code in (5000, 65535)),
+        (None, 1000),
+    ],
+)
+async def test_a_close_is_answered_and_one_that_must_not_be_is_an_error(
+    code: int | None, answered: int
+) -> None:
+    """RFC 6455, sections 5.5.1 and 7.4."""
+    async with running() as server, frames(server) as (reader, writer):
+        writer.write(frame(0x88, b"" if code is None else code.to_bytes(2)))
+        first, payload = await read_frame(reader)
+        assert (first, int.from_bytes(payload[:2])) == (0x88, answered)
+        async with asyncio.timeout(PATIENCE):
+            assert await reader.read() == b""
+
+
 async def test_nobody_is_hung_up_on_for_what_others_send_him() -> None:
     async with (
         running(send_buffer=256 * 1024, messages_per_second=100_000.0) as server,
