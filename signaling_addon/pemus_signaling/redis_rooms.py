@@ -17,7 +17,8 @@ from redis.exceptions import OutOfMemoryError
 
 from .cluster import StoreAwayError
 from .redis_cluster import STORE_ERRORS, store_at
-from .room_store import MAX_ROOMS, REMEMBERED, Created, Room, decode_room, encode_room
+from .room_store import MAX_ROOMS, Created, Room, decode_room, encode_room
+from .tokens import REMEMBERED
 
 _ROOM: Final = "pemus:room:"
 _HOME: Final = "pemus:home:"

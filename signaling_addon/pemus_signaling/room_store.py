@@ -1,6 +1,6 @@
 """What is known of rooms, and where it is kept.
 
-A room that was closed or has expired is remembered for as long as a token of it may live: its link answers that it is gone,
+A room that was closed or has expired is remembered (`REMEMBERED`) for as long as a token of it may live: its link answers that it is gone,
 and its tokens stay revoked through a restart of the server.
 """
 
@@ -20,10 +20,8 @@ from typing import Any, Final, Protocol
 import orjson
 
 from .cluster import StoreAwayError
-from .tokens import LIFE, SKEW
+from .tokens import REMEMBERED
 
-REMEMBERED: Final = LIFE + SKEW
-"""Seconds for which a room is remembered after its end: the longest life of a token."""
 MAX_ROOMS: Final = 50_000
 """Rooms that one process keeps, with those that are remembered."""
 SWEEP_INTERVAL: Final = 60.0

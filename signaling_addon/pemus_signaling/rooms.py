@@ -31,7 +31,6 @@ from .answers import (
 from .limits import Rates
 from .room_store import (
     MAX_ROOMS,
-    REMEMBERED,
     Created,
     Published,
     Room,
@@ -41,7 +40,7 @@ from .room_store import (
 )
 from .sessions import Session, Sessions
 from .slugs import new_slug, read_slug
-from .tokens import Revocations, TooManyRevocationsError
+from .tokens import REMEMBERED, Revocations, TooManyRevocationsError
 
 LONGEST: Final = 366 * 86400
 """Seconds that a room may be open for."""

@@ -19,6 +19,9 @@ from .identity import KEY_BYTES, pemus_id
 LIFE: Final = 3600
 """Seconds that a session lasts."""
 
+SKEW: Final = 300
+"""Seconds by which the clocks of nodes may differ."""
+
 _PURPOSE: Final = b"pemus session 1"
 _LENGTH: Final = KEY_BYTES + 8
 _MAX_TOKEN: Final = 256
@@ -72,7 +75,9 @@ class Sessions:
         ):
             return None
         key, expires = body[:KEY_BYTES], int.from_bytes(body[KEY_BYTES:])
-        if (time.time() if now is None else now) >= expires:
+        now = time.time() if now is None else now
+        # Not one either that was made while the clock was ahead: it would last for as long as that.
+        if not now < expires <= now + LIFE + SKEW:
             return None
         return Session(pemus_id(key), key, float(expires))
 

@@ -23,9 +23,13 @@ from .cluster import Cluster, StoreAwayError
 from .identity import KEY_BYTES, is_signed
 
 LIFE: Final = 7 * 86400
-"""Seconds that a token may last. For as long as that a revocation is remembered."""
+"""Seconds that a token may last."""
 SKEW: Final = 300
 """Seconds by which a home's clock may be ahead."""
+CLOCK_JUMP: Final = 86400
+"""Seconds by which this machine's clock may be wrong for a while."""
+REMEMBERED: Final = LIFE + SKEW + CLOCK_JUMP
+"""Seconds for which a revocation is remembered. No clock that is put right makes a token good again that it is about."""
 MAX_LENGTH: Final = 4096
 """Characters of a token: it is part of an address."""
 MAX_HASHES: Final = 64
@@ -191,7 +195,7 @@ class Revocations:
         )
 
     def _revoke(self, revocation: Revocation) -> None:
-        until = self._clock() + LIFE + SKEW
+        until = self._clock() + REMEMBERED
         if not self._add(revocation, until):
             raise TooManyRevocationsError
         self._unsaved[revocation] = until
@@ -242,7 +246,7 @@ class Revocations:
         self._learn(written, float(until))
 
     def _learn(self, written: bytes, until: float) -> None:
-        self._add(_read(written), min(until, self._clock() + LIFE + SKEW))
+        self._add(_read(written), min(until, self._clock() + REMEMBERED))
 
     def _missed(self) -> None:
         if self._catching_up is None or self._catching_up.done():

@@ -11,7 +11,8 @@ import pytest
 from redis.asyncio import Redis as Client
 
 from pemus_signaling.redis_rooms import RedisStore
-from pemus_signaling.room_store import REMEMBERED, Created, Published, Room, close_room
+from pemus_signaling.room_store import Created, Published, Room, close_room
+from pemus_signaling.tokens import REMEMBERED
 
 from .daemons import Redis
 from .test_rooms import serving

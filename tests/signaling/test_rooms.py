@@ -26,7 +26,6 @@ from pemus_signaling.identity import pemus_id
 from pemus_signaling.limits import Rates
 from pemus_signaling.redis_rooms import RedisStore
 from pemus_signaling.room_store import (
-    REMEMBERED,
     Created,
     MemoryStore,
     Published,
@@ -38,7 +37,7 @@ from pemus_signaling.room_store import (
 from pemus_signaling.rooms import LONGEST, MAX_REVOKED, Rooms
 from pemus_signaling.sessions import Sessions
 from pemus_signaling.slugs import new_slug, read_slug
-from pemus_signaling.tokens import MAX_PER_KEY, Revocations, RoomToken
+from pemus_signaling.tokens import MAX_PER_KEY, REMEMBERED, Revocations, RoomToken
 
 from .daemons import Redis
 
@@ -217,6 +216,35 @@ async def test_a_room_whose_time_is_over_is_gone(
     )[0] == 410
     monkeypatch.setattr(time, "time", lambda now=room["expires"] + REMEMBERED: now)
     assert (await server.ask("GET", f"/room/{room['slug']}"))[0] == 404
+
+
+@pytest.mark.parametrize("jump", [-3600, 86400])
+async def test_a_clock_that_jumps_ends_no_room_and_opens_none(
+    stores: Callable[[], AbstractAsyncContextManager[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    jump: int,
+) -> None:
+    right = int(time.time())
+    now = right
+    monkeypatch.setattr(time, "time", lambda: now)
+    async with stores() as store, serving(store) as server:
+        home = server.home()
+        room, closed = [await server.create(home) for _ in range(2)]
+        await server.ask("DELETE", f"/room/{closed['slug']}", home)
+        now = right + jump
+        # For as long as the clock says that its time is over, it is.
+        status = (await server.ask("GET", f"/room/{room['slug']}"))[0]
+        assert status == (200 if jump < 0 else 410)
+        assert (await server.ask("GET", f"/room/{closed['slug']}"))[0] == 410
+        # Others' rooms may bring about that what is over for long is forgotten.
+        other = await server.create(server.home(), expires=now + 2 * DAY)
+        now = right
+        assert await server.ask("GET", f"/room/{room['slug']}") == (200, room)
+        assert (await server.ask("GET", f"/room/{closed['slug']}"))[0] == 410
+        assert server.revocations.is_revoked(home.token(closed["slug"]))
+        assert (await server.ask("GET", f"/room/{other['slug']}"))[0] == 200
+        home = home.again(server.sessions)
+        assert (await server.ask("DELETE", f"/room/{room['slug']}", home))[0] == 204
 
 
 async def test_a_home_changes_what_it_names_and_nothing_else(server: Server) -> None:

@@ -14,6 +14,7 @@ import pytest
 from pemus_signaling import tokens
 from pemus_signaling.cluster import Alone, StoreAwayError
 from pemus_signaling.tokens import (
+    CLOCK_JUMP,
     LIFE,
     MAX_PER_KEY,
     SKEW,
@@ -237,11 +238,28 @@ def test_a_revocation_is_forgotten_when_no_token_can_be_left(
     clock.now = longest.expires - 1
     revocations.revoke_token(HOME.key, "another")
     assert revocations.is_revoked(longest)
-    clock.now = longest.expires
+    clock.now = longest.expires + CLOCK_JUMP
     revocations.revoke_token(HOME.key, "a third")
     assert len(revocations) == 2
     with pytest.raises(TokenError):
         read(sign(HOME.private_key, longest), clock.now)
+
+
+@pytest.mark.parametrize(
+    "jumps", [(-3600,), (86400, -86400), (-3600, 86400, -86400), (86400, -90000)]
+)
+def test_a_revoked_token_stays_so_when_the_clock_jumps(
+    revocations: Revocations, clock: Clock, jumps: tuple[int, ...]
+) -> None:
+    token = made(expires=clock.now + LIFE)
+    revocations.revoke_token(HOME.key, "guest")
+    clock.now = token.expires - 1
+    for jump in jumps:
+        clock.now += jump
+        # Whoever revokes something brings about that others are forgotten.
+        revocations.revoke_token(HOME.key, f"another {clock.now}")
+    assert clock.now < token.expires
+    assert revocations.is_revoked(token)
 
 
 def test_revoking_again_lasts_longer(revocations: Revocations, clock: Clock) -> None:
@@ -263,7 +281,7 @@ def test_one_home_cannot_fill_the_memory(
     revocations.revoke_token(HOME.key, "0")
     revocations.revoke_token(Home().key, "another's")
     assert len(revocations) == MAX_PER_KEY + 1
-    clock.now += LIFE + SKEW
+    clock.now += LIFE + SKEW + CLOCK_JUMP
     revocations.revoke_token(HOME.key, "one more")
     assert len(revocations) == 1
 

@@ -715,6 +715,33 @@ async def test_who_was_not_let_in_gets_none() -> None:
         assert server.turn.granted == 0
 
 
+@pytest.mark.parametrize("jump", [-3600, 86400])
+async def test_when_the_clock_is_put_right_credentials_are_good_for_an_hour_again(
+    monkeypatch: pytest.MonkeyPatch, jump: int
+) -> None:
+    right = time.time()
+    now = right + jump
+    monkeypatch.setattr(time, "time", lambda: now)
+    async with serving() as server:
+        session = server.session()
+        token = server.token(expires=right + 1800)
+        status, given = await server.ask(session)
+        assert (status, given["expires"]) == (200, int(now + LIFE))
+        status, given = await server.ask(token)
+        # A guest's are never good for longer than what its home signed.
+        if jump < 0:
+            assert (status, given["expires"]) == (200, int(now + LIFE))
+        else:
+            assert status == 401
+        now = right
+        # What was made in the past is over, and what was made in the future does not last for a day.
+        assert (await server.ask(session))[0] == 401
+        status, given = await server.ask(server.session())
+        assert (status, given["expires"]) == (200, int(now + LIFE))
+        status, given = await server.ask(token)
+        assert (status, given["expires"]) == (200, int(right + 1800))
+
+
 async def test_a_revoked_token_and_a_closed_room_give_none() -> None:
     async with serving() as server:
         server.revocations.revoke_token(server.key, "guest")
