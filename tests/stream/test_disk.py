@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 import socket
 import threading
+import time
 
 import pytest
 
@@ -14,6 +15,7 @@ from custom_components.pemus.p2p.models import LocalFile
 from custom_components.pemus.stream import disk
 from custom_components.pemus.stream.disk import FileChanged, OpenFile
 from custom_components.pemus.stream.ranges import Span
+from tests.patience import PATIENCE
 
 SIZE = 8 * 1024 * 1024
 
@@ -44,6 +46,47 @@ def test_a_file_that_is_still_the_same_is_opened(path: Path) -> None:
     file.close()
     with pytest.raises(OSError):
         os.fstat(file.fd)
+
+
+def test_a_folder_that_is_swapped_all_the_time_sends_no_other_file(
+    tmp_path: Path,
+) -> None:
+    """A file of another folder has another inode, whatever its name, size and time."""
+    share, private = tmp_path / "share", tmp_path / "private"
+    for folder, content in ((share, b"mine"), (private, b"hers")):
+        folder.mkdir()
+        (folder / "film.mp4").write_bytes(content)
+        os.utime(folder / "film.mp4", (1_600_000_000,) * 2)
+    facts = describe(share / "film.mp4")
+    over = threading.Event()
+
+    def swap() -> None:
+        while not over.is_set():
+            aside = share.rename(tmp_path / "aside")
+            share.symlink_to(private)
+            time.sleep(0.0005)
+            share.unlink()
+            aside.rename(share)
+            time.sleep(0.0005)
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    opened = refused = 0
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while (opened < 200 or refused < 200) and time.monotonic() < deadline:
+            try:
+                file = OpenFile.open(facts)
+            except FileChanged:
+                refused += 1
+                continue
+            assert file.read(Span(0, 4)) == b"mine"
+            file.close()
+            opened += 1
+    finally:
+        over.set()
+        swapper.join()
+    assert min(opened, refused) >= 200
 
 
 def test_closing_twice_closes_once(path: Path) -> None:

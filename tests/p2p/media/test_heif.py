@@ -36,13 +36,13 @@ async def test_a_heic_photo_tells_its_size_and_when_it_was_taken(
     size: tuple[int, int],
 ) -> None:
     path = heic(tmp_path / "a.heic", orientation=orientation)
-    facts = await shared_reader.read(str(path), Kind.PHOTO)
+    facts = await shared_reader.read(make.File(str(path)), Kind.PHOTO)
     assert (facts.kind, facts.content_type) == (Kind.PHOTO, "image/heic")
     assert (facts.width, facts.height) == size
     assert facts.taken == "2023-07-14T18:03:22"
     assert (facts.has_picture, facts.fault) == (False, None)
     assert not await shared_reader.picture(
-        str(path), Kind.PHOTO, tmp_path / "thumbnail.jpg"
+        make.File(str(path)), Kind.PHOTO, tmp_path / "thumbnail.jpg"
     )
 
 
@@ -53,7 +53,7 @@ async def test_half_a_heic_photo_has_a_fault(
 ) -> None:
     path = heic(tmp_path / "a.heic")
     os.truncate(path, kept)
-    facts = await shared_reader.read(str(path), Kind.PHOTO)
+    facts = await shared_reader.read(make.File(str(path)), Kind.PHOTO)
     assert facts.fault == "The picture is damaged."
     assert facts.content_type == "image/heic"
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
+import socket
 import sys
 import venv
 
@@ -14,6 +15,7 @@ import pytest
 from p2p.media.facts import MediaError, MediaFacts
 from p2p.media.reader import MediaReader
 from p2p.models import Kind
+from p2p.swarm.landlock import landlock_version
 from tests.p2p.media import make
 
 _FILES = {
@@ -39,6 +41,50 @@ def interpreter_with(place: Path, *libraries: str) -> str:
     return str(place / "bin" / "python")
 
 
+NOSY = """
+import os, signal, socket
+def attempt(action):
+    try:
+        action()
+    except OSError as err:
+        return type(err).__name__
+    return "done"
+__version__ = ", ".join(map(attempt, [
+    lambda: open({secret!r}),
+    lambda: os.listdir({folder!r}),
+    lambda: open({folder!r} + "/new", "w"),
+    lambda: os.listdir("/proc"),
+    lambda: os.listdir("/etc"),
+    lambda: socket.create_connection(("127.0.0.1", {port})),
+    lambda: os.kill(os.getppid(), 0),
+]))
+"""
+
+
+@pytest.mark.skipif(
+    landlock_version() < 6, reason="the kernel's Landlock knows less, or there is none"
+)
+async def test_a_library_that_was_taken_over_reaches_nothing(tmp_path: Path) -> None:
+    """Whoever makes a decoder run code of theirs gets the files that the reader was handed, and nothing else."""
+    python = interpreter_with(tmp_path / "venv")
+    library = tmp_path / "venv" / "lib" / PYTHON / "site-packages" / "mutagen.py"
+    secret = tmp_path / "identity"
+    secret.write_text("the private key")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        library.write_text(
+            NOSY.format(
+                secret=str(secret),
+                folder=str(tmp_path),
+                port=server.getsockname()[1],
+            )
+        )
+        reader = MediaReader(python=python)
+        await reader.start()
+        await reader.stop()
+    said = reader.capabilities["mutagen"]
+    assert said == ", ".join(["PermissionError"] * 7)
+
+
 @asynccontextmanager
 async def reader_with(place: Path, *libraries: str) -> AsyncIterator[MediaReader]:
     reader = MediaReader(python=interpreter_with(place, *libraries))
@@ -50,7 +96,7 @@ async def reader_with(place: Path, *libraries: str) -> AsyncIterator[MediaReader
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> dict[str, str]:
+def files(tmp_path: Path) -> dict[str, make.File]:
     """A film, a song with a cover, a photo and subtitles."""
     cover = make.jpeg(make.halves((100, 100)))
     folder = tmp_path / "files"
@@ -60,10 +106,12 @@ def files(tmp_path: Path) -> dict[str, str]:
     make.film(folder / "a.mp4", seconds=1, title="Film")
     make.tag(make.song(folder / "a.mp3"), cover)
     make.photo(folder / "a.jpg")
-    return {each.suffix[1:]: str(each) for each in folder.iterdir()}
+    return {each.suffix[1:]: make.File(str(each)) for each in folder.iterdir()}
 
 
-async def all_facts(reader: MediaReader, files: dict[str, str]) -> list[MediaFacts]:
+async def all_facts(
+    reader: MediaReader, files: dict[str, make.File]
+) -> list[MediaFacts]:
     return [
         await reader.read(files["mp4"], Kind.VIDEO),
         await reader.read(files["mp3"], Kind.MUSIC),
@@ -72,7 +120,7 @@ async def all_facts(reader: MediaReader, files: dict[str, str]) -> list[MediaFac
 
 
 async def all_pictures(
-    reader: MediaReader, files: dict[str, str], tmp_path: Path
+    reader: MediaReader, files: dict[str, make.File], tmp_path: Path
 ) -> list[bool]:
     return [
         await reader.picture(files["mp4"], Kind.VIDEO, tmp_path / "film.jpg"),
@@ -82,7 +130,7 @@ async def all_pictures(
 
 
 async def test_with_no_library_at_all_contents_are_recognised(
-    tmp_path: Path, files: dict[str, str]
+    tmp_path: Path, files: dict[str, make.File]
 ) -> None:
     async with reader_with(tmp_path / "env") as reader:
         assert reader.level == "1:"
@@ -93,11 +141,11 @@ async def test_with_no_library_at_all_contents_are_recognised(
         ]
         assert await all_pictures(reader, files, tmp_path) == [False, False, False]
         unknown = make.random_bytes(tmp_path / "a.mp4")
-        assert await reader.read(str(unknown), Kind.VIDEO) == MediaFacts()
+        assert await reader.read(make.File(str(unknown)), Kind.VIDEO) == MediaFacts()
 
 
 async def test_subtitles_of_the_common_formats_need_no_library(
-    tmp_path: Path, files: dict[str, str]
+    tmp_path: Path, files: dict[str, make.File]
 ) -> None:
     target = tmp_path / "a.vtt"
     async with reader_with(tmp_path / "env") as reader:
@@ -108,7 +156,7 @@ async def test_subtitles_of_the_common_formats_need_no_library(
 
 
 async def test_without_pyav_songs_and_photos_are_read_as_ever(
-    tmp_path: Path, files: dict[str, str]
+    tmp_path: Path, files: dict[str, make.File]
 ) -> None:
     async with reader_with(tmp_path / "env", "mutagen", "PIL") as reader:
         film, song, photo = await all_facts(reader, files)
@@ -120,13 +168,13 @@ async def test_without_pyav_songs_and_photos_are_read_as_ever(
         assert await all_pictures(reader, files, tmp_path) == [False, True, True]
         broken = make.random_bytes(tmp_path / "a.flac")
         broken.write_bytes(b"fLaC" + broken.read_bytes())
-        facts = await reader.read(str(broken), Kind.MUSIC)
+        facts = await reader.read(make.File(str(broken)), Kind.MUSIC)
         assert facts.fault
         assert facts.kind is Kind.MUSIC
 
 
 async def test_without_mutagen_tags_and_covers_come_from_pyav(
-    tmp_path: Path, files: dict[str, str]
+    tmp_path: Path, files: dict[str, make.File]
 ) -> None:
     async with reader_with(tmp_path / "env", "av", "PIL") as reader:
         _, song, _ = await all_facts(reader, files)
@@ -136,7 +184,7 @@ async def test_without_mutagen_tags_and_covers_come_from_pyav(
 
 
 async def test_without_pillow_there_are_no_pictures_but_facts(
-    tmp_path: Path, files: dict[str, str]
+    tmp_path: Path, files: dict[str, make.File]
 ) -> None:
     async with reader_with(tmp_path / "env", "av", "mutagen") as reader:
         film, song, photo = await all_facts(reader, files)
@@ -147,7 +195,7 @@ async def test_without_pillow_there_are_no_pictures_but_facts(
 
 
 async def test_a_library_that_prints_does_not_disturb_the_answers(
-    tmp_path: Path, files: dict[str, str]
+    tmp_path: Path, files: dict[str, make.File]
 ) -> None:
     place = tmp_path / "env"
     python = interpreter_with(place)

@@ -23,7 +23,8 @@ async def picture_of(
 ) -> Image.Image | None:
     """Make the picture, and check what holds for each."""
     target = path.parent / "cache" / "ab" / "picture.jpg"
-    made = await reader.picture(str(path), kind, target, size)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = await reader.picture(make.File(str(path)), kind, target, size)
     assert made is target.exists()
     if not made:
         return None
@@ -315,7 +316,8 @@ async def test_a_picture_replaces_the_one_before_and_a_failure_leaves_it(
     target = tmp_path / "out.jpg"
     target.write_bytes(b"old")
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff rubbish")
-    bad, good = str(tmp_path / "bad.jpg"), str(make.photo(tmp_path / "good.jpg"))
+    bad = make.File(str(tmp_path / "bad.jpg"))
+    good = make.File(str(make.photo(tmp_path / "good.jpg")))
     assert not await shared_reader.picture(bad, Kind.PHOTO, target)
     assert target.read_bytes() == b"old"
     assert await shared_reader.picture(good, Kind.PHOTO, target)
@@ -325,7 +327,7 @@ async def test_a_picture_replaces_the_one_before_and_a_failure_leaves_it(
 async def test_a_place_that_cannot_be_written_is_an_error_and_not_a_missing_picture(
     shared_reader: MediaReader, tmp_path: Path
 ) -> None:
-    photo = str(make.photo(tmp_path / "a.jpg"))
+    photo = make.File(str(make.photo(tmp_path / "a.jpg")))
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         await shared_reader.picture(photo, Kind.PHOTO, tmp_path / "file" / "b.jpg")

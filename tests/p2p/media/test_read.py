@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def facts_of(
     reader: MediaReader, path: Path, kind: Kind = Kind.VIDEO
 ) -> MediaFacts:
-    return await reader.read(str(path), kind)
+    return await reader.read(make.File(str(path)), kind)
 
 
 @pytest.mark.parametrize(
@@ -498,5 +498,5 @@ async def test_names_may_be_anything_that_the_file_system_takes(
     for name in (b"\xff\xfe caf\xe9.mp3", "日本 #%20 'x' \n.mp3".encode(), b"-i.mp3"):
         path = os.fsencode(tmp_path) + b"/" + name
         shutil.copy(source, path)
-        facts = await shared_reader.read(os.fsdecode(path), Kind.MUSIC)
+        facts = await shared_reader.read(make.File(os.fsdecode(path)), Kind.MUSIC)
         assert (facts.kind, facts.fault) == (Kind.MUSIC, None)

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,8 +30,8 @@ from tests.patience import PATIENCE, Stopwatch, until
 
 
 @pytest.fixture
-def song(tmp_path: Path) -> str:
-    return str(make.tag(make.song(tmp_path / "a.mp3", seconds=0.3)))
+def song(tmp_path: Path) -> make.File:
+    return make.File(str(make.tag(make.song(tmp_path / "a.mp3", seconds=0.3))))
 
 
 def tasks_of_readers() -> set[str]:
@@ -101,14 +102,14 @@ async def test_the_child_is_poor_and_humble(reader: MediaReader, child: int) -> 
 
 
 async def test_a_child_killed_while_idle_is_not_missed(
-    reader: MediaReader, child: int, song: str
+    reader: MediaReader, child: int, song: make.File
 ) -> None:
     os.kill(child, signal.SIGKILL)
     assert (await reader.read(song, Kind.MUSIC)).fault is None
 
 
 async def test_a_child_killed_in_the_middle_of_a_file_gets_a_second_chance(
-    reader: MediaReader, child: int, song: str
+    reader: MediaReader, child: int, song: make.File
 ) -> None:
     os.kill(child, signal.SIGSTOP)
     reading = asyncio.create_task(reader.read(song, Kind.MUSIC))
@@ -118,7 +119,7 @@ async def test_a_child_killed_in_the_middle_of_a_file_gets_a_second_chance(
 
 
 async def test_a_file_that_kills_its_reader_has_a_fault_and_the_next_is_read(
-    reader: MediaReader, child: int, song: str, tmp_path: Path
+    reader: MediaReader, child: int, song: make.File, tmp_path: Path
 ) -> None:
     os.kill(child, signal.SIGKILL)
     async with killing_children():
@@ -133,7 +134,7 @@ async def test_a_file_that_kills_its_reader_has_a_fault_and_the_next_is_read(
 
 
 async def test_a_file_that_hangs_its_reader_costs_no_more_than_its_time(
-    reader: MediaReader, child: int, song: str, monkeypatch: pytest.MonkeyPatch
+    reader: MediaReader, child: int, song: make.File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "READ_TIMEOUT", 1)
     os.kill(child, signal.SIGSTOP)
@@ -155,33 +156,39 @@ def endless_subtitles(path: Path) -> Path:
 
 
 async def test_a_file_that_takes_too_long_is_given_up(
-    reader: MediaReader, tmp_path: Path, song: str, monkeypatch: pytest.MonkeyPatch
+    reader: MediaReader,
+    tmp_path: Path,
+    song: make.File,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "PICTURE_TIMEOUT", 1)
     path = endless_subtitles(tmp_path / "a.ass")
+    (tmp_path / "cache").mkdir()
     with pytest.raises(MediaError, match="longer than 1 seconds"):
-        await reader.subtitles(str(path), tmp_path / "cache" / "a.vtt")
-    assert not (tmp_path / "cache").exists()
+        await reader.subtitles(make.File(str(path)), tmp_path / "cache" / "a.vtt")
+    assert not list((tmp_path / "cache").iterdir())
     assert (await reader.read(song, Kind.MUSIC)).fault is None
 
 
 async def test_a_busy_child_ends_itself_when_nobody_does(tmp_path: Path) -> None:
     path = endless_subtitles(tmp_path / "a.ass")
     program = str(Path(module.__file__).with_name("worker_main.py"))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", program),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    request = {"id": 1, "job": "subtitles", "limit": 1, "path": str(path)}
-    request |= {"target": "/nowhere/b", "partial": "/nowhere/a"}
-    async with asyncio.timeout(PATIENCE):
-        answer, _ = await process.communicate(json.dumps(request).encode() + b"\n")
+    requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with requests, theirs, path.open("rb") as file:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", program),
+            stdin=theirs,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        request = {"id": 1, "job": "subtitles", "limit": 1, "files": ["file"]}
+        socket.send_fds(requests, [json.dumps(request).encode()], [file.fileno()])
+        async with asyncio.timeout(PATIENCE):
+            answer, _ = await process.communicate()
     assert (process.returncode, answer) == (-signal.SIGALRM, b"")
 
 
 async def test_a_file_that_unfolds_in_memory_is_given_up_but_the_child_lives(
-    reader: MediaReader, child: int, tmp_path: Path, song: str
+    reader: MediaReader, child: int, tmp_path: Path, song: make.File
 ) -> None:
     # A compressed ID3 frame of 3 GiB of zeros, in a file of 3 MiB.
     size = 3 << 30
@@ -191,10 +198,10 @@ async def test_a_file_that_unfolds_in_memory_is_given_up_but_the_child_lives(
     packed = b"\x78\xda" + part * 3072 + b"\x03\x00" + check
     data = size.to_bytes(4, "big") + packed
     frame = b"TIT2" + _synchsafe(len(data)) + b"\0\x09" + data
-    sound = Path(song).read_bytes()
+    sound = Path(song.path).read_bytes()
     path = tmp_path / "bomb.mp3"
     path.write_bytes(b"ID3\4\0\0" + _synchsafe(len(frame)) + frame + sound)
-    facts = await reader.read(str(path), Kind.MUSIC)
+    facts = await reader.read(make.File(str(path)), Kind.MUSIC)
     assert facts.fault == "Reading it takes too much memory."
     assert (await reader.read(song, Kind.MUSIC)).fault is None
     assert Path(f"/proc/{child}").exists()
@@ -205,7 +212,7 @@ def _synchsafe(number: int) -> bytes:
 
 
 async def test_who_waits_comes_before_the_background(
-    reader: MediaReader, child: int, song: str, tmp_path: Path
+    reader: MediaReader, child: int, song: make.File, tmp_path: Path
 ) -> None:
     order: list[str] = []
 
@@ -230,9 +237,9 @@ async def test_who_waits_comes_before_the_background(
 
 
 async def test_nothing_is_done_for_who_gave_up(
-    reader: MediaReader, child: int, tmp_path: Path, song: str
+    reader: MediaReader, child: int, tmp_path: Path, song: make.File
 ) -> None:
-    photo = str(make.photo(tmp_path / "a.jpg"))
+    photo = make.File(str(make.photo(tmp_path / "a.jpg")))
     os.kill(child, signal.SIGSTOP)
     first = asyncio.create_task(reader.read(song, Kind.MUSIC))
     unwanted = asyncio.create_task(
@@ -247,7 +254,7 @@ async def test_nothing_is_done_for_who_gave_up(
 
 
 async def test_an_idle_child_ends_and_comes_back_when_needed(
-    reader: MediaReader, child: int, song: str, monkeypatch: pytest.MonkeyPatch
+    reader: MediaReader, child: int, song: make.File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "IDLE_TIMEOUT", 0.1)
     assert (await reader.read(song, Kind.MUSIC)).fault is None
@@ -256,7 +263,10 @@ async def test_an_idle_child_ends_and_comes_back_when_needed(
 
 
 async def test_a_child_is_replaced_before_it_grows_old(
-    reader: MediaReader, others: set[int], song: str, monkeypatch: pytest.MonkeyPatch
+    reader: MediaReader,
+    others: set[int],
+    song: make.File,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "JOBS_PER_CHILD", 3)
     seen = set()
@@ -266,7 +276,9 @@ async def test_a_child_is_replaced_before_it_grows_old(
     assert len(seen) == 3
 
 
-async def test_stopping_ends_everything_at_once(song: str, tmp_path: Path) -> None:
+async def test_stopping_ends_everything_at_once(
+    song: make.File, tmp_path: Path
+) -> None:
     before = children()
     reader = MediaReader()
     await reader.start()
@@ -291,7 +303,7 @@ async def test_stopping_ends_everything_at_once(song: str, tmp_path: Path) -> No
     await reader.stop()
 
 
-async def test_it_can_be_started_again(song: str) -> None:
+async def test_it_can_be_started_again(song: make.File) -> None:
     reader = MediaReader()
     for _ in range(2):
         await reader.start()
@@ -301,7 +313,7 @@ async def test_it_can_be_started_again(song: str) -> None:
 
 @pytest.mark.parametrize("python", ["/nowhere/python", "/bin/true", "/bin/cat"])
 async def test_without_a_working_interpreter_files_have_a_fault(
-    python: str, song: str, tmp_path: Path, no_child_left: None
+    python: str, song: make.File, tmp_path: Path, no_child_left: None
 ) -> None:
     reader = MediaReader(python=python)
     await reader.start()
@@ -311,7 +323,7 @@ async def test_without_a_working_interpreter_files_have_a_fault(
     await reader.stop()
 
 
-def test_the_child_ends_with_an_engine_that_is_killed(song: str) -> None:
+def test_the_child_ends_with_an_engine_that_is_killed(song: make.File) -> None:
     program = (
         "import asyncio, sys\n"
         f"sys.path.insert(0, {str(Path(module.__file__).parents[2])!r})\n"

@@ -13,6 +13,7 @@ import pytest
 from p2p.media.facts import MediaError
 from p2p.media.reader import MediaReader
 from p2p.media.subtitles import MAX_SIZE, Cue, convert, cues, markup, webvtt
+from tests.p2p.media import make
 
 SRT = """1
 00:00:01,000 --> 00:00:02,500
@@ -49,7 +50,8 @@ Comment: 0,0:00:05.00,0:00:06.00,Default,,0,0,0,,not shown
 
 def converted(path: Path, content: bytes | str) -> str:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return convert(str(path)).decode()
+    with path.open("rb") as file:
+        return convert(file).decode()
 
 
 def well_formed(text: str) -> None:
@@ -241,7 +243,8 @@ async def test_the_reader_writes_webvtt_beside_nothing_else(
 ) -> None:
     (tmp_path / "a.srt").write_text(SRT)
     target = tmp_path / "cache" / "a.vtt"
-    await shared_reader.subtitles(str(tmp_path / "a.srt"), target)
+    target.parent.mkdir()
+    await shared_reader.subtitles(make.File(str(tmp_path / "a.srt")), target)
     assert target.read_text() == VTT
     assert [each.name for each in target.parent.iterdir()] == ["a.vtt"]
 
@@ -251,13 +254,14 @@ async def test_the_reader_says_what_is_wrong_with_subtitles(
     shared_reader: MediaReader, tmp_path: Path
 ) -> None:
     target = tmp_path / "cache" / "a.vtt"
+    target.parent.mkdir()
     os.mkfifo(tmp_path / "pipe.srt")
     (tmp_path / "empty.srt").touch()
     for name, message in (
         ("gone.srt", "cannot be read: No such file"),
-        ("pipe.srt", "cannot be read: it is not a regular file"),
+        ("pipe.srt", "cannot be read: pipe.srt is not a regular file"),
         ("empty.srt", "There are no subtitles"),
     ):
         with pytest.raises(MediaError, match=message):
-            await shared_reader.subtitles(str(tmp_path / name), target)
-    assert not target.parent.exists()
+            await shared_reader.subtitles(make.File(str(tmp_path / name)), target)
+    assert not list(target.parent.iterdir())

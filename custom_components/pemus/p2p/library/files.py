@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 import os
 import sqlite3
 from typing import ClassVar
 
+from ..media.covers import folder_cover
+from ..media.source import Opened
 from ..models import Kind, LocalFile, entity_tag
 from . import paths
 from .ids import item_id, parse_item_id
 from .migrations import KINDS
+from .opening import OtherFile, open_described
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,57 @@ def locate(db: sqlite3.Connection, item: str, roots: dict[int, str]) -> Located 
     if found is None or found[2] not in roots:
         return None
     return Located.of(roots[found[2]], *found)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSource:
+    """An item's file, as it is opened for the reader if it is the version that the index knows."""
+
+    item: Located
+    cover: bool
+    """Whether the cover in its folder is opened along."""
+
+    @property
+    def path(self) -> str:
+        """Its path, for the log."""
+        return self.item.path
+
+    def open(self) -> Opened:
+        """Open it. Raises OtherFile and OSError."""
+        item = self.item
+        with (
+            paths.opened_root(item.root) as root,
+            paths.opened_folder(root, item.folder) as folder,
+        ):
+            file = paths.open_in(folder, item.name)
+            with paths.closed_on_error(file):
+                if not is_same(item, os.fstat(file)):
+                    raise OtherFile
+                return Opened(file, _opened_cover(folder) if self.cover else None)
+
+
+def _opened_cover(folder: int) -> int | None:
+    """Open the cover in an open folder, if there is one that can be opened."""
+    with suppress(OSError):
+        if (name := folder_cover(folder)) is not None:
+            return paths.open_in(folder, name)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedSource:
+    """A file that was described, as it is opened for the reader."""
+
+    file: LocalFile
+
+    @property
+    def path(self) -> str:
+        """Its path, for the log."""
+        return self.file.path
+
+    def open(self) -> Opened:
+        """Open it. Raises OtherFile and OSError."""
+        return Opened(open_described(self.file))
 
 
 def stat_beside(item: Located, name: str) -> os.stat_result:

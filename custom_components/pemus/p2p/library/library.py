@@ -20,6 +20,7 @@ from ..models import (
     Counts,
     EngineConfig,
     Item,
+    Kind,
     Listing,
     LocalFile,
     Problem,
@@ -35,6 +36,8 @@ from . import browse, items, paths
 from .arrivals import File
 from .catalogue import Catalogue
 from .files import (
+    DescribedSource,
+    ItemSource,
     Listed,
     Located,
     fit,
@@ -434,7 +437,10 @@ class Library:
         name = f"{stem_of(chosen.name)}.vtt"
         if (made := await self._cached(target, name, "text/vtt")) is not None:
             return made
-        source = paths.join(located.root, located.folder, chosen.name)
+        path = paths.join(located.root, located.folder, chosen.name)
+        source = DescribedSource(
+            LocalFile.of(path, chosen.name, "", found, root=located.root)
+        )
         await self._once(target, lambda: self._convert(source, target))
         if (made := await self._cached(target, name, "text/vtt")) is not None:
             return made
@@ -536,16 +542,15 @@ class Library:
             task.exception()
 
     async def _make_picture(self, located: Located, target: Path) -> None:
-        made = await self._media.picture(
-            located.path, located.kind, target, priority=True
-        )
+        source = ItemSource(located, cover=located.kind is Kind.MUSIC)
+        made = await self._media.picture(source, located.kind, target, priority=True)
         self._cache_full = False
         if made:
             await self._in_pool(self._pictures.added, target)
         if made or await in_daemon(is_as_known, located):
             await self._in_pool(self._write_picture, located, int(made))
 
-    async def _convert(self, source: str, target: Path) -> None:
+    async def _convert(self, source: DescribedSource, target: Path) -> None:
         await self._media.subtitles(source, target)
         self._cache_full = False
 

@@ -20,9 +20,10 @@ from .. import tasks
 from ..errors import EngineError
 from ..media.facts import MediaFacts
 from ..media.reader import MediaReader
+from ..models import Kind
 from . import moments
 from .albums import group_songs
-from .files import Located, is_as_known
+from .files import ItemSource, Located, is_as_known
 from .findable import make_findable, renew_words
 from .ledger import SHOWN, Row
 from .migrations import FACTS, MUSIC, NUMBERS, PHOTO, PICTURE
@@ -178,9 +179,8 @@ class Reading:
 
     async def _facts(self, item: Located) -> MediaFacts | None:
         """Read a file; return None if it is not the one that the index knows, before or after."""
-        if not await _is_as_known(item):
-            return None
-        facts = await self._media.read(item.path, item.kind)
+        source = ItemSource(item, cover=item.kind is not Kind.PHOTO)
+        facts = await self._media.read(source, item.kind)
         return facts if await _is_as_known(item) else None
 
     def _record(self, found: list[_Read], skipped: list[Located]) -> None:
@@ -206,11 +206,10 @@ class Reading:
     async def _make_picture(self, item: Located) -> bool | None:
         """Make a picture; return whether there is one, None if that is not known."""
         target = self._pictures.picture(item.id, item.etag)
-        if not await _is_as_known(item):
-            return None
+        source = ItemSource(item, cover=item.kind is Kind.MUSIC)
         try:
             await in_daemon(self._pictures.prepare, target)
-            made = await self._media.picture(item.path, item.kind, target)
+            made = await self._media.picture(source, item.kind, target)
         except OSError as err:
             self.full |= err.errno in (errno.ENOSPC, errno.EDQUOT)
             raise

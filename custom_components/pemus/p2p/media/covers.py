@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections import deque
 import os
 from pathlib import Path
 
@@ -13,20 +13,25 @@ _STEMS = ("cover", "folder", "front", "albumart", "album")
 """Names in the order of preference."""
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 
-
-def folder_cover(path: str) -> Path | None:
-    """Return the cover in the folder of the file at `path`, if there is one."""
-    folder = Path(path).parent
-    try:
-        return _cover_in(folder, folder.stat().st_mtime_ns)
-    except OSError:
-        return None
+type _Folder = tuple[int, int, int]
+_looked: deque[tuple[_Folder, str | None]] = deque(maxlen=8)
+"""What was found lately: songs of one folder are read one after the other."""
 
 
-@lru_cache(maxsize=4)
-def _cover_in(folder: Path, _changed: int) -> Path | None:
-    """Look once for all the songs of a folder, and again when the folder changed."""
-    found: dict[tuple[int, int], Path] = {}
+def folder_cover(folder: int) -> str | None:
+    """Return the name of the cover in an open folder, if there is one. Raises OSError."""
+    status = os.fstat(folder)
+    key = status.st_dev, status.st_ino, status.st_mtime_ns
+    for known, name in tuple(_looked):
+        if known == key:
+            return name
+    name = _cover_in(folder)
+    _looked.append((key, name))
+    return name
+
+
+def _cover_in(folder: int) -> str | None:
+    found: dict[tuple[int, int], str] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             name = Path(entry.name.lower())
@@ -36,5 +41,5 @@ def _cover_in(folder: Path, _changed: int) -> Path | None:
                 and entry.is_file(follow_symlinks=False)
             ):
                 rank = _STEMS.index(name.stem), _EXTENSIONS.index(name.suffix)
-                found[rank] = folder / entry.name
+                found[rank] = entry.name
     return found[min(found)] if found else None

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import io
-from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
 
 from ..models import Kind
 from .content import HEAD, sniff
-from .covers import folder_cover
 from .photo import open_image
-from .render import render, write_jpeg
-from .source import open_regular
+from .render import jpeg, render
 
 try:
     from . import poster
@@ -30,40 +27,36 @@ else:
     HAVE_MUTAGEN = True
 
 
-def make_picture(path: str, kind: Kind, size: int, partial: Path, target: Path) -> bool:
-    """Write the picture of the file at `path`, which is a `kind`, as JPEG to `target`; return False if there is none.
+def make_picture(
+    file: BinaryIO, cover: BinaryIO | None, kind: Kind, size: int
+) -> bytes | None:
+    """Return the picture of a file, which is a `kind`, as JPEG, None if there is none.
 
-    `partial` is the target's name while it is being written.
-
-    Raises:
-        OSError: `target` cannot be written.
-
+    `cover` is the one in the folder of a song.
     """
-    image = _first_picture(path, kind, size)
-    if image is None:
-        return False
-    write_jpeg(image, partial, target)
-    return True
+    image = _first_picture(file, cover, kind, size)
+    return jpeg(image) if image is not None else None
 
 
-def _first_picture(path: str, kind: Kind, size: int) -> Image.Image | None:
+def _first_picture(
+    file: BinaryIO, cover: BinaryIO | None, kind: Kind, size: int
+) -> Image.Image | None:
     """Return the first picture that can be made: any of them may be missing or broken."""
     try:
-        with open_regular(path) as file:
-            for make in _ways(file, path, kind, size):
-                try:
-                    image = make()
-                except Exception:  # noqa: BLE001, S112 - a decoder that is fed garbage may raise anything
-                    continue
-                if image is not None:
-                    return image
+        for make in _ways(file, cover, kind, size):
+            try:
+                image = make()
+            except Exception:  # noqa: BLE001, S112 - a decoder that is fed garbage may raise anything
+                continue
+            if image is not None:
+                return image
     except OSError:
         pass
     return None
 
 
 def _ways(
-    file: BinaryIO, path: str, kind: Kind, size: int
+    file: BinaryIO, cover: BinaryIO | None, kind: Kind, size: int
 ) -> Iterator[Callable[[], Image.Image | None]]:
     """Yield the ways to a picture of a file, the best first."""
     content = sniff(file.read(HEAD))
@@ -75,8 +68,8 @@ def _ways(
     if HAVE_AV:
         yield lambda: _of_bytes(poster.embedded_cover(file), size)
         yield lambda: poster.poster(file, size)
-    if kind is Kind.MUSIC:
-        yield lambda: _beside(path, size)
+    if kind is Kind.MUSIC and cover is not None:
+        yield lambda: _of_image(cover, size)
 
 
 def _of_image(file: BinaryIO, size: int) -> Image.Image:
@@ -91,11 +84,3 @@ def _of_bytes(data: bytes | None, size: int) -> Image.Image | None:
 def _of_tags(file: BinaryIO, content_type: str | None, size: int) -> Image.Image | None:
     found = tags.read_tags(file, content_type)
     return _of_bytes(found.cover, size) if found else None
-
-
-def _beside(path: str, size: int) -> Image.Image | None:
-    cover = folder_cover(path)
-    if cover is None:
-        return None
-    with open_regular(cover) as file:
-        return _of_image(file, size)

@@ -13,9 +13,7 @@ from typing import BinaryIO
 
 from ..models import Kind
 from .content import HEAD, Content, merged, sniff
-from .covers import folder_cover
 from .facts import MediaFacts
-from .source import open_regular
 from .text import clean, number_in, year_in
 
 try:
@@ -45,11 +43,13 @@ _NO_TITLE = re.compile(
 """What programs and pirates write as the title of a film."""
 
 
-def read(path: str, likely: Kind) -> MediaFacts:
-    """Describe the file at `path`, which its name makes a `likely` one. Whatever is wrong with it is the facts' fault."""
+def read(file: BinaryIO, likely: Kind, *, has_cover: bool) -> MediaFacts:
+    """Describe a file, which its name makes a `likely` one. Whatever is wrong with it is the facts' fault.
+
+    `has_cover` tells whether there is a cover in its folder.
+    """
     try:
-        with open_regular(path) as file:
-            return _read(file, path, likely)
+        return _read(file, likely, has_cover=has_cover)
     except MemoryError:
         return MediaFacts(fault="Reading it takes too much memory.")
     except OSError as err:
@@ -62,7 +62,7 @@ def reason(error: BaseException) -> str:
     return (clean(text) or type(error).__name__).rstrip(".")
 
 
-def _read(file: BinaryIO, path: str, likely: Kind) -> MediaFacts:
+def _read(file: BinaryIO, likely: Kind, *, has_cover: bool) -> MediaFacts:
     size = os.fstat(file.fileno()).st_size
     if not size:
         return MediaFacts(fault="The file is empty.")
@@ -71,11 +71,16 @@ def _read(file: BinaryIO, path: str, likely: Kind) -> MediaFacts:
         if HAVE_PILLOW:
             return photo.read_photo(file, size, content)
         return MediaFacts(kind=Kind.PHOTO, content_type=content.photo)
-    return _read_stream(file, path, size, content, likely)
+    return _read_stream(file, size, content, likely, has_cover=has_cover)
 
 
 def _read_stream(
-    file: BinaryIO, path: str, size: int, content: Content | None, likely: Kind
+    file: BinaryIO,
+    size: int,
+    content: Content | None,
+    likely: Kind,
+    *,
+    has_cover: bool,
 ) -> MediaFacts:
     """Describe a film or a song."""
     facts, fault = MediaFacts(), None
@@ -99,7 +104,7 @@ def _read_stream(
         unknown = "It is neither a film nor a song nor a photo."
         return MediaFacts(fault=unknown if HAVE_AV else None)
     if kind is Kind.MUSIC and not facts.has_picture:
-        facts = replace(facts, has_picture=folder_cover(path) is not None)
+        facts = replace(facts, has_picture=has_cover)
     return replace(
         facts,
         kind=kind,

@@ -14,16 +14,20 @@ from dataclasses import dataclass, field
 from itertools import count
 import json
 import logging
+import os
 from pathlib import Path
 import signal
+import socket
 import sys
 from typing import Any
 
 from .. import tasks
 from ..codec import DecodeError, from_plain
+from ..daemon import close_in_daemon, open_in_daemon
 from ..errors import Unavailable
 from ..models import Kind
 from .facts import MediaError, MediaFacts
+from .source import Opened, Source
 from .worker import LIBRARIES
 
 READ_TIMEOUT = 20
@@ -48,10 +52,15 @@ _END_TIMEOUT = 5
 _MAX_STUCK = 3
 _MAX_ANSWER = 1024 * 1024
 _STDERR_LINES = 20
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _PROGRAM = Path(__file__).with_name("worker_main.py")
 _READING_LIBRARIES = ("av", "mutagen", "PIL")
 
 _LOGGER = logging.getLogger(__name__)
+
+
+class _Unopened(Exception):
+    """The file cannot be opened. The message says why."""
 
 
 class _Lost(Exception):
@@ -67,12 +76,15 @@ class _Job:
     request: dict[str, Any] = field(compare=False)
     limit: int = field(compare=False)
     answer: asyncio.Future[dict[str, Any]] = field(compare=False)
+    source: Source | None = field(compare=False, default=None)
+    partial: Path | None = field(compare=False, default=None)
+    """Where the child's work is written to."""
 
 
 class MediaReader:
     """Reads media files, one at a time, in a child process that is started when there is something to do.
 
-    Paths must be absolute and without symbolic links; only regular files are read.
+    Files are opened here, when their turn comes, and the child is handed the descriptors: it opens nothing itself.
     """
 
     def __init__(self, *, python: str = sys.executable) -> None:
@@ -98,7 +110,7 @@ class MediaReader:
             answer = await self._ask({"job": "versions"}, READ_TIMEOUT, priority=True)
             found = answer["versions"]
             self.capabilities = {name: found[name] for name in LIBRARIES}
-        except (_Lost, KeyError) as err:
+        except (_Lost, OSError, KeyError) as err:
             _LOGGER.error("Media files cannot be read: %s", err)
 
     async def stop(self) -> None:
@@ -111,9 +123,9 @@ class MediaReader:
             _fail(self._queue.get_nowait(), Unavailable("The reader is stopped."))
 
     async def read(
-        self, path: str, kind: Kind, *, priority: bool = False
+        self, source: Source, kind: Kind, *, priority: bool = False
     ) -> MediaFacts:
-        """Return what the file at `path` says about itself. Its name makes it a `kind`; its content has the last word.
+        """Return what a file says about itself. Its name makes it a `kind`; its content has the last word.
 
         Whatever is wrong with the file is told by `MediaFacts.fault`. With `priority` it comes before the background.
 
@@ -121,19 +133,21 @@ class MediaReader:
             Unavailable: the reader is stopped.
 
         """
-        request = {"job": "read", "path": path, "kind": kind}
+        request = {"job": "read", "kind": kind}
         try:
-            answer = await self._ask(request, READ_TIMEOUT, priority=priority)
+            answer = await self._ask(request, READ_TIMEOUT, source, priority=priority)
             if "error" in answer:
                 return MediaFacts(fault=f"The file cannot be read: {answer['error']}.")
             return from_plain(MediaFacts, answer.get("facts"))
+        except _Unopened as err:
+            return MediaFacts(fault=f"The file cannot be read: {err}.")
         except (_Lost, DecodeError) as err:
-            _LOGGER.warning("Reading %r failed: %s", path, err)
+            _LOGGER.warning("Reading %r failed: %s", source.path, err)
             return MediaFacts(fault=str(err))
 
     async def picture(
         self,
-        path: str,
+        source: Source,
         kind: Kind,
         target: Path,
         size: int = PICTURE_SIZE,
@@ -149,16 +163,18 @@ class MediaReader:
             Unavailable: the reader is stopped.
 
         """
-        request = {"job": "picture", "path": path, "kind": kind, "size": size}
+        request = {"job": "picture", "kind": kind, "size": size}
         try:
-            answer = await self._make(request, target, priority=priority)
+            answer = await self._make(request, source, target, priority=priority)
+        except _Unopened:
+            return False
         except _Lost as err:
-            _LOGGER.warning("Making a picture of %r failed: %s", path, err)
+            _LOGGER.warning("Making a picture of %r failed: %s", source.path, err)
             return False
         return answer.get("made") is True
 
-    async def subtitles(self, path: str, target: Path) -> None:
-        """Write the subtitle file at `path` as WebVTT to `target`.
+    async def subtitles(self, source: Source, target: Path) -> None:
+        """Write a subtitle file as WebVTT to `target`.
 
         Raises:
             MediaError: it cannot be converted.
@@ -166,32 +182,48 @@ class MediaReader:
             Unavailable: the reader is stopped.
 
         """
-        request = {"job": "subtitles", "path": path}
         try:
-            answer = await self._make(request, target, priority=True)
+            answer = await self._make(
+                {"job": "subtitles"}, source, target, priority=True
+            )
+        except _Unopened as err:
+            raise MediaError(f"The subtitle file cannot be read: {err}.") from None
         except _Lost as err:
             raise MediaError(str(err)) from None
         if answer.get("made") is not True:
             raise MediaError(str(answer.get("error")))
 
     async def _make(
-        self, request: dict[str, Any], target: Path, *, priority: bool
+        self, request: dict[str, Any], source: Source, target: Path, *, priority: bool
     ) -> dict[str, Any]:
-        """Have a file written. Raises OSError and _Lost."""
+        """Have a file written, which has another name until it is complete. Raises OSError, _Lost and _Unopened."""
         partial = target.with_name(f".{target.name}.partial")
-        answer = await self._ask(
-            {**request, "target": str(target), "partial": str(partial)},
-            PICTURE_TIMEOUT,
-            priority=priority,
-        )
-        if isinstance(number := answer.get("errno"), int):
-            raise OSError(number, str(answer["error"]), str(target))
+        made = False
+        try:
+            answer = await self._ask(
+                request, PICTURE_TIMEOUT, source, partial, priority=priority
+            )
+            if isinstance(number := answer.get("errno"), int):
+                raise OSError(number, str(answer["error"]), str(target))
+            if answer.get("made") is True:
+                partial.replace(target)
+                made = True
+        finally:
+            if not made:
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
         return answer
 
     async def _ask(
-        self, request: dict[str, Any], limit: int, *, priority: bool
+        self,
+        request: dict[str, Any],
+        limit: int,
+        source: Source | None = None,
+        partial: Path | None = None,
+        *,
+        priority: bool,
     ) -> dict[str, Any]:
-        """Put a request in the queue and wait for its answer. Raises _Lost and Unavailable."""
+        """Put a request in the queue and wait for its answer. Raises _Lost, _Unopened, OSError and Unavailable."""
         if self._runner is None or self._runner.done():
             raise Unavailable("The reader is stopped.")
         number = next(self._numbers)
@@ -201,6 +233,8 @@ class MediaReader:
             request={**request, "id": number, "limit": limit + _GRACE},
             limit=limit,
             answer=asyncio.get_running_loop().create_future(),
+            source=source,
+            partial=partial,
         )
         self._queue.put_nowait(job)
         return await job.answer
@@ -216,7 +250,7 @@ class MediaReader:
                     continue
                 try:
                     answer = await self._work(job)
-                except _Lost as err:
+                except Exception as err:  # noqa: BLE001 - it is raised where the answer is awaited
                     _fail(job, err)
                 else:
                     if not job.answer.done():
@@ -237,7 +271,35 @@ class MediaReader:
         return await self._queue.get()
 
     async def _work(self, job: _Job) -> dict[str, Any]:
-        """Have the child do a job. Raises _Lost."""
+        """Have the child do a job. Raises _Lost, _Unopened, and OSError for a target that cannot be written."""
+        files = await self._opened(job)
+        try:
+            if job.partial is not None:
+                files["target"] = os.open(job.partial, _WRITE, 0o600)
+            return await self._hand_over(job, files)
+        finally:
+            for each in files.values():
+                close_in_daemon(each)
+
+    @staticmethod
+    async def _opened(job: _Job) -> dict[str, int]:
+        """Open what a job is about, by the names that the child knows. Raises _Lost and _Unopened."""
+        if job.source is None:
+            return {}
+        try:
+            async with asyncio.timeout(job.limit):
+                opened = await open_in_daemon(job.source.open, _close)
+        except TimeoutError:
+            raise _Lost("The disk does not answer.") from None
+        except OSError as err:
+            raise _Unopened(err.strerror or str(err)) from None
+        files = {"file": opened.file}
+        if opened.cover is not None:
+            files["cover"] = opened.cover
+        return files
+
+    async def _hand_over(self, job: _Job, files: dict[str, int]) -> dict[str, Any]:
+        """Have the child work on open files. Raises _Lost."""
         if self._child is not None and self._child.jobs >= JOBS_PER_CHILD:
             await self._drop_child(kill=False)
         ending = ""
@@ -245,18 +307,18 @@ class MediaReader:
             child = self._child = self._child or await self._start_child()
             try:
                 async with asyncio.timeout(job.limit):
-                    answer = await child.ask(job.request)
+                    answer = await child.ask(job.request, files)
             except TimeoutError:
-                await self._give_up(job)
+                await self._drop_child(kill=True)
                 raise _Lost(
                     f"Reading the file took longer than {job.limit} seconds."
                 ) from None
             except (OSError, EOFError, ValueError):
-                await self._give_up(job)
+                await self._drop_child(kill=True)
                 ending = child.ending
                 _LOGGER.debug("The reader %s", ending)
             except asyncio.CancelledError:
-                await self._give_up(job)
+                await self._drop_child(kill=True)
                 raise
             else:
                 return answer
@@ -272,13 +334,6 @@ class MediaReader:
         except OSError as err:
             raise _Lost(f"The reader cannot be started: {err}") from None
 
-    async def _give_up(self, job: _Job) -> None:
-        """End the child in the middle of a job, with what it has written so far."""
-        await self._drop_child(kill=True)
-        if partial := job.request.get("partial"):
-            with contextlib.suppress(OSError):
-                Path(partial).unlink(missing_ok=True)
-
     async def _drop_child(self, *, kill: bool) -> None:
         child, self._child = self._child, None
         if child is not None and not await child.end(kill=kill):
@@ -289,8 +344,11 @@ class MediaReader:
 class _Child:
     """A running worker."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, requests: socket.socket
+    ) -> None:
         self._process = process
+        self._requests = requests
         self._said: deque[str] = deque(maxlen=_STDERR_LINES)
         self._listener = asyncio.create_task(self._listen(), name="media reader log")
         self.jobs = 0
@@ -298,16 +356,25 @@ class _Child:
     @classmethod
     async def start(cls, python: str) -> _Child:
         """Start a worker under an interpreter. Raises OSError."""
-        process = await asyncio.create_subprocess_exec(
-            *(python, "-I", "-X", "utf8", str(_PROGRAM)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=_MAX_ANSWER,
-            # Ctrl-C in a terminal is for the engine, which then ends its child.
-            start_new_session=True,
-        )
-        return cls(process)
+        # Each message is a request, with the descriptors of what it is about.
+        requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        requests.setblocking(False)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(python, "-I", "-X", "utf8", str(_PROGRAM)),
+                stdin=theirs.fileno(),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=_MAX_ANSWER,
+                # Ctrl-C in a terminal is for the engine, which then ends its child.
+                start_new_session=True,
+            )
+        except BaseException:
+            requests.close()
+            raise
+        finally:
+            theirs.close()
+        return cls(process, requests)
 
     @property
     def runs(self) -> bool:
@@ -325,13 +392,16 @@ class _Child:
                 return f"was ended by {signal.Signals(-code).name}"
         return f"ended with {code}" + (f" ({self._said[-1]})" if self._said else "")
 
-    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def ask(
+        self, request: dict[str, Any], files: dict[str, int]
+    ) -> dict[str, Any]:
         """Send a request and return its answer. Raises OSError, EOFError or ValueError when the child fails."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None
+        stdout = self._process.stdout
+        assert stdout is not None
         self.jobs += 1
-        stdin.write(json.dumps(request).encode() + b"\n")
-        await stdin.drain()
+        message = json.dumps({**request, "files": list(files)}).encode()
+        # There is one request at a time, so this never has to wait for room.
+        socket.send_fds(self._requests, [message], list(files.values()))
         line = await stdout.readline()
         if not line.endswith(b"\n"):
             raise EOFError
@@ -342,8 +412,7 @@ class _Child:
 
     async def end(self, *, kill: bool) -> bool:
         """End the process, by force or once it sees that nothing more comes; return whether it is gone."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._requests.close()
         for force in (True,) if kill else (False, True):
             if force:
                 with contextlib.suppress(ProcessLookupError):
@@ -364,6 +433,11 @@ class _Child:
             for line in block.decode(errors="replace").splitlines():
                 self._said.append(line[:500])
                 _LOGGER.debug("%s", line[:500])
+
+
+def _close(opened: Opened) -> None:
+    for each in opened.all:
+        close_in_daemon(each)
 
 
 def _fail(job: _Job, error: Exception) -> None:

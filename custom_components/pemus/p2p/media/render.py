@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from .facts import MediaError
 from .photo import MAX_DECODED_PIXELS, can_be_decoded
-from .source import write_whole
 
 QUALITY = 82
 _BACKGROUND = (255, 255, 255)
@@ -41,18 +39,13 @@ def render(image: Image.Image, size: int) -> Image.Image:
     return _flat(_in_srgb(image))
 
 
-def write_jpeg(image: Image.Image, partial: Path, target: Path) -> None:
-    """Write an RGB image to `target`, which is never seen half-written; `partial` is its name until then.
-
-    Raises:
-        OSError: it cannot be written.
-
-    """
+def jpeg(image: Image.Image) -> bytes:
+    """Return an RGB image as a JPEG file."""
     # Comments and profiles of the original would be written along.
     image.info = {}
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=QUALITY)
-    write_whole(stream.getvalue(), partial, target)
+    return stream.getvalue()
 
 
 def _plain_mode(image: Image.Image) -> Image.Image:

@@ -1,37 +1,31 @@
-"""Opening a file for reading, where only a regular file will do, and writing one that is never seen half-written."""
+"""What a reader is handed of a file: open descriptors, never a path, so that nothing else can take the file's place."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-import stat
-from typing import BinaryIO
+from dataclasses import dataclass
+from typing import Protocol
 
 
-def open_regular(path: str | Path) -> BinaryIO:
-    """Open a regular file for reading.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Descriptors for reading, which belong to whoever has them."""
 
-    A pipe, a device or a socket would block or answer forever, and a symbolic link may have been swapped in after the
-    scan: all are refused without waiting for anything.
+    file: int
+    cover: int | None = None
+    """The cover in the folder of a song, if there is one."""
 
-    Raises:
-        OSError: it cannot be opened, or is not a regular file.
-
-    """
-    descriptor = os.open(
-        path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    )
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError("it is not a regular file")
-    return os.fdopen(descriptor, "rb")
+    @property
+    def all(self) -> list[int]:
+        """All of them."""
+        return [self.file] if self.cover is None else [self.file, self.cover]
 
 
-def write_whole(content: bytes, partial: Path, target: Path) -> None:
-    """Write `content` to `target`, whose name is `partial` until it is complete. Raises OSError."""
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        partial.write_bytes(content)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+class Source(Protocol):
+    """Where a file is."""
+
+    @property
+    def path(self) -> str:
+        """Its path, for the log."""
+
+    def open(self) -> Opened:
+        """Open it. Raises OSError."""

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 import re
+from typing import BinaryIO
 
 from .facts import MediaError
-from .source import open_regular
 
 MAX_SIZE = 10 * 1024 * 1024
 """Bytes of a subtitle file. A long film has a tenth of a megabyte."""
@@ -54,16 +54,15 @@ class Cue:
     lines: tuple[str, ...]
 
 
-def convert(path: str) -> bytes:
-    """Return the subtitle file at `path` as WebVTT.
+def convert(file: BinaryIO) -> bytes:
+    """Return a subtitle file as WebVTT.
 
     Raises:
         MediaError: it is too large, holds no subtitles, or its format cannot be read here.
         OSError: it cannot be read.
 
     """
-    with open_regular(path) as file:
-        content = file.read(MAX_SIZE + 1)
+    content = file.read(MAX_SIZE + 1)
     if len(content) > MAX_SIZE:
         raise MediaError("The subtitle file is too large.")
     text = decode(content)

@@ -1,4 +1,4 @@
-"""Lets this process write below a few folders only, with Landlock (landlock(7)), where the kernel has it.
+"""Lets this process write, or also read, below a few folders only, with Landlock (landlock(7)), where the kernel has it.
 
 It is the second lock: no part of the engine means to write to a shared folder, and from here on none can, whatever
 libtorrent, a decoder or a hostile file make it do. The rules hold for the calling thread, for the threads and processes
@@ -41,7 +41,17 @@ _RIGHTS: Final = (
     (2, _REFER),
     (3, _TRUNCATE),
 )
-_OF_FILES: Final = _WRITE_FILE | _TRUNCATE
+_EXECUTE: Final = 1 << 0
+_READ_FILE: Final = 1 << 2
+_READ_DIR: Final = 1 << 3
+_READ: Final = _EXECUTE | _READ_FILE | _READ_DIR
+_OF_FILES: Final = _WRITE_FILE | _TRUNCATE | _EXECUTE | _READ_FILE
+_TCP: Final = 0b11
+"""Listening and connecting."""
+_TCP_SINCE: Final = 4
+_OTHERS: Final = 0b11
+"""Abstract sockets of other processes, and signals to them."""
+_OTHERS_SINCE: Final = 6
 _COMPLETE: Final = 3
 """The version from which on nothing can change the content of a file that may not be written."""
 
@@ -80,7 +90,11 @@ class Protection:
 
 
 class _Ruleset(ctypes.Structure):
-    _fields_ = (("handled_access_fs", ctypes.c_uint64),)
+    _fields_ = (
+        ("handled_access_fs", ctypes.c_uint64),
+        ("handled_access_net", ctypes.c_uint64),
+        ("scoped", ctypes.c_uint64),
+    )
 
 
 class _PathBeneath(ctypes.Structure):
@@ -89,14 +103,19 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
 
 
-def restrict(writable: Iterable[Path]) -> Protection:
+def restrict(
+    writable: Iterable[Path], *, readable: Iterable[Path] | None = None
+) -> Protection:
     """Allow this process to write below these folders, which exist, and nowhere else.
+
+    With `readable`, it may read only what is there of these files and folders as well, connect to nobody by TCP, and reach
+    no other process by a signal or an abstract socket.
 
     Where the kernel does not know how, nothing happens, and the answer says so. Raises OSError for a folder that cannot be
     opened; nothing is restricted then.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    version = int(libc.syscall(_CREATE_RULESET, None, 0, _VERSION))
+    version = landlock_version()
     if version < 1:
         return Protection(State.OFF, reason=_reason())
     rights = 0
@@ -104,9 +123,14 @@ def restrict(writable: Iterable[Path]) -> Protection:
         if since <= version:
             rights |= right
     ruleset = _Ruleset(rights)
-    descriptor = int(
-        libc.syscall(_CREATE_RULESET, ctypes.byref(ruleset), ctypes.sizeof(ruleset), 0)
-    )
+    size = 8
+    if readable is not None:
+        ruleset.handled_access_fs = rights = rights | _READ
+        if version >= _TCP_SINCE:
+            ruleset.handled_access_net, size = _TCP, 16
+        if version >= _OTHERS_SINCE:
+            ruleset.scoped, size = _OTHERS, 24
+    descriptor = int(libc.syscall(_CREATE_RULESET, ctypes.byref(ruleset), size, 0))
     if descriptor < 0:
         return Protection(State.OFF, version, _reason())
     try:
@@ -116,6 +140,9 @@ def restrict(writable: Iterable[Path]) -> Protection:
         for device in _ALWAYS:
             with suppress(OSError):
                 _allow(libc, descriptor, str(device), rights)
+        for each in readable or ():
+            with suppress(FileNotFoundError, NotADirectoryError):
+                _allow(libc, descriptor, str(each), _READ)
         # Programs with more rights than this process could be made to write for it.
         if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.syscall(
             _RESTRICT_SELF, descriptor, 0
@@ -132,8 +159,14 @@ def restrict(writable: Iterable[Path]) -> Protection:
     return Protection(state, version, reason, tuple(allowed))
 
 
+def landlock_version() -> int:
+    """Return the version of the kernel's Landlock; less than 1 if there is none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(libc.syscall(_CREATE_RULESET, None, 0, _VERSION))
+
+
 def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
-    """Allow writing below a folder, or to a file. Raises OSError."""
+    """Allow something below a folder, or with a file. Raises OSError."""
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):

@@ -18,14 +18,16 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 import contextlib
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 import logging
 import time
 from typing import Any, Final
 
 from .. import tasks
+from ..daemon import close_in_daemon, open_in_daemon
 from ..errors import Busy, EngineError
 from ..library.opening import OtherFile, is_still_there, open_described
-from ..library.threads import in_daemon, open_in_daemon
+from ..library.threads import in_daemon
 from ..models import LocalFile
 from .faults import SessionError
 from .hashing import FileChanged, Hasher, HashingError
@@ -405,7 +407,9 @@ class Seeds:
             meta = make(file.size, pieces, seed.salt)
             listener = _Listener(lambda *news: self._faulty(seed, *news))
             async with asyncio.timeout(DISK_TIMEOUT):
-                opened = await open_in_daemon(open_described, file)
+                opened = await open_in_daemon(
+                    partial(open_described, file), close_in_daemon
+                )
             torrent = await self._session.seed(meta, opened, file.name, listener)
         except (FileChanged, OtherFile):
             # The library finds out what it is now, when it is asked.

@@ -24,7 +24,7 @@ from typing import Final, Protocol
 
 import libtorrent as lt
 
-from ..library.threads import close_in_daemon
+from ..daemon import close_in_daemon
 from .faults import SessionError
 from .metainfo import Metainfo
 from .reading import Haste
