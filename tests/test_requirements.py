@@ -19,6 +19,7 @@ PACKAGES = {
         "av",
         "mutagen",
         "pillow",
+        "pillow-heif",
         "watchfiles",
         "pysubs2",
         "aiortc",

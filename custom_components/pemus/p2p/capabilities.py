@@ -13,6 +13,7 @@ DISTRIBUTIONS = {
     "av": "av",
     "mutagen": "mutagen",
     "PIL": "pillow",
+    "pillow_heif": "pillow-heif",
     "watchfiles": "watchfiles",
     "pysubs2": "pysubs2",
 }

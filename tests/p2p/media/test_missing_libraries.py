@@ -22,6 +22,7 @@ _FILES = {
     "av": ("av", "av.libs"),
     "mutagen": ("mutagen",),
     "PIL": ("PIL", "pillow.libs"),
+    "pillow_heif": ("pillow_heif", "_pillow_heif*", "pillow_heif.libs"),
     "pysubs2": ("pysubs2",),
 }
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -36,8 +37,8 @@ def interpreter_with(place: Path, *libraries: str) -> str:
         assert spec is not None and spec.origin is not None
         source = Path(spec.origin).parent.parent
         for name in _FILES[library]:
-            if (source / name).exists():
-                (packages / name).symlink_to(source / name)
+            for found in source.glob(name):
+                (packages / found.name).symlink_to(found)
     return str(place / "bin" / "python")
 
 

@@ -85,9 +85,10 @@ async def killing_children() -> AsyncIterator[None]:
 
 
 async def test_it_knows_what_it_can_do(reader: MediaReader) -> None:
-    assert set(reader.capabilities) == {"av", "mutagen", "PIL", "pysubs2"}
+    libraries = {"av", "mutagen", "PIL", "pillow_heif", "pysubs2"}
+    assert set(reader.capabilities) == libraries
     assert all(reader.capabilities.values())
-    assert reader.level == "1:av+mutagen+PIL"
+    assert reader.level == "1:av+mutagen+PIL+pillow_heif"
 
 
 async def test_the_child_is_poor_and_humble(reader: MediaReader, child: int) -> None:

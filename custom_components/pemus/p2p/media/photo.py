@@ -5,7 +5,6 @@ Importing this fails where Pillow is missing.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 import os
 from typing import BinaryIO
@@ -16,14 +15,30 @@ from PIL import Image, features
 from ..models import Kind
 from .content import HEAD, Content
 from .facts import MediaFacts
-from .heif import HeifError, read_heif
+
+try:
+    import pillow_heif
+except ImportError:
+    HAVE_HEIF = False
+else:
+    HAVE_HEIF = True
+    # Decoding goes on in one thread, as this process is meant to be a small and quiet one.
+    pillow_heif.options.DECODE_THREADS = 1
+    pillow_heif.register_heif_opener(
+        thumbnails=False, depth_images=False, aux_images=False
+    )
 
 MAX_PIXELS = 512 * 1024 * 1024
 """Pixels of an image that is opened at all. JPEGs of this size can still be decoded at a smaller scale."""
 MAX_DECODED_PIXELS = 50_000_000
 """Pixels that are held in memory, at four bytes each and twice while they are scaled. A small file can unfold into more."""
 
-_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
+MAX_HEIF = 256 * 1024 * 1024
+"""Bytes of a HEIC photo, which its library reads whole."""
+
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF") + (
+    ("HEIF",) if HAVE_HEIF else ()
+)
 """Only what people's photos are: some of Pillow's other formats start programs. The most common come first."""
 _CONTENT_TYPES = {
     "AVIF": "image/avif",
@@ -35,7 +50,8 @@ _CONTENT_TYPES = {
     "TIFF": "image/tiff",
     "WEBP": "image/webp",
 }
-_UNDECODED = {"image/heic", "image/heif"} | (
+_HEIF = {"image/heic", "image/heif"}
+_UNDECODED = (set() if HAVE_HEIF else _HEIF) | (
     set() if features.check("avif") else {"image/avif"}
 )
 _ORIENTATION, _CHANGED, _EXIF_IFD, _TAKEN, _SCANNED = (
@@ -55,8 +71,11 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 def open_image(file: BinaryIO) -> Image.Image:
     """Open an image without decoding it yet. Raises UnidentifiedImageError, OSError, and others for broken files."""
+    formats = _FORMATS
+    if file.seek(0, os.SEEK_END) > MAX_HEIF:
+        formats = tuple(each for each in formats if each != "HEIF")
     file.seek(0)
-    return Image.open(file, formats=_FORMATS)
+    return Image.open(file, formats=formats)
 
 
 def read_photo(file: BinaryIO, size: int, content: Content | None) -> MediaFacts:
@@ -69,7 +88,7 @@ def read_photo(file: BinaryIO, size: int, content: Content | None) -> MediaFacts
         return MediaFacts(kind=Kind.PHOTO, content_type=sniffed, fault=fault)
     except Exception:  # noqa: BLE001 - a decoder that is fed garbage may raise anything
         if sniffed in _UNDECODED:
-            return _read_heif(file, sniffed)
+            return MediaFacts(kind=Kind.PHOTO, content_type=sniffed)
         cut_short = _is_cut_short(file, size, sniffed)
         fault = _END_MISSING if cut_short else "The picture is damaged."
         return MediaFacts(kind=Kind.PHOTO, content_type=sniffed, fault=fault)
@@ -92,25 +111,6 @@ def read_photo(file: BinaryIO, size: int, content: Content | None) -> MediaFacts
         )
 
 
-def _read_heif(file: BinaryIO, content_type: str) -> MediaFacts:
-    """Describe a photo that cannot be decoded here."""
-    facts = MediaFacts(kind=Kind.PHOTO, content_type=content_type)
-    try:
-        found = read_heif(file)
-    except (HeifError, OSError):
-        return replace(facts, fault="The picture is damaged.")
-    taken = None
-    if found.exif:
-        exif = Image.Exif()
-        try:
-            exif.load(b"Exif\0\0" + found.exif)
-        except Exception:  # noqa: BLE001, S110 - a parser that is fed garbage may raise anything
-            pass
-        else:
-            _, taken = _exif(exif)
-    return replace(facts, width=found.width, height=found.height, taken=taken)
-
-
 def can_be_decoded(image: Image.Image) -> bool:
     """Tell whether the pixels of an image that is not decoded yet fit in the memory meant for them."""
     return image.width * image.height <= (
@@ -118,10 +118,10 @@ def can_be_decoded(image: Image.Image) -> bool:
     )
 
 
-def _exif(image: Image.Image | Image.Exif) -> tuple[int | None, str | None]:
+def _exif(image: Image.Image) -> tuple[int | None, str | None]:
     """Return the orientation and the time of the photo."""
     try:
-        exif = image if isinstance(image, Image.Exif) else image.getexif()
+        exif = image.getexif()
         orientation = exif.get(_ORIENTATION)
         details = exif.get_ifd(_EXIF_IFD)
         dates = (details.get(_TAKEN), details.get(_SCANNED), exif.get(_CHANGED))

@@ -54,7 +54,7 @@ _MAX_ANSWER = 1024 * 1024
 _STDERR_LINES = 20
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _PROGRAM = Path(__file__).with_name("worker_main.py")
-_READING_LIBRARIES = ("av", "mutagen", "PIL")
+_READING_LIBRARIES = ("av", "mutagen", "PIL", "pillow_heif")
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ FILE_LIMIT = 64 * 1024 * 1024
 """Bytes of any file that is written here."""
 MAX_REQUEST = 64 * 1024
 """Bytes of a request."""
-LIBRARIES = ("av", "mutagen", "PIL", "pysubs2")
+LIBRARIES = ("av", "mutagen", "PIL", "pillow_heif", "pysubs2")
 
 _LOWEST_PRIORITY = 19
 _MOST = 3
