@@ -4,9 +4,13 @@ import json
 import os
 from pathlib import Path
 import signal
+from types import MappingProxyType
 
 from homeassistant.core import HomeAssistant
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.discovery_flow import DiscoveryKey
 from homeassistant.setup import async_setup_component
+import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.components.diagnostics import (
     get_diagnostics_for_config_entry,
@@ -15,8 +19,11 @@ from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 from syrupy.assertion import SnapshotAssertion
 from syrupy.filters import props
 
+from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.friends import Terms, async_grant
 from custom_components.pemus.p2p.peers.facts import PathKind, ServerStatus
+from custom_components.pemus.p2p.peers.identity import grouped
+from custom_components.pemus.provision import Limit, LimitedReason
 from demo.second_engine import NAME, SecondEngine
 
 from .household import ADA, BEN, HOME_ID, Stage, befriend, eventually, friend, request
@@ -155,4 +162,74 @@ async def test_the_report_tells_how_friends_are_but_not_who(
         *(ADA, BEN, HOME_ID, "Ada", "Ben", "Casa", "next door", "from school"),
         *("192.168.1.77", "signal.example", "acorn"),
     ):
+        assert secret not in text, secret
+
+
+async def test_the_report_names_no_home_that_was_discovered_or_has_left(
+    hass: HomeAssistant,
+    staged_entry: MockConfigEntry,
+    hass_client: ClientSessionGenerator,
+    issue_registry: ir.IssueRegistry,
+) -> None:
+    stage = Stage(staged_entry)
+    befriend(hass, staged_entry, name="Ada Moll")
+    # As Home Assistant's zeroconf remembers which services have led to an entry.
+    key = DiscoveryKey(
+        domain="zeroconf",
+        key=("_pemus._tcp.local.", f"{BEN.lower()}._pemus._tcp.local."),
+        version=1,
+    )
+    hass.config_entries.async_update_entry(
+        staged_entry, discovery_keys=MappingProxyType({"zeroconf": (key,)})
+    )
+    stage.push(friends=(friend(unfriended=True, message=f"{grouped(ADA)} left"),))
+    await hass.async_block_till_done()
+    assert [
+        issue.translation_key
+        for (domain, _), issue in issue_registry.issues.items()
+        if domain == DOMAIN
+    ] == ["unfriended"]
+
+    # The whole file, as a user downloads it.
+    assert await async_setup_component(hass, "diagnostics", {})
+    client = await hass_client()
+    answer = await client.get(f"/api/diagnostics/config_entry/{staged_entry.entry_id}")
+    assert answer.status == 200
+    text = (await answer.text()).upper()
+
+    assert "UNFRIENDED_" in text
+    for secret in (ADA, BEN, grouped(ADA), HOME_ID, "ADA MOLL"):
+        assert secret not in text, secret
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "error: Failed to fetch: `https://ada:sesame@index.example/simple/av/`",
+        "  cause: error sending request for url (http://index.example:8080/simple?key=sesame)",
+        "warning: indexes ada:sesame@index.example and index+https://index.example/x",
+        "error: failed to create /home/ada/.homeassistant/.cache/pemus/uv",
+        "error: failed to read ~/sesame/pip.conf or ../ada/netrc, '/home/ada/my.pem'",
+    ],
+)
+async def test_the_report_tells_why_there_is_no_environment_but_no_addresses(
+    hass: HomeAssistant,
+    staged_entry: MockConfigEntry,
+    hass_client: ClientSessionGenerator,
+    said: str,
+) -> None:
+    engine = staged_entry.runtime_data.engine
+    engine.limited = LimitedReason(
+        limit=Limit.OFFLINE,
+        detail=f"{said}\nerror: connection refused",
+        hosts=("index.example",),
+    )
+
+    report = await get_diagnostics_for_config_entry(hass, hass_client, staged_entry)
+
+    limited = report["engine"]["limited"]
+    assert limited["limit"] == "offline"
+    assert "connection refused" in limited["detail"]
+    text = json.dumps(report)
+    for secret in ("sesame", "index.example", "/ada", "homeassistant"):
         assert secret not in text, secret

@@ -379,7 +379,7 @@ async def test_who_parted_is_a_repair_issue_until_it_is_removed(
 
     await bob.configure(friends=[])
 
-    issue = f"unfriended_{bob.id}"
+    issue = f"unfriended_{find_friend(entry, bob.id).subentry_id}"
     await eventually(
         hass, lambda: issue_registry.async_get_issue(DOMAIN, issue) is not None
     )

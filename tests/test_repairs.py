@@ -15,6 +15,7 @@ from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.coordinator import ISSUE_IDENTITY
+from custom_components.pemus.friends import find_friend
 from custom_components.pemus.p2p.models import (
     ErrorKey,
     Problem,
@@ -377,9 +378,11 @@ async def test_the_real_engine_is_mended_by_the_repair_of_its_identity(
 async def test_a_friend_who_parted_is_an_issue_until_it_is_removed(
     hass: HomeAssistant, staged: Stage, issue_registry: ir.IssueRegistry
 ) -> None:
-    befriend(hass, staged.coordinator.config_entry, name="Ada *!*")
+    entry = staged.coordinator.config_entry
+    befriend(hass, entry, name="Ada *!*")
+    subentry = find_friend(entry, ADA).subentry_id
     staged.push(friends=(friend(unfriended=True), friend(BEN)))
-    issue = issue_registry.async_get_issue(DOMAIN, f"unfriended_{ADA}")
+    issue = issue_registry.async_get_issue(DOMAIN, f"unfriended_{subentry}")
     assert issue.translation_key == "unfriended"
     assert issue.translation_placeholders == {
         "name": "Ada \\*\\!\\*",

@@ -322,13 +322,12 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
             if peers.superseded:
                 issues[ISSUE_IDENTITY] = _Issue(ISSUE_IDENTITY, {}, is_fixable=True)
             for friend in peers.friends:
-                if friend.unfriended:
-                    issues[f"{ISSUE_UNFRIENDED}_{friend.id}"] = _Issue(
+                known = find_friend(self.config_entry, friend.id)
+                if friend.unfriended and known is not None:
+                    # Home Assistant puts the ids of issues into reports: a friend's PeMuS ID has no place in one.
+                    issues[f"{ISSUE_UNFRIENDED}_{known.subentry_id}"] = _Issue(
                         ISSUE_UNFRIENDED,
-                        {
-                            "name": as_markdown(self.name_of(friend.id) or friend.name),
-                            "id": grouped(friend.id),
-                        },
+                        {"name": as_markdown(known.title), "id": grouped(friend.id)},
                     )
         return issues
 

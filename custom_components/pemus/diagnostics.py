@@ -13,9 +13,12 @@ from .coordinator import PemusConfigEntry
 from .p2p.codec import encode
 from .p2p.models import Status
 from .p2p.peers.facts import ID_ALPHABET, ID_LENGTH
+from .provision import LimitedReason
 from .supervisor import Engine
 
 TO_REDACT: Final = {
+    # Names of services in the local network, those of other homes among them.
+    "discovery_keys",
     "home_name",
     "message",
     "name",
@@ -31,7 +34,17 @@ TO_REDACT: Final = {
     "url",
     "words",
 }
-_ID: Final = re.compile(rf"(?<![0-9A-Z])[{ID_ALPHABET}]{{{ID_LENGTH}}}(?![0-9A-Z])")
+_ID: Final = re.compile(
+    rf"(?<![0-9A-Z])(?:[{ID_ALPHABET}]-?){{{ID_LENGTH - 1}}}[{ID_ALPHABET}](?![0-9A-Z])",
+    re.IGNORECASE | re.ASCII,
+)
+"""A PeMuS ID however it is written: as one word, in groups, and in small letters, as what is made from it often is."""
+_URL: Final = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"`<>()]+", re.IGNORECASE)
+_CREDENTIALS: Final = re.compile(r"[^\s'\"`/@:]+:[^\s'\"`/@]+@[\w.\[\]:-]+")
+"""A name, a password and a host, without a scheme before them."""
+_PATH: Final = re.compile(r"(?<![\w./])(?:~|\.{0,2})(?:/[^\s'\"`:,;()<>]+)+")
+REMOVED_URL: Final = "**ADDRESS**"
+REMOVED_PATH: Final = "**PATH**"
 
 
 async def async_get_config_entry_diagnostics(
@@ -46,7 +59,7 @@ async def async_get_config_entry_diagnostics(
             "config": _plain(coordinator.config),
             "engine": {
                 "state": engine.state,
-                "limited": None if engine.limited is None else _plain(engine.limited),
+                "limited": None if engine.limited is None else _limited(engine.limited),
                 "status": None if engine.status is None else _status(engine.status),
             },
             "transfers": await _transfers(engine),
@@ -70,13 +83,26 @@ def _status(status: Status) -> Any:
     return plain
 
 
+def _limited(reason: LimitedReason) -> Any:
+    """Return why the engine works with limits. What uv said may hold the address of an index, with a password in it."""
+    return {"limit": reason.limit, "detail": without_addresses(reason.detail)}
+
+
+def without_addresses(text: str) -> str:
+    """Return what a program said without addresses, passwords and paths."""
+    text = _CREDENTIALS.sub(REMOVED_URL, _URL.sub(REMOVED_URL, text))
+    return _PATH.sub(REMOVED_PATH, text)
+
+
 def _without_ids(value: Any, known: dict[str, str]) -> Any:
     """Return the report with a number for each home in the place of its PeMuS ID, so that one can still follow it."""
     if isinstance(value, str):
-        return _ID.sub(
-            lambda found: known.setdefault(found[0], f"**HOME {len(known) + 1}**"),
-            value,
-        )
+
+        def name(found: re.Match[str]) -> str:
+            home = found[0].replace("-", "").upper()
+            return known.setdefault(home, f"**HOME {len(known) + 1}**")
+
+        return _ID.sub(name, value)
     if isinstance(value, Mapping):
         return {
             _without_ids(key, known): _without_ids(part, known)
