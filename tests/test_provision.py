@@ -1,12 +1,18 @@
 """The engine's environment is made whole or not at all, in bounded time, and why not is said. All with the real uv."""
 
 from concurrent.futures import ThreadPoolExecutor
+import hashlib
+import json
 import os
 from pathlib import Path
+import platform
 import subprocess
 import sys
+import tarfile
 import threading
 import time
+from urllib.parse import unquote
+from zipfile import ZipFile
 
 from homeassistant.core import HomeAssistant
 import pytest
@@ -75,7 +81,63 @@ def entries(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir()}
 
 
-@pytest.mark.timeout(600)
+@pytest.fixture
+def local_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make an index of one package, which has the developers' libraries, and have a home install that."""
+    (libraries,) = ENVIRONMENT.glob("lib/python*/site-packages")
+    index = tmp_path / "index"
+    (index / "libraries").mkdir(parents=True)
+    wheel = index / "libraries" / "libraries-1.0-py3-none-any.whl"
+    described = "libraries-1.0.dist-info"
+    with ZipFile(wheel, "w") as archive:
+        for name, text in (
+            ("libraries.pth", f"{libraries}\n"),
+            (
+                f"{described}/METADATA",
+                "Metadata-Version: 2.1\nName: libraries\nVersion: 1.0\n",
+            ),
+            (
+                f"{described}/WHEEL",
+                "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            ),
+            (
+                f"{described}/RECORD",
+                "".join(
+                    f"{each},,\n"
+                    for each in (
+                        "libraries.pth",
+                        *(
+                            f"{described}/{part}"
+                            for part in ("METADATA", "WHEEL", "RECORD")
+                        ),
+                    )
+                ),
+            ),
+        ):
+            archive.writestr(name, text)
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    (index / "libraries" / "index.html").write_text(
+        f'<a href="{wheel.name}#sha256={digest}">{wheel.name}</a>'
+    )
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"libraries==1.0 --hash=sha256:{digest}\n")
+    monkeypatch.setattr(provision, "REQUIREMENTS", requirements)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", index.as_uri())
+    return index
+
+
+async def test_a_package_that_is_not_the_pinned_one_is_not_installed(
+    provisioner: Provisioner, cache: Path, interpreter: Path, local_index: Path
+) -> None:
+    with ZipFile(next(local_index.glob("*/*.whl")), "a") as archive:
+        archive.writestr("more.py", "")
+    with pytest.raises(ProvisionError) as failed:
+        await provisioner.async_make()
+    assert failed.value.reason.limit is Limit.FAILED
+    assert entries(cache / "environments") == set()
+
+
+@pytest.mark.usefixtures("local_index")
 async def test_a_home_gets_the_environment_and_the_engine_moves_in(
     hass: HomeAssistant, cache: Path, interpreter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +160,6 @@ async def test_a_home_gets_the_environment_and_the_engine_moves_in(
                 engine.limited
                 or (engine.status and engine.status.capabilities["libtorrent"])
             ),
-            seconds=500,
         )
         assert engine.limited is None
         assert engine.state is EngineState.RUNNING
@@ -159,14 +220,155 @@ async def test_an_index_out_of_reach_is_being_offline(
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
     with pytest.raises(ProvisionError) as failed:
         await provisioner.async_make()
-    assert failed.value.reason.limit is Limit.OFFLINE
+    reason = failed.value.reason
+    assert reason.limit is Limit.OFFLINE
+    assert reason.hosts == ("127.0.0.1",)
+    assert "127.0.0.1" in reason.placeholders["reason"]
+
+
+@pytest.fixture
+def no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system have no interpreter for the engine, so that it has to be downloaded."""
+    monkeypatch.delenv("PEMUS_ENGINE_PYTHON", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+@pytest.mark.usefixtures("no_interpreter")
+async def test_the_repair_names_the_host_that_has_the_interpreter(
+    provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_PYTHON_INSTALL_MIRROR", "http://ada:secret@127.0.0.1:9/py")
+    with pytest.raises(ProvisionError) as failed:
+        await provisioner.async_make()
+    reason = failed.value.reason
+    assert reason.limit is Limit.OFFLINE
+    assert reason.hosts == ("127.0.0.1",)
+    assert "secret" not in reason.placeholders["reason"]
+
+
+@pytest.mark.usefixtures("no_interpreter")
+async def test_an_interpreter_that_is_not_the_pinned_one_is_refused(
+    provisioner: Provisioner,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (url,) = interpreter_urls(f"{platform.machine()}-gnu")
+    build, name = url.split("/")[-2:]
+    (tmp_path / "mirror" / build).mkdir(parents=True)
+    with tarfile.open(tmp_path / "mirror" / build / unquote(name), "w:gz") as other:
+        other.add(__file__, "python/bin/python3.13")
+    monkeypatch.setenv("UV_PYTHON_INSTALL_MIRROR", f"file://{tmp_path}/mirror")
+
+    with pytest.raises(ProvisionError) as failed:
+        await provisioner.async_make()
+
+    expected, _, computed, _ = failed.value.reason.detail.lower().splitlines()
+    assert (expected, computed) == ("expected:", "computed:")
+    assert entries(cache / "environments") == set()
+
+
+def interpreter_urls(machine: str) -> list[str]:
+    """Return where Home Assistant's uv gets the engine's interpreter from, for one kind of machine."""
+    known = subprocess.run(
+        [
+            *(provision._find_uv(), "python", "list", "--no-config"),
+            *("--all-platforms", "--all-arches", "--only-downloads"),
+            *("--show-urls", "--output-format", "json", provision.PYTHON_VERSION),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [
+        each["url"]
+        for each in json.loads(known)
+        if each["key"] == f"cpython-{provision.PYTHON_VERSION}-linux-{machine}"
+    ]
+
+
+@pytest.mark.parametrize(
+    "machine", ["x86_64-gnu", "x86_64-musl", "aarch64-gnu", "aarch64-musl"]
+)
+def test_the_uv_of_home_assistant_knows_the_interpreter(machine: str) -> None:
+    (url,) = interpreter_urls(machine)
+    assert url.startswith("https://")
+
+
+async def test_an_interpreter_of_an_earlier_release_is_not_taken(
+    provisioner: Provisioner,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PEMUS_ENGINE_PYTHON", raising=False)
+    asked = tmp_path / "asked"
+    fake_uv(monkeypatch, tmp_path, f'echo "$@" >> {asked}; exit 2')
+    with pytest.raises(ProvisionError):
+        await provisioner.async_make()
+    managed, found = asked.read_text().splitlines()
+    assert f"--managed-python --python {provision.PYTHON_VERSION}" in managed
+    assert provision.PYTHON_VERSION.count(".") == 2
+    assert "--no-managed-python --python 3.13 " in found
+
+    # A release with another interpreter makes another environment.
+    name = provision._environment_name()
+    monkeypatch.setattr(provision, "PYTHON_VERSION", "3.13.99")
+    assert provision._environment_name() != name
+
+
+async def test_interpreters_that_nothing_uses_are_removed(
+    provisioner: Provisioner, cache: Path
+) -> None:
+    for version in ("3.13.1", "3.13.2", "3.13.3"):
+        binary = cache / "python" / f"cpython-{version}-linux" / "bin"
+        binary.mkdir(parents=True)
+        (binary / "python").touch()
+    (cache / "python" / "cpython-3.13-linux").symlink_to("cpython-3.13.1-linux")
+    environments = []
+    for number, version in ((1, "3.13.1"), (2, "3.13.2"), (3, "3.13.3")):
+        environment = ready_environment(cache, f"release-{number}", used=number)
+        (environment / "bin" / "python").unlink()
+        (environment / "bin" / "python").symlink_to(
+            cache / "python" / f"cpython-{version}-linux" / "bin" / "python"
+        )
+        environments.append(environment)
+    environments[-1].rename(cache / "environments" / ".partial-x")
+
+    provisioner._adopt(cache / "environments" / ".partial-x", "release-3")
+
+    assert entries(cache / "environments") == {"release-2", "release-3"}
+    assert entries(cache / "python") == {
+        "cpython-3.13.2-linux",
+        "cpython-3.13.3-linux",
+    }
+
+
+async def test_a_broken_environment_is_discarded_without_holding_up_the_home(
+    provisioner: Provisioner, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = ready_environment(cache, provision._environment_name(), used=1)
+    read_by: list[threading.Thread] = []
+    real = provision._environment_name
+
+    def name() -> str:
+        read_by.append(threading.current_thread())
+        return real()
+
+    monkeypatch.setattr(provision, "_environment_name", name)
+
+    await provisioner.async_discard()
+
+    assert not environment.exists()
+    assert read_by
+    assert threading.main_thread() not in read_by
 
 
 async def test_no_interpreter_to_be_had_is_told(
     provisioner: Provisioner, offline: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PEMUS_ENGINE_PYTHON", raising=False)
-    monkeypatch.setattr(provision, "PYTHON_VERSION", "3.99")
+    monkeypatch.setattr(provision, "PYTHON_VERSION", "3.99.1")
     with pytest.raises(ProvisionError) as failed:
         await provisioner.async_make()
     assert failed.value.reason.limit in (Limit.OFFLINE, Limit.UNSUPPORTED, Limit.FAILED)
@@ -206,8 +408,9 @@ async def test_what_uv_says_becomes_a_reason(
     fake_uv(monkeypatch, tmp_path, f"echo '{said.replace('`', '')}' >&2; exit 2")
     with pytest.raises(ProvisionError) as failed:
         await provisioner.async_make()
+    hosts = ("pypi.org",) if "pypi.org" in said else ()
     assert failed.value.reason == LimitedReason(
-        limit=limit, detail=said.replace("`", "").strip()
+        limit=limit, detail=said.replace("`", "").strip(), hosts=hosts
     )
     assert entries(cache / "environments") == set()
 

@@ -18,6 +18,7 @@ import logging
 import os
 from pathlib import Path
 import platform
+import re
 import secrets
 import shutil
 import signal
@@ -30,8 +31,9 @@ from homeassistant.core import HomeAssistant
 ENGINE_MAIN: Final = Path(__file__).parent / "p2p" / "__main__.py"
 REQUIREMENTS: Final = Path(__file__).parent / "p2p" / "requirements.txt"
 
-PYTHON_VERSION: Final = "3.13"
-"""libtorrent has no wheel for a newer one."""
+PYTHON_VERSION: Final = "3.13.17"
+"""The interpreter that uv downloads, and whose digest it knows: the newest that the uv of every supported Home Assistant
+knows. A release of PeMuS moves it. libtorrent has no wheel for Python 3.14."""
 PROVISION_TIMEOUT: Final = 15 * 60
 """Seconds for everything together: about 60 MB to download on a slow line, on a slow disk."""
 CHECK_TIMEOUT: Final = 120
@@ -59,6 +61,9 @@ _PASSED_TO_UV: Final = (
     "UV_PYTHON_INSTALL_MIRROR",
     "UV_SYSTEM_CERTS",
 )
+_ADDRESS: Final = re.compile(
+    r"https?://(?:[^/\s@`'\")]*@)?(?P<host>[\w.-]+|\[[0-9a-fA-F:.]+\])"
+)
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -82,6 +87,8 @@ _SENTENCES: Final = {
 _SIGNS: Final = (
     # What uv says, and what it means. The first that is found counts.
     ("no space left on device", Limit.DISK_FULL),
+    # It was reached, but what it sent is not what is pinned.
+    ("hash mismatch", Limit.FAILED),
     ("offline mode", Limit.OFFLINE),
     ("network was disabled", Limit.OFFLINE),
     ("network connectivity is disabled", Limit.OFFLINE),
@@ -105,20 +112,25 @@ class LimitedReason:
     limit: Limit
     detail: str
     """The last lines that uv said, or the system's error."""
+    hosts: tuple[str, ...] = ()
+    """From which nothing could be downloaded."""
 
     @property
     def placeholders(self) -> dict[str, str]:
         """For the texts of the repair issue: `reason` is a sentence, `detail` are lines."""
-        return {"reason": _SENTENCES[self.limit], "detail": self.detail}
+        reason = _SENTENCES[self.limit]
+        if self.hosts:
+            reason = f"{reason} Not reached: {', '.join(self.hosts)}."
+        return {"reason": reason, "detail": self.detail}
 
 
 class ProvisionError(Exception):
     """There is no environment, and this is why."""
 
-    def __init__(self, limit: Limit, detail: str) -> None:
+    def __init__(self, limit: Limit, detail: str, hosts: tuple[str, ...] = ()) -> None:
         """Keep the reason."""
-        super().__init__(f"{_SENTENCES[limit]} {detail}")
-        self.reason = LimitedReason(limit=limit, detail=detail)
+        self.reason = LimitedReason(limit=limit, detail=detail, hosts=hosts)
+        super().__init__(f"{self.reason.placeholders['reason']} {detail}")
 
 
 class Provisioner:
@@ -167,7 +179,7 @@ class Provisioner:
     async def async_discard(self) -> None:
         """Remove the environment of this release: it was found to be broken."""
         await self._hass.async_add_executor_job(
-            _remove, self._environments / _environment_name()
+            lambda: _remove(self._environments / _environment_name())
         )
 
     async def _make(self) -> Path:
@@ -205,15 +217,27 @@ class Provisioner:
         if named := os.environ.get("PEMUS_ENGINE_PYTHON"):
             await _run_uv((*venv, "--python", named, str(folder)), environ)
             return
-        versioned = (*venv, "--python", PYTHON_VERSION)
         try:
-            # uv's own builds are all alike, whatever the system has.
-            await _run_uv((*versioned, "--managed-python", str(folder)), environ)
+            # uv's own builds are all alike, whatever the system has. The exact version: any other that was downloaded
+            # for an earlier release would do for "3.13".
+            exact = ("--managed-python", "--python", PYTHON_VERSION)
+            await _run_uv((*venv, *exact, str(folder)), environ)
         except ProvisionError as err:
+            # One that the system has, and keeps up to date.
+            found = (
+                "--no-managed-python",
+                "--python",
+                PYTHON_VERSION.rpartition(".")[0],
+            )
             try:
-                await _run_uv((*versioned, "--no-managed-python", str(folder)), environ)
+                await _run_uv((*venv, *found, str(folder)), environ)
             except ProvisionError:
                 raise err from None
+            _LOGGER.warning(
+                "The PeMuS engine runs with the system's Python, because %s could not be installed: %s",
+                PYTHON_VERSION,
+                err,
+            )
 
     def _find(self) -> Path | None:
         if ready := os.environ.get("PEMUS_ENGINE_ENVIRONMENT"):
@@ -253,7 +277,22 @@ class Provisioner:
         for old in sorted(others, key=_last_use, reverse=True)[1:]:
             _remove(old)
         _remove(self._cache / "uv")
+        self._remove_interpreters()
         return environment / "bin" / "python"
+
+    def _remove_interpreters(self) -> None:
+        """Remove what was downloaded for environments that are gone."""
+        used = {
+            (each / "bin" / "python").resolve() for each in self._environments.iterdir()
+        }
+        for folder in (self._cache / "python").glob("cpython-*"):
+            home = folder.resolve()
+            if any(python.is_relative_to(home) for python in used):
+                continue
+            if folder.is_symlink():
+                folder.unlink()
+            else:
+                _remove(folder)
 
 
 def clean_environ(names: tuple[str, ...] = _PASSED_TO_ENGINE) -> dict[str, str]:
@@ -321,7 +360,14 @@ async def _run_uv(command: tuple[str, ...], environ: Mapping[str, str]) -> None:
     _LOGGER.debug("%s failed: %s", " ".join(command), output)
     said = output.lower()
     limit = next((limit for sign, limit in _SIGNS if sign in said), Limit.FAILED)
-    raise ProvisionError(limit, _last_lines(output))
+    hosts = _hosts(output) if limit is Limit.OFFLINE else ()
+    raise ProvisionError(limit, _last_lines(output), hosts)
+
+
+def _hosts(output: str) -> tuple[str, ...]:
+    """Return the hosts of the addresses in what uv said, each once, without what may stand before them."""
+    hosts = (found["host"] for found in _ADDRESS.finditer(output))
+    return tuple(dict.fromkeys(hosts))
 
 
 async def _run(command: tuple[str, ...], environ: Mapping[str, str]) -> tuple[int, str]:
