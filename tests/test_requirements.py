@@ -1,15 +1,13 @@
-"""What a home installs is pinned, hashed, and there as wheels for every machine that Home Assistant runs on."""
+"""What a home installs is pinned and hashed."""
 
 import json
 from pathlib import Path
 import re
-import subprocess
-import sys
 
 import pytest
 
 from custom_components.pemus.p2p.version import VERSION
-from custom_components.pemus.provision import PYTHON_VERSION, REQUIREMENTS, _find_uv
+from custom_components.pemus.provision import REQUIREMENTS
 
 MANIFEST = REQUIREMENTS.parents[1] / "manifest.json"
 SIGNALING = REQUIREMENTS.parents[3] / "signaling_addon" / "requirements.txt"
@@ -33,37 +31,12 @@ every_list = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.timeout(300)
 @every_list
-@pytest.mark.parametrize(
-    "platform",
-    [
-        # glibc 2.28 is older than what any supported system has.
-        "x86_64-manylinux_2_28",
-        "aarch64-manylinux_2_28",
-        # Home Assistant OS and its containers.
-        "x86_64-unknown-linux-musl",
-        "aarch64-unknown-linux-musl",
-    ],
-)
-def test_there_are_wheels_for(
-    platform: str, requirements: Path, tmp_path: Path
-) -> None:
-    resolved = subprocess.run(
-        [
-            *(_find_uv(), "pip", "install", "--dry-run", "--no-config"),
-            *("--python", sys.executable, "--target", str(tmp_path / "target")),
-            *("--python-platform", platform, "--python-version", PYTHON_VERSION),
-            *("--only-binary", ":all:", "--require-hashes", "--no-deps"),
-            *("-r", str(requirements)),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert resolved.returncode == 0, resolved.stderr
+def test_what_the_project_needs_is_in_the_list(requirements: Path) -> None:
+    """Whether there are wheels of it for every machine, `script/check-wheels` asks the registry."""
+    text = requirements.read_text(encoding="utf-8")
     for name in PACKAGES[requirements]:
-        assert f" {name}==" in resolved.stderr
+        assert re.search(rf"^{name}==", text, re.MULTILINE), name
 
 
 @every_list
