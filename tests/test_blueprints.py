@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+import json
 from pathlib import Path
+import re
 import shutil
 from typing import Any
 from unittest.mock import patch
@@ -246,3 +248,14 @@ async def test_a_phone_tells_of_a_friends_new_media(
     (call,) = shown
     assert call.data["title"] == "New from Ada"
     assert call.data["message"] == message
+
+
+@pytest.mark.parametrize(
+    "file", sorted(BLUEPRINTS.glob("*.yaml")), ids=lambda f: f.stem
+)
+def test_a_blueprint_asks_for_the_release_that_the_integration_asks_for(
+    file: Path,
+) -> None:
+    asked = re.search(r"min_version: (\S+)", file.read_text(encoding="utf-8"))
+    hacs = json.loads((BLUEPRINTS.parents[2] / "hacs.json").read_text("utf-8"))
+    assert asked and asked[1] == hacs["homeassistant"]
