@@ -74,6 +74,15 @@ def quiet_network(
 
 
 @pytest.fixture
+def every_entity_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enable also what most homes never look at."""
+    from homeassistant.helpers.entity import Entity
+
+    enabled = property(lambda entity: True)
+    monkeypatch.setattr(Entity, "entity_registry_enabled_default", enabled)
+
+
+@pytest.fixture
 def hass_config_dir(tmp_path: Path) -> str:
     """Give each test a configuration folder of its own: the engine keeps its index and its caches there."""
     folder = tmp_path / "config"

@@ -6,7 +6,6 @@ from freezegun.api import FrozenDateTimeFactory
 from homeassistant.const import STATE_UNAVAILABLE, STATE_UNKNOWN
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr, entity_registry as er
-from homeassistant.helpers.entity import Entity
 import pytest
 from pytest_homeassistant_custom_component.common import (
     MockConfigEntry,
@@ -26,13 +25,6 @@ from .household import ADA, BEN, Stage, befriend, friend, share
 def entry(staged_entry: MockConfigEntry) -> MockConfigEntry:
     """Do without a real engine: the stage says what happens."""
     return staged_entry
-
-
-@pytest.fixture
-def every_entity_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Enable also what most homes never look at."""
-    enabled = property(lambda entity: True)
-    monkeypatch.setattr(Entity, "entity_registry_enabled_default", enabled)
 
 
 def value(hass: HomeAssistant, entity_id: str) -> str:
@@ -133,6 +125,7 @@ async def test_a_friend_that_was_never_met_has_not_been_seen(
     assert value(hass, "sensor.ada_last_seen") == STATE_UNKNOWN
 
 
+@pytest.mark.usefixtures("every_entity_enabled")
 async def test_rates_are_shown_at_a_pace_and_the_path_at_once(
     hass: HomeAssistant,
     entry: MockConfigEntry,

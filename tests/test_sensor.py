@@ -55,6 +55,30 @@ async def test_every_entity_is_what_it_should_be(
     } == snapshot(exclude=props("conversation"))
 
 
+async def test_what_changes_all_the_time_is_not_recorded_unless_wanted(
+    hass: HomeAssistant, entry: MockConfigEntry, entity_registry: er.EntityRegistry
+) -> None:
+    known = er.async_entries_for_config_entry(entity_registry, entry.entry_id)
+    sensors = {each.translation_key: each for each in known if each.domain == "sensor"}
+
+    for key in (
+        "upload_rate",
+        "download_rate",
+        "peers",
+        "active_seeds",
+        "scan_progress",
+        "engine_memory",
+    ):
+        assert sensors[key].disabled, key
+    for key in ("sent", "received"):
+        assert not sensors[key].disabled
+        assert sensors[key].capabilities == {"state_class": "total_increasing"}
+    # There is nothing to be learned from how far something was at some time.
+    for key in ("scan_progress", "hashed"):
+        assert not (sensors[key].capabilities or {}).get("state_class"), key
+
+
+@pytest.mark.usefixtures("every_entity_enabled")
 async def test_the_library_is_counted(
     hass: HomeAssistant, entry: MockConfigEntry, media: Path
 ) -> None:
@@ -104,6 +128,7 @@ async def test_a_share_whose_disk_is_gone_keeps_its_numbers(
     assert value(hass, "sensor.media_videos") == "2"
 
 
+@pytest.mark.usefixtures("every_entity_enabled")
 async def test_a_scan_is_shown_while_it_runs(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
@@ -172,6 +197,8 @@ SWARM = SwarmStatus(
     port=6881,
     upload_rate=1_250_000.0,
     download_rate=250_000.0,
+    uploaded=5_500_000_000,
+    downloaded=2_500_000_000,
     peers=3,
     active_seeds=2,
     hashed=750,
@@ -182,6 +209,7 @@ SWARM = SwarmStatus(
 )
 
 
+@pytest.mark.usefixtures("every_entity_enabled")
 async def test_what_goes_to_and_comes_from_other_homes_is_shown(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
@@ -190,6 +218,8 @@ async def test_what_goes_to_and_comes_from_other_homes_is_shown(
 
     assert float(value(hass, "sensor.casa_upload_rate")) == 10
     assert float(value(hass, "sensor.casa_download_rate")) == 2
+    assert float(value(hass, "sensor.casa_sent")) == 5.5
+    assert float(value(hass, "sensor.casa_received")) == 2.5
     assert value(hass, "sensor.casa_peers") == "3"
     assert value(hass, "sensor.casa_files_being_served") == "2"
     assert value(hass, "sensor.casa_ready_for_other_homes") == "75.0"
@@ -212,6 +242,7 @@ async def test_a_home_that_shares_nothing_is_neither_ready_nor_not(
     assert value(hass, "sensor.casa_ready_for_other_homes") == "100.0"
 
 
+@pytest.mark.usefixtures("every_entity_enabled")
 async def test_an_engine_that_cannot_reach_other_homes_shows_nothing_of_them(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
@@ -222,6 +253,7 @@ async def test_an_engine_that_cannot_reach_other_homes_shows_nothing_of_them(
     assert value(hass, "sensor.casa_videos") == "0"
 
 
+@pytest.mark.usefixtures("every_entity_enabled")
 async def test_what_changes_all_the_time_is_shown_at_a_pace(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:

@@ -146,10 +146,10 @@ HOME_SENSORS: tuple[HomeSensorDescription, ...] = (
     HomeSensorDescription(
         key="scan_progress",
         translation_key="scan_progress",
-        state_class=SensorStateClass.MEASUREMENT,
         native_unit_of_measurement=PERCENTAGE,
         suggested_display_precision=0,
         entity_category=EntityCategory.DIAGNOSTIC,
+        entity_registry_enabled_default=False,
         value=lambda status: status.progress,
     ),
     HomeSensorDescription(
@@ -166,7 +166,26 @@ HOME_SENSORS: tuple[HomeSensorDescription, ...] = (
     ),
 )
 
+
+def _swarm_total(
+    key: str, value: Callable[[SwarmStatus], StateType]
+) -> SwarmSensorDescription:
+    """Describe how much went to other homes, or came from there. Statistics go on where it begins anew."""
+    return SwarmSensorDescription(
+        key=key,
+        translation_key=key,
+        device_class=SensorDeviceClass.DATA_SIZE,
+        state_class=SensorStateClass.TOTAL_INCREASING,
+        native_unit_of_measurement=UnitOfInformation.BYTES,
+        suggested_unit_of_measurement=UnitOfInformation.GIGABYTES,
+        suggested_display_precision=1,
+        value=value,
+    )
+
+
 SWARM_SENSORS: tuple[SwarmSensorDescription, ...] = (
+    _swarm_total("sent", lambda swarm: swarm.uploaded),
+    _swarm_total("received", lambda swarm: swarm.downloaded),
     SwarmSensorDescription(
         key="upload_rate",
         translation_key="upload_rate",
@@ -175,6 +194,7 @@ SWARM_SENSORS: tuple[SwarmSensorDescription, ...] = (
         native_unit_of_measurement=UnitOfDataRate.BYTES_PER_SECOND,
         suggested_unit_of_measurement=UnitOfDataRate.MEGABITS_PER_SECOND,
         suggested_display_precision=1,
+        entity_registry_enabled_default=False,
         value=lambda swarm: swarm.upload_rate,
     ),
     SwarmSensorDescription(
@@ -185,6 +205,7 @@ SWARM_SENSORS: tuple[SwarmSensorDescription, ...] = (
         native_unit_of_measurement=UnitOfDataRate.BYTES_PER_SECOND,
         suggested_unit_of_measurement=UnitOfDataRate.MEGABITS_PER_SECOND,
         suggested_display_precision=1,
+        entity_registry_enabled_default=False,
         value=lambda swarm: swarm.download_rate,
     ),
     SwarmSensorDescription(
@@ -192,6 +213,7 @@ SWARM_SENSORS: tuple[SwarmSensorDescription, ...] = (
         translation_key="peers",
         state_class=SensorStateClass.MEASUREMENT,
         entity_category=EntityCategory.DIAGNOSTIC,
+        entity_registry_enabled_default=False,
         value=lambda swarm: swarm.peers,
     ),
     SwarmSensorDescription(
@@ -199,12 +221,12 @@ SWARM_SENSORS: tuple[SwarmSensorDescription, ...] = (
         translation_key="active_seeds",
         state_class=SensorStateClass.MEASUREMENT,
         entity_category=EntityCategory.DIAGNOSTIC,
+        entity_registry_enabled_default=False,
         value=lambda swarm: swarm.active_seeds,
     ),
     SwarmSensorDescription(
         key="hashed",
         translation_key="hashed",
-        state_class=SensorStateClass.MEASUREMENT,
         native_unit_of_measurement=PERCENTAGE,
         suggested_display_precision=0,
         entity_category=EntityCategory.DIAGNOSTIC,
@@ -272,6 +294,7 @@ def _friend_rate(
         native_unit_of_measurement=UnitOfDataRate.BYTES_PER_SECOND,
         suggested_unit_of_measurement=UnitOfDataRate.MEGABITS_PER_SECOND,
         suggested_display_precision=1,
+        entity_registry_enabled_default=False,
         value=value,
         is_restless=True,
     )

@@ -148,6 +148,9 @@ class SwarmStatus:
     upload_rate: float
     """Bytes of files per second."""
     download_rate: float
+    uploaded: int
+    """Bytes of files since the engine's session began: it starts at 0 again with the engine."""
+    downloaded: int
     peers: int
     active_seeds: int
     hashed: int

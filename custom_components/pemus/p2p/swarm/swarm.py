@@ -190,6 +190,8 @@ class Swarm(Receiver):
             port=self._session.port,
             upload_rate=stats.upload_rate,
             download_rate=stats.download_rate,
+            uploaded=stats.uploaded,
+            downloaded=stats.downloaded,
             peers=stats.peers,
             active_seeds=self._seeds.active,
             hashed=hashing.hashed_size,
