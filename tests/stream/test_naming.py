@@ -14,6 +14,7 @@ from custom_components.pemus.stream.naming import (
     is_passive,
     safe_content_type,
     stream_path,
+    streamed_item,
     subtitles_path,
     thumbnail_path,
 )
@@ -138,3 +139,11 @@ def test_types_that_can_carry_a_script_are_not(content_type: str) -> None:
 )
 def test_what_is_no_type_is_not_sent_as_one(content_type: str) -> None:
     assert safe_content_type(content_type) == "application/octet-stream"
+
+
+def test_the_address_of_an_item_says_whose_it_is() -> None:
+    item, owner = "a" * 26, "A" * 28
+    assert streamed_item(stream_path(item, "a.mp4")) == (None, item)
+    assert streamed_item(stream_path(item, "a.mp4", owner=owner)) == (owner, item)
+    for other in ("", "/", f"/api/pemus/thumbnail/{item}", f"/api/pemus/stream/{item}"):
+        assert streamed_item(other) is None

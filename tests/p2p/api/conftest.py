@@ -115,6 +115,12 @@ class SmallBackend:
     def home(self) -> str:
         raise Unavailable("libtorrent does not run")
 
+    async def remote_item(self, owner: str, item_id: str) -> Item:
+        self.asked.append((owner, item_id))
+        if item_id != ITEM_ID:
+            raise NotFound("there is no such item")
+        return ITEM
+
     async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
         self.asked.append((owner, item_id, query))
         if query.start == 1:

@@ -6,9 +6,9 @@ import aiohttp
 import pytest
 
 from p2p.codec import decode, encode
-from p2p.models import ApiError, Arrived, ErrorKey, WaitQuery
+from p2p.models import ApiError, Arrived, ErrorKey, Item, WaitQuery
 
-from .conftest import ITEM_ID, SmallBackend
+from .conftest import ITEM, ITEM_ID, SmallBackend
 
 OWNER = "H" * 28
 REMOTE = f"remote/{OWNER}/{ITEM_ID}"
@@ -25,6 +25,17 @@ async def test_a_range_is_waited_for(
         assert response.status == 200
         assert decode(Arrived, await response.read()) == Arrived(stop=99)
     assert backend.asked == [(OWNER, ITEM_ID, query(0))]
+
+
+async def test_what_is_known_of_another_homes_item_is_told(
+    session: aiohttp.ClientSession, backend: SmallBackend
+) -> None:
+    async with session.get(REMOTE) as response:
+        assert response.status == 200
+        assert decode(Item, await response.read()) == ITEM
+    async with session.get(f"remote/{OWNER}/{'b' * 26}") as response:
+        assert response.status == 404
+    assert backend.asked == [(OWNER, ITEM_ID), (OWNER, "b" * 26)]
 
 
 @pytest.mark.parametrize(
