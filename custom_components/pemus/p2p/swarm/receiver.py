@@ -103,6 +103,8 @@ class Receiver:
             port=0,
             upload_rate=0,
             download_rate=sum(self._downloads.rates().values()),
+            uploaded=0,
+            downloaded=0,
             peers=0,
             active_seeds=0,
             hashed=0,
