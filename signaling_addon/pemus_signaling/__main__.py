@@ -19,7 +19,7 @@ from .discovery import TOKEN, announce, whereabouts
 from .log import handle_exception, set_up
 from .server import Server
 from .settings import Settings, SettingsError, read_settings
-from .workers import Workers, worker_number
+from .workers import Workers, say_ready, worker_number
 
 GC_YOUNG: Final = 10_000
 GC_MIDDLE: Final = 20
@@ -45,6 +45,7 @@ async def run(settings: Settings, worker: int | None = None) -> None:
         gc.freeze()
         gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_OLD)
         _LOGGER.info("Listening on port %d", server.port)
+        say_ready(os.environ)
         with telling_home_assistant(settings, server.port):
             await stopped.wait()
         _LOGGER.info("Stopping")

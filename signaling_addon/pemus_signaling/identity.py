@@ -24,6 +24,16 @@ NONCE_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 
 _PRIME: Final = 1021
+_FIELD: Final = 2**255 - 19
+_EIGHTH: Final = int.from_bytes(
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+    "little",
+)
+_SMALL: Final = frozenset(
+    {0, 1, _FIELD - 1, _FIELD, _FIELD + 1, _EIGHTH, _FIELD - _EIGHTH}
+)
+"""The y of all points of order 1, 2, 4 and 8, also written as no encoder writes them. For a public key of these, a fixed
+signature fits many statements, or all, and nobody needs a private key."""
 _READ: Final = {
     **{character: value for value, character in enumerate(ALPHABET)},
     **{character.lower(): value for value, character in enumerate(ALPHABET)},
@@ -76,6 +86,8 @@ def statement(origin: str, nonce: bytes, identifier: str) -> bytes:
 def is_signed(key: bytes, signature: bytes, message: bytes) -> bool:
     """Tell whether the owner of a public key signed a message."""
     if len(key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+        return False
+    if int.from_bytes(key, "little") & (2**255 - 1) in _SMALL:
         return False
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, message)

@@ -22,8 +22,10 @@ from .settings import PREFIX, Settings, SettingsError
 
 WORKER: Final = PREFIX + "WORKER"
 """The environment variable that tells a process which worker it is, from 0."""
+READY: Final = PREFIX + "READY"
+"""The environment variable that tells a worker the descriptor of a pipe, to which it writes once it serves."""
 EARLY: Final = 5.0
-"""Seconds within which a worker that ends has not worked at all."""
+"""Seconds within which the end of a worker is an early one."""
 FIRST_PAUSE: Final = 0.5
 """Seconds before a worker is started anew. They double with each early end, up to `LAST_PAUSE`."""
 LAST_PAUSE: Final = 30.0
@@ -46,6 +48,13 @@ def worker_number(environment: Mapping[str, str]) -> int | None:
     if str(os.getppid()) != environment.get(_PARENT):
         sys.exit(1)
     return int(number)
+
+
+def say_ready(environment: Mapping[str, str]) -> None:
+    """Tell the process that started this worker, if any did, that it serves."""
+    if (descriptor := environment.get(READY)) is not None:
+        with suppress(OSError), os.fdopen(int(descriptor), "wb") as pipe:
+            pipe.write(b"1")
 
 
 class Workers:
@@ -91,15 +100,7 @@ class Workers:
         pause = FIRST_PAUSE
         while True:
             began = time.monotonic()
-            process = await asyncio.create_subprocess_exec(
-                *self._command, env={**self._environment, WORKER: str(number)}
-            )
-            self._processes[number] = process
-            watch = asyncio.create_task(self._watch(process), name=f"watch {number}")
-            try:
-                status = await process.wait()
-            finally:
-                watch.cancel()
+            status = await self._run(number)
             if time.monotonic() - began >= EARLY:
                 pause = FIRST_PAUSE
             elif not self._worked:
@@ -108,11 +109,36 @@ class Workers:
             await asyncio.sleep(pause)
             pause = min(LAST_PAUSE, pause * 2)
 
-    async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        """Take note once one of them has lasted."""
-        await asyncio.sleep(EARLY)
-        if process.returncode is None:
+    async def _run(self, number: int) -> int:
+        """Run a worker, and return the status that it ends with."""
+        loop = asyncio.get_running_loop()
+        hears, says = os.pipe()
+        try:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    env={**self._environment, WORKER: str(number), READY: str(says)},
+                    pass_fds=(says,),
+                )
+            finally:
+                os.close(says)
+            self._processes[number] = process
+            loop.add_reader(hears, self._hear, hears)
+            try:
+                status = await process.wait()
+            finally:
+                loop.remove_reader(hears)
+            # It may have spoken and ended in the same moment.
+            self._hear(hears)
+            return status
+        finally:
+            os.close(hears)
+
+    def _hear(self, pipe: int) -> None:
+        """Take note that a worker serves."""
+        if os.read(pipe, 1):
             self._worked = True
+        asyncio.get_running_loop().remove_reader(pipe)
 
     async def _stop(self) -> None:
         self.signal(signal.SIGTERM)

@@ -21,6 +21,7 @@ from .swarm.owned import fetching
 from .test_friends import two_homes
 
 STRANGER = Identity.of(bytes([9] * 32)).id
+BYSTANDER = Identity.of(bytes([8] * 32)).id
 MONTH = 30 * 24
 """Hours that a ticket may live at most."""
 
@@ -78,7 +79,8 @@ async def seeds_of(home: EngineHome) -> int:
 
 
 async def remove(owner: EngineHome) -> None:
-    owner.config["friends"] = []
+    """Remove all friends but one that has nothing, and for which there is a port to ask at."""
+    owner.config["friends"] = [{"id": BYSTANDER, "name": "Carl", "shares": []}]
 
 
 async def narrow(owner: EngineHome) -> None:

@@ -69,6 +69,31 @@ def test_no_key_and_signature_is_too_strange_to_refuse(
     assert not is_signed(key, signature, b"message")
 
 
+# The points of order 1, 2, 4 and 8 (RFC 8032), also as no encoder writes them.
+SMALL_ORDER = (
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000080",
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0000000000000000000000000000000000000000000000000000000000000080",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+)
+
+
+@pytest.mark.parametrize("key", SMALL_ORDER)
+def test_nobody_proves_to_have_a_key_of_small_order(key: str) -> None:
+    # The neutral element and 0 fit one statement in eight, or each, and take no private key.
+    signature = bytes.fromhex(SMALL_ORDER[0]) + bytes(32)
+    public = bytes.fromhex(key)
+    assert not any(
+        is_signed(public, signature, number.to_bytes(2)) for number in range(64)
+    )
+
+
 async def test_the_owner_of_the_key_gets_the_id() -> None:
     identity = Identity()
     async with (
