@@ -89,6 +89,46 @@ def test_a_sweep_keeps_what_is_of_the_present_versions(tmp_path: Path) -> None:
     assert other.size == 100
 
 
+def test_a_sweep_leaves_alone_what_is_made_meanwhile(tmp_path: Path) -> None:
+    """An item changes, and its new picture is made, right after the sweep asked for the version of the old one."""
+    write(PictureCache(tmp_path), PictureCache(tmp_path).picture(ID, "old"))
+    cache = PictureCache(tmp_path)
+    new = cache.picture(ID, "new")
+    other = cache.picture(item_id(8, bytes(NONCE_SIZE)), "v")
+    partial = other.with_name(f".{other.name}.7.partial")
+
+    def current(_: list[str]) -> dict[str, str]:
+        write(cache, new, size=300)
+        cache.prepare(other)
+        partial.write_bytes(b"half")
+        return {ID: "old"}
+
+    cache.sweep(current)
+    assert new.exists() and partial.exists()
+    partial.replace(other)
+    cache.added(other)
+    assert cache.size == 300 + 4
+    assert {*new.parent.iterdir()} == {new, other}
+
+
+def test_a_file_that_goes_away_does_not_end_a_sweep(tmp_path: Path) -> None:
+    cache = PictureCache(tmp_path)
+    gone = cache.picture(ID, "v")
+    paths = [gone, cache.picture(item_id(8, bytes(NONCE_SIZE)), "v")]
+    for path in paths:
+        write(PictureCache(tmp_path), path)
+    old = paths[1].with_name(f"{paths[1].name.partition('-')[0]}-0123456789abcdef.jpg")
+    old.write_bytes(b"x")
+
+    def current(ids: list[str]) -> dict[str, str]:
+        gone.unlink(missing_ok=True)
+        return dict.fromkeys(ids, "v")
+
+    cache.sweep(current)
+    assert paths[1].exists() and not old.exists()
+    assert cache.size == 100
+
+
 def test_a_cache_that_is_not_there_is_empty(tmp_path: Path) -> None:
     cache = PictureCache(tmp_path / "nowhere")
     cache.sweep(lambda ids: {})

@@ -42,6 +42,8 @@ ATTEMPTS = 2
 """How often a file is tried that ends the child: the first time something else may have killed it."""
 PICTURE_SIZE = 512
 """Pixels of the longer side of a picture."""
+PARTIAL = ".partial"
+"""What the name of a file ends with that is being written."""
 READING_LEVEL = 1
 """Raised when files should be read again because this package understands more of them."""
 
@@ -197,7 +199,8 @@ class MediaReader:
         self, request: dict[str, Any], source: Source, target: Path, *, priority: bool
     ) -> dict[str, Any]:
         """Have a file written, which has another name until it is complete. Raises OSError, _Lost and _Unopened."""
-        partial = target.with_name(f".{target.name}.partial")
+        # Of two who have the same made, neither may write into what is the other's.
+        partial = target.with_name(f".{target.name}.{next(self._numbers)}{PARTIAL}")
         made = False
         try:
             answer = await self._ask(
