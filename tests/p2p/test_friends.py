@@ -85,6 +85,20 @@ async def test_what_is_small_comes_over_the_link_and_is_not_seeded() -> None:
         assert granted == [(items["Ocean"],)]
 
 
+async def test_what_came_over_a_link_is_counted_by_both_homes() -> None:
+    async with two_homes() as (ann, bob, films):
+        await ann.pair(bob)
+        items = {title: item for item, title in (await ann.listed(bob, 2)).items()}
+        await ann.play(bob, items["Pond"])
+        size = (films / "Pond.mp4").stat().st_size
+
+        async def counted(home: EngineHome, figure: str) -> bool:
+            return (await home.ask("GET", "status"))["swarm"][figure] >= size
+
+        await ann.until(lambda: counted(ann, "downloaded"), "that bytes are counted")
+        await bob.until(lambda: counted(bob, "uploaded"), "that bytes are counted")
+
+
 async def test_a_seek_into_a_film_that_was_not_fetched_yet_works() -> None:
     async with two_homes() as (ann, bob, films):
         await ann.pair(bob)

@@ -36,6 +36,7 @@ from .models import (
     SearchQuery,
     SearchResult,
     Status,
+    SwarmStatus,
     TicketQuery,
     WaitQuery,
 )
@@ -150,9 +151,22 @@ class Engine:
             shares=library.shares,
             problems=self._problems,
             capabilities=self._capabilities,
-            swarm=self._swarm.status() if self._swarm else None,
+            swarm=self._swarm_status(),
             peers=self._peers.status() if self._peers else None,
             serial=self._serial,
+        )
+
+    def _swarm_status(self) -> SwarmStatus | None:
+        if self._swarm is None:
+            return None
+        status = self._swarm.status()
+        if self._peers is None:
+            return status
+        received, sent = self._peers.moved
+        return replace(
+            status,
+            downloaded=status.downloaded + received,
+            uploaded=status.uploaded + sent,
         )
 
     async def configure(self, config: EngineConfig) -> None:

@@ -149,7 +149,7 @@ class SwarmStatus:
     """Bytes of files per second."""
     download_rate: float
     uploaded: int
-    """Bytes of files since the engine's session began: it starts at 0 again with the engine."""
+    """Bytes since the engine began, by torrents and over links: it starts at 0 again with the engine."""
     downloaded: int
     peers: int
     active_seeds: int

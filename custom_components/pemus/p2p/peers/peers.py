@@ -250,6 +250,8 @@ class Peers:
         self._seen: dict[str, Seen] = {}
         self._servers: dict[str, SignalingServer] = {}
         self._total = Rate()
+        self._received_bytes = 0
+        self._sent_bytes = 0
         self._superseded_by: set[str] = set()
         """Friends that say that there are two homes with this identity."""
         self._dirty = asyncio.Event()
@@ -395,6 +397,11 @@ class Peers:
             unfriended=friend.unfriended,
             message=friend.media.message,
         )
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes that came over links, and that went over them, since this began; the last moments of a link are not counted."""
+        return self._received_bytes, self._sent_bytes
 
     @property
     def friends(self) -> tuple[FriendStatus, ...]:
@@ -1026,10 +1033,12 @@ class Peers:
                 stats = link.stats
                 friend.stats = now, stats
                 seconds = max(0.1, now - then)
-                friend.rates = (
-                    int(max(0, stats.received - former.received) / seconds),
-                    int(max(0, stats.sent - former.sent) / seconds),
-                )
+                # A link that took the place of another one begins to count anew.
+                received = max(0, stats.received - former.received)
+                sent = max(0, stats.sent - former.sent)
+                friend.rates = int(received / seconds), int(sent / seconds)
+                self._received_bytes += received
+                self._sent_bytes += sent
                 if chunks := stats.chunks - former.chunks:
                     friend.lost = (stats.repeated - former.repeated) / max(1, chunks)
                 shown_again = True
