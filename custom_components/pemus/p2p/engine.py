@@ -300,7 +300,8 @@ class Engine:
         if self._peers is not None and self._peers.is_friend(owner):
             with suppress(NotFound):
                 return await self._peers.item(owner, item_id)
-        return homes.item_of(self._the_swarm.items(), owner, item_id)
+        tickets = self._swarm.items() if self._swarm else ()
+        return homes.item_of(tickets, owner, item_id)
 
     async def remote_file(self, owner: str, item_id: str) -> LocalFile:
         """Return the file that another home's item arrives in."""
@@ -407,9 +408,8 @@ class Engine:
     @property
     def _the_swarm(self) -> Receiver:
         if self._swarm is None:
-            raise Unavailable(
-                "nothing can be fetched: the download cache does not work"
-            )
+            lack = "identity" if self._identity is None else "cache for that"
+            raise Unavailable(f"nothing can be fetched: this home has no {lack}")
         return self._swarm
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 import io
 from pathlib import Path
 import random
@@ -16,25 +15,6 @@ from mutagen.flac import FLAC, Picture
 from mutagen.id3 import APIC, ID3, TALB, TCON, TDRC, TIT2, TPE1, TPE2, TPOS, TRCK
 from mutagen.mp4 import MP4, MP4Cover
 from PIL import Image
-
-from p2p.library import paths
-from p2p.media.covers import folder_cover
-from p2p.media.source import Opened
-
-
-@dataclass(frozen=True)
-class File:
-    """A file as the reader is handed it, with the cover in its folder."""
-
-    path: str
-
-    def open(self) -> Opened:
-        folder, _, name = self.path.rpartition("/")
-        with paths.opened_root(folder) as root:
-            file = paths.open_in(root, name)
-            cover = folder_cover(root)
-            return Opened(file, None if cover is None else paths.open_in(root, cover))
-
 
 RED, GREEN, BLUE = (220, 20, 20), (20, 200, 20), (20, 20, 220)
 RATE = 48_000

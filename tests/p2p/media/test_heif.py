@@ -11,7 +11,7 @@ import pytest
 
 from p2p.media.reader import MediaReader
 from p2p.models import Kind
-from tests.p2p.media import make
+from tests.p2p.media import handed, make
 from tests.p2p.media.test_missing_libraries import reader_with
 from tests.patience import Stopwatch
 
@@ -50,13 +50,13 @@ async def test_a_heic_photo_is_known_and_shown(
     red: tuple[float, float],
 ) -> None:
     path = heic(tmp_path / "a.heic", orientation=orientation)
-    facts = await shared_reader.read(make.File(str(path)), Kind.PHOTO)
+    facts = await shared_reader.read(handed.File(str(path)), Kind.PHOTO)
     assert (facts.kind, facts.content_type) == (Kind.PHOTO, "image/heic")
     assert (facts.width, facts.height) == size
     assert facts.taken == "2023-07-14T18:03:22"
     assert (facts.has_picture, facts.fault) == (True, None)
     target = tmp_path / "thumbnail.jpg"
-    assert await shared_reader.picture(make.File(str(path)), Kind.PHOTO, target)
+    assert await shared_reader.picture(handed.File(str(path)), Kind.PHOTO, target)
     with Image.open(io.BytesIO(target.read_bytes())) as image:
         assert (image.format, image.size) == ("JPEG", size)
         shown = image.convert("RGB")
@@ -73,7 +73,7 @@ async def test_half_a_heic_photo_has_a_fault(
 ) -> None:
     path = heic(tmp_path / "a.heic")
     os.truncate(path, kept)
-    facts = await shared_reader.read(make.File(str(path)), Kind.PHOTO)
+    facts = await shared_reader.read(handed.File(str(path)), Kind.PHOTO)
     assert facts.fault == "The picture is damaged."
     assert facts.content_type == "image/heic"
 
@@ -91,7 +91,7 @@ async def test_a_description_of_half_a_million_boxes_takes_no_time(
         + meta
     )
     with Stopwatch() as watch:
-        facts = await shared_reader.read(make.File(str(path)), Kind.PHOTO)
+        facts = await shared_reader.read(handed.File(str(path)), Kind.PHOTO)
     assert facts.fault == "The picture is damaged."
     assert watch.seconds < 2
 
@@ -99,7 +99,7 @@ async def test_a_description_of_half_a_million_boxes_takes_no_time(
 async def test_without_the_library_a_heic_photo_is_a_photo_without_a_picture(
     tmp_path: Path,
 ) -> None:
-    path = make.File(str(heic(tmp_path / "a.heic")))
+    path = handed.File(str(heic(tmp_path / "a.heic")))
     async with reader_with(tmp_path / "venv", "PIL") as reader:
         facts = await reader.read(path, Kind.PHOTO)
         assert (facts.kind, facts.content_type) == (Kind.PHOTO, "image/heic")

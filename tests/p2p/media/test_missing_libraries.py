@@ -16,7 +16,7 @@ from p2p.media.facts import MediaError, MediaFacts
 from p2p.media.reader import MediaReader
 from p2p.models import Kind
 from p2p.swarm.landlock import landlock_version
-from tests.p2p.media import make
+from tests.p2p.media import handed, make
 
 _FILES = {
     "av": ("av", "av.libs"),
@@ -97,7 +97,7 @@ async def reader_with(place: Path, *libraries: str) -> AsyncIterator[MediaReader
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> dict[str, make.File]:
+def files(tmp_path: Path) -> dict[str, handed.File]:
     """A film, a song with a cover, a photo and subtitles."""
     cover = make.jpeg(make.halves((100, 100)))
     folder = tmp_path / "files"
@@ -107,11 +107,11 @@ def files(tmp_path: Path) -> dict[str, make.File]:
     make.film(folder / "a.mp4", seconds=1, title="Film")
     make.tag(make.song(folder / "a.mp3"), cover)
     make.photo(folder / "a.jpg")
-    return {each.suffix[1:]: make.File(str(each)) for each in folder.iterdir()}
+    return {each.suffix[1:]: handed.File(str(each)) for each in folder.iterdir()}
 
 
 async def all_facts(
-    reader: MediaReader, files: dict[str, make.File]
+    reader: MediaReader, files: dict[str, handed.File]
 ) -> list[MediaFacts]:
     return [
         await reader.read(files["mp4"], Kind.VIDEO),
@@ -121,7 +121,7 @@ async def all_facts(
 
 
 async def all_pictures(
-    reader: MediaReader, files: dict[str, make.File], tmp_path: Path
+    reader: MediaReader, files: dict[str, handed.File], tmp_path: Path
 ) -> list[bool]:
     return [
         await reader.picture(files["mp4"], Kind.VIDEO, tmp_path / "film.jpg"),
@@ -131,7 +131,7 @@ async def all_pictures(
 
 
 async def test_with_no_library_at_all_contents_are_recognised(
-    tmp_path: Path, files: dict[str, make.File]
+    tmp_path: Path, files: dict[str, handed.File]
 ) -> None:
     async with reader_with(tmp_path / "env") as reader:
         assert reader.level == "1:"
@@ -142,11 +142,11 @@ async def test_with_no_library_at_all_contents_are_recognised(
         ]
         assert await all_pictures(reader, files, tmp_path) == [False, False, False]
         unknown = make.random_bytes(tmp_path / "a.mp4")
-        assert await reader.read(make.File(str(unknown)), Kind.VIDEO) == MediaFacts()
+        assert await reader.read(handed.File(str(unknown)), Kind.VIDEO) == MediaFacts()
 
 
 async def test_subtitles_of_the_common_formats_need_no_library(
-    tmp_path: Path, files: dict[str, make.File]
+    tmp_path: Path, files: dict[str, handed.File]
 ) -> None:
     target = tmp_path / "a.vtt"
     async with reader_with(tmp_path / "env") as reader:
@@ -157,7 +157,7 @@ async def test_subtitles_of_the_common_formats_need_no_library(
 
 
 async def test_without_pyav_songs_and_photos_are_read_as_ever(
-    tmp_path: Path, files: dict[str, make.File]
+    tmp_path: Path, files: dict[str, handed.File]
 ) -> None:
     async with reader_with(tmp_path / "env", "mutagen", "PIL") as reader:
         film, song, photo = await all_facts(reader, files)
@@ -169,13 +169,13 @@ async def test_without_pyav_songs_and_photos_are_read_as_ever(
         assert await all_pictures(reader, files, tmp_path) == [False, True, True]
         broken = make.random_bytes(tmp_path / "a.flac")
         broken.write_bytes(b"fLaC" + broken.read_bytes())
-        facts = await reader.read(make.File(str(broken)), Kind.MUSIC)
+        facts = await reader.read(handed.File(str(broken)), Kind.MUSIC)
         assert facts.fault
         assert facts.kind is Kind.MUSIC
 
 
 async def test_without_mutagen_tags_and_covers_come_from_pyav(
-    tmp_path: Path, files: dict[str, make.File]
+    tmp_path: Path, files: dict[str, handed.File]
 ) -> None:
     async with reader_with(tmp_path / "env", "av", "PIL") as reader:
         _, song, _ = await all_facts(reader, files)
@@ -185,7 +185,7 @@ async def test_without_mutagen_tags_and_covers_come_from_pyav(
 
 
 async def test_without_pillow_there_are_no_pictures_but_facts(
-    tmp_path: Path, files: dict[str, make.File]
+    tmp_path: Path, files: dict[str, handed.File]
 ) -> None:
     async with reader_with(tmp_path / "env", "av", "mutagen") as reader:
         film, song, photo = await all_facts(reader, files)
@@ -196,7 +196,7 @@ async def test_without_pillow_there_are_no_pictures_but_facts(
 
 
 async def test_a_library_that_prints_does_not_disturb_the_answers(
-    tmp_path: Path, files: dict[str, make.File]
+    tmp_path: Path, files: dict[str, handed.File]
 ) -> None:
     place = tmp_path / "env"
     python = interpreter_with(place)

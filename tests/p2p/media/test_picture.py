@@ -13,7 +13,7 @@ import pytest
 
 from p2p.media.reader import MediaReader
 from p2p.models import Kind
-from tests.p2p.media import make
+from tests.p2p.media import handed, make
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -24,7 +24,7 @@ async def picture_of(
     """Make the picture, and check what holds for each."""
     target = path.parent / "cache" / "ab" / "picture.jpg"
     target.parent.mkdir(parents=True, exist_ok=True)
-    made = await reader.picture(make.File(str(path)), kind, target, size)
+    made = await reader.picture(handed.File(str(path)), kind, target, size)
     assert made is target.exists()
     if not made:
         return None
@@ -316,8 +316,8 @@ async def test_a_picture_replaces_the_one_before_and_a_failure_leaves_it(
     target = tmp_path / "out.jpg"
     target.write_bytes(b"old")
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff rubbish")
-    bad = make.File(str(tmp_path / "bad.jpg"))
-    good = make.File(str(make.photo(tmp_path / "good.jpg")))
+    bad = handed.File(str(tmp_path / "bad.jpg"))
+    good = handed.File(str(make.photo(tmp_path / "good.jpg")))
     assert not await shared_reader.picture(bad, Kind.PHOTO, target)
     assert target.read_bytes() == b"old"
     assert await shared_reader.picture(good, Kind.PHOTO, target)
@@ -327,7 +327,7 @@ async def test_a_picture_replaces_the_one_before_and_a_failure_leaves_it(
 async def test_a_place_that_cannot_be_written_is_an_error_and_not_a_missing_picture(
     shared_reader: MediaReader, tmp_path: Path
 ) -> None:
-    photo = make.File(str(make.photo(tmp_path / "a.jpg")))
+    photo = handed.File(str(make.photo(tmp_path / "a.jpg")))
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         await shared_reader.picture(photo, Kind.PHOTO, tmp_path / "file" / "b.jpg")

@@ -16,7 +16,7 @@ import pytest
 from p2p.media.facts import MediaFacts
 from p2p.media.reader import MediaReader
 from p2p.models import Kind
-from tests.p2p.media import make
+from tests.p2p.media import handed, make
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def facts_of(
     reader: MediaReader, path: Path, kind: Kind = Kind.VIDEO
 ) -> MediaFacts:
-    return await reader.read(make.File(str(path)), kind)
+    return await reader.read(handed.File(str(path)), kind)
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ async def test_a_small_file_that_unfolds_into_a_huge_picture_is_not_decoded(
     facts = await facts_of(shared_reader, path, Kind.PHOTO)
     assert (facts.kind, facts.has_picture) == (Kind.PHOTO, False)
     target = tmp_path / "out.jpg"
-    assert not await shared_reader.picture(str(path), Kind.PHOTO, target)
+    assert not await shared_reader.picture(handed.File(str(path)), Kind.PHOTO, target)
     assert not target.exists()
 
 
@@ -498,5 +498,5 @@ async def test_names_may_be_anything_that_the_file_system_takes(
     for name in (b"\xff\xfe caf\xe9.mp3", "日本 #%20 'x' \n.mp3".encode(), b"-i.mp3"):
         path = os.fsencode(tmp_path) + b"/" + name
         shutil.copy(source, path)
-        facts = await shared_reader.read(make.File(os.fsdecode(path)), Kind.MUSIC)
+        facts = await shared_reader.read(handed.File(os.fsdecode(path)), Kind.MUSIC)
         assert (facts.kind, facts.fault) == (Kind.MUSIC, None)

@@ -24,14 +24,14 @@ from p2p.media import reader as module
 from p2p.media.facts import MediaError
 from p2p.media.reader import MediaReader
 from p2p.models import Kind
-from tests.p2p.media import make
+from tests.p2p.media import handed, make
 from tests.p2p.media.conftest import children
 from tests.patience import PATIENCE, Stopwatch, until
 
 
 @pytest.fixture
-def song(tmp_path: Path) -> make.File:
-    return make.File(str(make.tag(make.song(tmp_path / "a.mp3", seconds=0.3))))
+def song(tmp_path: Path) -> handed.File:
+    return handed.File(str(make.tag(make.song(tmp_path / "a.mp3", seconds=0.3))))
 
 
 def tasks_of_readers() -> set[str]:
@@ -103,14 +103,14 @@ async def test_the_child_is_poor_and_humble(reader: MediaReader, child: int) -> 
 
 
 async def test_a_child_killed_while_idle_is_not_missed(
-    reader: MediaReader, child: int, song: make.File
+    reader: MediaReader, child: int, song: handed.File
 ) -> None:
     os.kill(child, signal.SIGKILL)
     assert (await reader.read(song, Kind.MUSIC)).fault is None
 
 
 async def test_a_child_killed_in_the_middle_of_a_file_gets_a_second_chance(
-    reader: MediaReader, child: int, song: make.File
+    reader: MediaReader, child: int, song: handed.File
 ) -> None:
     os.kill(child, signal.SIGSTOP)
     reading = asyncio.create_task(reader.read(song, Kind.MUSIC))
@@ -120,7 +120,7 @@ async def test_a_child_killed_in_the_middle_of_a_file_gets_a_second_chance(
 
 
 async def test_a_file_that_kills_its_reader_has_a_fault_and_the_next_is_read(
-    reader: MediaReader, child: int, song: make.File, tmp_path: Path
+    reader: MediaReader, child: int, song: handed.File, tmp_path: Path
 ) -> None:
     os.kill(child, signal.SIGKILL)
     async with killing_children():
@@ -135,7 +135,7 @@ async def test_a_file_that_kills_its_reader_has_a_fault_and_the_next_is_read(
 
 
 async def test_a_file_that_hangs_its_reader_costs_no_more_than_its_time(
-    reader: MediaReader, child: int, song: make.File, monkeypatch: pytest.MonkeyPatch
+    reader: MediaReader, child: int, song: handed.File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "READ_TIMEOUT", 1)
     os.kill(child, signal.SIGSTOP)
@@ -159,14 +159,14 @@ def endless_subtitles(path: Path) -> Path:
 async def test_a_file_that_takes_too_long_is_given_up(
     reader: MediaReader,
     tmp_path: Path,
-    song: make.File,
+    song: handed.File,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "PICTURE_TIMEOUT", 1)
     path = endless_subtitles(tmp_path / "a.ass")
     (tmp_path / "cache").mkdir()
     with pytest.raises(MediaError, match="longer than 1 seconds"):
-        await reader.subtitles(make.File(str(path)), tmp_path / "cache" / "a.vtt")
+        await reader.subtitles(handed.File(str(path)), tmp_path / "cache" / "a.vtt")
     assert not list((tmp_path / "cache").iterdir())
     assert (await reader.read(song, Kind.MUSIC)).fault is None
 
@@ -189,7 +189,7 @@ async def test_a_busy_child_ends_itself_when_nobody_does(tmp_path: Path) -> None
 
 
 async def test_a_file_that_unfolds_in_memory_is_given_up_but_the_child_lives(
-    reader: MediaReader, child: int, tmp_path: Path, song: make.File
+    reader: MediaReader, child: int, tmp_path: Path, song: handed.File
 ) -> None:
     # A compressed ID3 frame of 3 GiB of zeros, in a file of 3 MiB.
     size = 3 << 30
@@ -202,7 +202,7 @@ async def test_a_file_that_unfolds_in_memory_is_given_up_but_the_child_lives(
     sound = Path(song.path).read_bytes()
     path = tmp_path / "bomb.mp3"
     path.write_bytes(b"ID3\4\0\0" + _synchsafe(len(frame)) + frame + sound)
-    facts = await reader.read(make.File(str(path)), Kind.MUSIC)
+    facts = await reader.read(handed.File(str(path)), Kind.MUSIC)
     assert facts.fault == "Reading it takes too much memory."
     assert (await reader.read(song, Kind.MUSIC)).fault is None
     assert Path(f"/proc/{child}").exists()
@@ -213,7 +213,7 @@ def _synchsafe(number: int) -> bytes:
 
 
 async def test_who_waits_comes_before_the_background(
-    reader: MediaReader, child: int, song: make.File, tmp_path: Path
+    reader: MediaReader, child: int, song: handed.File, tmp_path: Path
 ) -> None:
     order: list[str] = []
 
@@ -238,9 +238,9 @@ async def test_who_waits_comes_before_the_background(
 
 
 async def test_nothing_is_done_for_who_gave_up(
-    reader: MediaReader, child: int, tmp_path: Path, song: make.File
+    reader: MediaReader, child: int, tmp_path: Path, song: handed.File
 ) -> None:
-    photo = make.File(str(make.photo(tmp_path / "a.jpg")))
+    photo = handed.File(str(make.photo(tmp_path / "a.jpg")))
     os.kill(child, signal.SIGSTOP)
     first = asyncio.create_task(reader.read(song, Kind.MUSIC))
     unwanted = asyncio.create_task(
@@ -255,7 +255,7 @@ async def test_nothing_is_done_for_who_gave_up(
 
 
 async def test_an_idle_child_ends_and_comes_back_when_needed(
-    reader: MediaReader, child: int, song: make.File, monkeypatch: pytest.MonkeyPatch
+    reader: MediaReader, child: int, song: handed.File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "IDLE_TIMEOUT", 0.1)
     assert (await reader.read(song, Kind.MUSIC)).fault is None
@@ -266,7 +266,7 @@ async def test_an_idle_child_ends_and_comes_back_when_needed(
 async def test_a_child_is_replaced_before_it_grows_old(
     reader: MediaReader,
     others: set[int],
-    song: make.File,
+    song: handed.File,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "JOBS_PER_CHILD", 3)
@@ -278,7 +278,7 @@ async def test_a_child_is_replaced_before_it_grows_old(
 
 
 async def test_stopping_ends_everything_at_once(
-    song: make.File, tmp_path: Path
+    song: handed.File, tmp_path: Path
 ) -> None:
     before = children()
     reader = MediaReader()
@@ -304,7 +304,7 @@ async def test_stopping_ends_everything_at_once(
     await reader.stop()
 
 
-async def test_it_can_be_started_again(song: make.File) -> None:
+async def test_it_can_be_started_again(song: handed.File) -> None:
     reader = MediaReader()
     for _ in range(2):
         await reader.start()
@@ -314,7 +314,7 @@ async def test_it_can_be_started_again(song: make.File) -> None:
 
 @pytest.mark.parametrize("python", ["/nowhere/python", "/bin/true", "/bin/cat"])
 async def test_without_a_working_interpreter_files_have_a_fault(
-    python: str, song: make.File, tmp_path: Path, no_child_left: None
+    python: str, song: handed.File, tmp_path: Path, no_child_left: None
 ) -> None:
     reader = MediaReader(python=python)
     await reader.start()
@@ -324,7 +324,7 @@ async def test_without_a_working_interpreter_files_have_a_fault(
     await reader.stop()
 
 
-def test_the_child_ends_with_an_engine_that_is_killed(song: make.File) -> None:
+def test_the_child_ends_with_an_engine_that_is_killed(song: handed.File) -> None:
     program = (
         "import asyncio, sys\n"
         f"sys.path.insert(0, {str(Path(module.__file__).parents[2])!r})\n"

@@ -13,7 +13,7 @@ import pytest
 from p2p.media.facts import MediaError
 from p2p.media.reader import MediaReader
 from p2p.media.subtitles import MAX_SIZE, Cue, convert, cues, markup, webvtt
-from tests.p2p.media import make
+from tests.p2p.media import handed
 
 SRT = """1
 00:00:01,000 --> 00:00:02,500
@@ -244,7 +244,7 @@ async def test_the_reader_writes_webvtt_beside_nothing_else(
     (tmp_path / "a.srt").write_text(SRT)
     target = tmp_path / "cache" / "a.vtt"
     target.parent.mkdir()
-    await shared_reader.subtitles(make.File(str(tmp_path / "a.srt")), target)
+    await shared_reader.subtitles(handed.File(str(tmp_path / "a.srt")), target)
     assert target.read_text() == VTT
     assert [each.name for each in target.parent.iterdir()] == ["a.vtt"]
 
@@ -263,5 +263,5 @@ async def test_the_reader_says_what_is_wrong_with_subtitles(
         ("empty.srt", "There are no subtitles"),
     ):
         with pytest.raises(MediaError, match=message):
-            await shared_reader.subtitles(make.File(str(tmp_path / name)), target)
+            await shared_reader.subtitles(handed.File(str(tmp_path / name)), target)
     assert not list(target.parent.iterdir())
