@@ -135,7 +135,10 @@ async def test_a_request_is_answered_on_a_phone(
     hass.bus.async_fire(CLICKED, {"action": confirm if confirmed else deny})
     await eventually(hass, lambda: bool(stage.said("answer_pairing")))
 
-    assert stage.said("answer_pairing") == [PairingAnswer(accept=confirmed)]
+    words = ("acorn", "book", "camel", "drum") if confirmed else None
+    assert stage.said("answer_pairing") == [
+        PairingAnswer(accept=confirmed, words=words)
+    ]
     _, cleared = shown
     assert cleared.data["message"] == "clear_notification"
     assert cleared.data["data"] == {"tag": call.data["data"]["tag"]}

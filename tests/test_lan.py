@@ -21,7 +21,7 @@ from homeassistant.config_entries import (
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.util import dt as dt_util
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 import ifaddr
 import pytest
 from pytest_homeassistant_custom_component.common import (
@@ -716,6 +716,8 @@ def test_a_service_is_a_home_only_if_it_says_which() -> None:
     assert read_service({"id": ADA, "name": "a\n\x00b" * 99})[1].isprintable()
 
 
+# What is slow here is the machine.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     properties=st.dictionaries(
         st.sampled_from(["id", "name", "v"]), st.one_of(st.none(), st.text())
