@@ -306,6 +306,24 @@ async def test_an_engine_that_hangs_again_and_again_is_worth_a_repair(
     assert len(hung) == supervisor.CRASH_LOOP
 
 
+async def test_an_engine_that_greets_and_crashes_again_and_again_stays_failed(
+    hass: HomeAssistant, idle: Engine, hasty: None
+) -> None:
+    killed: set[int] = set()
+
+    def kill(event: Event | None) -> None:
+        if isinstance(event, Hello):
+            killed.add(event.status.pid)
+            os.kill(event.status.pid, signal.SIGKILL)
+
+    idle.async_subscribe(kill)
+    await idle.async_start()
+    await until(lambda: len(killed) > supervisor.CRASH_LOOP, 40)
+    assert issues(hass) == [supervisor.ISSUE_CRASH_LOOP]
+    await until(lambda: idle.state is not EngineState.RUNNING)
+    await until(lambda: idle.state is EngineState.FAILED)
+
+
 async def test_an_engine_that_is_stopped_needs_no_repair(
     hass: HomeAssistant, idle: Engine, hasty: None
 ) -> None:

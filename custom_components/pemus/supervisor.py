@@ -406,7 +406,7 @@ class Engine:
             reason,
             "\n".join(log.lines) or "(none)",
         )
-        if self._failures == CRASH_LOOP:
+        if self._failures >= CRASH_LOOP:
             self._set_state(EngineState.FAILED)
             ir.async_create_issue(
                 self._hass,
