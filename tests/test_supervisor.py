@@ -663,6 +663,38 @@ async def test_without_its_environment_it_runs_with_limits_and_tries_again(
         await engine.async_stop()
 
 
+async def test_to_try_again_twice_at_once_makes_one_environment(
+    hass: HomeAssistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    under_way: set[int] = set()
+
+    async def make(_self: Provisioner) -> Path:
+        number = len(made)
+        made.append(number)
+        under_way.add(number)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            under_way.remove(number)
+        raise AssertionError("nothing ends this but a cancellation")
+
+    monkeypatch.setattr(Provisioner, "async_make", make)
+    engine = Engine(hass)
+    await engine.async_start()
+    try:
+        await until(lambda: under_way == {0})
+        await asyncio.gather(
+            engine.async_provision_again(), engine.async_provision_again()
+        )
+        await until(lambda: len(made) > 1)
+        assert under_way == {1}
+    finally:
+        await engine.async_stop()
+    # Whatever was begun is also ended.
+    assert under_way == set()
+
+
 @pytest.mark.parametrize("befriended", [False, True])
 async def test_to_run_with_limits_is_no_error(
     hass: HomeAssistant,

@@ -204,7 +204,11 @@ class Engine:
 
     async def async_provision_again(self) -> None:
         """Try once more to make the engine's environment, in the background."""
-        await _cancel(self._provisioning)
+        former = self._provisioning
+        await _cancel(former)
+        if self._provisioning is not former:
+            # Somebody else did so meanwhile, or stopped it all.
+            return
         if self._python is None and self._supervision is not None:
             self._provision_in_background()
 
