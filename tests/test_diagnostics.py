@@ -210,6 +210,13 @@ async def test_the_report_names_no_home_that_was_discovered_or_has_left(
         "warning: indexes ada:sesame@index.example and index+https://index.example/x",
         "error: failed to create /home/ada/.homeassistant/.cache/pemus/uv",
         "error: failed to read ~/sesame/pip.conf or ../ada/netrc, '/home/ada/my.pem'",
+        "error: failed to fetch: `https://user:pa(sesame@pypi.lan/simple`",
+        "warning: no index at user:pa's(sesame@pypi.lan:8080",
+        'cause: invalid peer certificate: not valid for name "mirror.sesame.example"',
+        "cause: dns error: no address for pypi.sesame.example or [2001:db8::5e5]:443",
+        "cause: tcp connect error: 192.168.1.5:8080 and index.example refused it",
+        'error: failed to open file "/config/My Films/.cache/x sesame/z"',
+        'error: failed to open `/config/Ada\'s Films/sesame "1"/z`',
     ],
 )
 async def test_the_report_tells_why_there_is_no_environment_but_no_addresses(
@@ -231,5 +238,22 @@ async def test_the_report_tells_why_there_is_no_environment_but_no_addresses(
     assert limited["limit"] == "offline"
     assert "connection refused" in limited["detail"]
     text = json.dumps(report)
-    for secret in ("sesame", "index.example", "/ada", "homeassistant"):
+    for secret in (
+        *("sesame", "index.example", "/ada", "homeassistant"),
+        *("pypi", "example", "2001", "5e5", "192.168", "Films"),
+    ):
         assert secret not in text, secret
+
+
+async def test_the_report_tells_which_packages_and_versions_are_missing(
+    hass: HomeAssistant,
+    staged_entry: MockConfigEntry,
+    hass_client: ClientSessionGenerator,
+) -> None:
+    said = "error: no wheels for python3.13 of `av==15.0.0`, only for 2.0.11"
+    engine = staged_entry.runtime_data.engine
+    engine.limited = LimitedReason(limit=Limit.UNSUPPORTED, detail=said)
+
+    report = await get_diagnostics_for_config_entry(hass, hass_client, staged_entry)
+
+    assert report["engine"]["limited"]["detail"] == said

@@ -1,6 +1,6 @@
 """What a bug report needs, without telling what this home watches and with whom: no names, no IDs, no addresses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import json
 import re
 from typing import Any, Final, cast
@@ -39,9 +39,22 @@ _ID: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 """A PeMuS ID however it is written: as one word, in groups, and in small letters, as what is made from it often is."""
-_URL: Final = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"`<>()]+", re.IGNORECASE)
-_CREDENTIALS: Final = re.compile(r"[^\s'\"`/@:]+:[^\s'\"`/@]+@[\w.\[\]:-]+")
+_QUOTED_PATH: Final = re.compile(
+    r"(?P<quote>['\"`])(?:~|\.{0,2})/(?:\\.|(?!(?P=quote))[^\n\\])*(?P=quote)"
+)
+_URL: Final = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
+"""Up to the next space: a password may contain anything else."""
+_CREDENTIALS: Final = re.compile(r"[^\s:]+:\S+@[\w.\[\]:-]+")
 """A name, a password and a host, without a scheme before them."""
+_NUMERIC_HOST: Final = re.compile(
+    r"(?<![\w.])(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-f:.]*:[0-9a-f:.]*(?:%\w+)?\])(?::\d+)?(?![\w.]*\w)",
+    re.IGNORECASE | re.ASCII,
+)
+_HOST: Final = re.compile(
+    r"(?P<before>['\"`]|\b(?:for|name)\s+)(?:[\w-]+\.)+[^\W\d_][\w-]*\.?(?::\d+)?",
+    re.IGNORECASE,
+)
+"""A name with dots where such programs name a host. A version has a number at its end."""
 _PATH: Final = re.compile(r"(?<![\w./])(?:~|\.{0,2})(?:/[^\s'\"`:,;()<>]+)+")
 REMOVED_URL: Final = "**ADDRESS**"
 REMOVED_PATH: Final = "**PATH**"
@@ -85,12 +98,24 @@ def _status(status: Status) -> Any:
 
 def _limited(reason: LimitedReason) -> Any:
     """Return why the engine works with limits. What uv said may hold the address of an index, with a password in it."""
-    return {"limit": reason.limit, "detail": without_addresses(reason.detail)}
+    return {
+        "limit": reason.limit,
+        "detail": without_addresses(reason.detail, reason.hosts),
+    }
 
 
-def without_addresses(text: str) -> str:
-    """Return what a program said without addresses, passwords and paths."""
-    text = _CREDENTIALS.sub(REMOVED_URL, _URL.sub(REMOVED_URL, text))
+def without_addresses(text: str, hosts: Iterable[str] = ()) -> str:
+    """Return what a program said without addresses, passwords and paths.
+
+    `hosts`: those that are known to be in it. A host without a dot in its name does not look like one.
+    """
+    text = _QUOTED_PATH.sub(rf"\g<quote>{REMOVED_PATH}\g<quote>", text)
+    for pattern in (_URL, _CREDENTIALS, _NUMERIC_HOST):
+        text = pattern.sub(REMOVED_URL, text)
+    text = _HOST.sub(rf"\g<before>{REMOVED_URL}", text)
+    for host in hosts:
+        pattern = re.compile(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", re.IGNORECASE)
+        text = pattern.sub(REMOVED_URL, text)
     return _PATH.sub(REMOVED_PATH, text)
 
 
