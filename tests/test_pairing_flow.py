@@ -28,6 +28,7 @@ from custom_components.pemus.p2p.peers.facts import (
     PairingAnswer,
     PairingQuery,
     PairingState,
+    PairingStatus,
 )
 from custom_components.pemus.p2p.peers.identity import grouped, pemus_id
 from custom_components.pemus.pairings import LINGER
@@ -500,6 +501,28 @@ async def test_a_dialog_that_is_under_way_is_not_asked_twice(
     assert only["flow_id"] == dialog["flow_id"]
     menu = await go_on(hass, dialog)
     assert menu["step_id"] == "compare"
+
+
+async def test_an_offer_that_is_being_taken_up_stays_when_the_network_shows_it_no_more(
+    hass: HomeAssistant, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairings, client = stage.coordinator.pairings, stage.coordinator.engine.client
+    request_pairing = client.request_pairing
+
+    async def ask_meanwhile(query: PairingQuery) -> PairingStatus:
+        pairings.async_offer_no_more(ADA)
+        return await request_pairing(query)
+
+    monkeypatch.setattr(client, "request_pairing", ask_meanwhile)
+    dialog = await discover(hass, service())
+    stage.error = EngineUnavailable("it is gone")
+    result = await go_on(hass, dialog, {})
+    assert result["errors"] == {"base": "engine_unavailable"}
+    stage.error = None
+    result = await go_on(hass, dialog, {})
+    assert result["step_id"] == "waiting"
+    (only,) = dialogs(hass)
+    assert only["flow_id"] == dialog["flow_id"]
 
 
 async def test_a_home_that_is_ignored_is_not_offered_but_may_ask(

@@ -105,7 +105,7 @@ class PairingFlow(ConfigFlow):
         if user_input is not None:
             try:
                 await self._coordinator.pairings.async_request(
-                    self._home, Terms(), trusted=False
+                    self._home, Terms(), trusted=False, flow_id=self.flow_id
                 )
             except (EngineError, EngineUnavailable) as err:
                 errors["base"], error = refusal(err)

@@ -137,15 +137,21 @@ class Pairings:
 
     # What the user does
 
-    async def async_request(self, text: str, terms: Terms, *, trusted: bool) -> str:
+    async def async_request(
+        self, text: str, terms: Terms, *, trusted: bool, flow_id: str | None = None
+    ) -> str:
         """Ask a home to become a friend, who then may have what the terms say; return its PeMuS ID.
 
-        `trusted`: a person gave the ID, and not the local network. Raises EngineError, EngineUnavailable.
+        `trusted`: a person gave the ID, and not the local network. `flow_id`: the dialog in which that was done, which
+        goes on. Raises EngineError, EngineUnavailable.
         """
         home = read_id(text)
         # Before it is asked: if it has asked as well, both are friends at once. To who was found in the local network
         # nothing is granted before the words were compared.
-        with self._granting(home if trusted else None, terms):
+        with (
+            self._granting(home if trusted else None, terms),
+            self._staying(flow_id),
+        ):
             pairing = await self._coordinator.engine.client.request_pairing(
                 PairingQuery(home=text, trusted=trusted)
             )
@@ -216,16 +222,23 @@ class Pairings:
             async_grant(self._hass, self._entry, home, before)
             raise
 
+    @contextmanager
+    def _staying(self, flow_id: str | None) -> Generator[None]:
+        """Let a dialog stay in which the user said something, until the engine has answered."""
+        if flow_id is None:
+            yield
+            return
+        self._answering.add(flow_id)
+        try:
+            yield
+        finally:
+            self._answering.discard(flow_id)
+
     async def _answer(
         self, home: str, answer: PairingAnswer, flow_id: str | None
     ) -> None:
-        if flow_id is not None:
-            self._answering.add(flow_id)
-        try:
+        with self._staying(flow_id):
             await self._coordinator.engine.client.answer_pairing(home, answer)
-        finally:
-            if flow_id is not None:
-                self._answering.discard(flow_id)
 
     # Who waits
 
