@@ -508,6 +508,26 @@ async def test_a_registration_that_failed_is_tried_again_later_and_later(
     assert pauses[-1] > pauses[0]
 
 
+async def test_a_mistake_of_ours_does_not_end_what_is_said_of_this_home(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    home: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stage = Stage(entry)
+    responder = hass.data[DATA_INSTANCE]
+    with patch.object(
+        responder, "async_register_service", side_effect=RuntimeError("our mistake")
+    ):
+        stage.push(id=home)
+        await eventually(hass, lambda: "our mistake" in caplog.text)
+
+    # It is tried again by itself.
+    later = dt_util.utcnow() + lan.FIRST_RETRY + timedelta(seconds=1)
+    async_fire_time_changed(hass, later)
+    await eventually(hass, lambda: registered(hass, home) is not None)
+
+
 class Machine:
     """The network adapters of this machine, as the operating system lists them."""
 

@@ -236,10 +236,10 @@ class LanNeighbours:
         while True:
             await self._news.wait()
             self._news.clear()
-            await self._browse()
-            await self._tell()
-            self._offer()
             try:
+                await self._browse()
+                await self._tell()
+                self._offer()
                 # Last, because it takes a second or two.
                 await self._advertise()
             except (ZeroconfError, OSError) as err:
@@ -247,6 +247,10 @@ class LanNeighbours:
                 _LOGGER.log(
                     level, "This home cannot be shown in the local network: %s", err
                 )
+                self._advertise_later()
+            except Exception:
+                # A mistake in here: what comes next should be said and told all the same.
+                _LOGGER.exception("The local network could not be looked after")
                 self._advertise_later()
 
     async def _advertise(self) -> None:
