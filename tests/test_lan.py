@@ -508,6 +508,37 @@ async def test_a_registration_that_failed_is_tried_again_later_and_later(
     assert pauses[-1] > pauses[0]
 
 
+async def test_what_failed_before_this_home_was_hidden_counts_no_more(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    home: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def warnings() -> int:
+        return sum(
+            record.levelname == "WARNING" and "cannot be shown" in record.message
+            for record in caplog.records
+        )
+
+    stage = Stage(entry)
+    responder = hass.data[DATA_INSTANCE]
+    with patch.object(
+        responder, "async_register_service", side_effect=ZeroconfError("full")
+    ) as register:
+        stage.push(id=home)
+        await eventually(hass, lambda: warnings() == 1)
+        stage.push(port=0)
+        await noticed(hass)
+        # Nothing is tried that nobody wants, and what is wanted next is tried as if for the first time.
+        later = dt_util.utcnow() + lan.LAST_RETRY + timedelta(seconds=1)
+        async_fire_time_changed(hass, later)
+        await noticed(hass)
+        assert register.call_count == 1
+        stage.push(port=40001)
+        await eventually(hass, lambda: register.call_count == 2)
+        await eventually(hass, lambda: warnings() == 2)
+
+
 async def test_a_mistake_of_ours_does_not_end_what_is_said_of_this_home(
     hass: HomeAssistant,
     entry: MockConfigEntry,

@@ -255,19 +255,17 @@ class LanNeighbours:
 
     async def _advertise(self) -> None:
         wanted = self._wanted()
+        if wanted is None:
+            await self._unregister()
+            self._forget_failures()
+            return
         if wanted == self._advertised:
             return
-        is_same = (
-            self._advertised is not None
-            and wanted is not None
-            and wanted.id == self._advertised.id
-        )
+        is_same = self._advertised is not None and wanted.id == self._advertised.id
         if not is_same:
             await self._unregister()
         # Not again at each piece of news if this fails, but when something is different.
         self._advertised = wanted
-        if wanted is None:
-            return
         assert self._zeroconf is not None
         service = service_of(wanted, self._service.name if self._service else None)
         if is_same and self._service is not None:
@@ -279,6 +277,9 @@ class LanNeighbours:
             )
             self._service = service
             await sent
+        self._forget_failures()
+
+    def _forget_failures(self) -> None:
         self._wait_no_more()
         self._failures = 0
 
