@@ -178,6 +178,38 @@ async def test_trying_again_mends_what_it_can(
     hass.data[DATA_ENGINE] = engine
 
 
+@pytest.mark.parametrize(
+    ("limit", "hosts", "said"),
+    [
+        (
+            Limit.OFFLINE,
+            ("pypi.org", "mirror.lan"),
+            "Nicht erreicht: pypi.org, mirror.lan.",
+        ),
+        (Limit.TIMEOUT, (), "Es hat mehr als 15 Minuten gedauert."),
+    ],
+)
+async def test_the_limits_are_told_in_the_language_of_the_home(
+    hass: HomeAssistant,
+    staged_entry: MockConfigEntry,
+    hass_client: ClientSessionGenerator,
+    limit: Limit,
+    hosts: tuple[str, ...],
+    said: str,
+) -> None:
+    assert await async_setup_component(hass, "repairs", {})
+    hass.config.language = "de"
+    engine = staged_entry.runtime_data.engine
+    engine._set_limited(LimitedReason(limit=limit, detail="no route", hosts=hosts))
+
+    form = await fix(await hass_client(), issue_id="engine_limited")
+
+    reason = form["description_placeholders"]["reason"]
+    assert reason.endswith(said)
+    assert "Not reached" not in reason
+    assert form["description_placeholders"]["detail"] == "no route"
+
+
 @pytest.fixture
 def staged(staged_entry: MockConfigEntry) -> Stage:
     """Set up a home without a real engine: the stage says what happens."""

@@ -30,6 +30,7 @@ from custom_components.pemus.coordinator import (
 )
 from custom_components.pemus.p2p.models import Kind, NodeKind, ProblemKey, ScanState
 from custom_components.pemus.p2p.peers.facts import PathKind
+from custom_components.pemus.provision import Limit
 from custom_components.pemus.shares import Refusal
 from custom_components.pemus.supervisor import EngineState
 
@@ -168,6 +169,17 @@ def test_every_notification_has_its_text() -> None:
             assert not placeholders(language["common"][f"notify_{told}_title"])
 
 
+def test_every_limit_of_the_engine_has_its_text() -> None:
+    for language in (EN, DE):
+        texts = language["common"]
+        assert {key for key in texts if key.startswith("limit_")} == {
+            *(f"limit_{limit}" for limit in Limit),
+            "limit_hosts",
+        }
+        assert placeholders(texts["limit_timeout"]) == {"minutes"}
+        assert placeholders(texts["limit_hosts"]) == {"hosts"}
+
+
 def test_every_field_of_a_form_is_named_and_explained() -> None:
     for flow in (
         *(EN["config"], EN["options"]),
@@ -217,7 +229,7 @@ def test_every_place_of_the_media_browser_has_its_title() -> None:
         *(f"month_{month}" for month in range(1, 13)),
         *(f"unknown_{kind}" for kind in ("artist", "album", "year")),
         "offline_home",
-        *(key for key in EN["common"] if key.startswith("notify_")),
+        *(key for key in EN["common"] if key.startswith(("notify_", "limit_"))),
     }
 
 

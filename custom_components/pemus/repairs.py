@@ -6,11 +6,14 @@ from typing import override
 from homeassistant.components.repairs import RepairsFlow, RepairsFlowResult
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.translation import async_get_translations
 import voluptuous as vol
 
 from .client import EngineError, EngineUnavailable
+from .const import DOMAIN
 from .coordinator import ISSUE_IDENTITY, PemusCoordinator, async_get_coordinator
 from .p2p.models import ProblemKey
+from .provision import PROVISION_TIMEOUT
 from .supervisor import DATA_ENGINE
 
 
@@ -46,8 +49,26 @@ class TryAgainFlow(RepairsFlow):
         return self.async_show_form(
             step_id="confirm",
             data_schema=vol.Schema({}),
-            description_placeholders=issue.translation_placeholders if issue else None,
+            description_placeholders=await self._placeholders(issue),
         )
+
+    async def _placeholders(self, issue: ir.IssueEntry | None) -> dict[str, str]:
+        """Return what the issue says, and why in the language of this home: an issue itself holds plain English."""
+        placeholders = dict((issue and issue.translation_placeholders) or {})
+        engine = self.hass.data.get(DATA_ENGINE)
+        if engine is None or (limited := engine.limited) is None:
+            return placeholders
+        texts = await async_get_translations(
+            self.hass, self.hass.config.language, "common", {DOMAIN}
+        )
+        prefix = f"component.{DOMAIN}.common.limit"
+        reason = texts[f"{prefix}_{limited.limit}"].format(
+            minutes=PROVISION_TIMEOUT // 60
+        )
+        if limited.hosts:
+            hosts = texts[f"{prefix}_hosts"].format(hosts=", ".join(limited.hosts))
+            reason = f"{reason} {hosts}"
+        return placeholders | {"reason": reason, "detail": limited.detail}
 
 
 class IdentityFlow(RepairsFlow):
