@@ -214,6 +214,7 @@ async def test_the_report_names_no_home_that_was_discovered_or_has_left(
         "warning: no index at user:pa's(sesame@pypi.lan:8080",
         'cause: invalid peer certificate: not valid for name "mirror.sesame.example"',
         "cause: dns error: no address for pypi.sesame.example or [2001:db8::5e5]:443",
+        "cause: 2001:db8::5e5 or 2001:db8:1:2:3:4:5:5e5, nor is fe80::5e5%eth0 there",
         "cause: tcp connect error: 192.168.1.5:8080 and index.example refused it",
         'error: failed to open file "/config/My Films/.cache/x sesame/z"',
         'error: failed to open `/config/Ada\'s Films/sesame "1"/z`',

@@ -47,8 +47,15 @@ _URL: Final = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _CREDENTIALS: Final = re.compile(r"[^\s:]+:\S+@[\w.\[\]:-]+")
 """A name, a password and a host, without a scheme before them."""
 _NUMERIC_HOST: Final = re.compile(
-    r"(?<![\w.])(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-f:.]*:[0-9a-f:.]*(?:%\w+)?\])(?::\d+)?(?![\w.]*\w)",
-    re.IGNORECASE | re.ASCII,
+    r"""
+    (?<![\w.:])
+    (?: \d{1,3} (?:\.\d{1,3}){3}
+      | \[ [0-9a-f:.]*:[0-9a-f:.]* (?:%\w+)? \]
+      | (?: (?:[0-9a-f]{1,4}:){7} [0-9a-f]{1,4} | [0-9a-f:]*::[0-9a-f:.]* ) (?:%\w+)?
+    )
+    (?::\d+)? (?![\w.:]*\w)
+    """,
+    re.IGNORECASE | re.ASCII | re.VERBOSE,
 )
 _HOST: Final = re.compile(
     r"(?P<before>['\"`]|\b(?:for|name)\s+)(?:[\w-]+\.)+[^\W\d_][\w-]*\.?(?::\d+)?",
