@@ -328,7 +328,8 @@ class _Guest:
 
     def _send(self, message: bytes) -> None:
         if self._socket is not None:
-            self._socket.send(message)
+            # What others bring about never closes a guest's socket.
+            self._socket.relay(message)
 
     def _close(self, code: Close, reason: str) -> None:
         socket = self._socket

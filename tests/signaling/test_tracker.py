@@ -371,6 +371,9 @@ class Told:
     def send(self, message: bytes) -> None:
         self.sent.append(message)
 
+    def relay(self, message: bytes) -> None:
+        self.send(message)
+
     def close(self, code: Close, reason: str = "") -> None:
         self.closed.append(code)
 
@@ -519,6 +522,29 @@ async def test_a_slow_reader_that_is_hung_up_on_harms_nobody() -> None:
     guests[0].received(orjson.dumps(announced("a", offers=20)))
     assert tracker.sockets == 1
     assert [len(swarm.members) for swarm in tracker.swarms] == [1]
+    tracker.close()
+
+
+async def test_nobody_is_hung_up_on_for_what_other_guests_send_him() -> None:
+    tracker = Tracker(Alone(), Revocations(Alone()))
+
+    class Full(Told):
+        """A socket at which too much waits."""
+
+        def send(self, message: bytes) -> None:
+            self.close(Close.TRY_LATER)
+
+        def relay(self, message: bytes) -> None:
+            pass
+
+    seed, guest = (listener(tracker, HOME.token(name)) for name in "ab")
+    full = Full()
+    seed.opened(full)
+    guest.opened(Told())
+    seed.received(orjson.dumps(announced("seed")))
+    guest.received(orjson.dumps(announced("guest", offers=1)))
+    assert tracker.swarms.offers == 1
+    assert full.closed == []
     tracker.close()
 
 
