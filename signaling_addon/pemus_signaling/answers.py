@@ -136,6 +136,8 @@ async def read_object(request: web.Request) -> dict[str, Any]:
         raise Failure(
             HTTPStatus.REQUEST_TIMEOUT, "bad_request", "The body did not arrive."
         ) from None
+    except (ConnectionError, web.RequestPayloadError):
+        raise bad_request("The body is cut off or malformed.") from None
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

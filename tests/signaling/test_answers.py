@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import logging
 
 import aiohttp
 import pytest
 
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 from .server import ADDRESS, http, running
 
@@ -40,6 +41,42 @@ async def test_a_malformed_request_is_refused_and_is_no_error_of_the_server(
     assert [
         record for record in caplog.records if record.levelno >= logging.WARNING
     ] == []
+
+
+@pytest.mark.parametrize(
+    "end", [b"Content-Length: 50\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"]
+)
+async def test_a_body_that_is_cut_off_is_no_error_of_the_server(
+    end: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as server:
+        session, _ = server.sessions.issue(bytes(32))
+        head = (
+            "POST /room HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            f"Authorization: Bearer {session}\r\n"
+        )
+        reader, writer = await asyncio.open_connection(ADDRESS, server.port)
+        writer.write(head.encode() + end)
+        async with asyncio.timeout(PATIENCE):
+            await reader.readuntil(b"100 Continue\r\n\r\n")
+        writer.transport.abort()
+        await until(lambda: not server.front.requests)
+    assert [
+        record for record in caplog.records if record.levelno >= logging.WARNING
+    ] == []
+
+
+async def test_a_body_that_is_packed_is_not_unpacked() -> None:
+    """A few bytes of it could be many."""
+    async with running() as server, aiohttp.ClientSession() as session:
+        token, _ = server.sessions.issue(bytes(32))
+        async with session.post(
+            http(server, "/room"),
+            data=gzip.compress(b"{}"),
+            headers={"Authorization": f"Bearer {token}", "Content-Encoding": "gzip"},
+        ) as answer:
+            assert answer.status == 400
+            assert (await answer.json())["message"] == "The body is not JSON."
 
 
 @pytest.mark.parametrize(
