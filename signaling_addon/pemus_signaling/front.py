@@ -124,6 +124,8 @@ class Front:
             logger=_HTTP_LOGGER,
             shutdown_timeout=STOP_PATIENCE,
             lingering_time=LINGER,
+            # A few bytes would become many before anybody knows who sent them.
+            auto_decompress=False,
         )
         await self._runner.setup()
         self.handler = self._runner.server
