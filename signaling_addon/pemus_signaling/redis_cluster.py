@@ -95,6 +95,8 @@ if held then
   holder, since, other = string.sub(held, 1, {_NODE_LENGTH}),
     string.sub(held, {_NODE_LENGTH + 1}, {_NODE_LENGTH + _EPOCH_LENGTH}), string.sub(held, {_NODE_LENGTH + _EPOCH_LENGTH + 1})
 end
+-- What the store was asked while it hung is read when nobody waits for the answer any more: it is no new connection.
+if mode ~= 'renew' and time[1] * 1000000 + time[2] - epoch > tonumber(ARGV[9]) then mode = 'renew' end
 if mode ~= 'renew' then
   epoch = time[1] .. string.format('%06d', time[2])
   if held and epoch <= since then epoch = string.format('%0{_EPOCH_LENGTH}.0f', tonumber(since) + 1) end
@@ -304,13 +306,14 @@ class RedisCluster:
     async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
         """Have a name for this node."""
         self._released.pop(name, None)
-        self._names[name] = claim = _Claim(self._epoch() if self.is_away else 0, owner)
+        at = self._epoch()
+        self._names[name] = claim = _Claim(at if self.is_away else 0, owner)
         if self.is_away:
             return True
         try:
-            epoch = await self._claim(name, "take" if take else "ask", claim)
+            epoch = await self._claim(name, "take" if take else "ask", claim, at=at)
         except STORE_ERRORS:
-            claim.epoch = claim.epoch or self._epoch()
+            claim.epoch = claim.epoch or at
             self._due.set()
             return True
         self._located.pop(name, None)
@@ -475,13 +478,16 @@ class RedisCluster:
                     claim.epoch = max(claim.epoch, int(epoch))
 
     async def _claim(
-        self, name: str, mode: str, claim: _Claim, *, on: Any = None
+        self, name: str, mode: str, claim: _Claim, *, at: int = 0, on: Any = None
     ) -> Any:
-        """Ask for a name ("ask"), take it over ("take"), or say again that this node has it ("renew")."""
+        """Ask for a name ("ask"), take it over ("take"), or say again that this node has it ("renew").
+
+        `at` is when a new connection was made, in microseconds of the store's clock.
+        """
         # What the former node is told, around the epoch of what it has, which the store knows.
         said = name.encode()
         head = self.node.encode() + _head(_SUPERSEDED, _EPOCH_LENGTH + len(said))
-        epoch = _written(claim.epoch)
+        epoch = _written(at or claim.epoch)
         return await self._claim_script(
             keys=[_name(name), _NODES],
             args=[
@@ -493,6 +499,7 @@ class RedisCluster:
                 _channel(""),
                 head,
                 said,
+                int(ANSWER * 1_000_000),
             ],
             client=on,
         )

@@ -380,6 +380,28 @@ async def test_a_connection_that_is_new_at_the_same_node_counts(
         assert heard.messages == []
 
 
+async def test_the_newest_connection_keeps_a_name_that_was_asked_for_in_vain(
+    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_cluster, "ANSWER", 0.5)
+    async with joined(redis_server) as nodes:
+        (first, heard), (second, other) = nodes
+        # The store knows what is asked.
+        assert await second.claim("another", take=True)
+        with redis_server.stuck():
+            # The store takes it up when it goes on, and nobody waits for the answer any more.
+            assert await second.claim("name", take=True)
+            await until(lambda: first.is_away and second.is_away)
+            assert await first.claim("name", take=True)
+        await until(lambda: not first.is_away and not second.is_away)
+        await until(lambda: other.messages, 10)
+        assert [(topic, name) for topic, _, name in other.messages] == [
+            ("superseded", b"name")
+        ]
+        assert await second.locate("name") == first.node
+        assert heard.messages == []
+
+
 async def test_there_is_no_start_without_redis(redis_server: Redis) -> None:
     await redis_server.stop()
     cluster = RedisCluster(redis_server.url)
