@@ -100,7 +100,14 @@ class Workers:
         pause = FIRST_PAUSE
         while True:
             began = time.monotonic()
-            status = await self._run(number)
+            try:
+                status = await self._run(number)
+            except OSError as error:
+                # A machine that is short of processes or memory is so for a while.
+                _LOGGER.error(
+                    "Worker %d cannot be started: %s", number, type(error).__name__
+                )
+                status = -1
             if time.monotonic() - began >= EARLY:
                 pause = FIRST_PAUSE
             elif not self._worked:
@@ -113,6 +120,8 @@ class Workers:
         """Run a worker, and return the status that it ends with."""
         loop = asyncio.get_running_loop()
         hears, says = os.pipe()
+        # What a worker leaves behind may keep the other end open.
+        os.set_blocking(hears, False)
         try:
             try:
                 process = await asyncio.create_subprocess_exec(
@@ -136,8 +145,9 @@ class Workers:
 
     def _hear(self, pipe: int) -> None:
         """Take note that a worker serves."""
-        if os.read(pipe, 1):
-            self._worked = True
+        with suppress(BlockingIOError):
+            if os.read(pipe, 1):
+                self._worked = True
         asyncio.get_running_loop().remove_reader(pipe)
 
     async def _stop(self) -> None:
