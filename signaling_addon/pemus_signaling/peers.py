@@ -352,9 +352,11 @@ class Peers:
         kind, one, other, relayed = _unpack(message)
         receiver = one.decode()
         if kind in (_DELIVER, _TRY, _KEEP):
+            sender = other.decode()
+            # Who answers has got what was handed on.
+            self._handed_on.pop((node, sender, receiver), None)
             if self._deliver(receiver, relayed):
                 return
-            sender = other.decode()
             if kind == _KEEP:
                 self._keep(receiver, sender, relayed)
             else:

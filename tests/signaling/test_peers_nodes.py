@@ -288,3 +288,18 @@ async def test_what_nobody_is_to_wait_for_crosses_nodes_as_such() -> None:
             while len(told) < 2:
                 await asyncio.sleep(0.001)
         assert told == [b"T", b"D"]
+
+
+async def test_who_was_answered_is_not_told_that_nobody_came() -> None:
+    async with nodes(2) as (one, two):
+        alice, bob = Sink(one, "alice"), Sink(two, "bob")
+        carl = Sink(two, "carl")
+        for sink in (alice, bob, carl):
+            assert (await sink.hear())["type"] == "OPEN"
+        for receiver, name in ((bob, "bob"), (carl, "carl")):
+            alice.say("OFFER", dst=name, payload=1)
+            await receiver.hear()
+        bob.say("ANSWER", dst="alice", payload=2)
+        await alice.hear()
+        await two.cluster.close()
+        assert [message["src"] for message in alice.heard] == ["carl"]
