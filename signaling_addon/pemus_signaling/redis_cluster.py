@@ -82,9 +82,11 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 _BEAT_SCRIPT: Final = f"""{_NOW}
-redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+local forgotten = redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-return {{time[1] .. string.format('%06d', time[2]), redis.call('ZRANGE', KEYS[1], 0, -1)}}
+-- Who lives for longer said so before the clock was put back.
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. (now + ARGV[2]), '+inf')
+return {{time[1] .. string.format('%06d', time[2]), redis.call('ZRANGE', KEYS[1], 0, -1), forgotten}}
 """
 # A value is the node, the epoch and the owner, one after the other. Returned is the epoch that the name is claimed with.
 _CLAIM_SCRIPT: Final = f"""{_NOW}
@@ -220,7 +222,7 @@ class RedisCluster:
         """Join. Raises OSError if the store cannot be reached."""
         try:
             pubsub = await self._subscribe()
-            self._nodes = await self._beat()
+            self._nodes, _ = await self._beat()
         except STORE_ERRORS as error:
             await self._close_connections()
             raise OSError(f"Redis cannot be reached: {error}") from None
@@ -388,8 +390,10 @@ class RedisCluster:
                     await self._due.wait()
             self._due.clear()
             try:
-                nodes = await self._beat()
-                if self.is_away:
+                nodes, forgotten = await self._beat()
+                # A store that was emptied, or is short of memory, has lost more than this node's name.
+                missed = self.is_away or forgotten
+                if missed:
                     await self._claim_all()
             except STORE_ERRORS as error:
                 self._lose(error)
@@ -399,16 +403,20 @@ class RedisCluster:
             was_away, self.is_away = self.is_away, False
             if was_away:
                 _LOGGER.warning("Redis is back")
-            if nodes != self._nodes or was_away:
+            if nodes != self._nodes or missed:
                 self._nodes = nodes
-                self._tell(missed=was_away)
+                self._tell(missed=missed)
 
-    async def _beat(self) -> frozenset[str]:
+    async def _beat(self) -> tuple[frozenset[str], bool]:
+        """Say that this node lives. Return which ones do, and whether the store did not know of this one."""
         asked = self._clock()
-        now, nodes = await self._beat_script(keys=[_NODES], args=[self.node, ALIVE_MS])
+        now, nodes, forgotten = await self._beat_script(
+            keys=[_NODES], args=[self.node, ALIVE_MS]
+        )
         # It was read somewhere between the question and the answer.
         self._ahead = int(now) - int((asked + self._clock()) / 2 * 1_000_000)
-        return frozenset((self.node, *(node.decode() for node in nodes)))
+        alive = frozenset((self.node, *(node.decode() for node in nodes)))
+        return alive, bool(forgotten)
 
     def _lose(self, error: Exception) -> None:
         if self.is_away:

@@ -454,6 +454,40 @@ async def test_all_nodes_have_one_secret(redis_server: Redis) -> None:
         assert await second.secret() == secret
 
 
+async def test_a_redis_that_is_emptied_meanwhile_is_told_everything_anew(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        (first, _), (second, _) = nodes
+        missed: list[str] = []
+        for cluster, _ in nodes:
+            cluster.on_missed(partial(missed.append, cluster.node))
+        secret = await first.secret()
+        assert await first.claim("name", take=True)
+        await first._redis.flushall()
+        await until(lambda: set(missed) == {first.node, second.node}, 10)
+        assert await second.locate("name") == first.node
+        assert await first._redis.get("pemus:secret") == secret
+
+
+async def test_a_dead_node_is_gone_though_the_clock_of_redis_was_put_back(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        ((first, _), (second, _)) = nodes
+        dead, until_then = "0" * 12, int((time.time() + 3600) * 1000)
+        await first._redis.zadd("pemus:nodes", {dead: until_then})
+        await until(lambda: alive(first, 2), 10)
+        assert await second.claim("name", take=False)
+        await until(lambda: first.nodes() == {first.node, second.node}, 10)
+
+
+async def alive(cluster: RedisCluster, number: int) -> bool:
+    """Tell whether Redis knows of so many nodes."""
+    count: int = await cluster._redis.zcard("pemus:nodes")
+    return count == number
+
+
 async def test_a_redis_that_comes_back_empty_has_the_same_secret(
     redis_server: Redis,
 ) -> None:

@@ -446,7 +446,7 @@ async def coming_back_in_turn(
     later = cluster(second)
     turn, beat = asyncio.Event(), later._beat
 
-    async def in_turn() -> frozenset[str]:
+    async def in_turn() -> tuple[frozenset[str], bool]:
         await turn.wait()
         return await beat()
 
