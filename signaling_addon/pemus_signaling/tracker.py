@@ -318,7 +318,11 @@ class _Guest:
         )
 
     def sweep(self, oldest: float) -> None:
-        """Forget what was announced before a moment, and close if nothing was heard since."""
+        """Forget what was announced before a moment, and close if nothing was heard since or the token has expired."""
+        # Its timer knows nothing of a clock that was put right meanwhile.
+        if self.token is not None and self.token.expires <= self._tracker.clock():
+            self.revoke("the token has expired")
+            return
         if self.heard < oldest:
             self._close(Close.IDLE, "nothing was heard for too long")
             return

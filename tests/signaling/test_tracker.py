@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+import time
 from typing import Any, Self
 
 import aiohttp
@@ -383,6 +384,21 @@ def listener(tracker: Tracker, token: str | None, address: str = "") -> Listener
     accepted = tracker.accept(Upgrade("/announce", query, address, ""))
     assert not isinstance(accepted, Refusal)
     return accepted
+
+
+async def test_a_clock_that_is_put_right_does_not_let_a_token_outlive_itself() -> None:
+    clock = Clock()
+    clock.now = time.time() - 86400
+    tracker = Tracker(Alone(), Revocations(Alone()), clock=clock)
+    guest = listener(tracker, HOME.token(expires=clock.now + 72000))
+    socket = Told()
+    guest.opened(socket)
+    tracker._sweep()
+    assert socket.closed == []
+    clock.now += 86400
+    tracker._sweep()
+    assert socket.closed == [Close.REVOKED]
+    tracker.close()
 
 
 async def test_a_token_that_is_revoked_while_its_socket_opens_does_not_get_in() -> None:
