@@ -109,11 +109,22 @@ class RedisStore:
 
     async def replace(self, old: Room, new: Room) -> bool:
         """Change a room, unless somebody did meanwhile. Raises StoreAwayError."""
+        if await self._swap(encode_room(old), new):
+            return True
+        # One that was kept before there was more to a room is the same, and is written in another way.
+        with _asking():
+            kept = await self._redis.get(_ROOM + old.slug)
+        if kept is None or _decoded(kept) != old:
+            return False
+        return await self._swap(kept, new)
+
+    async def _swap(self, kept: bytes, new: Room) -> bool:
+        """Keep a room instead of what is kept, if that is so still."""
         with _asking():
             # fmt: off
             return bool(await self._replace(
                 keys=[_ROOM + new.slug, _HOME + new.host, _ROOMS, _NETWORK + new.network],
-                args=[encode_room(old), encode_room(new), new.ended, _forgotten(new), new.slug],
+                args=[kept, encode_room(new), new.ended, _forgotten(new), new.slug],
             ))
             # fmt: on
 
