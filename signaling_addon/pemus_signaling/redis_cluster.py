@@ -203,6 +203,7 @@ class RedisCluster:
         self._handlers: dict[str, Handler] = {_CHANGED: self._others_changed}
         self._node_handlers: list[Callable[[], None]] = []
         self._missed_handlers: list[Callable[[], None]] = []
+        self._secret_handlers: list[Callable[[bytes], None]] = []
         self._nodes = frozenset((self.node,))
         self._ahead = 0
         """Microseconds by which the store's clock is ahead of `_clock`."""
@@ -269,6 +270,10 @@ class RedisCluster:
     def on_missed(self, handler: Callable[[], None]) -> None:
         """Call `handler` when messages of other nodes may have been missed, and can be heard again."""
         self._missed_handlers.append(handler)
+
+    def on_secret(self, handler: Callable[[bytes], None]) -> None:
+        """Call `handler` with the secret when another one than before counts for all nodes."""
+        self._secret_handlers.append(handler)
 
     async def remember(self, topic: str, entries: Mapping[bytes, float]) -> None:
         """Keep texts for all nodes, each until its time. Raises StoreAwayError."""
@@ -463,6 +468,12 @@ class RedisCluster:
         if self._shared:
             # A store that came back empty would give the next node another one.
             await self._redis.set(_SECRET, self._shared, nx=True)
+            # A node that started when it was empty may have been first.
+            shared = bytes(await self._redis.get(_SECRET) or self._shared)
+            if shared != self._shared:
+                self._shared = shared
+                for handler in self._secret_handlers:
+                    handler(shared)
         await self._renew_names(list(self._names))
 
     async def _renew_names(self, names: list[str]) -> None:

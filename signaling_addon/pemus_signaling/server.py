@@ -98,6 +98,7 @@ class Server:
         """Listen. Raises OSError."""
         await self.cluster.start()
         if isinstance(self.cluster, RedisCluster) and self.settings.secret is None:
+            self.cluster.on_secret(self.sessions.share)
             self.sessions.share(await self.cluster.secret())
         await self.rooms.start()
         await self.peers.start()

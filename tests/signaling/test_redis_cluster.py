@@ -454,6 +454,26 @@ async def test_all_nodes_have_one_secret(redis_server: Redis) -> None:
         assert await second.secret() == secret
 
 
+async def test_a_node_takes_the_secret_that_another_made_in_an_empty_redis(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        ((first, _), _) = nodes
+        told: list[bytes] = []
+        first.on_secret(told.append)
+        await first.secret()
+        await first._redis.set("pemus:secret", b"s" * 32)
+        await first._redis.zrem("pemus:nodes", first.node)
+        await until(lambda: told, 10)
+        assert told == [b"s" * 32]
+        await redis_server.stop()
+        await until(lambda: first.is_away)
+        await redis_server.start()
+        await until(lambda: not first.is_away)
+        assert await first.secret() == b"s" * 32
+        assert len(told) == 1
+
+
 async def test_a_redis_that_is_emptied_meanwhile_is_told_everything_anew(
     redis_server: Redis,
 ) -> None:
