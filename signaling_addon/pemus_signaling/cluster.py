@@ -67,6 +67,9 @@ class Cluster(Protocol):
     async def remember(self, topic: str, entries: Mapping[bytes, float]) -> None:
         """Keep texts for all nodes, also those to come, each until a time in seconds since 1970. Raises StoreAwayError."""
 
+    async def forget(self, topic: str, texts: Collection[bytes]) -> None:
+        """Keep texts no more. Raises StoreAwayError."""
+
     async def recall(self, topic: str) -> Mapping[bytes, float]:
         """Return what is remembered of a topic. Raises StoreAwayError."""
 
@@ -128,6 +131,9 @@ class Alone:
 
     async def remember(self, topic: str, entries: Mapping[bytes, float]) -> None:
         """Do nothing: who says it remembers it."""
+
+    async def forget(self, topic: str, texts: Collection[bytes]) -> None:
+        """Do nothing."""
 
     async def recall(self, topic: str) -> Mapping[bytes, float]:
         """Return nothing: nobody else said anything."""

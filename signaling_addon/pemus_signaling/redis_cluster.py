@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import batched
@@ -53,8 +53,9 @@ AT_ONCE: Final = 512 * 1024
 NAMES_AT_ONCE: Final = 500
 MAX_RELEASED: Final = 100_000
 """Names that may wait to be given back until the store is there again. It forgets the others by itself."""
-MAX_REMEMBERED: Final = 100_000
-"""Texts of one topic that are kept for all nodes. Those go first that would be forgotten first."""
+MAX_REMEMBERED: Final = 200_000
+"""Texts of one topic that are kept for all nodes: twice what a node has remembered at a time, so that it decides itself
+which ones go. Beyond, those go first that would be forgotten first."""
 RECALLED_AT_ONCE: Final = 1_000
 REMEMBERED_AT_ONCE: Final = 1_000
 CONNECTIONS: Final = 16
@@ -283,6 +284,14 @@ class RedisCluster:
                 await self._remember_script(
                     keys=[_PREFIX + topic], args=[MAX_REMEMBERED, *parts]
                 )
+        except STORE_ERRORS as error:
+            raise StoreAwayError from error
+
+    async def forget(self, topic: str, texts: Collection[bytes]) -> None:
+        """Keep texts no more. Raises StoreAwayError."""
+        try:
+            for some in batched(texts, REMEMBERED_AT_ONCE):
+                await self._redis.zrem(_PREFIX + topic, *some)
         except STORE_ERRORS as error:
             raise StoreAwayError from error
 

@@ -145,6 +145,8 @@ class Revocations:
         """In the order in which they are forgotten."""
         self._unsaved: dict[Revocation, float] = {}
         """Those that this node was asked for and that the store does not have yet."""
+        self._crowded_out: set[Revocation] = set()
+        """Those that had to make room here, and that the store may have still."""
         self._counts: dict[bytes, int] = {}
         self._handlers: list[Callable[[Revocation], None]] = []
         self._catching_up: asyncio.Task[None] | None = None
@@ -167,6 +169,13 @@ class Revocations:
 
     async def save(self) -> None:
         """Return when all nodes will know what this one was asked for, also those to come. Raises StoreAwayError."""
+        if crowded_out := frozenset(self._crowded_out):
+            await self._cluster.forget(_TOPIC, [_write(each) for each in crowded_out])
+            self._crowded_out -= crowded_out
+            # One may have been revoked anew meanwhile.
+            self._unsaved |= {
+                each: self._until[each] for each in crowded_out if each in self._until
+            }
         if unsaved := dict(self._unsaved):
             await self._cluster.remember(
                 _TOPIC, {_write(each): until for each, until in unsaved.items()}
@@ -216,7 +225,11 @@ class Revocations:
             greedy = max(self._counts, key=self._counts.__getitem__)
             if self._counts[greedy] <= count + 1:
                 return False
-            self._drop(next(each for each in self._until if each.key == greedy))
+            oldest = next(each for each in self._until if each.key == greedy)
+            self._drop(oldest)
+            if len(self._crowded_out) < MAX_REVOCATIONS:
+                self._crowded_out.add(oldest)
+        self._crowded_out.discard(revocation)
         self._counts[revocation.key] = count + 1
         self._until[revocation] = until
         for handler in self._handlers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from pemus_signaling.cluster import Handler, StoreAwayError
 
@@ -72,6 +72,12 @@ class Node:
         if self._nodes.away:
             raise StoreAwayError
         self._nodes.remembered.setdefault(topic, {}).update(entries)
+
+    async def forget(self, topic: str, texts: Collection[bytes]) -> None:
+        if self._nodes.away:
+            raise StoreAwayError
+        for text in texts:
+            self._nodes.remembered.get(topic, {}).pop(text, None)
 
     async def recall(self, topic: str) -> Mapping[bytes, float]:
         if self._nodes.away:

@@ -372,7 +372,7 @@ async def test_a_connection_that_is_new_at_the_same_node_counts(
         wait(nodes)
         first.again("name")
         await redis_server.start()
-        await until(lambda: other.messages)
+        await until(lambda: other.messages and not second.is_away)
         assert [(topic, name) for topic, _, name in other.messages] == [
             ("superseded", b"name")
         ]

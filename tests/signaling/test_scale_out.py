@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ import aiohttp
 import psutil
 import pytest
 
-from pemus_signaling import redis_cluster
+from pemus_signaling import redis_cluster, tokens
 from pemus_signaling.cluster import StoreAwayError
 from pemus_signaling.redis_cluster import RedisCluster
 from pemus_signaling.server import Server
@@ -523,6 +523,29 @@ async def test_nobody_takes_an_ordinary_id_while_redis_is_away(
         assert await other.end() == Close.SUPERSEDED
         await bert.say("OFFER", dst="anna", payload="hello")
         assert (await anna.hear())["payload"] == "hello"
+
+
+async def test_a_node_that_joins_knows_what_a_home_revoked_before_others_revoked_without_end(
+    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_cluster, "MAX_REMEMBERED", 30)
+    monkeypatch.setattr(tokens, "MAX_REVOCATIONS", 20)
+    monkeypatch.setattr(tokens, "MAX_PER_KEY", 5)
+    home = Home()
+    async with running(redis=redis_server.url) as here:
+        here.revocations.revoke_token(home.key, "guest")
+        await here.revocations.save()
+        for _ in range(12):
+            greedy = Home()
+            for number in range(5):
+                with suppress(tokens.TooManyRevocationsError):
+                    here.revocations.revoke_token(greedy.key, f"{number}")
+            await here.revocations.save()
+        token = tokens.read(home.token("guest"), time.time())
+        assert here.revocations.is_revoked(token)
+        async with running(redis=redis_server.url) as there:
+            assert there.revocations.is_revoked(token)
+        assert len(await here.cluster.recall("revocations")) == 20
 
 
 async def test_workers_share_a_port_and_end_together(redis_server: Redis) -> None:
