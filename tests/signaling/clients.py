@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+import secrets
 from typing import Any
 from urllib.parse import urlencode
 
@@ -103,7 +104,8 @@ async def proven(
     server: Server, identity: Identity
 ) -> AsyncIterator[tuple[Client, dict[str, Any]]]:
     """Be who owns an identity. Also yields the payload of OPEN."""
-    async with connecting(server, identity.id) as client:
+    # Whoever proves an identity needs no token that somebody else knows.
+    async with connecting(server, identity.id, secrets.token_hex(8)) as client:
         challenge = await client.hear()
         assert challenge["type"] == "CHALLENGE"
         await client.say(

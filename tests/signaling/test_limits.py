@@ -228,13 +228,13 @@ async def test_nobody_is_hung_up_on_for_what_others_send_him() -> None:
 @pytest.mark.parametrize("pieces", ["one", "several", "a last one"])
 async def test_who_is_sent_something_oversized_does_not_notice(pieces: str) -> None:
     """The whole of it arrives at once, before the socket it came over can be closed."""
-    words = b'{"type":"OFFER","dst":"bob","payload":"%b"}' % (b"x" * 1_500_000)
+    words = b'{"type":"OFFER","dst":"bob","payload":"%b"}' % (b"x" * 130_000)
     sent = {
         "one": frame(0x81, words),
         "several": b"".join(
             frame(first, words[at : at + 60_000])
             for first, at in zip(
-                [0x01, *[0x00] * 24, 0x80], range(0, len(words), 60_000), strict=True
+                [0x01, 0x00, 0x80], range(0, len(words), 60_000), strict=True
             )
         ),
         "a last one": frame(0x01, words[:60_000]) + frame(0x80, words[60_000:]),

@@ -13,7 +13,13 @@ import pytest
 
 from pemus_signaling import redis_cluster
 from pemus_signaling.cluster import StoreAwayError
-from pemus_signaling.redis_cluster import RedisCluster, _frame, _frames, _joined
+from pemus_signaling.redis_cluster import (
+    RedisCluster,
+    _frame,
+    _frames,
+    _joined,
+    _superseded,
+)
 from tests.patience import PATIENCE, until
 
 from .daemons import Redis
@@ -354,6 +360,41 @@ async def test_a_name_is_not_lost_for_what_was_said_of_a_former_connection(
         assert await second.locate("name") == first.node
         first.release("name")
         await until(lambda: claimed(second))
+
+
+async def test_what_is_said_late_of_a_former_connection_ends_no_newer_one(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        (first, heard), (second, _) = nodes
+        assert await first.claim("name", take=True)
+        former = first._names["name"].epoch
+        assert await second.claim("name", take=True)
+        assert await first.claim("name", take=True)
+        await until(lambda: heard.messages)
+        heard.messages.clear()
+        first._hear(second.node, "superseded", _superseded(former, "name"))
+        assert heard.messages == []
+        first.release("name")
+        await until(lambda: claimed(second), 10)
+
+
+async def test_what_is_given_back_late_for_a_former_connection_stays(
+    redis_server: Redis,
+) -> None:
+    async with joined(redis_server) as nodes:
+        (first, _), (second, heard) = nodes
+        assert await first.claim("name", take=True)
+        former = first._names["name"].epoch
+        assert await first.claim("name", take=True)
+        first._released["name"] = former
+        first.send(second.node, "greeting", b"")
+        # It is published with what is given back, and by then nothing waits.
+        await until(lambda: heard.messages and not first._released)
+        assert await second.claim("another", take=True)
+        first.send(second.node, "greeting", b"")
+        await until(lambda: len(heard.messages) == 2)
+        assert await second.locate("name") == first.node
 
 
 async def claimed(cluster: RedisCluster) -> bool:
