@@ -812,6 +812,43 @@ async def test_a_home_can_take_no_more_room_than_it_may(
     assert friend.dump() == before
 
 
+def siblings(count: int, name: str) -> dict[str, Any]:
+    """Return a page with folders next to each other, as deep as they may lie."""
+    page = deep(16, "x" * 230)
+    page["spans"] = []
+    page["folders"] += [
+        {"number": 100 + number, "parent": 17, "name": f"{name}{number}"}
+        for number in range(count)
+    ]
+    return page
+
+
+async def test_folders_cost_what_is_written_for_them(
+    friend: Friend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page names folders; here each of them has its whole path."""
+    monkeypatch.setattr(foreign, "SUMMARY_SECONDS", 3600.0)
+    await friend.restart()
+    paths = 1000 * 15 * 231
+
+    async def work(page: dict[str, Any]) -> int:
+        return (await friend.library.apply(packed(page | {"last": False}))).work
+
+    assert await work(siblings(1000, "a")) > 2 * paths
+    assert await work(siblings(1000, "b")) > 2 * paths
+    assert await work(siblings(1000, "b")) < paths
+    other_root = {"folders": [{"number": 9, "share": 1}], "spans": []}
+    assert await work(small() | other_root) > 1000 * intake.REMOVAL
+
+
+async def test_the_paths_in_a_page_are_only_so_long(friend: Friend) -> None:
+    before = friend.dump()
+    with pytest.raises(BadCatalogue, match="too long"):
+        await friend.library.apply(packed(siblings(5000, "a")))
+    assert friend.dump() == before
+    await friend.library.apply(packed(siblings(4000, "a")))
+
+
 # What goes wrong.
 
 

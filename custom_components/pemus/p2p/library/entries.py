@@ -53,6 +53,8 @@ MAX_NAME: Final = 255
 """Characters of a name."""
 MAX_PATH: Final = 4096
 """Characters of a folder's path."""
+MAX_PATHS: Final = 16 * 1024**2
+"""Bytes of the paths of all folders in a page: each one is kept with its whole path, of which a page tells the end."""
 MAX_DEPTH: Final = 64
 """Folders in a folder's path."""
 MAX_TEXT: Final = 500
@@ -304,6 +306,7 @@ def read(payload: bytes) -> Page:
 def places(folders: Iterable[Folder]) -> Iterator[Place]:
     """Return the folders of a page with their places, parents first. Raises BadCatalogue."""
     found: dict[int, Place] = {}
+    told = 0
     for folder in folders:
         _expect(
             1 <= folder.number <= _MAX_NUMBER and folder.number not in found,
@@ -330,6 +333,8 @@ def places(folders: Iterable[Folder]) -> Iterator[Place]:
                 above.depth + 1,
             )
             _expect(is_told(path, place.depth), "one of its folders lies too deep")
+        told += len(place.path.encode())
+        _expect(told <= MAX_PATHS, "the paths of its folders are too long")
         found[folder.number] = place
         yield place
 

@@ -21,7 +21,7 @@ from ..peers.facts import is_home
 from . import browse, items
 from .entries import FORMAT, MAX_ITEMS, BadCatalogue, Page, read, write_have
 from .ids import item_id
-from .intake import TABLES, Intake, take
+from .intake import REMOVAL, TABLES, Intake, take
 from .migrations import NUMBERS
 from .search import search
 from .store import Store, StoreBroken, StoreError, StoreFull, raise_revision
@@ -33,8 +33,6 @@ MAX_NAMED_ITEMS: Final = 500
 """Changed items of a page that are named one by one."""
 MAX_NEW_ITEMS: Final = 20
 """New items of a page that are named."""
-REMOVAL: Final = 128
-"""Work, as in bytes that are told, of removing an item."""
 SUMMARY: Final = 16
 """Work for each item of the library of counting and listing it anew."""
 MAX_DATABASE: Final = 2 * 1024**3
@@ -286,6 +284,7 @@ class ForeignLibrary:
             done=page.head.last,
             end=page.spans[-1].last if page.spans else -1,
             work=page.size
+            + intake.written
             + REMOVAL * max(0, -intake.growth)
             + SUMMARY * (self._items if is_summarized else 0),
         )

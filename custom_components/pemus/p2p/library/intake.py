@@ -33,6 +33,8 @@ from .migrations import MUSIC, NUMBERS, PHOTO
 from .names import sort_key, stem_of
 from .summary import remove_share
 
+REMOVAL: Final = 128
+"""Work, as in bytes that are told, of removing an item or a folder."""
 TABLES: Final = (
     # Two folders may have the same path for a while, as one may be told of before it is known that the other is gone.
     "DROP INDEX folders_by_path",
@@ -50,6 +52,10 @@ TABLES: Final = (
 )
 """What there is beside the schema of an own index."""
 
+_FOLDER: Final = 64
+"""Work of adding a folder, beside its path."""
+_PATHS: Final = 2
+"""How often the path of a folder is written: in its row and in an index."""
 _ALL_WORDED: Final = 2**62
 """A mark behind all rows: each item gets into the search index at once."""
 
@@ -81,6 +87,8 @@ class Intake:
     """Shares in which something is different."""
     growth: int = 0
     """How many items there are more than before."""
+    written: int = 0
+    """Work, as in bytes that are told, of the folders that changed. A page names them, but here each has its whole path."""
 
     def __bool__(self) -> bool:
         """Tell whether anything is different."""
@@ -187,22 +195,22 @@ def _take_folder(db: sqlite3.Connection, place: Place, intake: Intake) -> None:
         ),
     )
     intake.stale.add(place.share)
+    intake.written += _FOLDER + _PATHS * len(place.path.encode())
 
 
 def _remove_folder(db: sqlite3.Connection, number: int, intake: Intake) -> None:
     """Remove a folder with all that lies in it."""
-    numbers = ",".join(
-        str(below)
-        for (below,) in db.execute(
-            """
-            WITH RECURSIVE below (number) AS (
-                SELECT ? UNION SELECT folders.number FROM below JOIN folders ON folders.parent = below.number
-            )
-            SELECT number FROM below
-            """,
-            (number,),
+    found = db.execute(
+        """
+        WITH RECURSIVE below (number) AS (
+            SELECT ? UNION SELECT folders.number FROM below JOIN folders ON folders.parent = below.number
         )
-    )
+        SELECT number FROM below
+        """,
+        (number,),
+    ).fetchall()
+    intake.written += REMOVAL * len(found)
+    numbers = ",".join(str(below) for (below,) in found)
     _forget(db, f"folder IN ({numbers})", (), intake)
     db.execute(f"DELETE FROM folder_kinds WHERE folder IN ({numbers})")
     db.execute(f"DELETE FROM folders WHERE number IN ({numbers})")
