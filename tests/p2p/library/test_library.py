@@ -468,6 +468,43 @@ async def test_a_link_in_the_place_of_a_file_or_folder_leads_nowhere(
             await running.library.thumbnail(item.id)
 
 
+@pytest.mark.parametrize("is_behind_a_link", [False, True])
+async def test_a_link_in_the_place_of_a_root_is_not_followed(
+    running: Running,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_behind_a_link: bool,
+) -> None:
+    """Only where the user's own path leads when the share begins is shared."""
+    monkeypatch.setattr(shelf, "PROBE_INTERVAL", 0.2)
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "camera.jpg").write_bytes(b"secret")
+    running.put("film.jpg")
+    if is_behind_a_link:
+        running.root.rename(tmp_path / "real")
+        running.root.symlink_to("real")
+    await running.start()
+    await running.idle(1)
+    (item,) = (await running.items()).values()
+    path = running.root.resolve()
+    assert (await running.library.file(item.id)).root == str(path)
+    path.rename(tmp_path / "aside")
+    path.symlink_to(secret)
+    running.library.rescan(None)
+    await running.until(lambda: bool(running.library.problems))
+    await running.quiet()
+    assert running.total == 1
+    assert not running.library.shares[0].available
+    with pytest.raises(Unavailable):
+        await running.library.file(item.id)
+    # What is put back is there again.
+    path.unlink()
+    (tmp_path / "aside").rename(path)
+    await running.until(lambda: not running.library.problems)
+    assert (await running.library.file(item.id)).root == str(path)
+
+
 async def test_a_file_that_is_replaced_by_a_pipe_blocks_nothing(
     running: Running,
 ) -> None:

@@ -10,6 +10,8 @@ import threading
 import pytest
 
 from p2p.library import paths
+from p2p.library.opening import is_still_there, open_described
+from p2p.models import LocalFile
 
 
 def test_a_file_is_found_below_the_root(tmp_path: Path) -> None:
@@ -21,12 +23,25 @@ def test_a_file_is_found_below_the_root(tmp_path: Path) -> None:
         assert paths.stat_file(root, "", "d.mp4").st_size == 2
 
 
-def test_the_root_itself_may_be_behind_a_link(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "a.mp4").touch()
+@pytest.mark.parametrize("path", ["link", "link/below", "real/link", "link/.."])
+def test_no_link_leads_to_a_root(tmp_path: Path, path: str) -> None:
+    (tmp_path / "real" / "below").mkdir(parents=True)
     (tmp_path / "link").symlink_to("real")
-    with paths.opened_root(str(tmp_path / "link")) as root:
-        assert paths.stat_file(root, "", "a.mp4")
+    (tmp_path / "real" / "link").symlink_to("below")
+    with paths.opened_root(str(tmp_path / "real" / "below")):
+        pass
+    with pytest.raises(OSError), paths.opened_root(str(tmp_path / path)):
+        pass
+
+
+def test_what_is_the_engines_own_may_be_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    path = tmp_path / "real" / "a.jpg"
+    path.touch()
+    (tmp_path / "link").symlink_to("real")
+    own = LocalFile.of(str(tmp_path / "link" / "a.jpg"), "a.jpg", "", path.stat())
+    assert is_still_there(own)
+    os.close(open_described(own))
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])

@@ -7,6 +7,7 @@ description. From then on only the descriptor is used, which nothing can redirec
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 import errno
 import os
 
@@ -30,8 +31,8 @@ def open_described(file: LocalFile) -> int:
         OSError: it cannot be reached.
 
     """
-    root, folder, name = _divided(file)
-    with paths.opened_root(root) as opened:
+    folder, name = _divided(file)
+    with _opened_root(file) as opened:
         descriptor = paths.open_file(opened, folder, name)
     with paths.closed_on_error(descriptor):
         if not file.is_still(os.fstat(descriptor)):
@@ -41,20 +42,27 @@ def open_described(file: LocalFile) -> int:
 
 def is_still_there(file: LocalFile) -> bool:
     """Tell whether a file's path leads to it, unchanged, without following a link."""
-    root, folder, name = _divided(file)
+    folder, name = _divided(file)
     try:
-        with paths.opened_root(root) as opened:
+        with _opened_root(file) as opened:
             return file.is_still(paths.stat_file(opened, folder, name))
     except OSError:
         return False
 
 
-def _divided(file: LocalFile) -> tuple[str, str, str]:
-    """Return the root, the folder below it, and the name. What is in the engine's own folders has its folder as root."""
+def _opened_root(file: LocalFile) -> AbstractContextManager[int]:
+    """Open what lies above a file: its share's root, or the folder of the engine's own that it is in."""
+    if file.root:
+        return paths.opened_root(file.root)
+    return paths.opened_own(os.path.dirname(file.path) or "/")
+
+
+def _divided(file: LocalFile) -> tuple[str, str]:
+    """Return the folder below what `_opened_root` opens, and the name."""
     above, _, name = file.path.rpartition("/")
     if not file.root:
-        return above or "/", "", name
+        return "", name
     root = file.root.rstrip("/")
     if not f"{above}/".startswith(f"{root}/"):
         raise ValueError("a file outside of its share")
-    return file.root, above[len(root) + 1 :], name
+    return above[len(root) + 1 :], name

@@ -40,8 +40,19 @@ def join(root: str, *parts: str) -> str:
 
 @contextmanager
 def opened_root(root: str) -> Iterator[int]:
-    """Open the root folder of a share. Its own path may lead through links: the user chose it. Raises OSError."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Open the root folder of a share, by its real path. Raises OSError, also where a link is on the way or in its place."""
+    with opened_own("/") as top:
+        descriptor = _descend(top, [name for name in root.split("/") if name] or ["."])
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def opened_own(folder: str) -> Iterator[int]:
+    """Open a folder of the engine's own, whose path may lead through links. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor
     finally:

@@ -56,7 +56,7 @@ class Ground:
     number: int
     """The share's number in the index."""
     path: str
-    """The root, as the user gave it."""
+    """The real path of the root: no link in it is followed."""
     kinds: tuple[Kind, ...]
 
 

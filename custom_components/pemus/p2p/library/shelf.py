@@ -101,6 +101,8 @@ class Shelf:
         self._next_watch = 0.0
         self.root = config.path
         """The real path of the root, as far as it is known."""
+        self._real: str | None = None
+        """The same once it was there, and from then on: no link that takes its place later is followed."""
         self._identity: _Identity = None
         self._silent = False
         self._scan_begun = 0.0
@@ -186,7 +188,7 @@ class Shelf:
         """See whether the root is still the same; if not, the disk was unplugged or came back."""
         try:
             async with asyncio.timeout(PROBE_TIMEOUT):
-                identity = await in_daemon(_identity, self.config.path)
+                identity = await in_daemon(_identity, self.config.path, self._real)
         except TimeoutError:
             self._silent = True
             self._set_available(False, "it does not answer")
@@ -200,9 +202,10 @@ class Shelf:
     async def _scan_everything(self) -> None:
         self._full = False
         self._next_full = time.time() + self.rescan_interval
-        self._identity = await in_daemon(_identity, self.config.path)
+        self._identity = await in_daemon(_identity, self.config.path, self._real)
         if self._identity is not None:
             self.root, _, _, is_filled = self._identity
+            self._real = self.root
             if is_filled:
                 # Files can be sent and browsed while they are compared with the index. Whether an empty root is one
                 # that was unplugged, the scan will tell.
@@ -277,7 +280,7 @@ class Shelf:
 
         scan = Scan(
             self._store,
-            Ground(number=self.number, path=self.config.path, kinds=self.config.kinds),
+            Ground(number=self.number, path=self.root, kinds=self.config.kinds),
             faults=self._faults,
             arrivals=self._arrivals,
             stop=stop,
@@ -388,10 +391,11 @@ class Shelf:
             watcher.stop()
 
 
-def _identity(root: str) -> _Identity:
+def _identity(path: str, real: str | None) -> _Identity:
+    """Look at a root by its real path; it is found out from the configured one as long as it is not known."""
     try:
-        real = os.path.realpath(root)
-        with paths.opened_root(root) as descriptor:
+        real = real or os.path.realpath(path, strict=True)
+        with paths.opened_root(real) as descriptor:
             status = os.fstat(descriptor)
             with os.scandir(descriptor) as entries:
                 is_filled = any(not is_left_out(entry.name) for entry in entries)
