@@ -54,7 +54,7 @@ def _opened_root(file: LocalFile) -> AbstractContextManager[int]:
     """Open what lies above a file: its share's root, or the folder of the engine's own that it is in."""
     if file.root:
         return paths.opened_root(file.root)
-    return paths.opened_own(os.path.dirname(file.path) or "/")
+    return paths.opened_own(file.path.rpartition("/")[0] or "/")
 
 
 def _divided(file: LocalFile) -> tuple[str, str]:
