@@ -16,6 +16,7 @@ import pytest
 from p2p import atomic
 from p2p.engine import Engine
 from p2p.errors import NotFound, Unavailable
+from p2p.library import Library
 from p2p.library.store import StoreFull
 from p2p.models import (
     EngineConfig,
@@ -25,12 +26,15 @@ from p2p.models import (
     SearchQuery,
     ShareConfig,
     TicketQuery,
+    WaitQuery,
 )
 from p2p.peers.facts import FriendConfig, PairingQuery
 from p2p.peers.identity import Identity
 from p2p.peers.lists import FriendList
 from p2p.peers.peers import Peers
 from p2p.swarm import background, swarm
+from p2p.swarm.faults import SessionError
+from p2p.swarm.session import Session
 from p2p.swarm.ticket import read
 from tests.p2p.media.make import film
 from tests.patience import until
@@ -132,6 +136,76 @@ async def test_torrents_have_a_port_for_as_long_as_there_is_a_ticket(
         with pytest.raises(NotFound):
             await engine.issue(TicketQuery(item="a" * 26, receiver=FRIEND))
         assert ports(engine)[1] == 0
+
+
+def sharing(folder: Path) -> EngineConfig:
+    """Return the configuration of a home that shares a film."""
+    folder.mkdir(parents=True)
+    film(folder / "Lighthouse.mp4", seconds=1)
+    share = ShareConfig(id="s", path=str(folder), name="Films", kinds=(Kind.VIDEO,))
+    return EngineConfig(home_name="Ann", shares=(share,))
+
+
+async def the_film(engine: Engine) -> str:
+    """Return the id of the one film that a home shares."""
+    await until(lambda: engine.status().counts.video)
+    (item,) = (await engine.search(SearchQuery(text="Lighthouse"))).items
+    return item.id
+
+
+def seeds(engine: Engine) -> int:
+    status = engine.status().swarm
+    return 0 if status is None else status.active_seeds
+
+
+async def test_a_home_that_is_itself_again_serves_for_its_tickets(
+    folder: Path,
+) -> None:
+    config = sharing(folder / "Films")
+    key = folder / "data" / "identity"
+    engine = made(folder)
+    async with engine.running(config):
+        item = await the_film(engine)
+        await engine.issue(TicketQuery(item=item, receiver=FRIEND))
+        await until(lambda: seeds(engine))
+    kept = key.read_bytes()
+    key.write_bytes(b"half a key")
+    engine = made(folder)
+    async with engine.running(config):
+        assert lost(engine)
+        key.write_bytes(kept)
+        await engine.restore_identity()
+        await until(lambda: seeds(engine), 20)
+
+
+async def test_torrents_that_did_not_start_do_with_the_next_configuration(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was accepted meanwhile is then fetched by torrent."""
+
+    async def broken(*arguments: object, **options: object) -> Session:
+        raise SessionError("libtorrent does not start")
+
+    engine, owner = made(folder), made(folder / "owner")
+    async with owner.running(sharing(folder / "Films")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "open", broken)
+            running = engine.running(CONFIG)
+            await running.__aenter__()
+        try:
+            with pytest.raises(Unavailable, match="libtorrent"):
+                await engine.revoke(FRIEND, None)
+            item = await the_film(owner)
+            query = TicketQuery(item=item, receiver=engine.home())
+            await engine.accept(await owner.issue(query))
+            await engine.configure(replace(CONFIG, home_name="Bea"))
+            await engine.revoke(FRIEND, None)
+            path = (await engine.remote_file(owner.home(), item)).path
+            part = WaitQuery(reader="player", start=0, stop=1, path=path)
+            async with asyncio.timeout(20):
+                assert await engine.wait(owner.home(), item, part)
+        finally:
+            await running.__aexit__(None, None, None)
 
 
 def friends(engine: Engine) -> list[str]:
@@ -420,6 +494,21 @@ async def test_an_engine_that_stops_in_the_middle_of_a_change_leaves_nothing(
             await until(lambda: slow.begun)
     await asyncio.gather(configuring, return_exceptions=True)
     assert asyncio.all_tasks() == before
+
+
+async def test_an_engine_that_stops_does_not_go_on_with_a_configuration(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = made(folder)
+    with monkeypatch.context() as patch:
+        async with engine.running(CONFIG):
+            library = Slow(patch, Library, "apply")
+            library.go_on.set()
+            peers = Slow(patch, Peers, "apply")
+            configuring = asyncio.create_task(engine.configure(BEFRIENDED))
+            await until(lambda: peers.begun)
+    await asyncio.gather(configuring, return_exceptions=True)
+    assert library.begun == 0
 
 
 async def test_peers_that_cannot_begin_leave_nothing_and_begin_later(

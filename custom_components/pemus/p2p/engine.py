@@ -97,6 +97,8 @@ class Engine:
         """Held by whoever changes who this home is, or with whom it has to do."""
         self._changes: set[asyncio.Task[None]] = set()
         self._awaits_config = awaits_config
+        self._is_configured = False
+        """Whether a configuration was applied, also to the library."""
         self._identity: Identity | None = None
         self._identity_fault: str | None = None
         """Why this home cannot be who it was, in plain English."""
@@ -177,31 +179,48 @@ class Engine:
         await self._finish(self._configure(config), "configure")
 
     async def _configure(self, config: EngineConfig) -> None:
-        try:
-            # First, whatever becomes of the library: somebody may have to lose access.
-            async with self._changing:
-                self._config = config
-                self._awaits_config = False
-                if self._identity is None:
-                    await self._load_identity()
-                if self._swarm is None:
-                    await self._start_swarm()
-                else:
-                    self._swarm.apply(config)
-                if self._peers is None:
-                    await self._start_peers()
-                else:
-                    await self._peers.apply(config)
-                if self._peers is not None:
-                    await self._peers.forget_former()
-        finally:
+        # Each part, whatever becomes of the others; but nothing more once the engine stops, which cancels this.
+        faults: list[Exception] = []
+        for apply in (self._apply_to_homes, self._library.apply, self._review):
             try:
-                await self._library.apply(config)
-            finally:
-                if self._swarm is not None:
-                    await self._swarm.review()
-                    # What was not to be found while its share was not known may be found now.
-                    self._swarm.items_changed(None)
+                await apply(config)
+            except Exception as err:  # noqa: BLE001 - it is raised in the end
+                faults.append(err)
+        if faults:
+            raise faults[-1]
+
+    async def _apply_to_homes(self, config: EngineConfig) -> None:
+        """Apply what has to do with other homes. It comes first, as somebody may have to lose access."""
+        async with self._changing:
+            self._config = config
+            self._awaits_config = False
+            if self._identity is None:
+                await self._load_identity()
+            if (
+                self._swarm is not None
+                and not self._swarm.has_torrents
+                and self._capabilities.get("libtorrent") is not None
+            ):
+                # It did not start, and may do so now.
+                await self._stop_swarm()
+            if self._swarm is None:
+                await self._start_swarm()
+            else:
+                self._swarm.apply(config)
+            if self._peers is None:
+                await self._start_peers()
+            else:
+                await self._peers.apply(config)
+            if self._peers is not None:
+                await self._peers.forget_former()
+
+    async def _review(self, _config: EngineConfig) -> None:
+        """Serve for tickets what the configuration allows, now that all of it was applied."""
+        self._is_configured = True
+        if self._swarm is not None:
+            await self._swarm.review()
+            # What was not to be found while its share was not known may be found now.
+            self._swarm.items_changed(None)
 
     async def _finish(self, change: Coroutine[None, None, None], name: str) -> None:
         """Make a change to its end, also when whoever wants it does not wait that long."""
@@ -433,6 +452,11 @@ class Engine:
         await self._load_identity()
         await self._start_swarm()
         await self._start_peers()
+        if self._is_configured:
+            # Nobody says it once more to the parts that have just begun.
+            if self._peers is not None:
+                await self._peers.forget_former()
+            await self._review(self._config)
         self._api.events.status_changed()
 
     async def _load_identity(self) -> None:

@@ -191,10 +191,9 @@ class Downloads:
             ticket, meta = await asyncio.to_thread(_checked, ticket)
         except BadTicket as err:
             raise BadRequest(f"the ticket cannot be used: {err}") from None
-        if self._session is None and not ticket.link_only:
-            # There is no use for its torrent, nor for asking for one.
-            meta = None
-            ticket = replace(ticket, torrent=None, endpoints=(), link_only=True)
+        if self._session is None and meta is None and not ticket.link_only:
+            # There is no use for asking for a torrent. One that it has is for a session that starts later.
+            ticket = replace(ticket, link_only=True)
         if not self._running:
             raise Unavailable("the engine is stopping")
         if not ticket.is_live(time.time()):
