@@ -554,6 +554,7 @@ class Meddler:
     """A way between two homes that somebody controls: `change` does what it likes with each message."""
 
     is_lan = False
+    tells_apart = False
     origin = "198.51.100.7"
 
     def __init__(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

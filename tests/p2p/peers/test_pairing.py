@@ -260,6 +260,7 @@ class Nowhere:
     """A way that keeps what is sent."""
 
     is_lan = False
+    tells_apart = False
     origin = "signal.example"
 
     def __init__(self) -> None:
@@ -561,7 +562,7 @@ class Way(Nowhere):
 
     def __init__(self, origin: str, *, lan: bool = False) -> None:
         super().__init__()
-        self.origin, self.is_lan = origin, lan
+        self.origin, self.is_lan, self.tells_apart = origin, lan, lan
 
 
 def flood(home: Neighbour, *ways: Way, first: int = 1000, shown: bool = True) -> None:

@@ -69,6 +69,7 @@ class Line:
     """A connection to one home, or from somebody who has not said yet who it is."""
 
     is_lan = True
+    tells_apart = True
 
     def __init__(self, lan: Lan, origin: str, home: str | None) -> None:
         """Prepare a line to or from an address; `home` is the one that was called."""
@@ -126,6 +127,7 @@ class Lan:
     """All lines in the local network, and the port that others call."""
 
     is_lan = True
+    tells_apart = True
     origin = ""
 
     def __init__(self, post: Post, session: ClientSession) -> None:

@@ -19,7 +19,7 @@ MAX_KNOWN: Final = 4096
 """Messages that are remembered, so that none counts twice."""
 RATE: Final = 20.0
 """Messages per second that are looked at of one sender, as far as the way can tell them apart, on average: each costs a
-signature to be checked. Those that name an expected home may be as many again."""
+signature to be checked. Those that name an expected home may be as many again by each way, of an address in the local network."""
 BURST: Final = 200.0
 TOTAL_RATE: Final = 100.0
 """The same, of all together."""
@@ -39,6 +39,10 @@ class Way(Protocol):
     @property
     def origin(self) -> str:
         """What users are told of where a message came from."""
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether nobody can send in the name of another source: an address, or a home that proved who it is."""
 
     def send(self, home: str, message: dict[str, Any], *, reply: bool) -> bool:
         """Send a message to a home; return whether there is any hope that it arrives. Never blocks."""
@@ -108,7 +112,7 @@ class Post:
         What came before proves nothing, as anybody may have kept it. The same message may take several ways, though: in the
         local network it counts also if it was quicker by a server.
         """
-        if not self._allows(message, (way.is_lan, way.origin, source)):
+        if not self._allows(message, way, source):
             return None
         try:
             envelope = opened(message, self.identity.id)
@@ -125,17 +129,23 @@ class Post:
         is_fresh = was_near is None or (way.is_lan and not was_near)
         return envelope.sender if is_fresh else None
 
-    def _allows(self, message: object, source: Hashable) -> bool:
+    def _allows(self, message: object, way: Way, source: str) -> bool:
         """Tell whether something more may come from somewhere just now."""
-        if self._spend(source, RATE, BURST) and self._spend(
-            None, TOTAL_RATE, TOTAL_BURST
-        ):
+        origin = way.is_lan, way.origin, source
+        is_modest = self._spend(origin, RATE, BURST)
+        if is_modest and self._spend(None, TOTAL_RATE, TOTAL_BURST):
             return True
+        if not is_modest and way.tells_apart:
+            # That is the flood itself, whoever it says that it is.
+            return False
+        if not way.tells_apart:
+            origin = way.is_lan, way.origin, ""
+        # For each way: who floods one in the name of a friend leaves that friend all others.
         sender = message.get("sender") if isinstance(message, dict) else None
         return (
             isinstance(sender, str)
             and self.is_expected(sender)
-            and self._spend(sender, RATE, BURST)
+            and self._spend((sender, *origin), RATE, BURST)
         )
 
     def _spend(self, of: Hashable, rate: float, burst: float) -> bool:

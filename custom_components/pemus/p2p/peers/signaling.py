@@ -141,6 +141,11 @@ class SignalingServer:
         return self._address.host or ""
 
     @property
+    def tells_apart(self) -> bool:
+        """Whether the server asks homes to prove who they are."""
+        return self._status.identity
+
+    @property
     def status(self) -> ServerStatus:
         """How the connection is."""
         return self._status

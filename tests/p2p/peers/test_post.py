@@ -1,0 +1,84 @@
+"""Which messages are looked at: a flood keeps out none but those who come from where it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from p2p.peers import post as module
+from p2p.peers.envelope import seal
+from p2p.peers.identity import Identity
+from p2p.peers.post import Letter, Post
+
+ANN, FRIEND = (Identity.of(bytes([number] * 32)) for number in (1, 2))
+JUNK = {"sender": FRIEND.id}
+
+
+@dataclass
+class Way:
+    """Where messages come from."""
+
+    origin: str
+    is_lan: bool = True
+    tells_apart: bool = True
+
+    def send(self, home: str, message: dict[str, Any], *, reply: bool) -> bool:
+        return False
+
+
+class Inbox:
+    """The post of a home, at a time that stands still."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module.time, "monotonic", lambda: 1000.0)
+        self.letters: list[Letter] = []
+        self.post = Post(
+            ANN, self.letters.append, is_expected=lambda home: home == FRIEND.id
+        )
+
+    def flood(self, *ways: Way, source: str = "") -> None:
+        """Let more junk than may come by some ways, in the name of a friend."""
+        for way in ways:
+            for _ in range(3 * int(module.BURST)):
+                self.post.receive(JUNK, way, source)
+
+    def hears(self, way: Way, source: str = "") -> bool:
+        """Tell whether the friend gets through."""
+        before = len(self.letters)
+        self.post.receive(seal(FRIEND, ANN.id, "ping", b"{}"), way, source)
+        return len(self.letters) > before
+
+
+@pytest.fixture
+def inbox(monkeypatch: pytest.MonkeyPatch) -> Inbox:
+    return Inbox(monkeypatch)
+
+
+def machines(count: int) -> list[Way]:
+    """Return machines of the local network."""
+    return [Way(f"192.168.0.{number}") for number in range(count)]
+
+
+def test_a_friend_gets_through_whoever_writes_its_id_into_junk(inbox: Inbox) -> None:
+    inbox.flood(*machines(20))
+    for way in (Way("192.168.0.100"), Way("server.example", is_lan=False)):
+        assert inbox.hears(way, FRIEND.id)
+
+
+def test_an_address_that_floods_has_no_reserve(inbox: Inbox) -> None:
+    (eve,) = machines(1)
+    inbox.flood(eve)
+    assert not inbox.hears(eve)
+
+
+@pytest.mark.parametrize("proves", [False, True])
+def test_who_floods_a_server_floods_no_other(inbox: Inbox, proves: bool) -> None:
+    flooded = Way("flooded.example", is_lan=False, tells_apart=proves)
+    for number in range(5):
+        inbox.flood(flooded, source=f"Eve {number}")
+    assert inbox.hears(Way("server.example", is_lan=False, tells_apart=proves))
+    assert inbox.hears(Way("192.168.0.100"))
+    # Where homes prove who they are, not even there.
+    assert inbox.hears(flooded, FRIEND.id) is proves
