@@ -282,6 +282,18 @@ async def test_a_friend_finds_a_place_in_any_crowd_and_keeps_it(
         assert (await socket.receive(timeout=5)).type is WSMsgType.TEXT
 
 
+async def test_a_friend_has_time_for_its_first_message_while_others_crowd_in(
+    ann: Neighbour, session: ClientSession, crowd: Crowd
+) -> None:
+    friend = Identity.of(bytes([8] * 32))
+    ann.friends.add(friend.id)
+    await crowd.call(*strangers())
+    async with session.ws_connect(url(ann)) as socket:
+        await crowd.call(*strangers(2000)[: 2 * module.MAX_PER_ADDRESS])
+        await socket.send_str(signed(ann, friend))
+        await until(lambda: ann.lan.knows(friend.id), 10)
+
+
 async def test_one_friend_does_not_take_the_places_of_all(
     ann: Neighbour, session: ClientSession, crowd: Crowd
 ) -> None:

@@ -7,6 +7,7 @@ connection is a WebSocket whose text messages are envelopes, both ways. Nothing 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_network
 import logging
@@ -356,14 +357,25 @@ class Lan:
         )
 
     def _make_place(self) -> bool:
-        """See to it that one more may come in: the stranger goes of whom nothing that is right came for longest."""
+        """See to it that one more may come in.
+
+        A stranger goes, of an address that has the most places; of these, one that said nothing that is right, or not for longest.
+        """
         present = [each for each in self._serving.values() if not each[0].over.is_set()]
         if len(present) < MAX_CONNECTIONS:
             return True
         others = [each for each in present if not self.is_expected(each[0])]
         if not others:
             return False
-        line, request = min(others, key=lambda each: (each[0].is_proven, each[0].used))
+        places = Counter(line.origin for line, _ in others)
+        line, request = min(
+            others,
+            key=lambda each: (
+                -places[each[0].origin],
+                each[0].is_proven,
+                each[0].used,
+            ),
+        )
         line.over.set()
         self._door.let_out(request)
         return True
