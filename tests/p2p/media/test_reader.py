@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zlib
 
@@ -23,6 +24,7 @@ from p2p.errors import Unavailable
 from p2p.media import reader as module
 from p2p.media.facts import MediaError
 from p2p.media.reader import MediaReader
+from p2p.media.source import Opened
 from p2p.models import Kind
 from tests.p2p.media import handed, make
 from tests.p2p.media.conftest import children
@@ -252,6 +254,34 @@ async def test_nothing_is_done_for_who_gave_up(
     os.kill(child, signal.SIGCONT)
     assert (await reader.read(song, Kind.MUSIC)).fault is None
     assert not (tmp_path / "out.jpg").exists()
+
+
+class Awaited(handed.File):
+    """A file on a disk that takes its time."""
+
+    begun = threading.Event()
+    answers = threading.Event()
+
+    def open(self) -> Opened:
+        self.begun.set()
+        assert self.answers.wait(PATIENCE)
+        return super().open()
+
+
+async def test_who_gives_up_while_the_disk_takes_its_time_leaves_no_file(
+    reader: MediaReader, tmp_path: Path, song: handed.File
+) -> None:
+    (tmp_path / "out").mkdir()
+    photo = Awaited(str(make.photo(tmp_path / "a.jpg")))
+    unwanted = asyncio.create_task(
+        reader.picture(photo, Kind.PHOTO, tmp_path / "out" / "out.jpg")
+    )
+    await until(photo.begun.is_set)
+    unwanted.cancel()
+    await asyncio.gather(unwanted, return_exceptions=True)
+    photo.answers.set()
+    assert (await reader.read(song, Kind.MUSIC)).fault is None
+    assert not list((tmp_path / "out").iterdir())
 
 
 async def test_an_idle_child_ends_and_comes_back_when_needed(

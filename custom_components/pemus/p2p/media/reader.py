@@ -277,6 +277,9 @@ class MediaReader:
         """Have the child do a job. Raises _Lost, _Unopened, and OSError for a target that cannot be written."""
         files = await self._opened(job)
         try:
+            if job.answer.done():
+                # Who asked for it gave up while the disk took its time, and takes no file away any more.
+                return {}
             if job.partial is not None:
                 files["target"] = os.open(job.partial, _WRITE, 0o600)
             return await self._hand_over(job, files)
