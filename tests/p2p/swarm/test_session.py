@@ -540,6 +540,24 @@ async def test_closing_leaves_no_thread_and_no_file(
             await asyncio.sleep(0.01)
 
 
+async def test_a_torrent_that_is_none_leaves_no_file_open(
+    sessions: tuple[Session, Session],
+    content: bytes,
+    film: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_content: bytes) -> None:
+        raise RuntimeError("broken")
+
+    descriptors = count("/proc/self/fd")
+    monkeypatch.setattr("libtorrent.torrent_info", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        await sessions[0].seed(
+            describe(content), os.open(film, os.O_RDONLY), "film", Events()
+        )
+    await until(lambda: count("/proc/self/fd") == descriptors, 10)
+
+
 async def test_who_gives_up_adding_leaves_no_torrent_and_can_come_back_at_once(
     sessions: tuple[Session, Session], content: bytes, film: Path
 ) -> None:

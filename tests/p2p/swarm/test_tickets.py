@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 import time
@@ -13,7 +13,7 @@ import pytest
 
 from p2p.errors import BadRequest, Busy, NotFound, Unavailable
 from p2p.library.store import StoreFull
-from p2p.models import EngineConfig, Kind, ShareConfig
+from p2p.models import EngineConfig, Kind, LocalFile, ShareConfig
 from p2p.peers.facts import FriendConfig
 from p2p.swarm import tickets as tickets_module
 from p2p.swarm.access import Access
@@ -23,7 +23,7 @@ from p2p.swarm.ticket import Ticket, endpoint, read
 from p2p.swarm.tickets import MAX_TTL, Tickets
 from tests.patience import until
 
-from .owned import ANN, BOB, FILM, Owner, fetching, item_id, owning
+from .owned import ANN, BOB, FILM, Folder, Owner, fetching, item_id, owning
 
 HOME = "H" * 28
 SHARE = ShareConfig(id="share", path="/", name="Share", kinds=(Kind.VIDEO,))
@@ -426,6 +426,34 @@ async def test_what_is_moved_into_another_share_is_not_served_any_more(
         tickets.items_changed([FILM])
         await until(lambda: served(owner) == set())
         await until(lambda: owner.store.grants() == [])
+
+
+async def test_what_moves_while_its_first_ticket_is_made_is_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tickets_module, "_GATHER", 0.05)
+    private = replace(SHARE, id="private")
+    both = replace(friend("share"), shares=(SHARE, private))
+    find, looks = Folder.file, 0
+
+    async def moved(folder: Folder, item: str) -> LocalFile:
+        """Return the file, which is moved once its share was told."""
+        nonlocal looks
+        looks += 1
+        found = await find(folder, item)
+        if looks == 2:
+            folder.share = "private"
+            tickets.items_changed([item])
+        return found
+
+    monkeypatch.setattr(Folder, "file", moved)
+    async with configured(tmp_path, both) as (owner, tickets, _):
+        owner.folder.put(FILM, "film.mp4")
+        await tickets.review()
+        with suppress(Unavailable):
+            await tickets.issue(FILM, ANN, 60, wait=30)
+        await until(lambda: not tickets.live, 10)
+        await until(lambda: served(owner) == set())
 
 
 async def test_a_ticket_by_hand_becomes_a_friends_and_ends_with_that(

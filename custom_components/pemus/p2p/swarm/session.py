@@ -367,7 +367,11 @@ class Session:
         Upload mode is what keeps libtorrent from writing when it finds that the file is not what the hashes say, and it
         stays in it only if it is not auto-managed.
         """
-        parameters = self._parameters(meta, _DESCRIPTORS / str(opened))
+        try:
+            parameters = self._parameters(meta, _DESCRIPTORS / str(opened))
+        except BaseException:
+            close_in_daemon(opened)
+            raise
         parameters.flags = (
             _FLAGS | lt.torrent_flags.seed_mode | lt.torrent_flags.upload_mode
         )

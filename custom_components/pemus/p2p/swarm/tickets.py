@@ -160,8 +160,9 @@ class Tickets:
 
     def items_changed(self, items: Collection[str] | None) -> None:
         """Look at the tickets for these items again, or at all: they may lie in another share by now, or in none."""
-        if not self._is_reviewed or not self._grants:
+        if not self._is_reviewed:
             return
+        # Also while there is none: the first may be just being made.
         if items is None or self._doubted is None:
             self._doubted = None
         else:
