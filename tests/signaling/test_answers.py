@@ -79,6 +79,15 @@ async def test_a_body_that_is_packed_is_not_unpacked() -> None:
             assert (await answer.json())["message"] == "The body is not JSON."
 
 
+async def test_what_a_client_expects_in_vain_is_refused() -> None:
+    async with (
+        running() as server,
+        aiohttp.ClientSession() as session,
+        session.get(http(server, "/"), headers={"Expect": "foo"}) as answer,
+    ):
+        assert (answer.status, answer.content_type) == (417, "text/plain")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "error"),
     [
