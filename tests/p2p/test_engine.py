@@ -482,6 +482,21 @@ async def test_a_new_identity_is_finished_also_when_nobody_waits_for_it(
     assert engine.home() != former
 
 
+async def test_the_bytes_moved_do_not_fall_while_a_home_becomes_another(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer of them, and not none, would be taken for a correction and not for a new count."""
+    monkeypatch.setattr(Peers, "moved", property(lambda _self: (500, 700)))
+    slow = Slow(monkeypatch, Peers, "stop")
+    renewing = asyncio.create_task(engine.new_identity())
+    await until(lambda: slow.begun)
+    status = engine.status().swarm
+    slow.go_on.set()
+    await renewing
+    assert status is not None
+    assert (status.downloaded, status.uploaded) == (500, 700)
+
+
 async def test_an_engine_that_stops_in_the_middle_of_a_change_leaves_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

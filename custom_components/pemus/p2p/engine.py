@@ -104,6 +104,8 @@ class Engine:
         """Why this home cannot be who it was, in plain English."""
         self._swarm: Receiver | None = None
         self._peers: Peers | None = None
+        self._moved = 0, 0
+        """What peers that ended moved, until the swarm ends, too: the sum of both does not fall before both begin anew."""
         self._capabilities: dict[str, str | None] = installed()
         self._told_of_limits = False
 
@@ -162,9 +164,7 @@ class Engine:
         if self._swarm is None:
             return None
         status = self._swarm.status()
-        if self._peers is None:
-            return status
-        received, sent = self._peers.moved
+        received, sent = self._moved if self._peers is None else self._peers.moved
         return replace(
             status,
             downloaded=status.downloaded + received,
@@ -525,6 +525,7 @@ class Engine:
     async def _stop_peers(self) -> None:
         peers, self._peers = self._peers, None
         if peers is not None:
+            self._moved = peers.moved
             await peers.stop()
 
     async def _start_swarm(self) -> None:
@@ -568,6 +569,7 @@ class Engine:
 
     async def _stop_swarm(self) -> None:
         swarm, self._swarm = self._swarm, None
+        self._moved = 0, 0
         if swarm is not None:
             await swarm.stop()
 
