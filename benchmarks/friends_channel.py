@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 from swarm_peer import serve
 
 if TYPE_CHECKING:
-    from custom_components.pemus.p2p.peers import crc
+    from custom_components.pemus.p2p.net.webrtc.patches import crc
 else:
-    from p2p.peers import crc
+    from p2p.net.webrtc.patches import crc
 
 crc.lend()
 

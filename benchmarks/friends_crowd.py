@@ -14,17 +14,17 @@ from library import NothingRead
 from swarm_peer import HOST, serve
 
 if TYPE_CHECKING:
+    from custom_components.pemus.p2p.friends.peers import Peers
     from custom_components.pemus.p2p.library import Library
     from custom_components.pemus.p2p.models import EngineConfig, Kind, ShareConfig
-    from custom_components.pemus.p2p.peers import identity
-    from custom_components.pemus.p2p.peers.facts import FriendConfig, LanHome, LanHomes
-    from custom_components.pemus.p2p.peers.peers import Peers
+    from custom_components.pemus.p2p.models.homes import FriendConfig, LanHome, LanHomes
+    from custom_components.pemus.p2p.net import identity
 else:
+    from p2p.friends.peers import Peers
     from p2p.library import Library
     from p2p.models import EngineConfig, Kind, ShareConfig
-    from p2p.peers import identity
-    from p2p.peers.facts import FriendConfig, LanHome, LanHomes
-    from p2p.peers.peers import Peers
+    from p2p.models.homes import FriendConfig, LanHome, LanHomes
+    from p2p.net import identity
 
 SHARE = "share"
 

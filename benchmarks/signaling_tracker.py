@@ -36,7 +36,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 import psutil
 import uvloop
 
-from pemus_signaling.tokens import ANNOUNCE, RoomToken, sign
+from pemus_signaling.rooms.tokens import ANNOUNCE, RoomToken, sign
 
 ROOT = Path(__file__).parent.parent
 NPM = ROOT / ".venvs" / "npm"

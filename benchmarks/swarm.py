@@ -45,14 +45,14 @@ from swarm_peer import LIMIT, describe
 
 if TYPE_CHECKING:
     from custom_components.pemus.p2p.models import LocalFile
-    from custom_components.pemus.p2p.swarm import metainfo
-    from custom_components.pemus.p2p.swarm.hashing import Hasher
-    from custom_components.pemus.p2p.swarm.store import SwarmStore
+    from custom_components.pemus.p2p.torrent import metainfo
+    from custom_components.pemus.p2p.torrent.hashing import Hasher
+    from custom_components.pemus.p2p.torrent.store import SwarmStore
 else:
     from p2p.models import LocalFile
-    from p2p.swarm import metainfo
-    from p2p.swarm.hashing import Hasher
-    from p2p.swarm.store import SwarmStore
+    from p2p.torrent import metainfo
+    from p2p.torrent.hashing import Hasher
+    from p2p.torrent.store import SwarmStore
 
 HERE = Path(__file__).parent
 NPM = HERE.parent / ".venvs" / "npm"

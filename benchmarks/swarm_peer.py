@@ -27,29 +27,29 @@ import libtorrent as lt  # type: ignore[import-not-found,unused-ignore]
 ROOT = Path(__file__).parent.parent
 
 if TYPE_CHECKING:
-    from custom_components.pemus.p2p.descriptors import raise_limit
+    from custom_components.pemus.p2p.access.ticket import ItemFacts, Ticket
+    from custom_components.pemus.p2p.core.descriptors import raise_limit
     from custom_components.pemus.p2p.engine import resident_memory
     from custom_components.pemus.p2p.models import Kind
-    from custom_components.pemus.p2p.swarm import metainfo
-    from custom_components.pemus.p2p.swarm.cache import Cache, CacheSettings
-    from custom_components.pemus.p2p.swarm.channels import Channels
-    from custom_components.pemus.p2p.swarm.downloads import Downloads
-    from custom_components.pemus.p2p.swarm.session import Session, SessionSettings
-    from custom_components.pemus.p2p.swarm.ticket import ItemFacts, Ticket
-    from custom_components.pemus.p2p.swarm.tracker import LoopbackTracker
+    from custom_components.pemus.p2p.torrent import metainfo
+    from custom_components.pemus.p2p.torrent.session import Session, SessionSettings
+    from custom_components.pemus.p2p.torrent.signaling_relay import Channels
+    from custom_components.pemus.p2p.torrent.tracker import LoopbackTracker
+    from custom_components.pemus.p2p.transfers.cache import Cache, CacheSettings
+    from custom_components.pemus.p2p.transfers.downloads import Downloads
 else:
     sys.path.insert(0, str(ROOT / ".venvs" / "engine-path"))
 
-    from p2p.descriptors import raise_limit
+    from p2p.access.ticket import ItemFacts, Ticket
+    from p2p.core.descriptors import raise_limit
     from p2p.engine import resident_memory
     from p2p.models import Kind
-    from p2p.swarm import metainfo
-    from p2p.swarm.cache import Cache, CacheSettings
-    from p2p.swarm.channels import Channels
-    from p2p.swarm.downloads import Downloads
-    from p2p.swarm.session import Session, SessionSettings
-    from p2p.swarm.ticket import ItemFacts, Ticket
-    from p2p.swarm.tracker import LoopbackTracker
+    from p2p.torrent import metainfo
+    from p2p.torrent.session import Session, SessionSettings
+    from p2p.torrent.signaling_relay import Channels
+    from p2p.torrent.tracker import LoopbackTracker
+    from p2p.transfers.cache import Cache, CacheSettings
+    from p2p.transfers.downloads import Downloads
 
 OWNER, RECEIVER, ITEM = "0" * 28, "R" * 28, "i" * 26
 """Two PeMuS IDs, and the id of an item."""

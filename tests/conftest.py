@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from homeassistant.core import HomeAssistant
     from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-    from custom_components.pemus.supervisor import Engine
+    from custom_components.pemus.engine.process import Engine
     from demo.engine_home import EngineHome
     from demo.second_engine import SecondEngine
 
@@ -60,7 +60,7 @@ def quiet_network(
 
     from homeassistant.components import zeroconf
 
-    from custom_components.pemus import lan
+    from custom_components.pemus.friends import lan
 
     # It would stay in place for all tests to come, and give them this one's responder for one of their own.
     monkeypatch.setattr(zeroconf, "install_multiple_zeroconf_catcher", lambda _: None)
@@ -103,7 +103,7 @@ async def engine(
     hass: HomeAssistant, engine_environment: Path
 ) -> AsyncGenerator[Engine]:
     """Start the real engine, supervised, where the integration looks for it."""
-    from custom_components.pemus.supervisor import DATA_ENGINE, Engine
+    from custom_components.pemus.engine.process import DATA_ENGINE, Engine
 
     supervised = Engine(hass)
     hass.data[DATA_ENGINE] = supervised
@@ -132,7 +132,7 @@ async def staged_entry(hass: HomeAssistant) -> MockConfigEntry:
     from homeassistant.setup import async_setup_component
     from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-    from custom_components.pemus.supervisor import DATA_ENGINE
+    from custom_components.pemus.engine.process import DATA_ENGINE
 
     from .household import StagedEngine
 
@@ -171,7 +171,7 @@ async def bob(
     hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path
 ) -> AsyncGenerator[EngineHome]:
     """Start another home that shares two films with its friends. It and this one see each other in the network."""
-    from custom_components.pemus.p2p.peers.facts import LanHome, LanHomes
+    from custom_components.pemus.p2p.models.homes import LanHome, LanHomes
     from demo.engine_home import EngineHome
 
     from .household import fill
@@ -198,7 +198,7 @@ async def neighbour(
     hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path
 ) -> AsyncGenerator[SecondEngine]:
     """Start another home that shares two films, and that has given this home tickets for them."""
-    from custom_components.pemus.supervisor import DATA_ENGINE
+    from custom_components.pemus.engine.process import DATA_ENGINE
     from demo.second_engine import SecondEngine
 
     from .household import fill

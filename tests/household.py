@@ -16,7 +16,8 @@ import mutagen
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.pemus.const import SUBENTRY_SHARE
-from custom_components.pemus.friends import Terms, async_add_friend
+from custom_components.pemus.engine.process import Engine, EngineState
+from custom_components.pemus.friends.terms import Terms, async_add_friend
 from custom_components.pemus.p2p.models import (
     API_VERSION,
     Counts,
@@ -25,15 +26,14 @@ from custom_components.pemus.p2p.models import (
     Status,
     StatusChanged,
 )
-from custom_components.pemus.p2p.peers.facts import (
+from custom_components.pemus.p2p.models.homes import (
     FriendStatus,
     PairingState,
     PairingStatus,
     PeersStatus,
 )
-from custom_components.pemus.p2p.peers.identity import pemus_id, read_id
-from custom_components.pemus.p2p.version import VERSION
-from custom_components.pemus.supervisor import Engine, EngineState
+from custom_components.pemus.p2p.models.version import VERSION
+from custom_components.pemus.p2p.net.identity import pemus_id, read_id
 from tests.p2p.media.make import film, photo, song
 from tests.patience import until
 

@@ -8,10 +8,14 @@ import tempfile
 from aiohttp import web
 import pytest
 
-from custom_components.pemus import client as client_module
-from custom_components.pemus.client import EngineClient, EngineError, EngineUnavailable
+from custom_components.pemus.engine import client as client_module
+from custom_components.pemus.engine.client import (
+    EngineClient,
+    EngineError,
+    EngineUnavailable,
+)
+from custom_components.pemus.engine.process import Engine
 from custom_components.pemus.p2p.api import events as engine_events, routes
-from custom_components.pemus.p2p.codec import encode
 from custom_components.pemus.p2p.models import (
     API_VERSION,
     ApiError,
@@ -26,13 +30,13 @@ from custom_components.pemus.p2p.models import (
     ShareConfig,
     StatusChanged,
 )
-from custom_components.pemus.p2p.peers.facts import (
+from custom_components.pemus.p2p.models.codec import encode
+from custom_components.pemus.p2p.models.homes import (
     LanHomes,
     PairingAnswer,
     PairingQuery,
 )
-from custom_components.pemus.p2p.version import VERSION
-from custom_components.pemus.supervisor import Engine
+from custom_components.pemus.p2p.models.version import VERSION
 
 ITEM_ID = "a" * 26
 HOME_ID = "A" * 28

@@ -6,7 +6,7 @@ import logging
 import orjson
 import pytest
 
-from custom_components.pemus.engine_log import KEPT_LINES, MAX_LINE, EngineLog
+from custom_components.pemus.engine.log import KEPT_LINES, MAX_LINE, EngineLog
 
 NAME = "custom_components.pemus.p2p"
 

@@ -12,9 +12,9 @@ from pytest_homeassistant_custom_component.common import (
     async_fire_time_changed,
 )
 
+from custom_components.pemus.engine.process import EngineState
+from custom_components.pemus.friends.presence import PATIENCE
 from custom_components.pemus.p2p.models import NewMedia
-from custom_components.pemus.presence import PATIENCE
-from custom_components.pemus.supervisor import EngineState
 
 from .household import ADA, BEN, Stage, befriend, friend
 from .test_pairings import FRIENDS, last_event

@@ -19,9 +19,9 @@ import voluptuous as vol
 import yaml
 
 from custom_components.pemus import const
-from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import CONF_TERMS, DOMAIN
-from custom_components.pemus.friends import find_friend
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
+from custom_components.pemus.friends.terms import find_friend
 from custom_components.pemus.p2p.models import (
     ErrorKey,
     Item,
@@ -29,12 +29,12 @@ from custom_components.pemus.p2p.models import (
     SearchQuery,
     SearchResult,
 )
-from custom_components.pemus.p2p.peers.facts import (
+from custom_components.pemus.p2p.models.homes import (
     PairingAnswer,
     PairingQuery,
     PairingState,
 )
-from custom_components.pemus.p2p.peers.identity import grouped
+from custom_components.pemus.p2p.net.identity import grouped
 
 from .household import ADA, BEN, HOME_ID, Stage, befriend, request, share
 

@@ -16,7 +16,7 @@ from syrupy.filters import props
 
 from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.entity import PACE
-from custom_components.pemus.p2p.peers.facts import PathKind
+from custom_components.pemus.p2p.models.homes import PathKind
 
 from .household import ADA, BEN, Stage, befriend, friend, share
 

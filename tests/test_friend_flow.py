@@ -17,14 +17,14 @@ from pytest_homeassistant_custom_component.common import (
     async_capture_events,
 )
 
-from custom_components.pemus import friend_forms
-from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import CONF_TERMS, DOMAIN, SUBENTRY_FRIEND
-from custom_components.pemus.friends import find_friend
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
+from custom_components.pemus.flows import forms as friend_forms
+from custom_components.pemus.friends.pairings import Step
+from custom_components.pemus.friends.terms import find_friend
 from custom_components.pemus.p2p.models import ErrorKey
-from custom_components.pemus.p2p.peers.facts import PairingQuery, PairingState
-from custom_components.pemus.p2p.peers.identity import grouped
-from custom_components.pemus.pairings import Step
+from custom_components.pemus.p2p.models.homes import PairingQuery, PairingState
+from custom_components.pemus.p2p.net.identity import grouped
 
 from .household import (
     ADA,

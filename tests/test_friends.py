@@ -6,7 +6,7 @@ import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.pemus.const import CONF_TERMS, DOMAIN
-from custom_components.pemus.friends import (
+from custom_components.pemus.friends.terms import (
     MAX_TERMS,
     Terms,
     as_markdown,
@@ -15,8 +15,8 @@ from custom_components.pemus.friends import (
     invitation,
     read_invitation,
 )
-from custom_components.pemus.p2p.peers.facts import MAX_NAME, ServerStatus, is_home
-from custom_components.pemus.p2p.peers.identity import grouped
+from custom_components.pemus.p2p.models.homes import MAX_NAME, ServerStatus, is_home
+from custom_components.pemus.p2p.net.identity import grouped
 
 from .household import ADA
 

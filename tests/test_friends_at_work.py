@@ -17,10 +17,10 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
 from custom_components.pemus.const import DOMAIN, SUBENTRY_FRIEND
-from custom_components.pemus.friends import find_friend
-from custom_components.pemus.p2p.peers.facts import PairingStatus
-from custom_components.pemus.p2p.peers.identity import grouped
-from custom_components.pemus.pairings import Step
+from custom_components.pemus.friends.pairings import Step
+from custom_components.pemus.friends.terms import find_friend
+from custom_components.pemus.p2p.models.homes import PairingStatus
+from custom_components.pemus.p2p.net.identity import grouped
 from demo.engine_home import EngineHome
 from tests.patience import until
 

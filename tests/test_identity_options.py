@@ -8,20 +8,20 @@ from homeassistant.data_entry_flow import FlowResultType
 import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import (
     CONF_SERVERS,
     CONF_SIGNALING_APP,
     CONF_TERMS,
     SUBENTRY_FRIEND,
 )
-from custom_components.pemus.friends import Terms, read_invitation
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
+from custom_components.pemus.flows.options import MAX_SERVERS
+from custom_components.pemus.friends.pairings import Step
+from custom_components.pemus.friends.terms import Terms, read_invitation
 from custom_components.pemus.options import servers
-from custom_components.pemus.options_flow import MAX_SERVERS
 from custom_components.pemus.p2p.models import ErrorKey
-from custom_components.pemus.p2p.peers.facts import PairingState, ServerStatus
-from custom_components.pemus.p2p.peers.identity import grouped
-from custom_components.pemus.pairings import Step
+from custom_components.pemus.p2p.models.homes import PairingState, ServerStatus
+from custom_components.pemus.p2p.net.identity import grouped
 
 from .household import ADA, BEN, HOME_ID, Stage, befriend, pairing, request
 from .test_options_flow import open_step

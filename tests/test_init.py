@@ -23,15 +23,15 @@ from pytest_homeassistant_custom_component.common import (
 )
 
 from custom_components.pemus import coordinator
-from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.coordinator import (
     FIRST_ATTEMPT,
     ISSUE_UNAPPLIED,
     LAST_ATTEMPT,
 )
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
+from custom_components.pemus.engine.process import DATA_ENGINE, Engine, EngineState
 from custom_components.pemus.p2p.models import EngineConfig, ErrorKey, Status
-from custom_components.pemus.supervisor import DATA_ENGINE, Engine, EngineState
 
 from .household import eventually, share, until_scanned
 

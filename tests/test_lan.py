@@ -31,10 +31,10 @@ from pytest_homeassistant_custom_component.common import (
 from zeroconf import Error as ZeroconfError, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
-from custom_components.pemus import lan
-from custom_components.pemus.client import EngineUnavailable
 from custom_components.pemus.const import CONF_LAN_VISIBLE, DOMAIN
-from custom_components.pemus.lan import (
+from custom_components.pemus.engine.client import EngineUnavailable
+from custom_components.pemus.friends import lan
+from custom_components.pemus.friends.lan import (
     MAX_ADDRESSES,
     MAX_HOMES,
     SERVICE_TYPE,
@@ -43,10 +43,10 @@ from custom_components.pemus.lan import (
     read_service,
     usable,
 )
+from custom_components.pemus.friends.pairings import LINGER
 from custom_components.pemus.p2p.models import Hello
-from custom_components.pemus.p2p.peers.facts import LanHome, PairingState
-from custom_components.pemus.p2p.peers.identity import pemus_id
-from custom_components.pemus.pairings import LINGER
+from custom_components.pemus.p2p.models.homes import LanHome, PairingState
+from custom_components.pemus.p2p.net.identity import pemus_id
 
 from .household import (
     ADA,

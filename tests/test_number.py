@@ -8,7 +8,7 @@ import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.pemus.const import CONF_RESCAN_INTERVAL, CONF_UPLOAD_LIMIT
-from custom_components.pemus.supervisor import EngineState
+from custom_components.pemus.engine.process import EngineState
 
 UPLOAD, DOWNLOAD = "number.casa_upload_limit", "number.casa_download_limit"
 

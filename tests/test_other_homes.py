@@ -29,11 +29,11 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry, MockUs
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 import voluptuous as vol
 
-from custom_components.pemus.client import EngineError
 from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.engine.client import EngineError
 from custom_components.pemus.errors import engine_errors
 from custom_components.pemus.p2p.models import ErrorKey
-from custom_components.pemus.p2p.swarm.remote import TransferState, TransferStatus
+from custom_components.pemus.p2p.models.transfers import TransferState, TransferStatus
 from demo.second_engine import NAME, SecondEngine
 from tests.patience import until
 

@@ -20,18 +20,18 @@ from pytest_homeassistant_custom_component.common import (
     async_fire_time_changed,
 )
 
-from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import CONF_TERMS, DOMAIN
-from custom_components.pemus.friends import find_friend, short
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
+from custom_components.pemus.friends.pairings import LINGER
+from custom_components.pemus.friends.terms import find_friend, short
 from custom_components.pemus.p2p.models import ErrorKey
-from custom_components.pemus.p2p.peers.facts import (
+from custom_components.pemus.p2p.models.homes import (
     PairingAnswer,
     PairingQuery,
     PairingState,
     PairingStatus,
 )
-from custom_components.pemus.p2p.peers.identity import grouped, pemus_id
-from custom_components.pemus.pairings import LINGER
+from custom_components.pemus.p2p.net.identity import grouped, pemus_id
 
 from .household import (
     ADA,

@@ -15,21 +15,21 @@ from pytest_homeassistant_custom_component.common import (
     async_fire_time_changed,
 )
 
-from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import CONF_TERMS, DOMAIN
-from custom_components.pemus.friends import Terms, async_grant, find_friend, short
-from custom_components.pemus.p2p.models import ErrorKey
-from custom_components.pemus.p2p.peers.facts import (
-    PairingAnswer,
-    PairingQuery,
-    PairingState,
-)
-from custom_components.pemus.pairings import (
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
+from custom_components.pemus.friends.pairings import (
     DATA_TOLD,
     LINGER,
     STEP_END,
     Step,
     request_id,
+)
+from custom_components.pemus.friends.terms import Terms, async_grant, find_friend, short
+from custom_components.pemus.p2p.models import ErrorKey
+from custom_components.pemus.p2p.models.homes import (
+    PairingAnswer,
+    PairingQuery,
+    PairingState,
 )
 
 from .household import ADA, BEN, Stage, befriend, eventually, pairing, request, share
@@ -414,7 +414,7 @@ async def test_a_request_is_taken_for_made_until_the_engine_tells_of_it(
     stage.push()
     assert pairings.step(ADA) is Step.WAITING
 
-    monkeypatch.setattr("custom_components.pemus.pairings.NEWS_DELAY", -1.0)
+    monkeypatch.setattr("custom_components.pemus.friends.pairings.NEWS_DELAY", -1.0)
     stage.push()
     assert pairings.step(ADA) is Step.OVER
 

@@ -17,21 +17,21 @@ from zipfile import ZipFile
 from homeassistant.core import HomeAssistant
 import pytest
 
-from custom_components.pemus import provision
 from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.engine import provision
+from custom_components.pemus.engine.process import Engine, EngineState
+from custom_components.pemus.engine.provision import (
+    Limit,
+    LimitedReason,
+    Provisioner,
+    ProvisionError,
+)
 from custom_components.pemus.p2p.models import (
     EngineConfig,
     Kind,
     SearchQuery,
     ShareConfig,
 )
-from custom_components.pemus.provision import (
-    Limit,
-    LimitedReason,
-    Provisioner,
-    ProvisionError,
-)
-from custom_components.pemus.supervisor import Engine, EngineState
 from tests.patience import Stopwatch, until
 
 from .conftest import ENVIRONMENT

@@ -12,19 +12,19 @@ import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
-from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.coordinator import ISSUE_IDENTITY
-from custom_components.pemus.friends import find_friend
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
+from custom_components.pemus.engine.process import DATA_ENGINE
+from custom_components.pemus.engine.provision import Limit, LimitedReason
+from custom_components.pemus.friends.terms import find_friend
 from custom_components.pemus.p2p.models import (
     ErrorKey,
     Problem,
     ProblemKey,
     StatusChanged,
 )
-from custom_components.pemus.p2p.peers.identity import grouped
-from custom_components.pemus.provision import Limit, LimitedReason
-from custom_components.pemus.supervisor import DATA_ENGINE
+from custom_components.pemus.p2p.net.identity import grouped
 
 from .household import ADA, BEN, Stage, befriend, eventually, friend
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from custom_components.pemus.p2p.version import VERSION
-from custom_components.pemus.provision import REQUIREMENTS
+from custom_components.pemus.engine.provision import REQUIREMENTS
+from custom_components.pemus.p2p.models.version import VERSION
 
 MANIFEST = REQUIREMENTS.parents[1] / "manifest.json"
 SIGNALING = REQUIREMENTS.parents[3] / "signaling_addon" / "requirements.txt"

@@ -19,9 +19,9 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.filters import props
 
 from custom_components.pemus import entity as entities
+from custom_components.pemus.engine.process import EngineState
+from custom_components.pemus.engine.provision import Limit, LimitedReason
 from custom_components.pemus.p2p.models import ScanState, StatusChanged, SwarmStatus
-from custom_components.pemus.provision import Limit, LimitedReason
-from custom_components.pemus.supervisor import EngineState
 
 from .household import eventually
 

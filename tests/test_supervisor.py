@@ -19,9 +19,11 @@ from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import issue_registry as ir
 import pytest
 
-from custom_components.pemus import client, provision, supervisor
-from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.engine import client, process as supervisor, provision
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
+from custom_components.pemus.engine.process import Engine, EngineState
+from custom_components.pemus.engine.provision import Limit, Provisioner, ProvisionError
 from custom_components.pemus.errors import engine_errors
 from custom_components.pemus.p2p.models import (
     EngineConfig,
@@ -33,10 +35,8 @@ from custom_components.pemus.p2p.models import (
     Status,
     StatusChanged,
 )
-from custom_components.pemus.p2p.peers.facts import FriendConfig
-from custom_components.pemus.p2p.version import VERSION
-from custom_components.pemus.provision import Limit, Provisioner, ProvisionError
-from custom_components.pemus.supervisor import Engine, EngineState
+from custom_components.pemus.p2p.models.homes import FriendConfig
+from custom_components.pemus.p2p.models.version import VERSION
 from tests.patience import Stopwatch, until
 
 from .household import ADA
@@ -770,7 +770,7 @@ import sys
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
 
-from custom_components.pemus.supervisor import Engine
+from custom_components.pemus.engine.process import Engine
 
 
 async def main() -> None:

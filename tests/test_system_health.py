@@ -15,7 +15,7 @@ from pytest_homeassistant_custom_component.common import (
 from pytest_homeassistant_custom_component.test_util.aiohttp import AiohttpClientMocker
 
 from custom_components.pemus.const import CONF_SIGNALING_APP, DOMAIN
-from custom_components.pemus.p2p.peers.facts import ServerStatus
+from custom_components.pemus.p2p.models.homes import ServerStatus
 
 from .household import BEN, Stage, eventually, friend
 

@@ -15,10 +15,10 @@ from pytest_homeassistant_custom_component.typing import (
     WebSocketGenerator,
 )
 
-from custom_components.pemus.client import EngineError, EngineUnavailable
 from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey
-from custom_components.pemus.p2p.swarm.remote import Transfers
+from custom_components.pemus.p2p.models.transfers import Transfers
 from custom_components.pemus.transfers import DATA_WATCH
 from demo.second_engine import NAME, SecondEngine
 from tests.patience import PATIENCE

@@ -13,26 +13,18 @@ from PIL import Image
 import pytest
 import yaml
 
-from custom_components.pemus import (
-    const,
-    errors,
-    event,
-    friend_forms,
-    number,
-    options_flow,
-    sensor,
-    switch,
-)
+from custom_components.pemus import const, errors, event, number, sensor, switch
 from custom_components.pemus.coordinator import (
     ISSUE_IDENTITY,
     ISSUE_UNAPPLIED,
     ISSUE_UNFRIENDED,
 )
+from custom_components.pemus.engine.process import EngineState
+from custom_components.pemus.engine.provision import Limit
+from custom_components.pemus.flows import forms as friend_forms, options as options_flow
 from custom_components.pemus.p2p.models import Kind, NodeKind, ProblemKey, ScanState
-from custom_components.pemus.p2p.peers.facts import PathKind
-from custom_components.pemus.provision import Limit
+from custom_components.pemus.p2p.models.homes import PathKind
 from custom_components.pemus.shares import Refusal
-from custom_components.pemus.supervisor import EngineState
 
 INTEGRATION = Path(const.__file__).parent
 EN, DE = (
@@ -41,7 +33,7 @@ EN, DE = (
 )
 ICONS = json.loads((INTEGRATION / "icons.json").read_text())
 SERVICES = yaml.safe_load((INTEGRATION / "services.yaml").read_text())
-SOURCES = list(INTEGRATION.glob("*.py"))
+SOURCES = [*INTEGRATION.glob("*.py"), *INTEGRATION.glob("[!p]*/*.py")]
 
 
 def flat(texts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

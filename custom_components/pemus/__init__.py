@@ -14,10 +14,10 @@ from homeassistant.helpers.typing import ConfigType
 from . import services, stream, transfers
 from .const import DOMAIN
 from .coordinator import PemusConfigEntry, PemusCoordinator
+from .engine.process import DATA_ENGINE, Engine
 from .entity import async_update_devices
 from .files import EngineFiles, async_follow
-from .lan import LanNeighbours
-from .supervisor import DATA_ENGINE, Engine
+from .friends.lan import LanNeighbours
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 

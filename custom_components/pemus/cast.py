@@ -20,9 +20,9 @@ from homeassistant.helpers.network import is_hass_url
 from yarl import URL
 
 from .addresses import Addresses, async_base
-from .client import EngineError, EngineUnavailable
 from .const import DOMAIN
 from .coordinator import async_get_coordinator
+from .engine.client import EngineError, EngineUnavailable
 from .p2p.models import Item, Kind
 from .stream import streamed_item
 

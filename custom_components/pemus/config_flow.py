@@ -32,11 +32,11 @@ from .const import (
     SUBENTRY_SHARE,
 )
 from .coordinator import PemusConfigEntry
-from .friend_flow import FriendFlow
+from .flows.friend import FriendFlow
+from .flows.options import RATE_SELECTOR, PemusOptionsFlow, errors_of
+from .flows.pairing import PairingFlow
 from .options import DEFAULTS
-from .options_flow import RATE_SELECTOR, PemusOptionsFlow, errors_of
 from .p2p.models import Kind
-from .pairing_flow import PairingFlow
 from .shares import FolderRefused, async_check_folder, share_subentries
 
 HOME_SCHEMA = vol.Schema({vol.Required(CONF_NAME): TextSelector()})

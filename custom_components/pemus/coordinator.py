@@ -14,10 +14,13 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_call_later
 from homeassistant.helpers.update_coordinator import DataUpdateCoordinator, UpdateFailed
 
-from .client import EngineError
 from .const import CONF_RESCAN_INTERVAL, DEFAULT_RESCAN_INTERVAL, DOMAIN
+from .engine.client import EngineError
+from .engine.process import Engine, EngineState
 from .errors import engine_errors
-from .friends import (
+from .friends.pairings import Pairings
+from .friends.presence import Presence
+from .friends.terms import (
     as_markdown,
     clean_name,
     find_friend,
@@ -35,11 +38,8 @@ from .p2p.models import (
     Status,
     StatusChanged,
 )
-from .p2p.peers.identity import grouped
-from .pairings import Pairings
-from .presence import Presence
+from .p2p.net.identity import grouped
 from .shares import share_config, share_subentries
-from .supervisor import Engine, EngineState
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from typing import Any, Final, cast
 from homeassistant.components.diagnostics import async_redact_data
 from homeassistant.core import HomeAssistant
 
-from .client import EngineError, EngineUnavailable
 from .coordinator import PemusConfigEntry
-from .p2p.codec import encode
+from .engine.client import EngineError, EngineUnavailable
+from .engine.process import Engine
+from .engine.provision import LimitedReason
 from .p2p.models import Status
-from .p2p.peers.facts import ID_ALPHABET, ID_LENGTH
-from .provision import LimitedReason
-from .supervisor import Engine
+from .p2p.models.codec import encode
+from .p2p.models.homes import ID_ALPHABET, ID_LENGTH
 
 TO_REDACT: Final = {
     # Names of services in the local network, those of other homes among them.

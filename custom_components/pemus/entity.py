@@ -16,10 +16,10 @@ from homeassistant.helpers.update_coordinator import CoordinatorEntity
 
 from .const import DOMAIN
 from .coordinator import PemusConfigEntry, PemusCoordinator
-from .friends import friend_subentries
+from .friends.terms import friend_subentries
 from .options import DEFAULTS
 from .p2p.models import ShareConfig, ShareStatus
-from .p2p.peers.facts import FriendConfig, FriendStatus
+from .p2p.models.homes import FriendConfig, FriendStatus
 from .shares import share_id, share_subentries
 
 MANUFACTURER = "PeMuS"

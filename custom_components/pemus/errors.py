@@ -6,8 +6,8 @@ from typing import Final
 
 from homeassistant.exceptions import HomeAssistantError
 
-from .client import EngineError, EngineOutdated, EngineUnavailable
 from .const import DOMAIN
+from .engine.client import EngineError, EngineOutdated, EngineUnavailable
 from .p2p.models import ErrorKey
 
 _KEYS: Final = {

@@ -8,8 +8,8 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import EVENT_NEW_MEDIA, PemusConfigEntry
 from .entity import PemusEntity
-from .pairings import EVENT_PAIRED, EVENT_REQUESTED
-from .presence import EVENT_OFFLINE, EVENT_ONLINE
+from .friends.pairings import EVENT_PAIRED, EVENT_REQUESTED
+from .friends.presence import EVENT_OFFLINE, EVENT_ONLINE
 
 # The coordinator pushes; nothing is asked for.
 PARALLEL_UPDATES = 0

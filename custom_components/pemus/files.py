@@ -3,9 +3,9 @@
 from homeassistant.core import HomeAssistant, callback
 
 from . import stream
-from .client import EngineClient, EngineUnavailable
+from .engine.client import EngineClient, EngineUnavailable
+from .engine.process import DATA_ENGINE, Engine, EngineState
 from .p2p.models import Event, Hello, ItemsChanged, LocalFile, WaitQuery
-from .supervisor import DATA_ENGINE, Engine, EngineState
 
 
 class EngineFiles:

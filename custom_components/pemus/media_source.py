@@ -27,14 +27,14 @@ from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.translation import async_get_translations
 
 from .addresses import Addresses, async_base
-from .client import EngineClient
 from .const import DOMAIN
 from .coordinator import PemusCoordinator, async_get_coordinator
 from .didl import DidlItem, DidlPlayMedia
+from .engine.client import EngineClient
 from .errors import engine_errors
 from .identifiers import item_node, local_item, owner_of, remote_item
 from .p2p.models import Item, Kind, Node, NodeKind, SearchQuery
-from .p2p.swarm.remote import TransferState
+from .p2p.models.transfers import TransferState
 from .search import async_search
 from .stream import stream_path, thumbnail_path
 

@@ -9,12 +9,12 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.translation import async_get_translations
 import voluptuous as vol
 
-from .client import EngineError, EngineUnavailable
 from .const import DOMAIN
 from .coordinator import ISSUE_IDENTITY, PemusCoordinator, async_get_coordinator
+from .engine.client import EngineError, EngineUnavailable
+from .engine.process import DATA_ENGINE
+from .engine.provision import PROVISION_TIMEOUT
 from .p2p.models import ProblemKey
-from .provision import PROVISION_TIMEOUT
-from .supervisor import DATA_ENGINE
 
 
 async def async_create_fix_flow(

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 import logging
 
-from .client import EngineError
 from .coordinator import PemusCoordinator
+from .engine.client import EngineError
 from .identifiers import home_node, owner_of
 from .p2p.models import Item, Node, SearchQuery, SearchResult
 

@@ -25,6 +25,7 @@ from homeassistant.helpers.typing import StateType
 from homeassistant.util import dt as dt_util
 
 from .coordinator import PemusConfigEntry, PemusCoordinator
+from .engine.process import EngineState
 from .entity import (
     FriendEntity,
     PacedEntity,
@@ -42,8 +43,7 @@ from .p2p.models import (
     Status,
     SwarmStatus,
 )
-from .p2p.peers.facts import FriendConfig, FriendStatus, PathKind
-from .supervisor import EngineState
+from .p2p.models.homes import FriendConfig, FriendStatus, PathKind
 
 # The coordinator pushes; nothing is asked for.
 PARALLEL_UPDATES = 0

@@ -25,15 +25,15 @@ from homeassistant.util.json import JsonValueType
 import voluptuous as vol
 
 from .addresses import Addresses, async_base
-from .client import EngineError
 from .const import CONF_KINDS, DOMAIN
 from .coordinator import PemusCoordinator, async_get_coordinator
+from .engine.client import EngineError
 from .errors import engine_errors
-from .friend_forms import is_over
-from .friends import Terms, friend_subentries, read_invitation
+from .flows.forms import is_over
+from .friends.pairings import Step
+from .friends.terms import Terms, friend_subentries, read_invitation
 from .identifiers import MEDIA_SOURCE, home_node, item_node, remote_item
 from .p2p.models import Kind, SearchQuery
-from .pairings import Step
 from .search import Found, async_search
 from .shares import share_id, share_subentries
 

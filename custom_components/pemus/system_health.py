@@ -9,7 +9,7 @@ from homeassistant.components.system_health import (
 from homeassistant.core import HomeAssistant, callback
 
 from .const import CONF_SIGNALING_APP, DOMAIN
-from .supervisor import DATA_ENGINE, EngineState
+from .engine.process import DATA_ENGINE, EngineState
 
 
 @callback

@@ -14,10 +14,10 @@ from homeassistant.components import websocket_api
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.util.hass_dict import HassKey
 
-from .client import EngineError, EngineUnavailable
+from .engine.client import EngineError, EngineUnavailable
+from .engine.process import DATA_ENGINE
 from .p2p.models import Status
-from .p2p.swarm.remote import TransferStatus
-from .supervisor import DATA_ENGINE
+from .p2p.models.transfers import TransferStatus
 
 PACE: Final = 1.0
 """Seconds between two lists, at least."""

@@ -15,11 +15,11 @@ from typing import Final
 
 import uvloop
 
+from .cluster.workers import Workers, say_ready, worker_number
 from .discovery import TOKEN, announce, whereabouts
 from .log import handle_exception, set_up
 from .server import Server
 from .settings import Settings, SettingsError, read_settings
-from .workers import Workers, say_ready, worker_number
 
 GC_YOUNG: Final = 10_000
 GC_MIDDLE: Final = 20

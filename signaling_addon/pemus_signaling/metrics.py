@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from .addresses import Networks
+from .net.addresses import Networks
 
 PREFIX: Final = "pemus_"
 

@@ -8,24 +8,25 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from . import __version__, invitations
-from .addresses import Networks
-from .cluster import Alone, Cluster
-from .coturn import Coturn, CoturnSettings
-from .front import Front
-from .limits import Rates
+from . import __version__
+from .cluster.cluster import Alone, Cluster
+from .cluster.redis import RedisCluster
+from .identity.sessions import Sessions
 from .metrics import Metrics
-from .peers import Peers
-from .redis_cluster import RedisCluster
-from .redis_rooms import RedisStore
-from .room_store import MemoryStore, RoomStore
-from .rooms import Rooms
-from .sessions import Sessions
+from .net.addresses import Networks
+from .net.front import Front
+from .net.limits import Rates
+from .peers.peers import Peers
+from .rooms.redis_store import RedisStore
+from .rooms.rooms import Rooms
+from .rooms.store import MemoryStore, RoomStore
+from .rooms.tokens import Revocations
 from .settings import Settings, SettingsError
-from .swarms import Limits
-from .tokens import Revocations
-from .tracker import Tracker
-from .turn import Turn
+from .tracker.swarms import Limits
+from .tracker.tracker import Tracker
+from .turn.coturn import Coturn, CoturnSettings
+from .turn.credentials import Turn
+from .web import invitations
 
 ROOMS_FILE = "rooms.db"
 """In the folder for data."""

@@ -18,7 +18,7 @@ import pytest
 
 import p2p
 from p2p import cli
-from p2p.version import VERSION
+from p2p.models.version import VERSION
 from tests.p2p.media.make import photo
 
 MAIN = Path(p2p.__file__).with_name("__main__.py")

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 import pytest
 
 from p2p import models
-from p2p.codec import DecodeError, decode, encode, from_plain
 from p2p.models import (
     ApiError,
     Counts,
@@ -29,6 +28,7 @@ from p2p.models import (
     Status,
     StatusChanged,
 )
+from p2p.models.codec import DecodeError, decode, encode, from_plain
 
 MESSAGES = (
     ApiError,

@@ -15,7 +15,7 @@ def shared_under(soft: int, hard: int) -> list[int]:
     program = f"""
 import resource, sys
 sys.path.insert(0, {str(ENGINE_PATH)!r})
-from p2p import descriptors
+from p2p.core import descriptors
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 descriptors.raise_limit()
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], descriptors.for_sharing())

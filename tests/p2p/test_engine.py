@@ -13,9 +13,12 @@ import tempfile
 
 import pytest
 
-from p2p import atomic
+from p2p.access.ticket import read
+from p2p.core import atomic
+from p2p.core.errors import NotFound, Unavailable
 from p2p.engine import Engine
-from p2p.errors import NotFound, Unavailable
+from p2p.friends.catalogue_sync import FriendList
+from p2p.friends.peers import Peers
 from p2p.library import Library
 from p2p.library.store import StoreFull
 from p2p.models import (
@@ -28,14 +31,12 @@ from p2p.models import (
     TicketQuery,
     WaitQuery,
 )
-from p2p.peers.facts import FriendConfig, PairingQuery
-from p2p.peers.identity import Identity
-from p2p.peers.lists import FriendList
-from p2p.peers.peers import Peers
-from p2p.swarm import background, swarm
-from p2p.swarm.faults import SessionError
-from p2p.swarm.session import Session
-from p2p.swarm.ticket import read
+from p2p.models.homes import FriendConfig, PairingQuery
+from p2p.net.identity import Identity
+from p2p.torrent import background
+from p2p.torrent.faults import SessionError
+from p2p.torrent.session import Session
+from p2p.transfers import swarm
 from tests.p2p.media.make import film
 from tests.patience import until
 

@@ -12,14 +12,14 @@ import tempfile
 
 import pytest
 
+from p2p.catalogue.wire import read, write_have
+from p2p.core.errors import NotFound
 from p2p.engine import Engine
-from p2p.errors import NotFound
-from p2p.library.entries import read, write_have
 from p2p.library.ids import item_id
 from p2p.models import EngineConfig, Item, Kind, SearchQuery, ShareConfig, TicketQuery
-from p2p.peers.facts import FriendConfig
-from p2p.peers.identity import Identity
-from p2p.peers.link import Ask
+from p2p.models.homes import FriendConfig
+from p2p.net.identity import Identity
+from p2p.net.link.link import Ask
 from tests.p2p.media import make
 from tests.patience import PATIENCE
 

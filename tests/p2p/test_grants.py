@@ -12,9 +12,9 @@ import sqlite3
 import pytest
 
 from demo.engine_home import EngineHome
-from p2p.peers.identity import Identity
-from p2p.swarm.metainfo import Metainfo
-from p2p.swarm.ticket import Ticket, read
+from p2p.access.ticket import Ticket, read
+from p2p.net.identity import Identity
+from p2p.torrent.metainfo import Metainfo
 from tests.patience import until
 
 from .swarm.owned import fetching

@@ -13,7 +13,7 @@ import warnings
 from hypothesis import given, settings, strategies as st
 import pytest
 
-from p2p import log
+from p2p.core import log
 
 
 class Terminal(io.StringIO):

@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from p2p import tasks
-from p2p.tasks import Tasks, end, keep, spawn
+from p2p.core import tasks
+from p2p.core.tasks import Tasks, end, keep, spawn
 from tests.patience import until
 
 

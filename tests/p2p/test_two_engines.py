@@ -15,7 +15,7 @@ import time
 import aiohttp
 import pytest
 
-from p2p.swarm import metainfo
+from p2p.torrent import metainfo
 from tests.patience import PATIENCE
 
 from .swarm.owned import fetching

@@ -13,7 +13,7 @@ import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import orjson
 
-from pemus_signaling.identity import pemus_id, statement
+from pemus_signaling.identity.ids import pemus_id, statement
 from pemus_signaling.server import Server
 from tests.patience import PATIENCE
 

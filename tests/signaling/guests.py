@@ -11,10 +11,10 @@ import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import orjson
 
-from pemus_signaling.cluster import Alone, Cluster
+from pemus_signaling.cluster.cluster import Alone, Cluster
+from pemus_signaling.rooms.tokens import ANNOUNCE, Revocations, RoomToken, sign
 from pemus_signaling.server import Server
-from pemus_signaling.tokens import ANNOUNCE, Revocations, RoomToken, sign
-from pemus_signaling.tracker import Tracker
+from pemus_signaling.tracker.tracker import Tracker
 from tests.patience import PATIENCE
 
 from .server import running, ws

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 
-from pemus_signaling.cluster import Handler, StoreAwayError
+from pemus_signaling.cluster.cluster import Handler, StoreAwayError
 
 
 class Nodes:

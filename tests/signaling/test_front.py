@@ -8,8 +8,8 @@ import aiohttp
 from aiohttp import web
 import pytest
 
+from pemus_signaling.net.sockets import Close, Listener, Refusal, Socket, Upgrade
 from pemus_signaling.server import Server
-from pemus_signaling.sockets import Close, Listener, Refusal, Socket, Upgrade
 
 from .server import http, running, ws
 

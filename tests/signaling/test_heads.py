@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given, strategies as st
 import pytest
 
-from pemus_signaling.addresses import (
+from pemus_signaling.net.addresses import (
     Networks,
     Origins,
     household,
     plain_address,
     read_address,
 )
-from pemus_signaling.heads import (
+from pemus_signaling.net.heads import (
     Handshake,
     HeadError,
     read_handshake,

@@ -11,7 +11,7 @@ import aiohttp
 from hypothesis import given, strategies as st
 import pytest
 
-from pemus_signaling.identity import (
+from pemus_signaling.identity.ids import (
     ALPHABET,
     LENGTH,
     grouped,
@@ -19,8 +19,8 @@ from pemus_signaling.identity import (
     pemus_id,
     read_id,
 )
-from pemus_signaling.sessions import LIFE, Sessions
-from pemus_signaling.sockets import Close
+from pemus_signaling.identity.sessions import LIFE, Sessions
+from pemus_signaling.net.sockets import Close
 
 from .clients import Client, Identity, b64, connected, connecting, proven
 from .server import running, ws
@@ -245,7 +245,7 @@ async def test_who_has_proven_nothing_says_nothing() -> None:
 async def test_who_proves_nothing_in_time_is_hung_up_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pemus_signaling.peers.PROOF_PATIENCE", 0.1)
+    monkeypatch.setattr("pemus_signaling.peers.peers.PROOF_PATIENCE", 0.1)
     async with running() as server, connecting(server, Identity().id) as client:
         await client.hear()
         assert await client.end() == Close.UNPROVEN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
-from pemus_signaling.invitations import APP, BROWSER, preferred
+from pemus_signaling.web.invitations import APP, BROWSER, preferred
 from tests.signaling.server import http, running
 
 

@@ -15,10 +15,10 @@ import aiohttp
 from hypothesis import given, strategies as st
 import pytest
 
-from pemus_signaling import front
-from pemus_signaling.limits import Places, Rates
+from pemus_signaling.net import front
+from pemus_signaling.net.limits import Places, Rates
+from pemus_signaling.net.sockets import Close
 from pemus_signaling.server import Server
-from pemus_signaling.sockets import Close
 from tests.patience import PATIENCE, until
 
 from .clients import Client, connected, connecting
@@ -404,7 +404,7 @@ async def test_nothing_is_left_of_who_goes_in_whatever_way(end: str) -> None:
 async def test_a_client_that_does_not_answer_a_close_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pemus_signaling.websocket.CLOSE_PATIENCE", 0.1)
+    monkeypatch.setattr("pemus_signaling.net.websocket.CLOSE_PATIENCE", 0.1)
     async with running() as server, frames(server) as (reader, writer):
         writer.write(frame(0x81, b"nonsense"))
         assert (await read_frame(reader))[0] == 0x88

@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 import pytest
 
 from pemus_signaling import log
-from pemus_signaling.sockets import Close
+from pemus_signaling.net.sockets import Close
 from tests.patience import PATIENCE
 
 from .clients import Client, Identity, connected
@@ -304,7 +304,7 @@ def test_what_others_log_is_cut_down_to_what_is_always_the_same() -> None:
         try:
             raise ValueError("192.0.2.1")
         except ValueError:
-            logging.getLogger("pemus_signaling.front").exception("Something failed")
+            logging.getLogger("pemus_signaling.net.front").exception("Something failed")
     finally:
         logging.root.handlers[:], logging.root.level = former
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -314,7 +314,7 @@ def test_what_others_log_is_cut_down_to_what_is_always_the_same() -> None:
     ]
     assert (lines[1]["error"], lines[1]["logger"], lines[1]["level"]) == (
         "ValueError",
-        "front",
+        "net.front",
         "error",
     )
     assert lines[1]["from"]

@@ -7,7 +7,7 @@ import random
 
 from hypothesis import given, strategies as st
 
-from pemus_signaling.matching import BUSY, MOST, PATIENCE, Peer, PreferComplete
+from pemus_signaling.tracker.matching import BUSY, MOST, PATIENCE, Peer, PreferComplete
 
 POLICY = PreferComplete()
 PEERS = st.lists(

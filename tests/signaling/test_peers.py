@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 import orjson
 import pytest
 
-from pemus_signaling.identity import read_id
-from pemus_signaling.sockets import Close
+from pemus_signaling.identity.ids import read_id
+from pemus_signaling.net.sockets import Close
 from tests.patience import PATIENCE
 
 from .clients import connected, connecting

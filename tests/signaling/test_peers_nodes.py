@@ -12,9 +12,9 @@ from typing import Any
 from hypothesis import given, settings, strategies as st
 import orjson
 
-from pemus_signaling.peers import MAX_LOCATING, MessageError, Peers, _pack
-from pemus_signaling.sessions import Sessions
-from pemus_signaling.sockets import Close, Listener, Refusal, Upgrade
+from pemus_signaling.identity.sessions import Sessions
+from pemus_signaling.net.sockets import Close, Listener, Refusal, Upgrade
+from pemus_signaling.peers.peers import MAX_LOCATING, MessageError, Peers, _pack
 from tests.patience import PATIENCE
 
 from .nodes import Node, Nodes

@@ -11,9 +11,9 @@ import time
 from hypothesis import given, strategies as st
 import pytest
 
-from pemus_signaling import redis_cluster
-from pemus_signaling.cluster import StoreAwayError
-from pemus_signaling.redis_cluster import (
+from pemus_signaling.cluster import redis as redis_cluster
+from pemus_signaling.cluster.cluster import StoreAwayError
+from pemus_signaling.cluster.redis import (
     RedisCluster,
     _frame,
     _frames,

@@ -11,9 +11,9 @@ import orjson
 import pytest
 from redis.asyncio import Redis as Client
 
-from pemus_signaling.redis_rooms import RedisStore
-from pemus_signaling.room_store import Created, Published, Room, close_room
-from pemus_signaling.tokens import REMEMBERED
+from pemus_signaling.rooms.redis_store import RedisStore
+from pemus_signaling.rooms.store import Created, Published, Room, close_room
+from pemus_signaling.rooms.tokens import REMEMBERED
 
 from .daemons import Redis
 from .test_rooms import serving

@@ -19,13 +19,16 @@ from hypothesis import given, settings, strategies as st
 import orjson
 import pytest
 
-from pemus_signaling import answers
-from pemus_signaling.answers import Handler
-from pemus_signaling.cluster import Alone
-from pemus_signaling.identity import pemus_id
-from pemus_signaling.limits import Rates
-from pemus_signaling.redis_rooms import RedisStore
-from pemus_signaling.room_store import (
+from pemus_signaling.cluster.cluster import Alone
+from pemus_signaling.identity.ids import pemus_id
+from pemus_signaling.identity.sessions import Sessions
+from pemus_signaling.net import answers
+from pemus_signaling.net.answers import Handler
+from pemus_signaling.net.limits import Rates
+from pemus_signaling.rooms.redis_store import RedisStore
+from pemus_signaling.rooms.rooms import LONGEST, MAX_REVOKED, Rooms
+from pemus_signaling.rooms.slugs import new_slug, read_slug
+from pemus_signaling.rooms.store import (
     Created,
     MemoryStore,
     Published,
@@ -34,10 +37,7 @@ from pemus_signaling.room_store import (
     decode_room,
     encode_room,
 )
-from pemus_signaling.rooms import LONGEST, MAX_REVOKED, Rooms
-from pemus_signaling.sessions import Sessions
-from pemus_signaling.slugs import new_slug, read_slug
-from pemus_signaling.tokens import MAX_PER_KEY, REMEMBERED, Revocations, RoomToken
+from pemus_signaling.rooms.tokens import MAX_PER_KEY, REMEMBERED, Revocations, RoomToken
 
 from .daemons import Redis
 

@@ -19,11 +19,12 @@ import aiohttp
 import psutil
 import pytest
 
-from pemus_signaling import redis_cluster, tokens
-from pemus_signaling.cluster import StoreAwayError
-from pemus_signaling.redis_cluster import RedisCluster
+from pemus_signaling.cluster import redis as redis_cluster
+from pemus_signaling.cluster.cluster import StoreAwayError
+from pemus_signaling.cluster.redis import RedisCluster
+from pemus_signaling.net.sockets import Close
+from pemus_signaling.rooms import tokens
 from pemus_signaling.server import Server
-from pemus_signaling.sockets import Close
 from tests.patience import PATIENCE, until
 
 from .clients import Client, Identity, connected, connecting, proven

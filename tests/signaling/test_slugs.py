@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given, strategies as st
 import pytest
 
-from pemus_signaling.slugs import (
+from pemus_signaling.rooms.slugs import (
     BITS,
     CONSONANTS,
     VOWELS,

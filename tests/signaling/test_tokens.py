@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import given, strategies as st
 import pytest
 
-from pemus_signaling import tokens
-from pemus_signaling.cluster import Alone, StoreAwayError
-from pemus_signaling.tokens import (
+from pemus_signaling.cluster.cluster import Alone, StoreAwayError
+from pemus_signaling.rooms import tokens
+from pemus_signaling.rooms.tokens import (
     CLOCK_JUMP,
     LIFE,
     MAX_PER_KEY,

@@ -12,14 +12,14 @@ from hypothesis import given, settings, strategies as st
 import orjson
 import pytest
 
-from pemus_signaling.announces import MAX_SCRAPED, MAX_SDP, read
-from pemus_signaling.cluster import Alone, Cluster
-from pemus_signaling.matching import MOST
-from pemus_signaling.redis_cluster import RedisCluster
-from pemus_signaling.sockets import Close, Listener, Refusal, Upgrade
-from pemus_signaling.swarms import BURST, Limits
-from pemus_signaling.tokens import Revocations
-from pemus_signaling.tracker import Tracker
+from pemus_signaling.cluster.cluster import Alone, Cluster
+from pemus_signaling.cluster.redis import RedisCluster
+from pemus_signaling.net.sockets import Close, Listener, Refusal, Upgrade
+from pemus_signaling.rooms.tokens import Revocations
+from pemus_signaling.tracker.announces import MAX_SCRAPED, MAX_SDP, read
+from pemus_signaling.tracker.matching import MOST
+from pemus_signaling.tracker.swarms import BURST, Limits
+from pemus_signaling.tracker.tracker import Tracker
 from tests.patience import until
 
 from .daemons import Redis

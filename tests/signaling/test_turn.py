@@ -21,16 +21,16 @@ from aiohttp.test_utils import TestClient, TestServer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import pytest
 
-from pemus_signaling import coturn as module
-from pemus_signaling.cluster import Alone
-from pemus_signaling.coturn import Coturn, CoturnSettings, denied_networks
-from pemus_signaling.identity import pemus_id
-from pemus_signaling.interfaces import Interface, own_addresses
-from pemus_signaling.limits import Rates
-from pemus_signaling.room_store import StoreAwayError
-from pemus_signaling.sessions import Sessions
-from pemus_signaling.tokens import Revocations, RoomToken, sign
-from pemus_signaling.turn import LIFE, Turn
+from pemus_signaling.cluster.cluster import Alone
+from pemus_signaling.identity.ids import pemus_id
+from pemus_signaling.identity.sessions import Sessions
+from pemus_signaling.net.interfaces import Interface, own_addresses
+from pemus_signaling.net.limits import Rates
+from pemus_signaling.rooms.store import StoreAwayError
+from pemus_signaling.rooms.tokens import Revocations, RoomToken, sign
+from pemus_signaling.turn import coturn as module
+from pemus_signaling.turn.coturn import Coturn, CoturnSettings, denied_networks
+from pemus_signaling.turn.credentials import LIFE, Turn
 from tests.patience import PATIENCE
 from tests.signaling.turn_client import (
     TCP,
@@ -388,7 +388,7 @@ async def test_coturn_ends_with_a_server_that_is_killed(
     port = free_port()
     script = f"""
 import asyncio, {loop}
-from pemus_signaling.coturn import Coturn, CoturnSettings
+from pemus_signaling.turn.coturn import (Coturn, CoturnSettings)
 async def main():
     coturn = Coturn(CoturnSettings({SECRET!r}, port={port}, listen=({HOME!r},), relay=({HOME!r},), program={str(coturn_program)!r}))
     await coturn.start()

@@ -17,8 +17,8 @@ from aiohttp import web
 from playwright.async_api import Browser, Page
 import pytest
 
-from pemus_signaling.sockets import Close
-from pemus_signaling.swarms import Limits
+from pemus_signaling.net.sockets import Close
+from pemus_signaling.tracker.swarms import Limits
 
 from .guests import Home, Tracked, tracking
 

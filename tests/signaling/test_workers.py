@@ -9,14 +9,12 @@ from typing import Any
 import psutil
 import pytest
 
-from pemus_signaling import workers
+from pemus_signaling.cluster import workers
+from pemus_signaling.cluster.workers import Workers
 from pemus_signaling.settings import Settings
-from pemus_signaling.workers import Workers
 from tests.patience import PATIENCE, until
 
-SAY_READY = (
-    "import os\nfrom pemus_signaling.workers import say_ready\nsay_ready(os.environ)\n"
-)
+SAY_READY = "import os\nfrom pemus_signaling.cluster.workers import say_ready\nsay_ready(os.environ)\n"
 
 
 @pytest.fixture(autouse=True)

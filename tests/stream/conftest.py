@@ -20,7 +20,7 @@ from homeassistant.setup import async_setup_component
 import pytest
 
 from custom_components.pemus import stream
-from custom_components.pemus.client import EngineError, EngineUnavailable
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey, LocalFile, WaitQuery
 from custom_components.pemus.stream import disk
 from custom_components.pemus.stream.workers import DiskWorkers

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from custom_components.pemus import stream
-from custom_components.pemus.client import EngineError, EngineUnavailable
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey, LocalFile, WaitQuery
 from custom_components.pemus.stream import arrival
 from tests.patience import PATIENCE

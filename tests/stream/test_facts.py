@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from custom_components.pemus.client import EngineUnavailable
+from custom_components.pemus.engine.client import EngineUnavailable
 from custom_components.pemus.p2p.models import LocalFile
 from custom_components.pemus.stream import facts as facts_module
 from custom_components.pemus.stream.facts import MAX_FACTS, Facts, Wanted

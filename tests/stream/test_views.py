@@ -15,7 +15,7 @@ import pytest
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
 from custom_components.pemus import stream
-from custom_components.pemus.client import EngineError
+from custom_components.pemus.engine.client import EngineError
 from custom_components.pemus.p2p.models import ErrorKey
 
 from .conftest import FILM, SONG, Site, all_closed

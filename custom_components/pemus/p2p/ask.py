@@ -8,7 +8,6 @@ import shutil
 
 import aiohttp
 
-from .codec import DecodeError, decode, encode
 from .models import (
     ApiError,
     Home,
@@ -21,7 +20,8 @@ from .models import (
     Status,
     TicketQuery,
 )
-from .swarm.remote import RemoteItem, Transfers, TransferState, TransferStatus
+from .models.codec import DecodeError, decode, encode
+from .models.transfers import RemoteItem, Transfers, TransferState, TransferStatus
 
 TIMEOUT = aiohttp.ClientTimeout(total=60)
 POLL = 0.2

@@ -18,14 +18,14 @@ import sys
 import tempfile
 from typing import TextIO
 
-from . import ask, descriptors, log
+from . import ask
 from .api import SocketError
 from .capabilities import loadable
+from .core import descriptors, landlock, log
 from .engine import Engine, FolderInUseError
 from .library.store import StoreError
 from .models import EngineConfig, Kind, ShareConfig
-from .swarm import landlock
-from .version import VERSION
+from .models.version import VERSION
 
 STOP_TIMEOUT = 4
 """Seconds for a clean stop; then the system ends the process. Whoever stops the engine may count on 5."""

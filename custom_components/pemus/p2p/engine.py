@@ -19,10 +19,11 @@ from pathlib import Path
 import time
 from typing import TYPE_CHECKING, cast
 
-from . import homes, tasks
+from . import homes
 from .api import ApiServer
 from .capabilities import installed
-from .errors import EngineError, NotFound, Unavailable
+from .core import tasks
+from .core.errors import EngineError, NotFound, Unavailable
 from .library import Library
 from .media.reader import MediaReader
 from .models import (
@@ -40,18 +41,18 @@ from .models import (
     TicketQuery,
     WaitQuery,
 )
-from .swarm.remote import RemoteItem, Transfers, TransferStatus
-from .version import VERSION
+from .models.transfers import RemoteItem, Transfers, TransferStatus
+from .models.version import VERSION
 
 if TYPE_CHECKING:
     # They load libtorrent and aiortc, which may be missing.
-    from .peers.facts import LanHomes, PairingAnswer, PairingQuery, PairingStatus
-    from .peers.identity import Identity
-    from .peers.peers import Peers
-    from .swarm.receiver import Receiver
-    from .swarm.source import Source
-    from .swarm.swarm import Swarm
-    from .swarm.ticket import Ticket
+    from .access.ticket import Ticket
+    from .friends.peers import Peers
+    from .models.homes import LanHomes, PairingAnswer, PairingQuery, PairingStatus
+    from .net.identity import Identity
+    from .transfers.receiver import Receiver
+    from .transfers.sources.torrent import Source
+    from .transfers.swarm import Swarm
 
 IDENTITY = "identity"
 """File with this home's private key."""
@@ -372,7 +373,7 @@ class Engine:
         return self.home()
 
     async def _new_identity(self) -> None:
-        from .peers import identity
+        from .net import identity
 
         async with self._changing:
             if self._peers is not None:
@@ -462,7 +463,8 @@ class Engine:
     async def _load_identity(self) -> None:
         """Find out who this home is; without that it is of use by itself."""
         try:
-            from .peers import identity, memory
+            from .friends import state as memory
+            from .net import identity
         except ImportError as err:
             _LOGGER.warning("There is no identity: %s", err)
             return
@@ -496,7 +498,9 @@ class Engine:
             return
         try:
             # A second of work, the first time.
-            module = await asyncio.to_thread(import_module, ".peers.peers", __package__)
+            module = await asyncio.to_thread(
+                import_module, ".friends.peers", __package__
+            )
             peers: Peers = module.Peers(
                 self._identity,
                 data=self._data,
@@ -534,7 +538,7 @@ class Engine:
             return
         if self._capabilities.get("libtorrent") is not None:
             try:
-                from .swarm.swarm import Swarm
+                from .transfers.swarm import Swarm
 
                 swarm: Receiver = Swarm(
                     home=self._identity.id,
@@ -552,7 +556,7 @@ class Engine:
                 self._swarm = swarm
                 return
         try:
-            from .swarm.receiver import Receiver
+            from .transfers.receiver import Receiver
 
             swarm = Receiver(
                 home=self._identity.id,

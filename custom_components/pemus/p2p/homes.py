@@ -7,14 +7,14 @@ import dataclasses
 import re
 from typing import Final
 
-from .errors import NotFound
+from .core.errors import NotFound
 from .library.browse import paging
 from .library.browse.address import parse
 from .library.browse.series import fixed
 from .library.items import ITEM
 from .models import Item, Listing, Node, NodeKind
-from .peers.facts import FriendStatus
-from .swarm.remote import RemoteItem
+from .models.homes import FriendStatus
+from .models.transfers import RemoteItem
 
 PREFIX: Final = "home/"
 _ITEM: Final = re.compile(r"[a-z2-7]{26}")

@@ -12,7 +12,7 @@ import secrets
 import time
 from typing import Final
 
-from custom_components.pemus.client import EngineError, EngineUnavailable
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey, WaitQuery
 
 from .disk import FileChanged

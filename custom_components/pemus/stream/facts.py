@@ -14,7 +14,7 @@ import logging
 import time
 from typing import Any, Final, Protocol
 
-from custom_components.pemus.client import EngineError, EngineUnavailable
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import LocalFile, WaitQuery
 
 MAX_FACTS: Final = 4096

@@ -21,7 +21,7 @@ from aiohttp import hdrs
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web import BaseRequest, StreamResponse
 
-from custom_components.pemus.client import EngineError, EngineUnavailable
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey, LocalFile
 
 from . import dlna

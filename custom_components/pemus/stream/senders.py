@@ -13,7 +13,7 @@ from functools import partial
 import os
 from typing import ClassVar, Final
 
-from custom_components.pemus.client import EngineError
+from custom_components.pemus.engine.client import EngineError
 
 from .arrival import Arrival, NeverArrived
 from .disk import FileChanged, OpenFile

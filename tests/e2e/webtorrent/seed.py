@@ -16,8 +16,8 @@ import sys
 
 sys.path.insert(0, str(Path(__file__).parents[3] / ".venvs" / "engine-path"))
 
-from p2p.swarm import metainfo
-from p2p.swarm.session import Session, SessionSettings
+from p2p.torrent import metainfo
+from p2p.torrent.session import Session, SessionSettings
 
 
 class Silent:

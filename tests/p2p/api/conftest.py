@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from p2p.api import ApiServer
-from p2p.errors import DiskFull, Gone, NoPicture, NotFound, Replaced, Unavailable
+from p2p.core.errors import DiskFull, Gone, NoPicture, NotFound, Replaced, Unavailable
 from p2p.models import (
     API_VERSION,
     Counts,

@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 
 from p2p.api import ApiServer, events
-from p2p.codec import decode
 from p2p.models import Hello, ItemsChanged, StatusChanged
+from p2p.models.codec import decode
 from tests.patience import PATIENCE, Stopwatch, until
 
 from .conftest import SmallBackend

@@ -5,8 +5,8 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
-from p2p.codec import decode, encode
 from p2p.models import ApiError, Arrived, ErrorKey, Item, WaitQuery
+from p2p.models.codec import decode, encode
 
 from .conftest import ITEM, ITEM_ID, SmallBackend
 

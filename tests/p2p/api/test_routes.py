@@ -12,7 +12,6 @@ import aiohttp
 import pytest
 
 from p2p.api import routes
-from p2p.codec import decode, encode
 from p2p.models import (
     ApiError,
     EngineConfig,
@@ -26,6 +25,7 @@ from p2p.models import (
     ShareConfig,
     Status,
 )
+from p2p.models.codec import decode, encode
 
 from .conftest import FILE, ITEM, ITEM_ID, SmallBackend
 

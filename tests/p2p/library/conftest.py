@@ -11,13 +11,13 @@ import time
 
 import pytest
 
-from p2p.library.arrivals import Arrivals
-from p2p.library.findable import make_findable
+from p2p.library.aggregates import refresh
+from p2p.library.changes import Row
 from p2p.library.ids import item_id
-from p2p.library.ledger import Row
+from p2p.library.moves import Arrivals
 from p2p.library.scan import Ground, Outcome, Scan
+from p2p.library.search_index import make_findable
 from p2p.library.store import Store
-from p2p.library.summary import refresh
 from p2p.models import Kind
 
 LONG_AGO = 1_600_000_000

@@ -11,10 +11,10 @@ import zlib
 
 import orjson
 
+from p2p.catalogue.remote_library import Applied, ForeignLibrary
+from p2p.catalogue.sender import Catalogue
 from p2p.library import items
 from p2p.library.browse import listing
-from p2p.library.catalogue import Catalogue
-from p2p.library.foreign import Applied, ForeignLibrary
 from p2p.library.search import search
 from p2p.library.store import Store
 from p2p.models import Item, Listing, SearchQuery, ShareConfig

@@ -9,17 +9,17 @@ import sqlite3
 import time
 
 from p2p.library import items
+from p2p.library.aggregates import refresh
 from p2p.library.albums import group_songs
-from p2p.library.arrivals import Arrivals
 from p2p.library.browse import listing
 from p2p.library.files import Located
-from p2p.library.findable import make_findable, renew_words
 from p2p.library.migrations import NUMBERS
+from p2p.library.moves import Arrivals
 from p2p.library.reading import record
 from p2p.library.scan import Ground, Scan
 from p2p.library.search import search
+from p2p.library.search_index import make_findable, renew_words
 from p2p.library.store import Store
-from p2p.library.summary import refresh
 from p2p.media.facts import MediaFacts
 from p2p.models import Item, Kind, Listing, Node, SearchQuery, SearchResult, ShareConfig
 

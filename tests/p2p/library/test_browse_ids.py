@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hypothesis import example, given, settings, strategies as st
 import pytest
 
-from p2p.errors import BadRequest, NotFound
+from p2p.core.errors import BadRequest, NotFound
 from p2p.library.browse import BadNode
 from p2p.models import PAGE_SIZE, NodeKind
 from tests.p2p.library.shelved import Shelved, song

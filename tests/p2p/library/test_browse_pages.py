@@ -11,7 +11,7 @@ from typing import override
 from hypothesis import given, settings, strategies as st
 import pytest
 
-from p2p.errors import NotFound
+from p2p.core.errors import NotFound
 from p2p.library.browse import BadNode, paging
 from p2p.library.browse.address import Span, parse
 from p2p.library.browse.itemlist import STRIDE, ItemList, Source

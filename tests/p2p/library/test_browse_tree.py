@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2p.errors import NotFound
+from p2p.core.errors import NotFound
 from p2p.media.facts import MediaFacts
 from p2p.models import Kind, Listing, NodeKind
 from tests.p2p.library.shelved import ALL_KINDS, OLD, Shelved, label, labels, song

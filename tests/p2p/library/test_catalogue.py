@@ -16,10 +16,9 @@ import zlib
 from hypothesis import given, settings, strategies as st
 import pytest
 
-from p2p.errors import BadRequest, NotFound, Unavailable
-from p2p.library import catalogue, items
-from p2p.library.catalogue import Catalogue
-from p2p.library.entries import (
+from p2p.catalogue import sender as catalogue
+from p2p.catalogue.sender import Catalogue
+from p2p.catalogue.wire import (
     BUCKET,
     MAX_DEPTH,
     MAX_PAGE,
@@ -27,6 +26,8 @@ from p2p.library.entries import (
     read_have,
     write_have,
 )
+from p2p.core.errors import BadRequest, NotFound, Unavailable
+from p2p.library import items
 from p2p.library.ids import item_id
 from p2p.media.facts import MediaFacts
 from p2p.media.reader import MediaReader

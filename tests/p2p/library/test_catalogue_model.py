@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 import pytest
 
-from p2p.library import catalogue
+from p2p.catalogue import sender as catalogue
 from p2p.media.facts import MediaFacts
 from p2p.models import Kind, ShareConfig
 

@@ -18,9 +18,13 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 import orjson
 import pytest
 
-from p2p.errors import BadRequest, DiskFull, EngineError, NotFound, Unavailable
-from p2p.library import catalogue, foreign, intake
-from p2p.library.entries import (
+from p2p.catalogue import (
+    receiver as intake,
+    remote_library as foreign,
+    sender as catalogue,
+)
+from p2p.catalogue.remote_library import Applied, ForeignLibrary
+from p2p.catalogue.wire import (
     MAX_DEPTH,
     MAX_PAGE,
     MAX_UNPACKED,
@@ -28,7 +32,7 @@ from p2p.library.entries import (
     read,
     read_have,
 )
-from p2p.library.foreign import Applied, ForeignLibrary
+from p2p.core.errors import BadRequest, DiskFull, EngineError, NotFound, Unavailable
 from p2p.library.ids import item_id
 from p2p.library.migrations import STEPS
 from p2p.library.store import StoreError

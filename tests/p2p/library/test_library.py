@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from p2p.errors import NoPicture, NotFound, Unavailable
-from p2p.library import Library, library as library_module, scan, shelf
+from p2p.core.errors import NoPicture, NotFound, Unavailable
+from p2p.library import Library, library as library_module, scan, share as shelf
 from p2p.library.migrations import STEPS
 from p2p.library.store import StoreFull, has_room
 from p2p.media.reader import MediaReader
@@ -919,7 +919,7 @@ LIMITED = """
     Path("/proc/sys/user/max_inotify_watches").write_text("5")
     from p2p.library import Library
     from p2p.media.reader import MediaReader
-    from p2p.models import EngineConfig, Kind, ShareConfig
+    from p2p.models import (EngineConfig, Kind, ShareConfig)
 
     async def main():
         folder = Path(sys.argv[1])

@@ -8,7 +8,7 @@ import time
 from hypothesis import given, strategies as st
 import pytest
 
-from p2p.library import moments
+from p2p.library import photo_dates as moments
 
 
 @pytest.fixture(params=["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns"])

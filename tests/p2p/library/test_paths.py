@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from p2p.library import paths
-from p2p.library.opening import is_still_there, open_described
+from p2p.core import paths
+from p2p.core.opening import is_still_there, open_described
 from p2p.models import LocalFile
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import example, given, settings, strategies as st
 import pytest
 
-from p2p.errors import BadRequest, NotFound
+from p2p.core.errors import BadRequest, NotFound
 from p2p.library.search import MAX_LIMIT, MAX_NODES
 from p2p.media.facts import MediaFacts
 from p2p.models import Kind, NodeKind

@@ -300,8 +300,8 @@ SCANNER = """
     import sys
     from pathlib import Path
     from p2p.library import scan
-    from p2p.library.arrivals import Arrivals
-    from p2p.library.findable import make_findable
+    from p2p.library.moves import Arrivals
+    from p2p.library.search_index import make_findable
     from p2p.library.store import Store
     from p2p.models import Kind
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from p2p.errors import EngineError
+from p2p.core.errors import EngineError
+from p2p.core.opening import is_still_there, open_described
 from p2p.library.files import ItemSource, Located
-from p2p.library.opening import is_still_there, open_described
 from p2p.media.reader import MediaReader
 from p2p.models import Kind, LocalFile
 from tests.p2p.library.test_library import Running

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2p.library import paths
+from p2p.core import paths
 from p2p.media.covers import folder_cover
 from p2p.media.source import Opened
 

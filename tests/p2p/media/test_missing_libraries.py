@@ -12,10 +12,10 @@ import venv
 
 import pytest
 
+from p2p.core.landlock import landlock_version
 from p2p.media.facts import MediaError, MediaFacts
 from p2p.media.reader import MediaReader
 from p2p.models import Kind
-from p2p.swarm.landlock import landlock_version
 from tests.p2p.media import handed, make
 
 _FILES = {

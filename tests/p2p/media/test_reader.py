@@ -20,7 +20,7 @@ import zlib
 import pytest
 import pytest_asyncio
 
-from p2p.errors import Unavailable
+from p2p.core.errors import Unavailable
 from p2p.media import reader as module
 from p2p.media.facts import MediaError
 from p2p.media.reader import MediaReader

@@ -8,15 +8,16 @@ import secrets
 
 from aiohttp import ClientSession
 
-from p2p.errors import NotFound
-from p2p.peers import links as linking, pairing as pairings
-from p2p.peers.facts import LanHome
-from p2p.peers.identity import Identity
-from p2p.peers.lan import Lan
-from p2p.peers.link import Ask, Link, Note
-from p2p.peers.links import Links
-from p2p.peers.pairing import Pairings
-from p2p.peers.post import Letter, Post
+from p2p.core.errors import NotFound
+from p2p.friends import pairing as pairings
+from p2p.friends.pairing import Pairings
+from p2p.models.homes import LanHome
+from p2p.net.identity import Identity
+from p2p.net.lan import Lan
+from p2p.net.link import links as linking
+from p2p.net.link.link import Ask, Link, Note
+from p2p.net.link.links import Links
+from p2p.net.messenger import Letter, Post
 
 
 class Neighbour:

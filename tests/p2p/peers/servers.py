@@ -17,8 +17,8 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
-from p2p.peers.identity import Identity
-from p2p.peers.signaling import SignalingServer
+from p2p.net.identity import Identity
+from p2p.net.signaling.client import SignalingServer
 from tests.patience import until
 
 ROOT = Path(__file__).parents[3]

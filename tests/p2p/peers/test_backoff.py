@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, strategies as st
 import pytest
 
-from p2p.peers.backoff import Backoff, Pace, Rarely
+from p2p.core.backoff import Backoff, Pace, Rarely
 
 
 def test_the_first_pause_is_short_and_the_others_get_twice_as_long_up_to_the_longest() -> (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from p2p.peers.congestion import FLOOR, QUEUE, Congestion
+from p2p.net.webrtc.patches.congestion import FLOOR, QUEUE, Congestion
 
 
 class Association:
@@ -108,7 +108,7 @@ async def test_a_path_that_became_longer_is_not_taken_for_a_queue_for_ever(
     association: Any, congestion: Congestion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(monotonic=lambda: now)
-    monkeypatch.setattr("p2p.peers.congestion.time", clock)
+    monkeypatch.setattr("p2p.net.webrtc.patches.congestion.time", clock)
     now = congestion._since
     association._update_rto(0.05)
     for _ in range(2):

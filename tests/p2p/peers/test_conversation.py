@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import HealthCheck, given, settings, strategies as st
 import pytest
 
-from p2p.peers import conversation
-from p2p.peers.conversation import (
+from p2p.net.identity import Identity
+from p2p.net.signaling import session as conversation
+from p2p.net.signaling.session import (
     MAX_HEARD,
     MAX_MESSAGE,
     MAX_PAUSE,
@@ -28,7 +29,6 @@ from p2p.peers.conversation import (
     proof,
     shown,
 )
-from p2p.peers.identity import Identity
 from tests.patience import PATIENCE, until
 
 from .servers import Script, acting, nothing_left, somebody

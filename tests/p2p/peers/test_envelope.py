@@ -10,8 +10,8 @@ from hypothesis import given, strategies as st
 import orjson
 import pytest
 
-from p2p.peers.envelope import MAX_BODY, MAX_ENVELOPE, BadEnvelope, opened, parse, seal
-from p2p.peers.identity import Identity
+from p2p.net.identity import Identity
+from p2p.net.messages import MAX_BODY, MAX_ENVELOPE, BadEnvelope, opened, parse, seal
 
 ANN, BOB, EVE = (Identity.of(bytes([number] * 32)) for number in range(3))
 

@@ -12,8 +12,8 @@ import sys
 from hypothesis import given, strategies as st
 import pytest
 
-from p2p.peers.facts import ID_ALPHABET, ID_LENGTH, is_home
-from p2p.peers.identity import (
+from p2p.models.homes import ID_ALPHABET, ID_LENGTH, is_home
+from p2p.net.identity import (
     Identity,
     IdentityError,
     IdentityLost,
@@ -267,7 +267,7 @@ def test_what_is_no_id_is_none(text: str) -> None:
 def test_the_signalling_server_derives_the_same_ids() -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(SERVER)!r}); "
-        "from pemus_signaling.identity import pemus_id; print(pemus_id(bytes(range(32))))"
+        "from pemus_signaling.identity.ids import pemus_id; print(pemus_id(bytes(range(32))))"
     )
     told = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -21,11 +21,11 @@ from aiohttp import (
 import orjson
 import pytest
 
-from p2p.peers import lan as module
-from p2p.peers.envelope import MAX_ENVELOPE, seal
-from p2p.peers.facts import LanHome
-from p2p.peers.identity import Identity
-from p2p.peers.lan import PATH, is_near
+from p2p.models.homes import LanHome
+from p2p.net import lan as module
+from p2p.net.identity import Identity
+from p2p.net.lan import PATH, is_near
+from p2p.net.messages import MAX_ENVELOPE, seal
 from tests.patience import PATIENCE, until
 
 from .neighbours import Neighbour, neighbour
@@ -134,7 +134,7 @@ async def test_a_flood_of_signed_messages_costs_only_so_many_signatures(
     ann: Neighbour, session: ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = 0
-    from p2p.peers import post
+    from p2p.net import messenger as post
 
     right = post.opened
 
@@ -401,7 +401,7 @@ async def test_ids_of_messages_are_their_senders_own(ann: Neighbour) -> None:
     line = module.Line(ann.lan, "10.0.0.1", None)
     assert ann.post.receive(first, line) == STRANGER.id
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("p2p.peers.envelope.secrets.token_hex", lambda _: first["id"])
+        patch.setattr("p2p.net.messages.secrets.token_hex", lambda _: first["id"])
         second = seal(other, ann.id, "ping", b"{}")
     assert second["id"] == first["id"]
     assert ann.post.receive(second, line) == other.id

@@ -14,18 +14,19 @@ from typing import Any
 from aioice import Candidate, ice as aioice_ice
 import pytest
 
-from p2p.codec import encode
-from p2p.errors import Busy, EngineError, NotFound, Unavailable
-from p2p.library.entries import MAX_BUCKETS, write_have
-from p2p.peers import link as linking, links, rtc
-from p2p.peers.envelope import opened, seal, written
-from p2p.peers.facts import PathKind
-from p2p.peers.ice import IceServer
-from p2p.peers.identity import Identity
-from p2p.peers.lan import Lan, Line
-from p2p.peers.link import FRAME, MAX_REQUESTS, WINDOW, Ask, Link, Note, Reasons
-from p2p.peers.post import Letter
-from p2p.peers.rate import Rate
+from p2p.catalogue.wire import MAX_BUCKETS, write_have
+from p2p.core.errors import Busy, EngineError, NotFound, Unavailable
+from p2p.core.throttle import Rate
+from p2p.models.codec import encode
+from p2p.models.homes import PathKind
+from p2p.net.identity import Identity
+from p2p.net.lan import Lan, Line
+from p2p.net.link import link as linking, links
+from p2p.net.link.link import FRAME, MAX_REQUESTS, WINDOW, Ask, Link, Note, Reasons
+from p2p.net.messages import opened, seal, written
+from p2p.net.messenger import Letter
+from p2p.net.webrtc import connection as rtc
+from p2p.net.webrtc.ice import IceServer
 from tests.patience import failing_once, until
 
 from .neighbours import Neighbour, befriend, neighbour

@@ -10,11 +10,11 @@ import secrets
 
 import pytest
 
-from p2p.errors import Unavailable
-from p2p.library.entries import FORMAT, bucket_rows, pack
-from p2p.peers import lists
-from p2p.peers.identity import Identity
-from p2p.peers.lists import FriendList
+from p2p.catalogue.wire import FORMAT, bucket_rows, pack
+from p2p.core.errors import Unavailable
+from p2p.friends import catalogue_sync as lists
+from p2p.friends.catalogue_sync import FriendList
+from p2p.net.identity import Identity
 from tests.patience import until
 
 

@@ -10,7 +10,7 @@ from aioice.candidate import candidate_priority
 from aioice.ice import CandidatePair, StunProtocol
 import pytest
 
-from p2p.peers.nomination import HEAD_START, Nomination
+from p2p.net.webrtc.patches.nomination import HEAD_START, Nomination
 from tests.patience import until
 
 State = CandidatePair.State

@@ -9,16 +9,16 @@ import time
 
 import pytest
 
-from p2p.codec import encode
-from p2p.errors import BadRequest, Busy, NotFound
-from p2p.peers import pairing as module
-from p2p.peers.envelope import Envelope, seal
-from p2p.peers.facts import PairingState, PairingStatus
-from p2p.peers.identity import Identity, grouped
-from p2p.peers.pairing import Received, Request, Reveal, Verdict
-from p2p.peers.post import Letter
-from p2p.peers.strangers import TRIES_PER_DAY, WAY
-from p2p.peers.words import WORDS, commitment, is_committed, words
+from p2p.core.errors import BadRequest, Busy, NotFound
+from p2p.friends import pairing as module
+from p2p.friends.pairing import Received, Request, Reveal, Verdict
+from p2p.friends.sas import WORDS, commitment, is_committed, words
+from p2p.friends.strangers import TRIES_PER_DAY, WAY
+from p2p.models.codec import encode
+from p2p.models.homes import PairingState, PairingStatus
+from p2p.net.identity import Identity, grouped
+from p2p.net.messages import Envelope, seal
+from p2p.net.messenger import Letter
 from tests.patience import failing_once, until
 
 from .neighbours import Neighbour, neighbour

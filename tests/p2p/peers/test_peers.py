@@ -13,10 +13,16 @@ import time
 
 import pytest
 
-from p2p.codec import encode
-from p2p.errors import Unavailable
-from p2p.library.catalogue import Catalogue
-from p2p.library.entries import write_have
+from p2p.access.ticket import ItemFacts, Ticket, read
+from p2p.catalogue.sender import Catalogue
+from p2p.catalogue.wire import write_have
+from p2p.core.backoff import Rarely
+from p2p.core.errors import Unavailable
+from p2p.friends import catalogue_sync as lists, peers as module
+from p2p.friends.pairing import Request
+from p2p.friends.peers import Peers
+from p2p.friends.sas import commitment
+from p2p.friends.state import FILE, recall
 from p2p.models import (
     Counts,
     EngineConfig,
@@ -26,10 +32,8 @@ from p2p.models import (
     NewMedia,
     ShareStatus,
 )
-from p2p.peers import lists, peers as module
-from p2p.peers.backoff import Rarely
-from p2p.peers.envelope import seal
-from p2p.peers.facts import (
+from p2p.models.codec import encode
+from p2p.models.homes import (
     FriendConfig,
     LanHome,
     LanHomes,
@@ -37,15 +41,11 @@ from p2p.peers.facts import (
     PairingQuery,
     PairingState,
 )
-from p2p.peers.identity import Identity
-from p2p.peers.link import Ask, Link, Note, Reasons
-from p2p.peers.memory import FILE, recall
-from p2p.peers.pairing import Request
-from p2p.peers.peers import Peers
-from p2p.peers.serving import TTL
-from p2p.peers.signaling import SignalingServer
-from p2p.peers.words import commitment
-from p2p.swarm.ticket import ItemFacts, Ticket, read
+from p2p.net.identity import Identity
+from p2p.net.link.link import Ask, Link, Note, Reasons
+from p2p.net.messages import seal
+from p2p.net.signaling.client import SignalingServer
+from p2p.serving.requests import TTL
 from tests.p2p.library.friends import Owner
 from tests.patience import failing_once, until
 

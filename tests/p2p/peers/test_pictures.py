@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from p2p.peers import pictures as module
-from p2p.peers.pictures import Pictures
+from p2p.friends import artwork as module
+from p2p.friends.artwork import Pictures
 
 HOME, OTHER = "A" * 28, "B" * 28
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from p2p.peers import post as module
-from p2p.peers.envelope import seal
-from p2p.peers.identity import Identity
-from p2p.peers.post import Letter, Post
+from p2p.net import messenger as module
+from p2p.net.identity import Identity
+from p2p.net.messages import seal
+from p2p.net.messenger import Letter, Post
 
 ANN, FRIEND = (Identity.of(bytes([number] * 32)) for number in (1, 2))
 JUNK = {"sender": FRIEND.id}

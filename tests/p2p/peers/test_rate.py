@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from p2p.peers.rate import Rate
+from p2p.core.throttle import Rate
 
 KIB = 1024
 

@@ -12,13 +12,13 @@ import time
 
 import pytest
 
-from p2p.errors import BadRequest, Busy, Gone, NotFound, Unavailable
-from p2p.library.threads import in_daemon
+from p2p.access.ticket import ItemFacts, Ticket, read
+from p2p.core.errors import BadRequest, Busy, Gone, NotFound, Unavailable
+from p2p.core.threads import in_daemon
 from p2p.models import Item, Kind, LocalFile
-from p2p.peers import serving
-from p2p.peers.link import Ask
-from p2p.peers.serving import HASHED, MAX_RANGE, READERS, SMALL, Serving
-from p2p.swarm.ticket import ItemFacts, Ticket, read
+from p2p.net.link.link import Ask
+from p2p.serving import requests as serving
+from p2p.serving.requests import HASHED, MAX_RANGE, READERS, SMALL, Serving
 from tests.patience import until
 
 FRIEND, STRANGER = "A" * 28, "B" * 28

@@ -21,10 +21,10 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, strategies as st
 import pytest
 
-from p2p.peers import conversation, signaling
-from p2p.peers.backoff import Backoff
-from p2p.peers.facts import ServerStatus
-from p2p.peers.signaling import server_url
+from p2p.core.backoff import Backoff
+from p2p.models.homes import ServerStatus
+from p2p.net.signaling import client as signaling, session as conversation
+from p2p.net.signaling.client import server_url
 from tests.patience import until
 
 from .servers import (

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from p2p.errors import EngineError, Gone, NotFound, Unavailable
+from p2p.access.ticket import ItemFacts, Ticket
+from p2p.core.errors import EngineError, Gone, NotFound, Unavailable
+from p2p.core.spans import Spans
 from p2p.models import Kind
-from p2p.peers import source as module
-from p2p.peers.link import Ask
-from p2p.peers.source import LinkSource
-from p2p.swarm.reading import Haste
-from p2p.swarm.source import Source, SourceStatus, Wanted
-from p2p.swarm.spans import Spans
-from p2p.swarm.ticket import ItemFacts, Ticket
+from p2p.net.link.link import Ask
+from p2p.transfers.readers import Haste
+from p2p.transfers.sources import link as module
+from p2p.transfers.sources.link import LinkSource
+from p2p.transfers.sources.torrent import Source, SourceStatus, Wanted
 from tests.patience import until
 
 CONTENT = os.urandom(3_000_000)

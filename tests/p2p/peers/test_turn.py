@@ -9,9 +9,7 @@ from typing import Any
 from hypothesis import given, strategies as st
 import pytest
 
-from p2p.peers.crc import lend
-from p2p.peers.ice import IceServer
-from p2p.peers.turn import (
+from p2p.net.signaling.turn import (
     AGAIN,
     LIFE,
     MARGIN,
@@ -23,6 +21,8 @@ from p2p.peers.turn import (
     lasting,
     read_ice_servers,
 )
+from p2p.net.webrtc.ice import IceServer
+from p2p.net.webrtc.patches.crc import lend
 
 STUN = {"urls": ["stun:signal.example:3478"]}
 TURN = {

@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager, suppress
 import os
 from pathlib import Path
 
-from p2p.errors import NotFound, Unavailable
-from p2p.library import paths
+from p2p.core import paths
+from p2p.core.errors import NotFound, Unavailable
 from p2p.models import Counts, Item, Kind, LocalFile, ShareStatus
-from p2p.swarm.hashing import Hasher
-from p2p.swarm.metainfo import Metainfo
-from p2p.swarm.reading import Haste
-from p2p.swarm.seeds import Seeds
-from p2p.swarm.session import Session, SessionSettings, Torrent
-from p2p.swarm.store import SwarmStore
+from p2p.torrent.hashing import Hasher
+from p2p.torrent.metainfo import Metainfo
+from p2p.torrent.seeds import Seeds
+from p2p.torrent.session import Session, SessionSettings, Torrent
+from p2p.torrent.store import SwarmStore
+from p2p.transfers.readers import Haste
 from tests.patience import until
 
 LONG_AGO = 1_600_000_000

@@ -13,13 +13,13 @@ import random
 import time
 from typing import Any
 
+from p2p.access.ticket import ItemFacts, Ticket, armored, endpoint
 from p2p.models import Kind
-from p2p.swarm import metainfo
-from p2p.swarm.cache import Cache, CacheSettings
-from p2p.swarm.downloads import Downloads
-from p2p.swarm.metainfo import Metainfo
-from p2p.swarm.session import Session, SessionSettings, Torrent
-from p2p.swarm.ticket import ItemFacts, Ticket, armored, endpoint
+from p2p.torrent import metainfo
+from p2p.torrent.metainfo import Metainfo
+from p2p.torrent.session import Session, SessionSettings, Torrent
+from p2p.transfers.cache import Cache, CacheSettings
+from p2p.transfers.downloads import Downloads
 
 LOCAL = SessionSettings(addresses=("127.0.0.1",))
 OWNER = "0" * 28

@@ -15,10 +15,10 @@ from p2p.library.files import Listed
 from p2p.library.store import StoreFull
 from p2p.media.reader import MediaReader
 from p2p.models import EngineConfig, Kind, LocalFile, ShareConfig
-from p2p.swarm import background as background_module
-from p2p.swarm.background import Background
-from p2p.swarm.hashing import Hasher
-from p2p.swarm.store import KEPT, SwarmStore, Version
+from p2p.torrent import background as background_module
+from p2p.torrent.background import Background
+from p2p.torrent.hashing import Hasher
+from p2p.torrent.store import KEPT, SwarmStore, Version
 from tests.patience import until
 
 from .owned import LONG_AGO, Folder, item_id

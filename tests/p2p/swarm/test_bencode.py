@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 import libtorrent as lt
 import pytest
 
-from p2p.swarm.bencode import MAX_DEPTH, decode, encode
+from p2p.torrent.bencode import MAX_DEPTH, decode, encode
 
 numbers = st.integers(-(2**63), 2**63 - 1)
 plain = st.recursive(

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from p2p.swarm import cache as cache_module
-from p2p.swarm.cache import DATABASE, Cache, CacheError, Found, Record
-from p2p.swarm.spans import Spans
-from p2p.swarm.ticket import Ticket
+from p2p.access.ticket import Ticket
+from p2p.core.spans import Spans
+from p2p.transfers import cache as cache_module
+from p2p.transfers.cache import DATABASE, Cache, CacheError, Found, Record
 
 from .receiving import OWNER, PIECE, Owner, content_of, describe
 

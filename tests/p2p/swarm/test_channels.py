@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from p2p.swarm.channels import Channels
-from p2p.swarm.tracker import MAX_TORRENTS
+from p2p.torrent.signaling_relay import Channels
+from p2p.torrent.tracker import MAX_TORRENTS
 
 HOME = "A" * 28
 

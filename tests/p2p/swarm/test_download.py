@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from p2p.errors import BadRequest, DiskFull, Gone, Unavailable
-from p2p.swarm import download as download_module, reading
-from p2p.swarm.download import Download
-from p2p.swarm.metainfo import Metainfo
-from p2p.swarm.reading import Haste, Reader, distance, play_rate
-from p2p.swarm.remote import TransferState
-from p2p.swarm.source import Source, SourceStatus, Target, Wanted
-from p2p.swarm.spans import Spans
-from p2p.swarm.ticket import Ticket
+from p2p.access.ticket import Ticket
+from p2p.core.errors import BadRequest, DiskFull, Gone, Unavailable
+from p2p.core.spans import Spans
+from p2p.models.transfers import TransferState
+from p2p.torrent.metainfo import Metainfo
+from p2p.transfers import download as download_module, readers as reading
+from p2p.transfers.download import Download
+from p2p.transfers.readers import Haste, Reader, distance, play_rate
+from p2p.transfers.sources.torrent import Source, SourceStatus, Target, Wanted
 from tests.patience import failing_once, until
 
 from .receiving import PIECE, Owner, content_of, describe

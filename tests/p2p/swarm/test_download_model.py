@@ -12,12 +12,12 @@ from typing import Any
 from hypothesis import example, given, settings, strategies as st
 import pytest
 
-from p2p.errors import DiskFull, Unavailable
-from p2p.swarm import download as download_module, reading
-from p2p.swarm.download import Download
-from p2p.swarm.metainfo import Metainfo
-from p2p.swarm.source import Wanted
-from p2p.swarm.spans import Spans
+from p2p.core.errors import DiskFull, Unavailable
+from p2p.core.spans import Spans
+from p2p.torrent.metainfo import Metainfo
+from p2p.transfers import download as download_module, readers as reading
+from p2p.transfers.download import Download
+from p2p.transfers.sources.torrent import Wanted
 
 from .receiving import Owner, content_of
 from .test_download import Keeper, Script

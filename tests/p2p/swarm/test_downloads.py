@@ -15,19 +15,19 @@ import time
 
 import pytest
 
-from p2p.errors import BadRequest, DiskFull, Gone, NotFound, Replaced, Unavailable
+from p2p.access.ticket import Ticket, armored
+from p2p.core.errors import BadRequest, DiskFull, Gone, NotFound, Replaced, Unavailable
+from p2p.core.spans import Spans
 from p2p.models import ProblemKey
-from p2p.swarm import (
+from p2p.models.transfers import TransferState
+from p2p.torrent.session import SessionSettings
+from p2p.transfers import (
     download as download_module,
     downloads as downloads_module,
-    reading,
+    readers as reading,
 )
-from p2p.swarm.cache import CacheSettings
-from p2p.swarm.downloads import Downloads
-from p2p.swarm.remote import TransferState
-from p2p.swarm.session import SessionSettings
-from p2p.swarm.spans import Spans
-from p2p.swarm.ticket import Ticket, armored
+from p2p.transfers.cache import CacheSettings
+from p2p.transfers.downloads import Downloads
 from tests.patience import until
 
 from .receiving import (
@@ -827,7 +827,7 @@ FETCHING = """
 import asyncio, sys
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
 from pathlib import Path
-from p2p.swarm import ticket as tickets
+from p2p.access import ticket as tickets
 from receiving import Home, read
 
 async def main():

@@ -12,9 +12,9 @@ from typing import Any
 import libtorrent as lt
 import pytest
 
-from p2p.swarm import metainfo
-from p2p.swarm.metainfo import Metainfo
-from p2p.swarm.session import Session, SessionSettings
+from p2p.torrent import metainfo
+from p2p.torrent.metainfo import Metainfo
+from p2p.torrent.session import Session, SessionSettings
 
 SIZE = 2_000_000
 DISABLED, ENABLED = 2, 1

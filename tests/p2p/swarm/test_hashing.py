@@ -15,10 +15,10 @@ import time
 import pytest
 
 from p2p.models import LocalFile
-from p2p.swarm import hashing
-from p2p.swarm.hashing import FileChanged, Hasher, HashingError
-from p2p.swarm.metainfo import piece_length_for
-from p2p.swarm.store import SwarmStore, Version
+from p2p.torrent import hashing
+from p2p.torrent.hashing import FileChanged, Hasher, HashingError
+from p2p.torrent.metainfo import piece_length_for
+from p2p.torrent.store import SwarmStore, Version
 from tests.patience import until
 
 PIECE = 256 * 1024

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from p2p.swarm import landlock
-from p2p.swarm.landlock import Protection, State, restrict
+from p2p.core import landlock
+from p2p.core.landlock import Protection, State, restrict
 
 ENGINE_PATH = Path(landlock.__file__).parents[2]
 
@@ -27,7 +27,7 @@ def run(tmp_path: Path, code: str, *, folders: str = "data") -> Any:
 import json, os, socket, subprocess, sys, threading
 from pathlib import Path
 sys.path.insert(0, {str(ENGINE_PATH)!r})
-from p2p.swarm.landlock import restrict
+from p2p.core.landlock import restrict
 root = Path({str(tmp_path)!r})
 data, cache, share, film = root / "data", root / "cache", root / "share", root / "share/film.mp4"
 before = film.open("rb")
@@ -185,9 +185,9 @@ def test_libtorrent_serves_and_fetches_but_cannot_write_to_a_share(
         """
 import asyncio
 from hashlib import sha1
-from p2p.swarm.metainfo import make
-from p2p.swarm.reading import Haste
-from p2p.swarm.session import Session, SessionSettings
+from p2p.torrent.metainfo import make
+from p2p.transfers.readers import Haste
+from p2p.torrent.session import (Session, SessionSettings)
 
 class Listener:
     def __init__(self):

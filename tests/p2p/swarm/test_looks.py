@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from p2p.errors import EngineError, NotFound, Unavailable
+from p2p.core.errors import EngineError, NotFound, Unavailable
 from p2p.library import Library
 from p2p.media.reader import MediaReader
 from p2p.models import EngineConfig, Kind, LocalFile, ShareConfig
-from p2p.swarm.hashing import Hasher
-from p2p.swarm.looks import Looks, one_by_one
-from p2p.swarm.store import SwarmStore
+from p2p.torrent.file_lookup import Looks, one_by_one
+from p2p.torrent.hashing import Hasher
+from p2p.torrent.store import SwarmStore
 from tests.patience import until
 
 from .owned import LONG_AGO, Folder, item_id

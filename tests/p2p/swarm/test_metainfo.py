@@ -10,8 +10,8 @@ from hypothesis import given, strategies as st
 import libtorrent as lt
 import pytest
 
-from p2p.swarm import metainfo
-from p2p.swarm.metainfo import BadMetainfo
+from p2p.torrent import metainfo
+from p2p.torrent.metainfo import BadMetainfo
 
 SIZE = 1_000_000
 SALT = bytes(range(16))

@@ -14,12 +14,12 @@ import shutil
 import libtorrent as lt
 import pytest
 
-from p2p.errors import Busy
-from p2p.swarm import seeds as seeds_module
-from p2p.swarm.looks import Looks, one_by_one
-from p2p.swarm.metainfo import Metainfo, make, piece_length_for
-from p2p.swarm.seeds import SeedState
-from p2p.swarm.session import Session
+from p2p.core.errors import Busy
+from p2p.torrent import seeds as seeds_module
+from p2p.torrent.file_lookup import Looks, one_by_one
+from p2p.torrent.metainfo import Metainfo, make, piece_length_for
+from p2p.torrent.seeds import SeedState
+from p2p.torrent.session import Session
 from tests.patience import until
 
 from .owned import (

@@ -14,11 +14,11 @@ import threading
 
 import pytest
 
-from p2p.swarm import metainfo, session as session_module
-from p2p.swarm.faults import SessionError
-from p2p.swarm.metainfo import Metainfo
-from p2p.swarm.reading import Haste
-from p2p.swarm.session import Session, SessionSettings, Torrent
+from p2p.torrent import metainfo, session as session_module
+from p2p.torrent.faults import SessionError
+from p2p.torrent.metainfo import Metainfo
+from p2p.torrent.session import Session, SessionSettings, Torrent
+from p2p.transfers.readers import Haste
 from tests.patience import until
 
 SIZE = 3_000_000

@@ -12,11 +12,11 @@ import time
 
 import pytest
 
-from p2p.swarm import source as source_module
-from p2p.swarm.reading import Haste
-from p2p.swarm.session import Session, SessionSettings, Torrent
-from p2p.swarm.source import Source, SwarmSource, Wanted
-from p2p.swarm.spans import Spans
+from p2p.core.spans import Spans
+from p2p.torrent.session import Session, SessionSettings, Torrent
+from p2p.transfers.readers import Haste
+from p2p.transfers.sources import torrent as source_module
+from p2p.transfers.sources.torrent import Source, SwarmSource, Wanted
 
 from .receiving import LOCAL, OWNER, PIECE, Silent, describe
 

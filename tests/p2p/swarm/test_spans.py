@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings, strategies as st
 import pytest
 
-from p2p.swarm.spans import Spans
+from p2p.core.spans import Spans
 
 SIZE = 40
 span = st.tuples(st.integers(0, SIZE), st.integers(0, SIZE))

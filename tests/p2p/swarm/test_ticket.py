@@ -11,9 +11,7 @@ from typing import Any
 from hypothesis import given, settings, strategies as st
 import pytest
 
-from p2p.models import Item, Kind
-from p2p.swarm.metainfo import make
-from p2p.swarm.ticket import (
+from p2p.access.ticket import (
     MAX_TICKET,
     BadTicket,
     ItemFacts,
@@ -22,6 +20,8 @@ from p2p.swarm.ticket import (
     endpoint,
     read,
 )
+from p2p.models import Item, Kind
+from p2p.torrent.metainfo import make
 
 HOME, OTHER, ITEM = "A" * 28, "B" * 28, "c" * 26
 SIZE = 3 * 256 * 1024 + 5

@@ -11,16 +11,16 @@ import time
 
 import pytest
 
-from p2p.errors import BadRequest, Busy, NotFound, Unavailable
+from p2p.access import tickets as tickets_module
+from p2p.access.audience import Access
+from p2p.access.ticket import Ticket, endpoint, read
+from p2p.access.tickets import MAX_TTL, Tickets
+from p2p.core.errors import BadRequest, Busy, NotFound, Unavailable
 from p2p.library.store import StoreFull
 from p2p.models import EngineConfig, Kind, LocalFile, ShareConfig
-from p2p.peers.facts import FriendConfig
-from p2p.swarm import tickets as tickets_module
-from p2p.swarm.access import Access
-from p2p.swarm.metainfo import Metainfo
-from p2p.swarm.seeds import SeedState
-from p2p.swarm.ticket import Ticket, endpoint, read
-from p2p.swarm.tickets import MAX_TTL, Tickets
+from p2p.models.homes import FriendConfig
+from p2p.torrent.metainfo import Metainfo
+from p2p.torrent.seeds import SeedState
 from tests.patience import until
 
 from .owned import ANN, BOB, FILM, Folder, Owner, fetching, item_id, owning

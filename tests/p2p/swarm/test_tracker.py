@@ -15,17 +15,17 @@ import aiohttp
 from hypothesis import HealthCheck, given, settings, strategies as st
 import pytest
 
-from p2p.swarm import metainfo, tracker as tracker_module
-from p2p.swarm.metainfo import Metainfo
-from p2p.swarm.reading import Haste
-from p2p.swarm.session import Session, SessionSettings, Torrent
-from p2p.swarm.tracker import (
+from p2p.torrent import metainfo, tracker as tracker_module
+from p2p.torrent.metainfo import Metainfo
+from p2p.torrent.session import Session, SessionSettings, Torrent
+from p2p.torrent.tracker import (
     MAX_MESSAGE,
     MAX_TORRENTS,
     MAX_WAITING,
     Introductions,
     LoopbackTracker,
 )
+from p2p.transfers.readers import Haste
 from tests.patience import until
 
 SIZE = 3_000_000

@@ -17,8 +17,8 @@ from ..models import (
     TicketQuery,
     WaitQuery,
 )
-from ..peers.facts import LanHomes, PairingAnswer, PairingQuery, PairingStatus
-from ..swarm.remote import RemoteItem, Transfers, TransferStatus
+from ..models.homes import LanHomes, PairingAnswer, PairingQuery, PairingStatus
+from ..models.transfers import RemoteItem, Transfers, TransferStatus
 
 
 class Backend(Protocol):

@@ -11,8 +11,8 @@ from typing import Final
 
 from aiohttp import WSMsgType, web
 
-from ..errors import BadRequest
-from ..peers.facts import is_home
+from ..core.errors import BadRequest
+from ..models.homes import is_home
 from .backend import Backend
 
 MAX_MESSAGE: Final = 64 * 1024

@@ -15,8 +15,8 @@ import logging
 
 from aiohttp import WSCloseCode, web
 
-from ..codec import encode
 from ..models import Event, Hello, ItemsChanged, NewMedia, Status, StatusChanged
+from ..models.codec import encode
 
 PACE = 0.25
 """Seconds between two rounds of news. What happens meanwhile is told together."""

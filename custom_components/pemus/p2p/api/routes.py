@@ -11,8 +11,7 @@ import logging
 
 from aiohttp import hdrs, web
 
-from ..codec import DecodeError, decode, encode
-from ..errors import BadRequest, Busy, EngineError
+from ..core.errors import BadRequest, Busy, EngineError
 from ..models import (
     ApiError,
     Arrived,
@@ -24,7 +23,8 @@ from ..models import (
     TicketQuery,
     WaitQuery,
 )
-from ..peers.facts import LanHomes, PairingAnswer, PairingQuery
+from ..models.codec import DecodeError, decode, encode
+from ..models.homes import LanHomes, PairingAnswer, PairingQuery
 from .backend import Backend
 
 MAX_BODY = 16 * 1024 * 1024

@@ -9,13 +9,13 @@ import os
 import sqlite3
 from typing import ClassVar
 
+from ..core import paths
+from ..core.opening import OtherFile, open_described
 from ..media.covers import folder_cover
 from ..media.source import Opened
 from ..models import Kind, LocalFile, entity_tag
-from . import paths
 from .ids import item_id, parse_item_id
 from .migrations import KINDS
-from .opening import OtherFile, open_described
 
 
 @dataclass(frozen=True, slots=True)

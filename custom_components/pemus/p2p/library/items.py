@@ -9,13 +9,13 @@ from typing import Any
 
 import orjson
 
-from ..errors import NotFound
+from ..core.errors import NotFound
 from ..media.types import kind_of
 from ..models import Item, Kind, Node, NodeKind, ShareConfig, Subtitle, entity_tag
+from .aggregates import PICTURED
 from .ids import item_id, parse_item_id
 from .migrations import KINDS, VIDEO
 from .names import stem_of
-from .summary import PICTURED
 
 ITEM = "item"
 """The first segment of an item's node id."""

@@ -13,8 +13,10 @@ from pathlib import Path
 import sqlite3
 from typing import Any
 
-from .. import tasks
-from ..errors import EngineError, NoPicture, NotFound, Unavailable
+from ..catalogue.sender import Catalogue
+from ..core import paths, tasks
+from ..core.errors import EngineError, NoPicture, NotFound, Unavailable
+from ..core.threads import in_daemon
 from ..media.reader import MediaReader
 from ..models import (
     Counts,
@@ -32,9 +34,10 @@ from ..models import (
     ShareStatus,
     entity_tag,
 )
-from . import browse, items, paths
-from .arrivals import File
-from .catalogue import Catalogue
+from . import browse, items
+from .aggregates import count_groups, counts, refresh, remove_share
+from .artwork import PictureCache
+from .changes import SHOWN, SHOWN_AS, Row, change, forget
 from .files import (
     DescribedSource,
     ItemSource,
@@ -48,18 +51,15 @@ from .files import (
     stat_all,
     stat_beside,
 )
-from .findable import renew_words
 from .ids import item_id, parse_item_id
-from .ledger import SHOWN, SHOWN_AS, Row, change, forget
 from .migrations import NUMBERS, PICTURE
+from .moves import File
 from .names import stem_of
-from .pictures import PictureCache
 from .reading import DISK_TIMEOUT, Reading, read_again
 from .search import search
-from .shelf import Shelf
+from .search_index import renew_words
+from .share import Shelf
 from .store import Store, StoreBroken, StoreError, has_room, raise_revision
-from .summary import count_groups, counts, refresh, remove_share
-from .threads import in_daemon
 from .watch import limit_value
 
 DATABASE = "library.db"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from ..errors import EngineError
+from ..core.errors import EngineError
 from ..models import Kind
 
 KINDS: Final = (Kind.VIDEO, Kind.MUSIC, Kind.PHOTO)

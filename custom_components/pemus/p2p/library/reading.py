@@ -16,22 +16,22 @@ import time
 
 import orjson
 
-from .. import tasks
-from ..errors import EngineError
+from ..core import tasks
+from ..core.errors import EngineError
+from ..core.threads import in_daemon
 from ..media.facts import MediaFacts
 from ..media.reader import MediaReader
 from ..models import Kind
-from . import moments
+from . import photo_dates as moments
+from .aggregates import refresh
 from .albums import group_songs
+from .artwork import BACKGROUND_SIZE, PictureCache
+from .changes import SHOWN, Row
 from .files import ItemSource, Located, is_as_known
-from .findable import make_findable, renew_words
-from .ledger import SHOWN, Row
 from .migrations import FACTS, MUSIC, NUMBERS, PHOTO, PICTURE
 from .names import sort_key, stem_of
-from .pictures import BACKGROUND_SIZE, PictureCache
+from .search_index import make_findable, renew_words
 from .store import Store, StoreError, raise_revision
-from .summary import refresh
-from .threads import in_daemon
 
 BATCH = 100
 """Files that are read before the results are written, at most."""

@@ -18,13 +18,13 @@ import time
 
 import orjson
 
+from ..core import paths
 from ..media.types import EXTENSIONS, SUBTITLE_EXTENSIONS
 from ..models import Kind
-from . import paths
-from .arrivals import Arrivals, File
+from .changes import Folder, Ledger, Row, forget
 from .files import fit
-from .ledger import Folder, Ledger, Row, forget
 from .migrations import FACTS, NUMBERS
+from .moves import Arrivals, File
 from .names import LITTER
 from .sidecars import Sidecar, signature
 from .store import Store, raise_revision

@@ -12,7 +12,7 @@ import re
 import sqlite3
 import unicodedata
 
-from ..errors import BadRequest
+from ..core.errors import BadRequest
 from ..models import Kind, Node, SearchQuery, SearchResult, ShareConfig
 from .browse.address import parse
 from .browse.music import album_nodes, artist_nodes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..errors import EngineError
+from ..core.errors import EngineError
 from ..models import ErrorKey, Kind
 
 MAX_DURATION = 60 * 24 * 3600

@@ -21,11 +21,11 @@ import socket
 import sys
 from typing import Any
 
-from .. import tasks
-from ..codec import DecodeError, from_plain
-from ..daemon import close_in_daemon, open_in_daemon
-from ..errors import Unavailable
+from ..core import tasks
+from ..core.daemon import close_in_daemon, open_in_daemon
+from ..core.errors import Unavailable
 from ..models import Kind
+from ..models.codec import DecodeError, from_plain
 from .facts import MediaError, MediaFacts
 from .source import Opened, Source
 from .worker import LIBRARIES

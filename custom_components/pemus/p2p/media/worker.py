@@ -23,8 +23,8 @@ import sys
 from typing import Any, BinaryIO, cast
 import warnings
 
+from ..core import landlock
 from ..models import Kind
-from ..swarm import landlock
 from .facts import MediaError
 
 MEMORY_LIMIT = 1024 * 1024 * 1024

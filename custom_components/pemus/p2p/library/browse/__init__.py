@@ -8,9 +8,9 @@ import sqlite3
 from ...models import Listing, ShareConfig
 from . import paging
 from .address import BadNode, parse
-from .place import Place
 from .scope import View
 from .top import Root
+from .tree_node import Place
 
 __all__ = ["BadNode", "listing"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 import re
 
-from ...errors import BadRequest
+from ...core.errors import BadRequest
 from ...models import PAGE_SIZE
 from ..items import ITEM
 from .scope import ALL

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from ...errors import NotFound
+from ...core.errors import NotFound
 from ...models import Node, NodeKind
 from ..items import covers
 from .itemlist import ItemList, Source
-from .place import Place
 from .scope import KindScope
 from .series import Joined, Listed, Series
+from .tree_node import Place
 
 _DIGITS = 15
 """Of the largest folder number that the index is asked for."""

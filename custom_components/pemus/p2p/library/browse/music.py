@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...errors import NotFound
+from ...core.errors import NotFound
 from ...models import Node, NodeKind
 from ..items import covers
 from ..names import NO_KEY
 from .itemlist import ItemList, Source
-from .place import Place
 from .scope import KindScope
 from .series import Joined, Listed, Series
+from .tree_node import Place
 
 
 class Artists(Place):

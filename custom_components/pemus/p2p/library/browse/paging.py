@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import NotFound
+from ...core.errors import NotFound
 from ...models import PAGE_SIZE, Node, NodeKind
 from .address import Span, page_segment
 from .series import Series

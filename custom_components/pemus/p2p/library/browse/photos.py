@@ -6,11 +6,11 @@ import re
 
 from ...models import Node, NodeKind
 from ..items import covers
-from ..moments import UNKNOWN_MONTH
+from ..photo_dates import UNKNOWN_MONTH
 from .itemlist import ItemList, Source
-from .place import Place
 from .scope import KindScope
 from .series import Series, fixed
+from .tree_node import Place
 
 UNKNOWN = "unknown"
 """The segment for the photos of which nobody knows when they were taken."""

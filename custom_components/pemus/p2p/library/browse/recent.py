@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ...models import PAGE_SIZE, Node, NodeKind
 from ..items import nodes
-from .place import Place
 from .scope import KindScope
 from .series import Series, fixed
+from .tree_node import Place
 
 
 class Recent(Place):

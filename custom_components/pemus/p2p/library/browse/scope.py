@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 import sqlite3
 
-from ...errors import NotFound
+from ...core.errors import NotFound
 from ...models import Kind, ShareConfig
 from ..items import Shares
 from ..migrations import NUMBERS

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...errors import NotFound
+from ...core.errors import NotFound
 from ...models import Kind, Node
 from ..items import node, records, row_of
 from ..migrations import KINDS
 from .folders import Folders
-from .place import Place
 from .scope import KindScope, View
 from .series import Series, fixed
+from .tree_node import Place
 
 
 class SingleItem(Place):

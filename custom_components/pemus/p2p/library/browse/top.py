@@ -9,11 +9,11 @@ from ..items import ITEM
 from .folders import Folders
 from .music import Albums, Artists, Songs
 from .photos import Years
-from .place import Place
 from .recent import Recent
 from .scope import ALL, KindScope, Scope, View
 from .series import Series, fixed
 from .single import SingleItem
+from .tree_node import Place
 
 _NODE_KINDS = {
     Kind.VIDEO: NodeKind.VIDEOS,

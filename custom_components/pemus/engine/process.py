@@ -1,0 +1,563 @@
+"""Runs the engine: starts its process, watches it, starts it again, and leaves nothing behind.
+
+One `Engine` lives in `hass.data` from the first set-up of the integration to its removal or Home Assistant's stop.
+Reloading the integration does not touch it. The engine runs in its own environment once there is one, and until then
+under Home Assistant's interpreter, with what that has.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+import logging
+import os
+from pathlib import Path
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+from typing import Any, Final, NoReturn
+
+from homeassistant.const import EVENT_HOMEASSISTANT_STOP
+from homeassistant.core import (
+    CALLBACK_TYPE,
+    Event as HassEvent,
+    HomeAssistant,
+    callback,
+)
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.util.hass_dict import HassKey
+
+from custom_components.pemus.const import DOMAIN
+from custom_components.pemus.p2p.models import (
+    API_VERSION,
+    EngineConfig,
+    Event,
+    Hello,
+    Status,
+    StatusChanged,
+)
+from custom_components.pemus.p2p.models.version import VERSION
+
+from .client import EngineClient, EngineError, EngineOutdated, EngineUnavailable
+from .log import MAX_LINE, EngineLog
+from .provision import (
+    ENGINE_MAIN,
+    LimitedReason,
+    Provisioner,
+    ProvisionError,
+    clean_environ,
+)
+
+READY_TIMEOUT: Final = 45
+"""Seconds from the start of the process to its hello. It takes one, but its media reader alone may have 20 to load from
+a cold, slow disk."""
+RECONNECT_TIMEOUT: Final = 10
+"""Seconds that a running engine may be out of reach before it is replaced."""
+CONNECT_RETRY: Final = 0.1
+TERMINATE_TIMEOUT: Final = 5
+"""Seconds for a clean stop, before the process is killed."""
+CONFIGURE_TIMEOUT: Final = 10
+DRAIN_TIMEOUT: Final = 1
+"""Seconds to read the last words of a process that ended."""
+BACKOFF: Final = (0.2, 1, 2, 5, 10, 30, 60)
+"""Seconds before each further start. The first one is quick: after a lone crash nobody should notice much."""
+HEALTHY_AFTER: Final = 60
+"""Seconds of running, after which earlier failures are forgotten if it still answers."""
+CRASH_LOOP: Final = 4
+"""So many failures in a row, without a healthy run between them, are worth a repair issue. However long each takes to be
+noticed: an engine that hangs is given up after READY_TIMEOUT."""
+PROVISION_RETRY: Final = 60 * 60
+"""Seconds between attempts to make the engine's environment."""
+MAX_SHOWN: Final = 500
+"""Characters of the engine's last line that a repair issue shows."""
+
+ISSUE_CRASH_LOOP: Final = "engine_crash_loop"
+ISSUE_LIMITED: Final = "engine_limited"
+ISSUE_MISMATCH: Final = "engine_mismatch"
+
+DATA_ENGINE: HassKey[Engine] = HassKey("pemus_engine")
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class EngineState(StrEnum):
+    """What the engine is doing, as seen from outside."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    """For the first time, or anew in a better environment."""
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    """It ended and is about to be started again."""
+    FAILED = "failed"
+    """It crashes again and again (and is still started, ever more slowly), or it is of another release."""
+
+
+class _CrashedError(Exception):
+    """A run of the engine ended that should not have."""
+
+
+class _MismatchError(Exception):
+    """The engine on disk is not of the release that runs here."""
+
+
+class Engine:
+    """The engine, supervised."""
+
+    def __init__(self, hass: HomeAssistant) -> None:
+        """Prepare; nothing runs yet."""
+        self._hass = hass
+        self._data = Path(hass.config.path(".storage", DOMAIN))
+        self._cache = Path(hass.config.path(".cache", DOMAIN))
+        # Not below the configuration: a socket's path has 107 bytes.
+        self._run_folder = Path(tempfile.gettempdir(), f"pemus-{secrets.token_hex(8)}")
+        self._socket = self._run_folder / "engine.sock"
+        self._provisioner = Provisioner(hass, self._cache)
+        self._config: EngineConfig | None = None
+        self._listeners: set[Callable[[Event | None], None]] = set()
+        self._python: Path | None = None
+        self._better_python = asyncio.Event()
+        self._greeted = asyncio.Event()
+        self._first_attempt = asyncio.Event()
+        self._supervision: asyncio.Task[None] | None = None
+        self._provisioning: asyncio.Task[None] | None = None
+        self._start_stop = asyncio.Lock()
+        self._configuring = asyncio.Lock()
+        self._stop_listening: CALLBACK_TYPE | None = None
+        self._failures = 0
+        self.client = EngineClient(str(self._socket))
+        self.state = EngineState.STOPPED
+        self.status: Status | None = None
+        self.limited: LimitedReason | None = None
+        self.unapplied: str | None = None
+        """Why the engine does not run with its configuration, in plain English; None if it does, as far as is known."""
+
+    async def async_start(self) -> None:
+        """Start the engine, if that was not done yet, and wait until it runs.
+
+        Raises EngineUnavailable when it does not; it is then tried again on its own.
+        """
+        async with self._start_stop:
+            if self._supervision is None:
+                await self._start()
+        await self._first_attempt.wait()
+        if self.state is not EngineState.RUNNING:
+            kind = EngineOutdated if self.client.outdated else EngineUnavailable
+            raise kind("the engine does not run; the log says why")
+
+    async def async_stop(self) -> None:
+        """Stop the engine, and everything around it. It can be started again."""
+        async with self._start_stop:
+            if self._stop_listening is not None:
+                self._stop_listening()
+                self._stop_listening = None
+            await _cancel(self._provisioning)
+            await _cancel(self._supervision)
+            self._provisioning = self._supervision = None
+            await self.client.close()
+            await self._hass.async_add_executor_job(
+                lambda: shutil.rmtree(self._run_folder, ignore_errors=True)
+            )
+            # What is wrong with an engine that does not run is nothing to repair.
+            for issue in (ISSUE_CRASH_LOOP, ISSUE_LIMITED, ISSUE_MISMATCH):
+                ir.async_delete_issue(self._hass, DOMAIN, issue)
+            self.limited = None
+            self._set_state(EngineState.STOPPED)
+
+    async def async_remove(self) -> None:
+        """Stop the engine and remove what it kept: environments, caches and the index."""
+        await self.async_stop()
+        self._config = None
+
+        def remove() -> None:
+            for folder in (self._cache, self._data):
+                shutil.rmtree(folder, ignore_errors=True)
+
+        await self._hass.async_add_executor_job(remove)
+
+    async def async_configure(self, config: EngineConfig) -> None:
+        """Have the engine run with this configuration, now and after each restart. Raises EngineError."""
+        self._config = config
+        if self.state is not EngineState.RUNNING:
+            # It gets what it is to run with when it says hello.
+            return
+        try:
+            self._take(await self._send_config())
+        except EngineError as err:
+            self.unapplied = err.message
+            raise
+        except EngineUnavailable as err:
+            # Mostly it is going down; the next start brings the configuration.
+            self.unapplied = str(err)
+            _LOGGER.debug("The engine could not be configured: %s", err)
+        else:
+            self.unapplied = None
+
+    async def _send_config(self) -> Status:
+        """Send the newest configuration, and what it changes to meanwhile. Raises EngineError, EngineUnavailable."""
+        async with self._configuring:
+            while True:
+                assert self._config is not None
+                config = self._config
+                try:
+                    status = await self.client.configure(config)
+                except EngineError:
+                    if config is self._config:
+                        raise
+                else:
+                    if config is self._config:
+                        return status
+
+    async def async_provision_again(self) -> None:
+        """Try once more to make the engine's environment, in the background."""
+        former = self._provisioning
+        await _cancel(former)
+        if self._provisioning is not former:
+            # Somebody else did so meanwhile, or stopped it all.
+            return
+        if self._python is None and self._supervision is not None:
+            self._provision_in_background()
+
+    @callback
+    def async_subscribe(
+        self, listener: Callable[[Event | None], None]
+    ) -> CALLBACK_TYPE:
+        """Have a listener called with each event, and with None whenever `state` changed."""
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
+
+    async def _start(self) -> None:
+        def make_folders() -> None:
+            self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._run_folder.mkdir(mode=0o700)
+
+        self._python = await self._provisioner.async_find()
+        try:
+            await self._hass.async_add_executor_job(make_folders)
+        except OSError as err:
+            raise EngineUnavailable(f"its folders cannot be made: {err}") from err
+        self.client.outdated = False
+        self._first_attempt.clear()
+        self._failures = 0
+        self._stop_listening = self._hass.bus.async_listen_once(
+            EVENT_HOMEASSISTANT_STOP, self._async_home_stops
+        )
+        self._supervision = self._hass.async_create_background_task(
+            self._supervise(), "PeMuS engine"
+        )
+        if self._python is None:
+            self._provision_in_background()
+        else:
+            self._set_limited(None)
+
+    async def _async_home_stops(self, _event: HassEvent) -> None:
+        self._stop_listening = None
+        await self.async_stop()
+
+    # The process
+
+    async def _supervise(self) -> None:
+        """Run the engine again and again, until cancelled."""
+        self._set_state(EngineState.STARTING)
+        try:
+            while True:
+                log = EngineLog()
+                try:
+                    await self._run(log)
+                except _CrashedError as err:
+                    self._note_crash(str(err), log)
+                except _MismatchError as err:
+                    self._note_mismatch(str(err))
+                    return
+                except Exception as err:
+                    # A mistake in here: the home should have its engine all the same.
+                    _LOGGER.exception("The PeMuS engine could not be looked after")
+                    self._note_crash(repr(err), log)
+                else:
+                    # It was stopped to start in its own environment.
+                    continue
+                await asyncio.sleep(BACKOFF[min(self._failures, len(BACKOFF)) - 1])
+                if self._failures == CRASH_LOOP:
+                    await self._doubt_environment()
+        finally:
+            self._first_attempt.set()
+
+    async def _run(self, log: EngineLog) -> None:
+        """Run the engine once. Returns when it should run in another environment.
+
+        Raises _CrashedError, _MismatchError.
+        """
+        self._better_python.clear()
+        self._greeted.clear()
+        process = await self._spawn()
+        assert process.stderr is not None
+        reading = asyncio.create_task(log.follow(process.stderr))
+        ended = asyncio.create_task(process.wait())
+        following = asyncio.create_task(self._follow())
+        replacing = asyncio.create_task(self._better_python.wait())
+        settling = asyncio.create_task(self._settle())
+        watchers = (ended, following, replacing)
+        try:
+            await asyncio.wait(watchers, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                raise _CrashedError(_ending(ended.result()))
+            if following.done():
+                # It never ends but with an error.
+                following.result()
+        finally:
+            for task in (*watchers, settling):
+                await _cancel(task)
+            self.status = None
+            if self.state is not EngineState.FAILED:
+                planned = self._better_python.is_set()
+                self._set_state(
+                    EngineState.STARTING if planned else EngineState.RESTARTING
+                )
+            await _end(process)
+            await asyncio.wait((reading,), timeout=DRAIN_TIMEOUT)
+            await _cancel(reading)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        python = str(self._python or sys.executable)
+        try:
+            return await asyncio.create_subprocess_exec(
+                *(
+                    python,
+                    "-I",
+                    str(ENGINE_MAIN),
+                    "run",
+                    "--watch-stdin",
+                    "--await-config",
+                ),
+                *("--data", str(self._data), "--cache", str(self._cache)),
+                *("--socket", str(self._socket), "--log-level", _log_level()),
+                # Kept open and never written to: its end tells the engine that Home Assistant is gone.
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=clean_environ(),
+                limit=MAX_LINE,
+                # Ctrl-C in a terminal is for Home Assistant, which then stops the engine.
+                start_new_session=True,
+            )
+        except OSError as err:
+            raise _CrashedError(f"it cannot be started: {err}") from err
+
+    async def _follow(self) -> NoReturn:
+        """Follow the event stream. Raises _CrashedError when the engine is out of reach, _MismatchError."""
+        loop = asyncio.get_running_loop()
+        reason = ""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT) as patience:
+                while True:
+                    try:
+                        async with self.client.events() as events:
+                            async for event in events:
+                                if isinstance(event, Hello):
+                                    patience.reschedule(None)
+                                    event = await self._greet(event.status)
+                                elif isinstance(event, StatusChanged):
+                                    self._take(event.status)
+                                self._tell(event)
+                    except EngineUnavailable as err:
+                        reason = str(err)
+                    if patience.when() is None:
+                        patience.reschedule(loop.time() + RECONNECT_TIMEOUT)
+                    await asyncio.sleep(CONNECT_RETRY)
+        except TimeoutError:
+            raise _CrashedError(f"it does not answer: {reason}") from None
+
+    async def _greet(self, status: Status) -> Hello:
+        """Take up with an engine that just said hello: it must be of this release, and gets its configuration.
+
+        Returns the hello that it would say now.
+        """
+        if (status.api_version, status.version) != (API_VERSION, VERSION):
+            raise _MismatchError(status.version)
+        ir.async_delete_issue(self._hass, DOMAIN, ISSUE_MISMATCH)
+        if self._config is not None:
+            try:
+                # Not for longer: meanwhile the event stream is not read.
+                async with asyncio.timeout(CONFIGURE_TIMEOUT):
+                    status = await self._send_config()
+            except (EngineError, EngineUnavailable, TimeoutError) as err:
+                self.unapplied = str(err) or "it did not answer in time"
+                _LOGGER.error("The engine did not take its configuration: %s", err)
+            else:
+                self.unapplied = None
+        self.status = status
+        self._set_state(EngineState.RUNNING)
+        self._greeted.set()
+        return Hello(status=status)
+
+    def _take(self, status: Status) -> None:
+        """Keep what the engine said, unless it said something newer already."""
+        if self.status is None or status.serial >= self.status.serial:
+            self.status = status
+
+    async def _settle(self) -> None:
+        """Forget earlier failures once this run has lasted."""
+        await self._greeted.wait()
+        answers = False
+        while not answers:
+            await asyncio.sleep(HEALTHY_AFTER)
+            # It may hang, which takes longer than that to be noticed.
+            with suppress(EngineError, EngineUnavailable):
+                await self.client.status()
+                answers = True
+        self._failures = 0
+        ir.async_delete_issue(self._hass, DOMAIN, ISSUE_CRASH_LOOP)
+
+    def _note_crash(self, reason: str, log: EngineLog) -> None:
+        self._failures += 1
+        _LOGGER.warning(
+            "The PeMuS engine failed: %s. Its last words:\n%s",
+            reason,
+            "\n".join(log.lines) or "(none)",
+        )
+        if self._failures >= CRASH_LOOP:
+            self._set_state(EngineState.FAILED)
+            ir.async_create_issue(
+                self._hass,
+                DOMAIN,
+                ISSUE_CRASH_LOOP,
+                is_fixable=False,
+                severity=ir.IssueSeverity.ERROR,
+                translation_key=ISSUE_CRASH_LOOP,
+                translation_placeholders={"error": (log.last or reason)[:MAX_SHOWN]},
+            )
+        self._first_attempt.set()
+
+    def _note_mismatch(self, version: str) -> None:
+        _LOGGER.error(
+            "The PeMuS engine is release %s, but %s runs here: restart Home Assistant",
+            version,
+            VERSION,
+        )
+        self.client.outdated = True
+        self._set_state(EngineState.FAILED)
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            ISSUE_MISMATCH,
+            is_fixable=False,
+            severity=ir.IssueSeverity.ERROR,
+            translation_key=ISSUE_MISMATCH,
+            translation_placeholders={"version": version, "expected": VERSION},
+        )
+
+    # The environment
+
+    def _provision_in_background(self) -> None:
+        self._provisioning = self._hass.async_create_background_task(
+            self._provision(), "PeMuS engine environment"
+        )
+
+    async def _provision(self) -> None:
+        """Make the engine's environment, if need be again and again, and have the engine move there."""
+        while True:
+            try:
+                self._python = await self._provisioner.async_make()
+            except ProvisionError as err:
+                _LOGGER.warning("The PeMuS engine runs with limits: %s", err)
+                self._set_limited(err.reason)
+            else:
+                self._set_limited(None)
+                self._better_python.set()
+                return
+            await asyncio.sleep(PROVISION_RETRY)
+
+    async def _doubt_environment(self) -> None:
+        """Find out whether the crashes come from a damaged environment, and if so make a new one."""
+        if self._python is None:
+            return
+        try:
+            await self._provisioner.async_check(self._python)
+        except ProvisionError as err:
+            _LOGGER.warning("The environment of the PeMuS engine is damaged: %s", err)
+            self._python = None
+            await self._provisioner.async_discard()
+            self._provision_in_background()
+
+    def _set_limited(self, reason: LimitedReason | None) -> None:
+        self.limited = reason
+        if reason is None:
+            ir.async_delete_issue(self._hass, DOMAIN, ISSUE_LIMITED)
+        else:
+            ir.async_create_issue(
+                self._hass,
+                DOMAIN,
+                ISSUE_LIMITED,
+                is_fixable=True,
+                severity=ir.IssueSeverity.WARNING,
+                translation_key=ISSUE_LIMITED,
+                translation_placeholders=reason.placeholders,
+            )
+        self._tell(None)
+
+    # The listeners
+
+    def _set_state(self, state: EngineState) -> None:
+        if state is self.state:
+            return
+        self.state = state
+        if state is EngineState.RUNNING:
+            self._first_attempt.set()
+        self._tell(None)
+
+    def _tell(self, event: Event | None) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                listener(event)
+            except Exception:
+                # A mistake of a listener must not bring the engine down.
+                _LOGGER.exception("A listener to the PeMuS engine failed")
+
+
+async def _cancel(task: asyncio.Task[Any] | None) -> None:
+    """Cancel a task and wait for its end, whatever that is."""
+    if task is None:
+        return
+    task.cancel()
+    await asyncio.wait((task,))
+    if not task.cancelled():
+        task.exception()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a process and all that it started: politely first."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        if process.returncode is None:
+            process.terminate()
+        async with asyncio.timeout(TERMINATE_TIMEOUT):
+            await process.wait()
+    except TimeoutError:
+        _LOGGER.warning("The PeMuS engine did not stop and is killed")
+    finally:
+        # It leads a process group, which outlives it if a child of its does.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _ending(returncode: int) -> str:
+    """Say how a process ended."""
+    if returncode >= 0:
+        return f"it ended with status {returncode}"
+    return f"it was ended by signal {-returncode} ({signal.strsignal(-returncode)})"
+
+
+def _log_level() -> str:
+    """Return the level from which on the engine should speak, as its command line names it."""
+    level = logging.getLogger(
+        f"{__package__.rpartition('.')[0]}.p2p"
+    ).getEffectiveLevel()
+    for name in ("debug", "info", "warning"):
+        if level <= logging.getLevelNamesMapping()[name.upper()]:
+            return name
+    return "error"

@@ -1,0 +1,1 @@
+"""The dialogs: setting up, shares, friends, pairings, options."""

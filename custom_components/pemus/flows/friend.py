@@ -1,0 +1,181 @@
+"""Adding a friend by its PeMuS ID, and changing what a friend may have."""
+
+import asyncio
+from typing import Any, Final
+
+from homeassistant.config_entries import ConfigSubentryFlow, SubentryFlowResult
+from homeassistant.const import CONF_ID, CONF_NAME
+from homeassistant.core import callback
+from homeassistant.data_entry_flow import AbortFlow
+from homeassistant.helpers.selector import TextSelector
+import voluptuous as vol
+
+from custom_components.pemus.const import CONF_UPLOAD_LIMIT
+from custom_components.pemus.coordinator import PemusCoordinator
+from custom_components.pemus.engine.client import EngineError, EngineUnavailable
+from custom_components.pemus.friends.pairings import STEP_END, Step
+from custom_components.pemus.friends.terms import (
+    Terms,
+    as_markdown,
+    clean_name,
+    find_friend,
+    read_invitation,
+    short,
+)
+from custom_components.pemus.p2p.models.homes import PairingStatus
+from custom_components.pemus.p2p.net.identity import grouped
+
+from .forms import (
+    ENDS,
+    async_find_coordinator,
+    async_remind,
+    refusal,
+    shown_terms,
+    terms_schema,
+)
+from .options import errors_of
+
+ID_SCHEMA: Final = vol.Schema({vol.Required(CONF_ID): TextSelector()})
+NAME_SCHEMA: Final = vol.Schema({vol.Required(CONF_NAME): TextSelector()})
+
+NEXT_STEPS: Final = {
+    # The other home may ask anew meanwhile, with other words.
+    Step.WAITING: "waiting",
+    Step.COMPARING: "comparing",
+    Step.CONFIRMED: "comparing",
+} | dict.fromkeys(ENDS, STEP_END)
+"""Steps that wait for the pairing to leave just where it is: Home Assistant goes on without a pause until one does."""
+
+
+class FriendFlow(ConfigSubentryFlow):
+    """Ask a home to become a friend, or change what a friend may have.
+
+    Whoever closes the dialog while it waits takes nothing back: the friend is made when both homes have said yes.
+    """
+
+    _home = ""
+    _ended = Step.OVER
+    _seen: PairingStatus | None = None
+    """The pairing as it was last: when it is over, nobody else knows any more."""
+    _watch: asyncio.Task[Step] | None = None
+
+    async def async_step_user(
+        self, user_input: dict[str, Any] | None = None
+    ) -> SubentryFlowResult:
+        """Ask for the friend's PeMuS ID, and what it may have."""
+        coordinator = self._coordinator
+        entry = self._get_entry()
+        if (peers := coordinator.data.peers) is None:
+            return self.async_abort(reason="no_peers")
+        errors: dict[str, str] = {}
+        error = ""
+        if user_input is not None:
+            terms = Terms.of(user_input)
+            errors = errors_of({CONF_UPLOAD_LIMIT: terms.upload_limit})
+            home = read_invitation(user_input[CONF_ID])
+            if home is None:
+                errors[CONF_ID] = "bad_id"
+            elif home == peers.id:
+                errors[CONF_ID] = "own_id"
+            elif find_friend(entry, home) is not None:
+                errors[CONF_ID] = "already_friend"
+            elif not errors:
+                try:
+                    self._home = await coordinator.pairings.async_request(
+                        home, terms, trusted=True
+                    )
+                except (EngineError, EngineUnavailable) as err:
+                    errors["base"], error = refusal(err)
+                else:
+                    return await self.async_step_waiting()
+        return self.async_show_form(
+            step_id="user",
+            data_schema=self.add_suggested_values_to_schema(
+                ID_SCHEMA.extend(terms_schema(entry).schema), user_input
+            ),
+            errors=errors,
+            description_placeholders={"own_id": grouped(peers.id), "error": error},
+        )
+
+    async def async_step_waiting(
+        self, user_input: dict[str, Any] | None = None
+    ) -> SubentryFlowResult:
+        """Wait until the other home is reached."""
+        return self._wait("waiting", Step.WAITING)
+
+    async def async_step_comparing(
+        self, user_input: dict[str, Any] | None = None
+    ) -> SubentryFlowResult:
+        """Show the words, until somebody in the other home has answered."""
+        return self._wait("comparing", Step.COMPARING, Step.CONFIRMED)
+
+    async def async_step_end(
+        self, user_input: dict[str, Any] | None = None
+    ) -> SubentryFlowResult:
+        """Say how it ended."""
+        return self.async_abort(
+            reason=self._ended, description_placeholders=self._placeholders
+        )
+
+    async def async_step_reconfigure(
+        self, user_input: dict[str, Any] | None = None
+    ) -> SubentryFlowResult:
+        """Change what a friend is called and may have."""
+        entry, friend = self._get_entry(), self._get_reconfigure_subentry()
+        errors: dict[str, str] = {}
+        if user_input is not None:
+            terms = Terms.of(user_input)
+            errors = errors_of({CONF_UPLOAD_LIMIT: terms.upload_limit})
+            if not (name := clean_name(user_input[CONF_NAME])):
+                errors[CONF_NAME] = "no_name"
+            if not errors:
+                return self.async_update_and_abort(
+                    entry, friend, title=name, data_updates=terms.as_dict()
+                )
+        shown = shown_terms(entry, {**friend.data, CONF_NAME: friend.title})
+        return self.async_show_form(
+            step_id="reconfigure",
+            data_schema=self.add_suggested_values_to_schema(
+                NAME_SCHEMA.extend(terms_schema(entry).schema), user_input or shown
+            ),
+            errors=errors,
+            description_placeholders={"id": grouped(friend.data[CONF_ID])},
+        )
+
+    @property
+    def _coordinator(self) -> PemusCoordinator:
+        if (coordinator := async_find_coordinator(self.hass)) is None:
+            raise AbortFlow("not_loaded")
+        return coordinator
+
+    @property
+    def _placeholders(self) -> dict[str, str]:
+        pairing = self._coordinator.pairings.pairing(self._home) or self._seen
+        self._seen = pairing
+        name = as_markdown(pairing.name) if pairing else ""
+        words = as_markdown(" ".join(pairing.words)) if pairing else ""
+        return {
+            "name": name or short(self._home),
+            "id": grouped(self._home),
+            "words": words,
+        }
+
+    @callback
+    def _wait(self, step_id: str, *steps: Step) -> SubentryFlowResult:
+        """Show that the other home is waited for, and go on when the pairing is at none of these steps any more."""
+        if self._watch is None:
+            # Nobody's start or stop waits for somebody in another home.
+            self._watch = self.hass.async_create_background_task(
+                self._coordinator.pairings.async_leave(self._home, *steps),
+                f"PeMuS pairing with {self._home}",
+            )
+        if not self._watch.done():
+            return self.async_show_progress(
+                step_id=step_id,
+                progress_action=step_id,
+                description_placeholders=self._placeholders,
+                progress_task=self._watch,
+            )
+        self._ended, self._watch = self._watch.result(), None
+        async_remind(self.hass, self.hass.config_entries.subentries, self)
+        return self.async_show_progress_done(next_step_id=NEXT_STEPS[self._ended])

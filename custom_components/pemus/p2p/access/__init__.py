@@ -1,0 +1,1 @@
+"""Who may have what: the one place that decides."""

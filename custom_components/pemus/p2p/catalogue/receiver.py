@@ -1,0 +1,365 @@
+"""Writes what another home tells of its library into the index that is kept of it here.
+
+That index has the schema of this home's own, so everything that browses and searches works with it. What is counted
+beforehand follows later (`summary`). Everything in here happens in a transaction of the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+import sqlite3
+from typing import Any, Final
+
+import orjson
+
+from ..library.aggregates import remove_share
+from ..library.changes import Row, forget
+from ..library.migrations import MUSIC, NUMBERS, PHOTO
+from ..library.names import sort_key, stem_of
+from ..library.search_index import renew_words
+from ..models import Kind
+from .wire import (
+    BUCKET,
+    FACTS,
+    MAX_BUCKETS,
+    BadCatalogue,
+    Entry,
+    Folder,
+    Page,
+    Place,
+    Share,
+    Span,
+    places,
+)
+
+REMOVAL: Final = 128
+"""Work, as in bytes that are told, of removing an item or a folder."""
+TABLES: Final = (
+    # Two folders may have the same path for a while, as one may be told of before it is known that the other is gone.
+    "DROP INDEX folders_by_path",
+    "CREATE INDEX folders_by_path ON folders (share, path)",
+    "CREATE TABLE buckets (number INTEGER PRIMARY KEY, digest BLOB NOT NULL)",
+    """
+    CREATE TABLE told (
+        share INTEGER PRIMARY KEY,
+        position INTEGER NOT NULL, -- among the shares, as the owner shows them
+        name TEXT NOT NULL,
+        available INTEGER NOT NULL,
+        stale INTEGER NOT NULL DEFAULT 1 -- whether what was counted beforehand has to follow
+    )
+    """,
+)
+"""What there is beside the schema of an own index."""
+
+_FOLDER: Final = 64
+"""Work of adding a folder, beside its path."""
+_PATHS: Final = 2
+"""How often the path of a folder is written: in its row and in an index."""
+_ALL_WORDED: Final = 2**62
+"""A mark behind all rows: each item gets into the search index at once."""
+
+_COLUMNS: Final = (
+    "row", "nonce", "folder", "share", "name", "size", "mtime_ns", "inode", "kind", "shown", "added", "name_sort",
+    "title_sort", "month", "moment", "has_picture", "facts", "artist_key", "artist_name", "album_key", "album_name",
+    "album_by", "album_position",
+)  # fmt: skip
+_INSERT: Final = f"INSERT INTO items ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_SELECT: Final = (
+    f"SELECT {', '.join(_COLUMNS)} FROM items WHERE row BETWEEN ? AND ? ORDER BY row"
+)
+
+type _Values = tuple[Any, ...]
+"""The values of _COLUMNS."""
+type _Subtitles = list[tuple[str, int, int, str | None]]
+
+
+@dataclass(slots=True)
+class Intake:
+    """What a page made different."""
+
+    added: list[tuple[Row, str]] = field(default_factory=list)
+    """Items that were not there before, with their titles."""
+    changed: list[Row] = field(default_factory=list)
+    """Items that are not as they were, or went away."""
+    shares_changed: bool = False
+    stale: set[int] = field(default_factory=set)
+    """Shares in which something is different."""
+    growth: int = 0
+    """How many items there are more than before."""
+    written: int = 0
+    """Work, as in bytes that are told, of the folders that changed. A page names them, but here each has its whole path."""
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is different."""
+        return bool(self.stale or self.changed or self.shares_changed)
+
+
+def take(db: sqlite3.Connection, page: Page) -> Intake:
+    """Write what a page says.
+
+    Raises:
+        BadCatalogue: it contradicts itself, or what was told before. The transaction must not be committed.
+
+    """
+    intake = Intake()
+    if page.head.shares is not None:
+        _take_shares(db, page.head.shares, intake)
+    folders = _take_folders(db, page.head.folders, intake)
+    _take_spans(db, page.spans, folders, intake)
+    db.executemany(
+        "UPDATE told SET stale = 1 WHERE share = ?", ((each,) for each in intake.stale)
+    )
+    return intake
+
+
+def _take_shares(
+    db: sqlite3.Connection, shares: Sequence[Share], intake: Intake
+) -> None:
+    """Take over which shares there are. What lies in those that are no more goes with them."""
+    known = dict(db.execute("SELECT number, id FROM shares").fetchall())
+    before = db.execute(
+        "SELECT number, name, available, kinds FROM shares JOIN told ON share = number ORDER BY position"
+    ).fetchall()
+    now = [
+        (
+            share.number,
+            share.name,
+            int(share.available),
+            sum(1 << NUMBERS[kind] for kind in share.kinds),
+        )
+        for share in shares
+    ]
+    told = {share.number: share.id for share in shares}
+    lost = [number for number, id_ in known.items() if told.get(number) != id_]
+    for number in lost:
+        _forget(db, "share = ?", (number,), intake)
+        db.execute("DELETE FROM told WHERE share = ?", (number,))
+        remove_share(db, number)
+        intake.stale.discard(number)
+    if not lost and before == now:
+        return
+    intake.shares_changed = True
+    for position, (share, (number, name, available, kinds)) in enumerate(
+        zip(shares, now, strict=True)
+    ):
+        db.execute(
+            "INSERT INTO shares (number, id, path, kinds, worded) VALUES (?, ?, '', ?, ?)"
+            " ON CONFLICT (number) DO UPDATE SET kinds = excluded.kinds",
+            (number, share.id, kinds, _ALL_WORDED),
+        )
+        db.execute(
+            "INSERT INTO told (share, position, name, available) VALUES (?, ?, ?, ?) ON CONFLICT (share)"
+            " DO UPDATE SET position = excluded.position, name = excluded.name, available = excluded.available",
+            (number, position, name, available),
+        )
+
+
+def _take_folders(
+    db: sqlite3.Connection, folders: Iterable[Folder], intake: Intake
+) -> dict[int, int]:
+    """Take over folders; return the share of each one that was told of."""
+    shares = {number for (number,) in db.execute("SELECT number FROM shares")}
+    told: dict[int, int] = {}
+    for place in places(folders):
+        if place.share not in shares:
+            raise BadCatalogue("one of its folders lies in no share")
+        told[place.number] = place.share
+        _take_folder(db, place, intake)
+    return told
+
+
+def _take_folder(db: sqlite3.Connection, place: Place, intake: Intake) -> None:
+    before = db.execute(
+        "SELECT share, parent, name FROM folders WHERE number = ?", (place.number,)
+    ).fetchone()
+    if before == (place.share, place.parent, place.name):
+        return
+    if before is not None:
+        # The owner's index was made anew. Whatever lay in there is to be told again.
+        _remove_folder(db, place.number, intake)
+    if place.parent is None:
+        for (other,) in db.execute(
+            "SELECT number FROM folders WHERE share = ? AND path = ''", (place.share,)
+        ).fetchall():
+            _remove_folder(db, other, intake)
+    db.execute(
+        "INSERT INTO folders (number, share, parent, name, path, sort) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            place.number,
+            place.share,
+            place.parent,
+            place.name,
+            place.path,
+            sort_key(place.name),
+        ),
+    )
+    intake.stale.add(place.share)
+    intake.written += _FOLDER + _PATHS * len(place.path.encode())
+
+
+def _remove_folder(db: sqlite3.Connection, number: int, intake: Intake) -> None:
+    """Remove a folder with all that lies in it."""
+    found = db.execute(
+        """
+        WITH RECURSIVE below (number) AS (
+            SELECT ? UNION SELECT folders.number FROM below JOIN folders ON folders.parent = below.number
+        )
+        SELECT number FROM below
+        """,
+        (number,),
+    ).fetchall()
+    intake.written += REMOVAL * len(found)
+    numbers = ",".join(str(below) for (below,) in found)
+    _forget(db, f"folder IN ({numbers})", (), intake)
+    db.execute(f"DELETE FROM folder_kinds WHERE folder IN ({numbers})")
+    db.execute(f"DELETE FROM folders WHERE number IN ({numbers})")
+
+
+def _forget(
+    db: sqlite3.Connection, which: str, parameters: tuple[int, ...], intake: Intake
+) -> None:
+    """Forget items that are to be told again, if they are still there."""
+    found = db.execute(
+        f"SELECT row, nonce, share FROM items WHERE {which}", parameters
+    ).fetchall()
+    rows: list[Row] = [(row, nonce) for row, nonce, _ in found]
+    forget(db, rows)
+    db.executemany(
+        "DELETE FROM buckets WHERE number = ?",
+        ((bucket,) for bucket in {row // BUCKET for row, _ in rows}),
+    )
+    intake.changed += rows
+    intake.stale |= {share for *_, share in found}
+    intake.growth -= len(rows)
+
+
+def _take_spans(
+    db: sqlite3.Connection,
+    spans: Sequence[Span],
+    folders: dict[int, int],
+    intake: Intake,
+) -> None:
+    """Let all rows of some spans be what was told of them."""
+    obsolete: list[Row] = []
+    fresh: list[_Values] = []
+    subtitles: dict[int, _Subtitles] = {}
+    for span in spans:
+        before = {
+            each[0]: each for each in db.execute(_SELECT, (span.first, span.last))
+        }
+        beside = _subtitles(db, span)
+        for entry in span.entries:
+            share = folders.get(entry["folder"])
+            if share is None:
+                raise BadCatalogue("an item of it lies nowhere")
+            values = _values(entry, share)
+            told = [
+                (each["name"], each["size"], each["mtime_ns"], each.get("language"))
+                for each in entry.get("subtitles", ())
+            ]
+            row = values[0]
+            was = before.pop(row, None)
+            if was == values and told == beside.get(row, []):
+                continue
+            if was is None or was[1] != values[1]:
+                intake.added.append((values[:2], _title(entry)))
+            if was is not None:
+                obsolete.append(was[:2])
+                intake.stale.add(was[3])
+            fresh.append(values)
+            subtitles[row] = told
+        obsolete += [gone[:2] for gone in before.values()]
+        intake.stale |= {gone[3] for gone in before.values()}
+        _take_digest(db, span)
+    forget(db, obsolete)
+    _insert(db, fresh, subtitles)
+    intake.changed += obsolete
+    intake.stale |= {values[3] for values in fresh}
+    intake.growth += len(fresh) - len(obsolete)
+    (buckets,) = db.execute("SELECT count(*) FROM buckets").fetchone()
+    if buckets > MAX_BUCKETS:
+        raise BadCatalogue("it has too many buckets")
+
+
+def _take_digest(db: sqlite3.Connection, span: Span) -> None:
+    """Note that a bucket is complete, or that it is not."""
+    if span.digest is None:
+        db.execute("DELETE FROM buckets WHERE number = ?", (span.bucket,))
+    else:
+        db.execute(
+            "INSERT OR REPLACE INTO buckets (number, digest) VALUES (?, ?)",
+            (span.bucket, bytes.fromhex(span.digest)),
+        )
+
+
+def _subtitles(db: sqlite3.Connection, span: Span) -> dict[int, _Subtitles]:
+    found: dict[int, _Subtitles] = {}
+    for row, *values in db.execute(
+        "SELECT item, name, size, mtime_ns, language FROM subtitles"
+        " WHERE item BETWEEN ? AND ? ORDER BY item, position",
+        (span.first, span.last),
+    ):
+        name, size, mtime_ns, language = values
+        found.setdefault(row, []).append((name, size, mtime_ns, language))
+    return found
+
+
+def _insert(
+    db: sqlite3.Connection,
+    items: Sequence[_Values],
+    subtitles: dict[int, _Subtitles],
+) -> None:
+    db.executemany(_INSERT, items)
+    db.executemany(
+        "INSERT INTO subtitles (item, position, name, size, mtime_ns, language) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            (row, position, *each)
+            for row, listed in subtitles.items()
+            for position, each in enumerate(listed)
+        ),
+    )
+    # Artists and albums are counted again where songs change or go; of new ones the database takes no note.
+    artists, albums = _COLUMNS.index("artist_key"), _COLUMNS.index("album_key")
+    for table, column in (("stale_artists", artists), ("stale_albums", albums)):
+        db.executemany(
+            f"INSERT OR IGNORE INTO {table} VALUES (?)",
+            ((key,) for key in {item[column] for item in items} if key is not None),
+        )
+    db.execute("UPDATE shares SET worded = ?", (_ALL_WORDED,))
+    renew_words(db, [item[0] for item in items])
+
+
+def _values(entry: Entry, share: int) -> _Values:
+    """Return an item as the index has it, with all that this engine can tell by itself."""
+    kind = NUMBERS[Kind(entry["kind"])]
+    facts = {
+        name: value for name, value in entry.get("facts", {}).items() if name in FACTS
+    }
+    name_sort = sort_key(stem_of(entry["name"]))
+    title_sort = month = moment = None
+    group: _Values = (None,) * 6
+    if kind == MUSIC:
+        title = facts.get("title")
+        title_sort = sort_key(title) if title else name_sort
+        if (its := entry.get("group")) is not None:
+            group = (
+                *(its["artist_key"], its["artist_name"]),
+                *(its["album_key"], its["album_name"], its["album_by"]),
+                its["position"],
+            )
+    if kind == PHOTO:
+        month, moment = entry.get("month"), entry.get("moment")
+    return (
+        *(entry["row"], bytes.fromhex(entry["nonce"]), entry["folder"], share),
+        *(entry["name"], entry["size"], entry["mtime_ns"], entry["inode"]),
+        *(kind, kind, entry["added"], name_sort, title_sort, month, moment),
+        int(entry.get("pictured", False)),
+        orjson.dumps(facts).decode() if facts else None,
+        *group,
+    )
+
+
+def _title(entry: Entry) -> str:
+    title: str = entry.get("facts", {}).get("title") or stem_of(entry["name"])
+    return title

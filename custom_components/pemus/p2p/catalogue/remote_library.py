@@ -1,0 +1,392 @@
+"""The library of another home, as it was told: kept here, so that it is browsed and searched as quickly as the own one.
+
+It is a cache. What is damaged, or was written by another release, is thrown away and told again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+import logging
+from pathlib import Path
+import sqlite3
+import threading
+import time
+from typing import Final
+
+from ..core.errors import DiskFull, Unavailable
+from ..library import browse, items
+from ..library.aggregates import counts, refresh
+from ..library.ids import item_id
+from ..library.migrations import NUMBERS
+from ..library.search import search
+from ..library.store import Store, StoreBroken, StoreError, StoreFull, raise_revision
+from ..models import Counts, Item, Kind, Listing, SearchQuery, SearchResult, ShareConfig
+from ..models.homes import is_home
+from .receiver import REMOVAL, TABLES, Intake, take
+from .wire import FORMAT, MAX_ITEMS, BadCatalogue, Page, read, write_have
+
+__all__ = ["Applied", "BadCatalogue", "ForeignLibrary"]
+
+MAX_NAMED_ITEMS: Final = 500
+"""Changed items of a page that are named one by one."""
+MAX_NEW_ITEMS: Final = 20
+"""New items of a page that are named."""
+SUMMARY: Final = 16
+"""Work for each item of the library of counting and listing it anew."""
+MAX_DATABASE: Final = 2 * 1024**3
+"""Bytes that the library of one home may take here."""
+SUMMARY_SECONDS: Final = 5.0
+"""Seconds after which lists and counts follow what arrived, while more arrives."""
+
+_SUMMARY_SHARE: Final = 10
+"""While more arrives, at most one part in so many of the time goes into lists and counts."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What a page of a catalogue made different."""
+
+    new: tuple[tuple[str, str], ...] = ()
+    """Id and title of items that were not there before, the first few. There are none before the whole catalogue was told
+    for the first time: then everything is new."""
+    count_new: int = 0
+    changed_ids: tuple[str, ...] | None = ()
+    """Items that are not as they were, or went away; None for many."""
+    done: bool = False
+    """Whether that was the last page."""
+    end: int = -1
+    """The last row that it told of, -1 if it told of none."""
+    work: int = 0
+    """What it cost to take it over: bytes, and what comes to the same."""
+
+
+class ForeignStore(Store):
+    """The index of another home's library."""
+
+    what = "what is known of another home's library"
+
+    def prepare(self, connection: sqlite3.Connection) -> None:
+        """Bring the index up to date; what was told in another format is to be told again."""
+        super().prepare(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if not _has_tables(connection):
+                for statement in TABLES:
+                    connection.execute(statement)
+            if _state(connection, "format") != FORMAT:
+                connection.execute("DELETE FROM buckets")
+                _note(connection, "format", FORMAT)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.rollback()
+            raise
+
+    def _set_aside(self, reason: str, *, newer: bool = False) -> None:
+        _LOGGER.warning("%s is no use (%s), and is asked for again", self.path, reason)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the files. Raises OSError."""
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+
+class ForeignLibrary:
+    """What is known here of one other home's library."""
+
+    def __init__(self, folder: Path, home: str) -> None:
+        """Prepare to keep the library of `home` (PeMuS ID) in `folder`, which is made if need be.
+
+        Raises ValueError for an id that is none: files are called by it.
+        """
+        if not is_home(home):
+            raise ValueError("that is no home")
+        self.home = home
+        self._store = ForeignStore(folder / f"{home}.db")
+        # One page after the other, and no lists are made meanwhile.
+        self._taking = threading.Lock()
+        self._items = 0
+        self._counts = Counts()
+        self._revision = 0
+        self._their_revision: int | None = None
+        self._next_summary = 0.0
+
+    # State. It is that of the moment before, while a page is taken.
+
+    @property
+    def counts(self) -> Counts:
+        """How many items are known."""
+        return self._counts
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change of what is known here."""
+        return self._revision
+
+    @property
+    def their_revision(self) -> int | None:
+        """The revision of the owner's library when the catalogue was last told whole; None if it never was."""
+        return self._their_revision
+
+    @property
+    def full(self) -> bool:
+        """Whether something could not be written for want of room."""
+        return self._store.full
+
+    # Life.
+
+    async def open(self) -> None:
+        """Open what is known, and make lists of what arrived last. Raises StoreError."""
+        await asyncio.to_thread(self._open)
+
+    async def close(self) -> None:
+        """Close it, after the page that is being taken over. Questions that are not answered yet fail."""
+        await asyncio.to_thread(self._close)
+
+    async def remove(self) -> None:
+        """Close it and remove all that is known. Raises OSError."""
+        await self.close()
+        await asyncio.to_thread(self._store.remove)
+
+    # What is told.
+
+    async def have(self) -> bytes:
+        """Return what the owner has to be told for `Catalogue.pages`. Raises Unavailable."""
+        return write_have(await self._in_thread(lambda: self._mending(self._digests)))
+
+    async def apply(self, payload: bytes, after: int = -1) -> Applied:
+        """Take over a page of the catalogue: all of it or, with an error, nothing.
+
+        A page that tells of the row `after`, or of one before it, is none. Who waits may be cancelled; the page is then taken over none the less, or not at all.
+
+        Raises:
+            BadCatalogue: it is no page, or contradicts what was told before. The transfer must begin anew.
+            DiskFull: there is no room for it.
+            Unavailable: it cannot be kept at present.
+
+        """
+        return await self._in_thread(self._apply, payload, after)
+
+    # Questions.
+
+    async def browse(self, node: str, online: bool) -> Listing:
+        """Return what lies in a node, whose id is that of the owner. Raises BadRequest, NotFound and Unavailable.
+
+        `online` is whether the home can be reached at present: nothing of it is available if not.
+        """
+        return await self._ask(
+            lambda db: browse.listing(db, node, *_shares(db, online=online))
+        )
+
+    async def search(self, query: SearchQuery, online: bool) -> SearchResult:
+        """Return what matches. Raises BadRequest, NotFound and Unavailable."""
+        return await self._ask(
+            lambda db: search(db, query, *_shares(db, online=online))
+        )
+
+    async def item(self, item_id: str, online: bool) -> Item:
+        """Return an item. Raises NotFound and Unavailable."""
+        return await self._ask(
+            lambda db: items.item(db, item_id, *_shares(db, online=online))
+        )
+
+    async def _ask[T](self, question: Callable[[sqlite3.Connection], T]) -> T:
+        def answer() -> T:
+            with self._store.read() as db:
+                return question(db)
+
+        return await self._in_thread(lambda: self._mending(answer))
+
+    async def _in_thread[**P, T](
+        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        try:
+            return await asyncio.to_thread(function, *args, **kwargs)
+        except StoreFull as err:
+            raise DiskFull(f"there is no room for {self._store.what}: {err}") from err
+        except StoreError as err:
+            raise Unavailable(f"{self._store.what} cannot be used: {err}") from err
+
+    # In threads.
+
+    def _open(self) -> None:
+        with self._taking:
+            try:
+                self._store.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._store.open()
+            except OSError as err:
+                raise StoreError(err.strerror) from err
+            try:
+                self._look()
+            except StoreBroken:
+                self._store.replace()
+                self._look()
+
+    def _look(self) -> None:
+        """See what is there, after it was opened."""
+        self._summarize()
+        self._read_state()
+
+    def _close(self) -> None:
+        with self._taking:
+            self._store.close()
+
+    def _mending[T](self, work: Callable[[], T]) -> T:
+        """Do something, with an empty index if the present one turns out to be damaged."""
+        try:
+            return work()
+        except StoreBroken:
+            self._mend()
+            return work()
+
+    def _mend(self) -> None:
+        with self._taking:
+            # Another thread may have met the same damage.
+            if self._store.broken:
+                self._store.replace()
+                self._look()
+
+    def _digests(self) -> dict[int, bytes]:
+        with self._store.read() as db:
+            return dict(db.execute("SELECT number, digest FROM buckets").fetchall())
+
+    def _apply(self, payload: bytes, after: int) -> Applied:
+        page = read(payload)
+        if page.spans and page.spans[0].first <= after:
+            raise BadCatalogue("a part of the list was told already")
+        is_summarized = False
+        try:
+            with self._taking:
+                intake, was_complete = self._take(page)
+                if page.head.last or time.monotonic() > self._next_summary:
+                    self._summarize()
+                    is_summarized = bool(intake)
+                self._read_state()
+        except StoreBroken:
+            # What the rest of the transfer builds on is gone.
+            self._mend()
+            raise
+        changed = intake.changed
+        return Applied(
+            new=tuple(
+                (item_id(*row), title) for row, title in intake.added[:MAX_NEW_ITEMS]
+            )
+            if was_complete
+            else (),
+            count_new=len(intake.added) if was_complete else 0,
+            changed_ids=None
+            if intake.shares_changed or len(changed) > MAX_NAMED_ITEMS
+            else tuple(sorted({item_id(*row) for row in changed})),
+            done=page.head.last,
+            end=page.spans[-1].last if page.spans else -1,
+            work=page.size
+            + intake.written
+            + REMOVAL * max(0, -intake.growth)
+            + SUMMARY * (self._items if is_summarized else 0),
+        )
+
+    def _take(self, page: Page) -> tuple[Intake, bool]:
+        """Write a page; return what is different, and whether all had been told before."""
+        with self._store.write() as db:
+            was_complete = _state(db, "theirs") is not None
+            intake = take(db, page)
+            if self._items + intake.growth > MAX_ITEMS:
+                raise BadCatalogue("it has too many items")
+            if _size(db) > MAX_DATABASE:
+                raise BadCatalogue("it takes too much room")
+            if intake:
+                raise_revision(db)
+            if page.head.revision is not None:
+                _note(db, "arriving", page.head.revision)
+            if page.head.last:
+                _note(db, "theirs", _state(db, "arriving") or 0)
+        self._items += intake.growth
+        return intake, was_complete
+
+    def _summarize(self) -> None:
+        """Let lists and counts follow what arrived."""
+        begun = time.monotonic()
+        with self._store.read() as db:
+            stale = [
+                share for (share,) in db.execute("SELECT share FROM told WHERE stale")
+            ]
+        for share in stale:
+            refresh(self._store, share)
+            with self._store.write() as db:
+                db.execute(
+                    """
+                    DELETE FROM folders WHERE share = ? AND parent IS NOT NULL
+                        AND NOT EXISTS (SELECT 1 FROM folder_kinds WHERE folder = number)
+                    """,
+                    (share,),
+                )
+                db.execute("UPDATE told SET stale = 0 WHERE share = ?", (share,))
+        ended = time.monotonic()
+        pause = max(SUMMARY_SECONDS, _SUMMARY_SHARE * (ended - begun))
+        self._next_summary = ended + pause
+
+    def _read_state(self) -> None:
+        with self._store.read() as db:
+            (self._items,) = db.execute("SELECT count(*) FROM items").fetchone()
+            self._revision = _state(db, "revision") or 0
+            self._their_revision = _state(db, "theirs")
+            each = counts(db).values()
+        self._counts = Counts(
+            video=sum(share.video for share in each),
+            music=sum(share.music for share in each),
+            photo=sum(share.photo for share in each),
+            size=sum(share.size for share in each),
+        )
+
+
+def homes_in(folder: Path) -> set[str]:
+    """Return the homes whose libraries are kept in a folder. Blocks."""
+    try:
+        found = [path.name.partition(".db")[0] for path in folder.glob("*.db*")]
+    except OSError:
+        return set()
+    return {name for name in found if is_home(name)}
+
+
+def _shares(
+    db: sqlite3.Connection, *, online: bool
+) -> tuple[list[ShareConfig], Collection[str]]:
+    """Return the shares in the owner's order, and the ids of those whose files can be reached at present."""
+    configured, available = [], set()
+    for id_, name, kinds, is_available in db.execute(
+        "SELECT id, name, kinds, available FROM shares JOIN told ON share = number ORDER BY position"
+    ):
+        its = tuple(kind for kind in Kind if kinds >> NUMBERS[kind] & 1)
+        configured.append(ShareConfig(id=id_, path="", name=name, kinds=its))
+        if online and is_available:
+            available.add(id_)
+    return configured, available
+
+
+def _has_tables(db: sqlite3.Connection) -> bool:
+    return (
+        db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'told'").fetchone()
+        is not None
+    )
+
+
+def _state(db: sqlite3.Connection, key: str) -> int | None:
+    found = db.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
+    return None if found is None else int(found[0])
+
+
+def _note(db: sqlite3.Connection, key: str, value: int) -> None:
+    db.execute("INSERT OR REPLACE INTO state (key, value) VALUES (?, ?)", (key, value))
+
+
+def _size(db: sqlite3.Connection) -> int:
+    """Return how many bytes the database has in use."""
+    pages, unused, size = (
+        db.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - unused) * size)

@@ -1,0 +1,571 @@
+"""What a home tells another of its library: the catalogue, as it crosses the link.
+
+A catalogue is the list of items in the shares that the other home may see. Items are told in buckets of BUCKET row
+numbers. Each bucket has a digest: the receiver says which buckets it has with which digests, and is told those only
+that differ. It is told in pages, each compressed JSON that stands for itself, so whatever arrived counts, and a
+transfer that was interrupted goes on where it ended.
+
+A page holds spans of rows. Who reads one replaces all that he knows of the rows of a span by its entries. A span that
+completes its bucket carries the bucket's digest; only a bucket that is too large for one page has others. A span
+without entries and digest says that a bucket is gone. Folders and shares have their owner's numbers, so a place has the
+same id there and here.
+
+All of it comes from somebody else's engine. `read` believes nothing but what has been looked at here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+import re
+from typing import Any, Final, NotRequired, TypedDict, cast
+import zlib
+
+import orjson
+
+from ..core.errors import EngineError
+from ..core.sanitize import is_media_type, is_shown, shown
+from ..library import photo_dates as moments
+from ..library.browse.scope import ALL
+from ..library.ids import NONCE_SIZE
+from ..library.items import ITEM
+from ..library.names import NO_KEY
+from ..models import ErrorKey, Kind
+from ..models.codec import DecodeError, from_plain
+
+FORMAT: Final = 1
+"""Raised when entries say more, or the same otherwise: then whatever is known of a home is told anew."""
+BUCKET: Final = 256
+"""Row numbers in a bucket."""
+
+MAX_PAGE: Final = 256 * 1024
+"""Bytes of a page."""
+MAX_UNPACKED: Final = 1024 * 1024
+"""Bytes of JSON in a page."""
+MAX_VALUES: Final = 128 * 1024
+"""Values in a page, about: the smallest ones take thirty times as much memory as JSON."""
+MAX_ITEMS: Final = 1_000_000
+"""Items of one home."""
+MAX_BUCKETS: Final = 16_384
+"""Buckets with items of one home: what is said of them fits into a request."""
+MAX_SHARES: Final = 200
+MAX_NAME: Final = 255
+"""Characters of a name."""
+MAX_PATH: Final = 4096
+"""Characters of a folder's path."""
+MAX_PATHS: Final = 16 * 1024**2
+"""Bytes of the paths of all folders in a page: each one is kept with its whole path, of which a page tells the end."""
+MAX_DEPTH: Final = 64
+"""Folders in a folder's path."""
+MAX_TEXT: Final = 500
+"""Characters of a fact."""
+MAX_SUBTITLES: Final = 100
+"""Subtitle files of one item."""
+MAX_SIZE: Final = 2**50
+"""Bytes of an item."""
+MAX_ADDED: Final = 2.0**34
+"""Seconds from the epoch, before it or after."""
+DIGEST_SIZE: Final = 8
+
+_MAX_NUMBER: Final = 10**15 - 1
+"""Of folders and shares: node ids have room for so many digits."""
+_MAX_WHOLE: Final = 2**40
+_MAX_DURATION: Final = 10 * 366 * 86400.0
+_MAX_MOMENT: Final = 2.0**38
+_BUCKET_SIZE: Final = 5
+"""Bytes of a bucket's number: an item's id has room for rows of 48 bits."""
+
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**63 - 1
+_KINDS: Final = frozenset(kind.value for kind in Kind)
+
+_SHARE: Final = re.compile(r"[a-z0-9_-]{1,64}")
+_RESERVED: Final = frozenset({ALL, ITEM, "home"})
+"""First segments of node ids that name no share."""
+_DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_SIZE}}}")
+_NONCE: Final = re.compile(rf"[0-9a-f]{{{2 * NONCE_SIZE}}}")
+_GROUP: Final = re.compile(rf"[0-9a-f]{{20}}|{NO_KEY}")
+_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,4}")
+
+
+class BadCatalogue(EngineError):
+    """What came is no page of a catalogue, or not one that an engine makes. The message says why."""
+
+    key = ErrorKey.UNAVAILABLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A share that the receiver may see."""
+
+    number: int
+    id: str
+    name: str
+    kinds: tuple[Kind, ...]
+    available: bool
+    """Whether its files can be reached at present."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """A folder: the root of a share, or one with a name in another one. A page names parents before what is in them."""
+
+    number: int
+    share: int | None = None
+    """Of a root."""
+    parent: int | None = None
+    name: str = ""
+
+
+# Items are looked at as the JSON that they come in: to make dataclasses of a hundred thousand takes longer than all else.
+
+
+class SubtitleFile(TypedDict):
+    """A subtitle file beside a video; its index is its place in the list."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    language: NotRequired[str]
+
+
+class Group(TypedDict):
+    """Where a song is listed, as in `albums.Group`."""
+
+    artist_key: str
+    artist_name: str | None
+    album_key: str
+    album_name: str | None
+    album_by: str | None
+    position: int
+
+
+class Entry(TypedDict):
+    """An item. What is not known is left out."""
+
+    row: int
+    nonce: str
+    """The random part of its id, in hexadecimal."""
+    folder: int
+    kind: str
+    name: str
+    size: int
+    mtime_ns: int
+    inode: int
+    """As a signed number, as the index has it."""
+    added: float
+    pictured: NotRequired[bool]
+    """Whether there is a picture of it, or likely to be one."""
+    facts: NotRequired[dict[str, Any]]
+    """What is known of its content: those of FACTS."""
+    month: NotRequired[int]
+    """Of a photo: by when the owner lists it, in the owner's local time. A photo without is not listed by months yet."""
+    moment: NotRequired[float]
+    group: NotRequired[Group]
+    """Of a song: where the owner lists it, which depends on what was beside it before. One without is in no list yet."""
+    subtitles: NotRequired[list[SubtitleFile]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """All items in some rows of one bucket."""
+
+    first: int
+    last: int
+    digest: str | None = None
+    """Of the bucket, in hexadecimal, if it is complete with this span."""
+    entries: Sequence[Entry] = ()
+    """In the order of their rows."""
+
+    @property
+    def bucket(self) -> int:
+        """The bucket that the rows are in."""
+        return self.first // BUCKET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What a page says beside its spans."""
+
+    format: int
+    revision: int | None = None
+    """Of the owner's library, in the first page."""
+    shares: tuple[Share, ...] | None = None
+    """All shares that the receiver may see, in the owner's order, in the first page."""
+    folders: tuple[Folder, ...] = ()
+    """All that entries of this page lie in, and in the first page the roots of shares."""
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A part of a catalogue."""
+
+    head: Head
+    spans: tuple[Span, ...] = ()
+    """In the order of their rows."""
+    size: int = 0
+    """Bytes of its JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder of a page, and where it lies."""
+
+    number: int
+    share: int
+    parent: int | None
+    name: str
+    path: str
+    depth: int
+
+
+def bucket_rows(bucket: int) -> tuple[int, int]:
+    """Return the first row and the last row of a bucket."""
+    return bucket * BUCKET, bucket * BUCKET + BUCKET - 1
+
+
+# What the receiver has.
+
+
+def write_have(digests: Mapping[int, bytes]) -> bytes:
+    """Return in one piece which buckets somebody has, with which digests."""
+    return bytes([FORMAT]) + b"".join(
+        bucket.to_bytes(_BUCKET_SIZE) + digests[bucket] for bucket in sorted(digests)
+    )
+
+
+def read_have(payload: bytes) -> dict[int, bytes]:
+    """Return which buckets somebody has, with which digests. Raises ValueError for what `write_have` does not make."""
+    entry = _BUCKET_SIZE + DIGEST_SIZE
+    count, rest = divmod(len(payload) - 1, entry)
+    if not payload or payload[0] != FORMAT or rest or count > MAX_BUCKETS:
+        raise ValueError("that is no list of buckets")
+    found: dict[int, bytes] = {}
+    before = -1
+    for at in range(1, len(payload), entry):
+        bucket = int.from_bytes(payload[at : at + _BUCKET_SIZE])
+        if bucket <= before:
+            raise ValueError("that is no list of buckets")
+        found[bucket] = payload[at + _BUCKET_SIZE : at + entry]
+        before = bucket
+    return found
+
+
+# What the owner says.
+
+
+def told_facts(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what may be told of an item's facts: what `read` lets pass."""
+    told = {}
+    for name, value in known.items():
+        check = FACTS.get(name)
+        if check is _is_text:
+            told[name] = shown(value, MAX_TEXT)
+        elif check is not None and check(value):
+            told[name] = value
+    return told
+
+
+def pack(page: Mapping[str, Any]) -> bytes | None:
+    """Return a page, None if it would be too large."""
+    unpacked = orjson.dumps(page)
+    if len(unpacked) > MAX_UNPACKED or _values(unpacked) > MAX_VALUES:
+        return None
+    packed = zlib.compress(unpacked)
+    return packed if len(packed) <= MAX_PAGE else None
+
+
+# What the receiver believes.
+
+
+def read(payload: bytes) -> Page:
+    """Return a page that somebody sent.
+
+    Whether its shares and folders are known is not looked at here; `places` checks the folders.
+
+    Raises:
+        BadCatalogue: it is none, or something in it is not as an engine makes it.
+
+    """
+    unpacked = _unpacked(payload)
+    try:
+        plain = orjson.loads(unpacked)
+        spans = plain.pop("spans", []) if isinstance(plain, dict) else []
+        head = from_plain(Head, plain)
+    except (orjson.JSONDecodeError, DecodeError, RecursionError) as err:
+        raise BadCatalogue(f"it cannot be read: {err}") from None
+    if head.format != FORMAT:
+        raise BadCatalogue("it is of another release")
+    _expect(head.revision is None or 0 <= head.revision < 2**63, "its revision is none")
+    if head.shares is not None:
+        _check_shares(head.shares)
+    return Page(head=head, spans=_spans(spans), size=len(unpacked))
+
+
+def places(folders: Iterable[Folder]) -> Iterator[Place]:
+    """Return the folders of a page with their places, parents first. Raises BadCatalogue."""
+    found: dict[int, Place] = {}
+    told = 0
+    for folder in folders:
+        _expect(
+            1 <= folder.number <= _MAX_NUMBER and folder.number not in found,
+            "two of its folders have the same number, or one has none",
+        )
+        if folder.parent is None:
+            _expect(
+                folder.share is not None and not folder.name, "a root of it is none"
+            )
+            assert folder.share is not None
+            place = Place(folder.number, folder.share, None, "", "", 0)
+        else:
+            above = found.get(folder.parent)
+            if above is None or folder.share is not None:
+                raise BadCatalogue("one of its folders lies nowhere")
+            _check_name(folder.name)
+            path = f"{above.path}/{folder.name}" if above.path else folder.name
+            place = Place(
+                folder.number,
+                above.share,
+                above.number,
+                folder.name,
+                path,
+                above.depth + 1,
+            )
+            _expect(is_told(path, place.depth), "one of its folders lies too deep")
+        told += len(place.path.encode())
+        _expect(told <= MAX_PATHS, "the paths of its folders are too long")
+        found[folder.number] = place
+        yield place
+
+
+def is_told(path: str, depth: int) -> bool:
+    """Tell whether a folder with a path of so many folders can be in a catalogue."""
+    return depth <= MAX_DEPTH and len(path) <= MAX_PATH
+
+
+def _unpacked(payload: bytes) -> bytes:
+    if len(payload) > MAX_PAGE:
+        raise BadCatalogue("a page of it is too long")
+    unpacking = zlib.decompressobj()
+    try:
+        unpacked = unpacking.decompress(payload, MAX_UNPACKED + 1)
+    except zlib.error:
+        raise BadCatalogue("a page of it is not compressed") from None
+    if len(unpacked) > MAX_UNPACKED:
+        raise BadCatalogue("a page of it becomes too long")
+    if not unpacking.eof or unpacking.unused_data:
+        raise BadCatalogue("a page of it has no end, or more after it")
+    if _values(unpacked) > MAX_VALUES:
+        raise BadCatalogue("there is too much in a page of it")
+    return unpacked
+
+
+def _values(unpacked: bytes) -> int:
+    """Return how many values there are in some JSON at most. What separates them in texts is counted, too."""
+    return sum(map(unpacked.count, (b",", b"[", b"{")))
+
+
+def _expect(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise BadCatalogue(otherwise)
+
+
+def _check_shares(shares: tuple[Share, ...]) -> None:
+    _expect(len(shares) <= MAX_SHARES, "it has too many shares")
+    _expect(
+        len({share.id for share in shares})
+        == len({share.number for share in shares})
+        == len(shares),
+        "it has a share twice",
+    )
+    for share in shares:
+        _expect(
+            1 <= share.number <= _MAX_NUMBER
+            and _SHARE.fullmatch(share.id) is not None
+            and share.id not in _RESERVED,
+            "a share of it has no id",
+        )
+        _expect(is_shown(share.name, MAX_NAME), "a share's name cannot be shown")
+        _expect(
+            0 < len(share.kinds) == len(set(share.kinds)),
+            "a share of it has no kinds of media",
+        )
+
+
+def _spans(plain: Any) -> tuple[Span, ...]:
+    _expect(isinstance(plain, list), "its rows are none")
+    spans = []
+    before = -1
+    for each in plain:
+        _expect(
+            isinstance(each, dict) and isinstance(each.get("entries", []), list),
+            "its rows are none",
+        )
+        span = Span(
+            first=each.get("first"),
+            last=each.get("last"),
+            digest=each.get("digest"),
+            entries=each.get("entries", []),
+        )
+        _expect(
+            _is_whole(span.first, 0, 2**48 - 1)
+            and _is_whole(span.last, span.first, span.first | (BUCKET - 1))
+            and before < span.first,
+            "its rows are not in order",
+        )
+        before = span.last
+        digest = span.digest
+        _expect(
+            digest is None
+            or (isinstance(digest, str) and _DIGEST.fullmatch(digest) is not None),
+            "a digest is none",
+        )
+        _check_entries(span)
+        spans.append(span)
+    return tuple(spans)
+
+
+def _check_entries(span: Span) -> None:
+    row = span.first - 1
+    for entry in span.entries:
+        try:
+            _check_entry(entry)
+        except (KeyError, TypeError, AttributeError):
+            raise BadCatalogue("an item of it is none") from None
+        if not row < entry["row"] <= span.last:
+            raise BadCatalogue("an item of it is not where it belongs")
+        row = entry["row"]
+
+
+def _check_entry(entry: Entry) -> None:
+    """Look at all of an item. Raises BadCatalogue, and what comes of looking at something that is no item at all."""
+    _expect(
+        type(entry["row"]) is int
+        and type(entry["folder"]) is int
+        and _NONCE.fullmatch(entry["nonce"]) is not None
+        and entry["kind"] in _KINDS,
+        "an item of it has no id",
+    )
+    _check_name(entry["name"])
+    _expect(
+        _is_whole(entry["size"], 0, MAX_SIZE)
+        and _is_whole(entry["mtime_ns"], _LEAST, _MOST)
+        and _is_whole(entry["inode"], _LEAST, _MOST)
+        and _is_number(entry["added"], -MAX_ADDED, MAX_ADDED)
+        and entry.get("pictured", False) in (True, False),
+        "an item's version is none",
+    )
+    for name, value in entry.get("facts", {}).items():
+        check = FACTS.get(name)
+        if check is not None and not check(value):
+            raise BadCatalogue(f"an item's {name} is none")
+    if "month" in entry:
+        month = entry["month"]
+        _expect(
+            (
+                _is_whole(month, moments.UNKNOWN_MONTH, moments.UNKNOWN_MONTH)
+                or (_is_whole(month, 101, 999_912) and 1 <= month % 100 <= 12)
+            )
+            and _is_number(entry["moment"], -_MAX_MOMENT, _MAX_MOMENT),
+            "an item's month is none",
+        )
+    if "group" in entry:
+        _check_group(entry["group"])
+    if "subtitles" in entry:
+        _check_subtitles(entry["subtitles"])
+
+
+def _check_group(group: Group) -> None:
+    _expect(
+        _GROUP.fullmatch(group["artist_key"]) is not None
+        and _GROUP.fullmatch(group["album_key"]) is not None
+        and all(
+            text is None or _is_text(text)
+            for text in (group["artist_name"], group["album_name"], group["album_by"])
+        )
+        and _is_whole(group["position"], 0, _MAX_WHOLE),
+        "a song's place is none",
+    )
+
+
+def _check_subtitles(subtitles: list[SubtitleFile]) -> None:
+    _expect(
+        isinstance(subtitles, list) and len(subtitles) <= MAX_SUBTITLES,
+        "an item has too many subtitles",
+    )
+    for each in subtitles:
+        _check_name(each["name"])
+        _expect(
+            _is_whole(each["size"], 0, MAX_SIZE)
+            and _is_whole(each["mtime_ns"], _LEAST, _MOST)
+            and ("language" not in each or is_language(each["language"])),
+            "an item's subtitles are none",
+        )
+
+
+def _check_name(name: str) -> None:
+    if (
+        not isinstance(name, str)
+        or name in ("", ".", "..")
+        or "/" in name
+        or not is_shown(name, MAX_NAME)
+    ):
+        raise BadCatalogue("a name in it is not one of a file")
+
+
+def is_language(text: str) -> bool:
+    """Tell whether a text is a language tag."""
+    return _LANGUAGE.fullmatch(text) is not None
+
+
+def _is_whole(value: object, least: int, most: int) -> bool:
+    # What is true or false is a whole number too, but not here.
+    return type(value) is int and least <= value <= most
+
+
+def _is_number(value: object, least: float, most: float) -> bool:
+    return type(value) in (int, float) and least <= cast(float, value) <= most
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and is_shown(value, MAX_TEXT)
+
+
+def _is_count(value: object) -> bool:
+    return _is_whole(value, 0, _MAX_WHOLE)
+
+
+def _is_duration(value: object) -> bool:
+    return _is_number(value, 0, _MAX_DURATION)
+
+
+def _is_taken(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and len(value) <= 32
+        and value.isascii()
+        and moments.of_taken(value) is not None
+    )
+
+
+def _is_type(value: object) -> bool:
+    return isinstance(value, str) and is_media_type(value)
+
+
+FACTS: Final[Mapping[str, Callable[[object], bool]]] = {
+    "content_type": _is_type,
+    "duration": _is_duration,
+    "taken": _is_taken,
+    **dict.fromkeys(
+        (
+            *("title", "artist", "album", "album_artist", "genre"),
+            *("video_codec", "audio_codec", "fault"),
+        ),
+        _is_text,
+    ),
+    **dict.fromkeys(
+        ("width", "height", "bit_rate", "track", "disc", "year"), _is_count
+    ),
+}
+"""What is told of the facts of an item, and how to tell whether it is one."""

@@ -1,0 +1,1 @@
+"""Homes that both users agreed to: pairing, presence, and what is known of them."""

@@ -1,0 +1,230 @@
+"""The copy of what a friend shares: fetched anew when it may have changed, and what is new in it told."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import islice
+import logging
+from pathlib import Path
+import time
+from typing import Final
+
+from ..catalogue.remote_library import Applied, BadCatalogue, ForeignLibrary
+from ..catalogue.wire import MAX_UNPACKED
+from ..core.backoff import Backoff, Pace, Rarely
+from ..core.errors import EngineError
+from ..library.store import StoreError
+
+GAP: Final = 3.0
+"""Seconds between two transfers, however often it changes."""
+LIFE: Final = 3600.0
+"""Seconds that one may take. What arrived before counts."""
+PAUSE: Final = 20.0
+"""Seconds after which one that failed is tried again."""
+MAX_PAUSE: Final = 3600.0
+"""Seconds to which that grows for a friend that tells no list again and again."""
+MAX_WORK: Final = 1024**3
+"""Work of one transfer: bytes that pages unpack to, and what comes to the same (`Applied.work`)."""
+PAGE_WORK: Final = 16 * 1024
+"""The least that a page costs, whatever is in it."""
+WORK_RATE: Final = 64 * 1024
+"""Work for one friend per second, in the long run: about a hundredth of a processor."""
+WORK_AT_ONCE: Final = 512 * 1024**2
+"""Work for one friend at once: more than a million items take."""
+NEWS_PAUSE: Final = 60.0
+"""Seconds between two pieces of news of a friend."""
+MAX_TITLES: Final = 5
+MAX_PAGE: Final = 1024 * 1024
+MAX_STATE: Final = 128
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class FriendList:
+    """The copy of one friend's list."""
+
+    def __init__(
+        self,
+        cache: Path,
+        home: str,
+        *,
+        fetch: Callable[[str], AsyncIterator[bytes]],
+        is_online: Callable[[], bool],
+        on_change: Callable[[], None],
+        on_items: Callable[[tuple[str, ...] | None], None],
+        on_news: Callable[[int, tuple[str, ...]], None],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Prepare to keep a copy in `cache`.
+
+        `fetch` asks the friend for what differs from what is here already, and `is_online` tells whether that makes sense.
+        `on_change` is called when there is more of it or something to say about it, `on_items` with items that changed, None
+        for many, and `on_news` with the number of new items and some of their titles. The clock tells seconds and never goes
+        back; `sleep` waits by it.
+        """
+        self.library = ForeignLibrary(cache, home)
+        self.message: str | None = None
+        """Why it could not be fetched, for users."""
+        self.was_listed = False
+        """Whether there is one, be it old."""
+        self._home = home
+        self._fetch = fetch
+        self._is_online = is_online
+        self._on_change = on_change
+        self._on_items = on_items
+        self._on_news = on_news
+        self._is_open = False
+        self._state = ""
+        """Of what was fetched last."""
+        self._wanted_state = ""
+        """Of what there is to fetch."""
+        self._stale = asyncio.Event()
+        self._count_new = 0
+        """How many items are new that nobody was told of."""
+        self._titles: list[str] = []
+        """The first of them."""
+        self.may_announce = Rarely(NEWS_PAUSE)
+        self._sleep = sleep
+        self.may_work = work_of_friend(clock)
+        self._may_fail = Backoff(PAUSE, MAX_PAUSE)
+        self._work = 0
+        """What the present transfer has cost so far."""
+
+    async def open(self) -> None:
+        """Open what is here. Raises StoreError, OSError."""
+        await self.library.open()
+        self._is_open = True
+        self.was_listed = self.count > 0
+
+    @property
+    def count(self) -> int:
+        """How many items are known."""
+        counts = self.library.counts
+        return counts.video + counts.music + counts.photo
+
+    @property
+    def is_current(self) -> bool:
+        """Whether all of it was fetched since this engine began."""
+        return bool(self._state)
+
+    def compare(self, state: str) -> None:
+        """Fetch it if it is another one by now: a friend's list has a state, which changes with it."""
+        self._wanted_state = state[:MAX_STATE]
+        if self._wanted_state != self._state:
+            self._stale.set()
+
+    def doubt(self) -> None:
+        """Fetch it: it changed, and nobody said how."""
+        self._state = self._wanted_state = ""
+        self._stale.set()
+
+    def begin(self) -> None:
+        """Fetch it unless that was done: its owner can be asked now."""
+        if not self.is_current:
+            self._stale.set()
+
+    async def keep(self) -> None:
+        """Keep it up to date for ever."""
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            state = self._wanted_state
+            try:
+                async with asyncio.timeout(LIFE):
+                    await self._transfer()
+            except (EngineError, StoreError, OSError) as err:
+                _LOGGER.debug("The list of %s: %s", self._home, err)
+                self.message = str(err) or "the list takes too long to come"
+                self._on_change()
+                is_bad = isinstance(err, BadCatalogue)
+                # Whatever its owner says meanwhile.
+                await self._rest(self._may_fail.failed() if is_bad else 0.0)
+                if not is_bad:
+                    await self._until_stale(PAUSE)
+                if self._is_online():
+                    self._stale.set()
+                continue
+            self._may_fail.succeeded()
+            self._state = state or "listed"
+            self.announce()
+            self.was_listed = True
+            self._on_change()
+            await self._rest()
+
+    async def _rest(self, seconds: float = 0.0) -> None:
+        """Wait after a transfer: for so long at least, and until its owner may cause work again."""
+        await self._sleep(max(GAP, seconds, self.may_work.spend(self._work)))
+
+    async def _until_stale(self, seconds: float) -> None:
+        """Wait until it is another one, or for so long."""
+        stale = asyncio.ensure_future(self._stale.wait())
+        passed = asyncio.ensure_future(self._sleep(seconds))
+        try:
+            await asyncio.wait((stale, passed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stale.cancel()
+            passed.cancel()
+
+    def announce(self) -> None:
+        """Say what is new, or leave it for later if something was said a moment ago."""
+        if not self._count_new or not self.may_announce.now():
+            return
+        self._on_news(self._count_new, tuple(self._titles))
+        self._count_new, self._titles = 0, []
+
+    async def _transfer(self) -> None:
+        """Fetch what differs. Raises EngineError, StoreError, OSError."""
+        self._work = PAGE_WORK
+        if not self._is_open:
+            await self.open()
+        have = b64encode(await self.library.have()).decode()
+        pages, done, end = 0, False, -1
+        buffer = bytearray()
+        async for part in self._fetch(have):
+            buffer += part
+            while (page := _page(buffer)) is not None:
+                if done:
+                    raise BadCatalogue("the list goes on after its end")
+                # Until it is known, or if it turns out to be none.
+                self._work += MAX_UNPACKED
+                applied = await self.library.apply(page, end)
+                self._work += max(applied.work, PAGE_WORK) - MAX_UNPACKED
+                if self._work > MAX_WORK:
+                    raise BadCatalogue("the list is too long")
+                pages, done = pages + 1, applied.done
+                end = max(end, applied.end)
+                if self.was_listed:
+                    # The first time everything is.
+                    self._add_news(applied)
+                self._on_items(applied.changed_ids)
+                if pages % 16 == 0:
+                    self._on_change()
+        if buffer or not done:
+            raise BadCatalogue("the list ended too early")
+
+    def _add_news(self, applied: Applied) -> None:
+        self._count_new += applied.count_new
+        titles = (title for _, title in applied.new)
+        self._titles += islice(titles, MAX_TITLES - len(self._titles))
+
+
+def work_of_friend(clock: Callable[[], float]) -> Pace:
+    """Return how much work a friend's lists may cause."""
+    return Pace(WORK_RATE, WORK_AT_ONCE, clock)
+
+
+def _page(buffer: bytearray) -> bytes | None:
+    """Take the next page out of what has come so far: each has its length in four bytes before it. Raises BadCatalogue."""
+    if len(buffer) < 4:
+        return None
+    length = int.from_bytes(buffer[:4])
+    if length > MAX_PAGE:
+        raise BadCatalogue("a page is too long")
+    if len(buffer) < 4 + length:
+        return None
+    page = bytes(buffer[4 : 4 + length])
+    del buffer[: 4 + length]
+    return page

@@ -1,0 +1,149 @@
+"""What one home writes to another while there is no link between them: small signed messages.
+
+They travel over whatever reaches the other home: a signalling server, or a connection in the local network. Nobody on the
+way is trusted: each message names its sender and its receiver, carries the sender's key, which the sender's ID proves, and
+is signed. What must not be read by others does not belong into one.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+import binascii
+from dataclasses import dataclass
+import secrets
+import time
+from typing import Any, Final
+
+import orjson
+
+from ..models.codec import DecodeError, from_plain
+from ..models.homes import is_home
+from .identity import Identity, is_signed, pemus_id
+
+VERSION: Final = 1
+"""Of the protocol between homes. One that differs is not understood."""
+MAX_BODY: Final = 32 * 1024
+MAX_ENVELOPE: Final = 40 * 1024
+"""Bytes of a message as JSON: an offer has 1 to 3 KiB."""
+MAX_AGE: Final = 8 * 86400.0
+"""Seconds for which a message counts: longer than anything waits to be delivered."""
+MAX_AHEAD: Final = 2 * 86400.0
+"""Seconds that the sender's clock may be ahead of this one: a date that is wrong by a day, and some hours on either side."""
+
+_DOMAIN: Final = b"pemus peers 1"
+_MAX_KIND: Final = 32
+_ID_BYTES: Final = 12
+
+
+class BadEnvelope(ValueError):
+    """The message is not one that a home signed for this home. The text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    v: int
+    id: str
+    sender: str
+    receiver: str
+    key: str
+    at: float
+    kind: str
+    body: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """A message whose sender is proven."""
+
+    id: str
+    """Random; the same message may come over several ways."""
+    sender: str
+    key: bytes
+    """The sender's public key."""
+    kind: str
+    body: bytes
+    """JSON of the kind's own dataclass."""
+
+
+def seal(identity: Identity, receiver: str, kind: str, body: bytes) -> dict[str, Any]:
+    """Return a message to another home as plain data that JSON can hold."""
+    id_, at = secrets.token_hex(_ID_BYTES), round(time.time(), 3)
+    text = body.decode()
+    signature = identity.sign(*_signed(id_, identity.id, receiver, at, kind, text))
+    return {
+        "v": VERSION,
+        "id": id_,
+        "sender": identity.id,
+        "receiver": receiver,
+        "key": written(identity.key),
+        "at": at,
+        "kind": kind,
+        "body": text,
+        "signature": written(signature),
+    }
+
+
+def opened(message: object, receiver: str) -> Envelope:
+    """Return a message that came for the home `receiver`, if it is right. Raises BadEnvelope."""
+    try:
+        parts = from_plain(_Written, message)
+    except DecodeError as err:
+        raise BadEnvelope(str(err)) from None
+    if parts.v != VERSION:
+        raise BadEnvelope("it is of another version of the protocol")
+    if parts.receiver != receiver:
+        raise BadEnvelope("it is for another home")
+    if not is_home(parts.sender) or parts.sender == receiver:
+        raise BadEnvelope("it comes from no other home")
+    if len(parts.kind) > _MAX_KIND or len(parts.body) > MAX_BODY:
+        raise BadEnvelope("it is too long")
+    if len(parts.id) != 2 * _ID_BYTES or not parts.id.isalnum():
+        raise BadEnvelope("it has no id")
+    if not -MAX_AHEAD < time.time() - parts.at < MAX_AGE:
+        raise BadEnvelope("it is not of this time")
+    key = read(parts.key)
+    if pemus_id(key) != parts.sender:
+        raise BadEnvelope("its key is not its sender's")
+    signed = _signed(
+        parts.id, parts.sender, parts.receiver, parts.at, parts.kind, parts.body
+    )
+    if not is_signed(key, read(parts.signature), *signed):
+        raise BadEnvelope("its signature is wrong")
+    return Envelope(
+        id=parts.id,
+        sender=parts.sender,
+        key=key,
+        kind=parts.kind,
+        body=parts.body.encode(errors="replace"),
+    )
+
+
+def parse(payload: bytes | str) -> object:
+    """Return a message's plain data out of its JSON. Raises BadEnvelope."""
+    if len(payload) > MAX_ENVELOPE:
+        raise BadEnvelope("it is too long")
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        raise BadEnvelope("it is not JSON") from None
+
+
+def written(data: bytes) -> str:
+    """Return bytes as messages hold them: base64url without padding (RFC 4648 section 5)."""
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def read(text: str) -> bytes:
+    """Return the bytes that a message holds. Raises BadEnvelope."""
+    try:
+        return urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    except (UnicodeEncodeError, binascii.Error, ValueError):
+        raise BadEnvelope("something in it is not base64url") from None
+
+
+def _signed(
+    id_: str, sender: str, receiver: str, at: float, kind: str, body: str
+) -> tuple[bytes, ...]:
+    texts = (id_, sender, receiver, f"{at:.3f}", kind, body)
+    return (_DOMAIN, *(text.encode(errors="replace") for text in texts))

@@ -1,0 +1,1 @@
+"""A signalling server, from this home's side."""

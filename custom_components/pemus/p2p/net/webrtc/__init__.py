@@ -1,0 +1,1 @@
+"""A WebRTC connection between two homes."""

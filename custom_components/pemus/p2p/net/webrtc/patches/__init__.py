@@ -1,0 +1,1 @@
+"""What aiortc and aioice need to be helped with."""

@@ -1,0 +1,1 @@
+"""Answers what friends ask for."""

@@ -1,0 +1,277 @@
+"""What a friend gets over the link: this home's side of each request. Whether the friend may have it is asked every time."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64decode
+import binascii
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+)
+from contextlib import aclosing
+from functools import partial
+import os
+import time
+from typing import Any, Final, Protocol
+
+from ..access.ticket import ItemFacts, Ticket
+from ..catalogue.sender import Catalogue
+from ..core.bounded import Slots
+from ..core.errors import BadRequest, Busy, Gone, NotFound, Unavailable
+from ..core.opening import OtherFile, open_described
+from ..core.threads import in_daemon
+from ..models import Item, LocalFile, ShareStatus
+from ..net.link.link import Ask
+
+TTL: Final = 6 * 3600.0
+"""Seconds that a ticket is good for. The other home asks for another one in time."""
+SMALL: Final = 8 * 1000**2
+"""Bytes up to which an item is not worth a torrent: it comes over the link as quickly."""
+HASHED: Final = 0.5
+"""Seconds that a ticket waits for its torrent; the other home asks again when it needs one."""
+MAX_RANGE: Final = 4 * 1024**2
+"""Bytes of one request."""
+READ: Final = 240 * 1024
+"""Bytes that are read at a time: four frames."""
+READERS: Final = 8
+"""Threads that read a shared folder at a time."""
+DISK_TIMEOUT: Final = 8.0
+"""Seconds for a disk to answer. The other home gives up a little later."""
+LIST_TIMEOUT: Final = 5.0
+"""Seconds for what is left of a friend's former request for the list to end."""
+MAX_PICTURE: Final = 4 * 1024**2
+MAX_SUBTITLES: Final = 4 * 1024**2
+
+_NO_ITEM: Final = "there is no such item"
+_OWN: Final = ""
+"""In the place of a share: this home's own cache."""
+
+
+class Shelves(Protocol):
+    """The library, as far as it is served."""
+
+    async def item(self, item_id: str) -> Item:
+        """Return an item. Raises NotFound."""
+
+    async def file(self, item_id: str) -> LocalFile:
+        """Return an item's file as it is on disk now. Raises NotFound, Unavailable."""
+
+    async def thumbnail(self, item_id: str) -> LocalFile:
+        """Return an item's picture. Raises NotFound, NoPicture, Unavailable."""
+
+    async def subtitles(self, item_id: str, index: int) -> LocalFile:
+        """Return an item's subtitles. Raises NotFound, Unavailable."""
+
+    @property
+    def shares(self) -> tuple[ShareStatus, ...]:
+        """The shared folders, as they are."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The list of its items, as friends are told it."""
+
+
+type Issue = Callable[[str, str, float, float], Awaitable[Ticket | None]]
+"""Makes a ticket: item, receiver, seconds that it is good for, seconds to wait for its torrent. None if this home has no
+torrents at present."""
+type Revoke = Callable[[str, str], Awaitable[None]]
+"""Makes a ticket worthless: item, receiver."""
+
+
+class Serving:
+    """Answers friends."""
+
+    def __init__(
+        self,
+        shelves: Shelves,
+        shares: Callable[[str], Collection[str]],
+        issue: Issue,
+        revoke: Revoke,
+        *,
+        owner: str,
+        owner_name: Callable[[], str],
+    ) -> None:
+        """Serve the library of the home `owner`. `shares` tells which shares a home may see, at this moment."""
+        self._shelves = shelves
+        self._shares = shares
+        self._issue = issue
+        self._revoke = revoke
+        self._owner = owner
+        self._owner_name = owner_name
+        self._lists: dict[str, asyncio.Lock] = {}
+        self._disks: dict[str, Slots] = {}
+
+    async def may_have(self, home: str, item_id: str) -> bool:
+        """Tell whether a home may have an item."""
+        try:
+            await self._granted(home, item_id)
+        except NotFound:
+            return False
+        return True
+
+    async def answer(self, home: str, ask: Ask) -> AsyncIterator[bytes]:
+        """Return the answer to a request of a friend, in parts. Raises EngineError."""
+        match ask.do:
+            case "catalogue":
+                async with aclosing(self._list(home, ask.have)) as pages:
+                    async for page in pages:
+                        yield len(page).to_bytes(4) + page
+            case "ticket":
+                yield await self._ticket(home, ask.item)
+            case "range":
+                async for part in self._range(home, ask):
+                    yield part
+            case "thumbnail":
+                await self._granted(home, ask.item)
+                picture = await self._shelves.thumbnail(ask.item)
+                yield await self._read(_OWN, _whole, picture, MAX_PICTURE)
+            case "subtitles":
+                await self._granted(home, ask.item)
+                text = await self._shelves.subtitles(ask.item, ask.index)
+                yield await self._read(_OWN, _whole, text, MAX_SUBTITLES)
+            case _:
+                raise BadRequest("this home does not know such a request")
+
+    async def _granted(self, home: str, item_id: str) -> Item:
+        """Return an item that a home may have. Raises NotFound, whether there is no such item or it may not."""
+        item = await self._shelves.item(item_id)
+        if item.share not in self._shares(home):
+            raise NotFound(_NO_ITEM)
+        return item
+
+    async def _list(self, home: str, have: str) -> AsyncGenerator[bytes]:
+        """Return the pages of a list; to each friend one list at a time."""
+        turn = self._lists.setdefault(home, asyncio.Lock())
+        try:
+            async with asyncio.timeout(LIST_TIMEOUT):
+                await turn.acquire()
+        except TimeoutError:
+            raise Busy("the list is being told already") from None
+        making: asyncio.Task[bytes | None] | None = None
+        try:
+            pages = self._shelves.catalogue.pages(self._shares(home), _decoded(have))
+            while True:
+                making = asyncio.ensure_future(_next(pages))
+                await asyncio.wait((making,))
+                if (page := making.result()) is None:
+                    return
+                yield page
+        finally:
+            if making is None or making.done():
+                turn.release()
+            else:
+                # Nobody waits for it any more, but its thread cannot be stopped.
+                making.add_done_callback(lambda _: turn.release())
+
+    async def _on_disk[T](
+        self, share: str, work: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T:
+        """Do something with a shared folder, whose disk may hang: that is no other's concern. Raises Unavailable."""
+        slots = self._disks.setdefault(share, Slots(READERS))
+        try:
+            async with asyncio.timeout(DISK_TIMEOUT):
+                return await slots.run(work)
+        except TimeoutError:
+            raise Unavailable("the disk does not answer") from None
+
+    async def _read[**P, T](
+        self, share: str, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._on_disk(share, partial(in_daemon, read, *args, **kwargs))
+
+    async def _ticket(self, home: str, item_id: str) -> bytes:
+        item = await self._granted(home, item_id)
+        ticket = None
+        if item.size > SMALL:
+            ticket = await self._issue(item.id, home, TTL, HASHED)
+        if ticket is None:
+            ticket = await self._without_torrent(home, item)
+        if not await self.may_have(home, item_id):
+            # It was taken back meanwhile, when there may have been no ticket to revoke yet.
+            await self._revoke(item.id, home)
+            raise NotFound(_NO_ITEM)
+        return ticket.encode()
+
+    async def _without_torrent(self, home: str, item: Item) -> Ticket:
+        """Return a ticket for what comes over the link alone. It is no right by itself: each range is asked for."""
+        file = await self._on_disk(item.share, partial(self._shelves.file, item.id))
+        return Ticket(
+            owner=self._owner,
+            owner_name=self._owner_name(),
+            receiver=home,
+            item=ItemFacts.of(
+                item, size=file.size, etag=file.etag, modified=file.mtime_ns / 1e9
+            ),
+            torrent=None,
+            endpoints=(),
+            expires=time.time() + TTL,
+            link_only=True,
+        )
+
+    async def _range(self, home: str, ask: Ask) -> AsyncIterator[bytes]:
+        item = await self._granted(home, ask.item)
+        file = await self._on_disk(item.share, partial(self._shelves.file, ask.item))
+        if ask.etag != file.etag:
+            raise Gone("the item is another one by now")
+        if not 0 <= ask.start < ask.stop <= file.size:
+            raise BadRequest("there is no such range")
+        if ask.stop - ask.start > MAX_RANGE:
+            raise BadRequest("that is too much at a time")
+        at = ask.start
+        while at < ask.stop:
+            size = min(READ, ask.stop - at)
+            part = await self._read(item.share, _part, file, at, size)
+            at += len(part)
+            yield part
+            # It may have been taken back meanwhile.
+            await self._granted(home, ask.item)
+
+
+def _part(file: LocalFile, offset: int, size: int) -> bytes:
+    """Read a part of a file that is still the one that was described. Raises Gone, Unavailable.
+
+    It is opened each time: nobody would close it if the disk hung.
+    """
+    try:
+        descriptor = open_described(file)
+        try:
+            part = os.pread(descriptor, size, offset)
+            is_still = file.is_still(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+    except OtherFile:
+        raise Gone("the item is another one by now") from None
+    except OSError as err:
+        raise Unavailable(f"the file cannot be read: {err.strerror}") from None
+    if not part or not is_still:
+        raise Gone("the item is another one by now")
+    return part
+
+
+def _whole(file: LocalFile, limit: int) -> bytes:
+    """Return what is in a file that is not large. Raises NotFound, Unavailable."""
+    try:
+        with os.fdopen(open_described(file), "rb") as stream:
+            content = stream.read(limit + 1)
+    except OSError as err:
+        raise Unavailable(f"the file cannot be read: {err.strerror}") from None
+    if len(content) > limit:
+        raise NotFound("it is too large")
+    return content
+
+
+async def _next(pages: AsyncIterator[bytes]) -> bytes | None:
+    """Return the next page, None after the last one."""
+    return await anext(pages, None)
+
+
+def _decoded(have: str) -> bytes:
+    try:
+        return b64decode(have, validate=True)
+    except binascii.Error:
+        raise BadRequest("what the other home has cannot be read") from None

@@ -1,0 +1,1 @@
+"""Everything about BitTorrent: the session, seeds, hashes, the tracker on loopback."""

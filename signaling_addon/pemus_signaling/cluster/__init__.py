@@ -1,0 +1,1 @@
+"""One process alone, or many that act as one."""

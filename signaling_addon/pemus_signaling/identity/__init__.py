@@ -1,0 +1,1 @@
+"""PeMuS IDs, and how a client proves that one is its own."""

@@ -1,0 +1,86 @@
+"""Sessions: what shows a request to come from who has proven an identity over a socket.
+
+A session is a bearer token, `BODY.SIGNATURE` in base64url. The body holds the public key and when the session ends; the
+signature is an HMAC (RFC 2104) that only this server, and its other nodes, can make. So nothing has to be kept for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+import hmac
+import secrets
+import time
+from typing import Final
+
+from pemus_signaling.net import base64url
+
+from .ids import KEY_BYTES, pemus_id
+
+LIFE: Final = 3600
+"""Seconds that a session lasts."""
+
+SKEW: Final = 300
+"""Seconds by which the clocks of nodes may differ."""
+
+_PURPOSE: Final = b"pemus session 1"
+_LENGTH: Final = KEY_BYTES + 8
+_MAX_TOKEN: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who has proven an identity, and until when that counts."""
+
+    id: str
+    """The PeMuS ID, without dashes."""
+    key: bytes
+    """The public key."""
+    expires: float
+    """In seconds since 1970."""
+
+
+class Sessions:
+    """Issues sessions and reads them."""
+
+    def __init__(self, secret: bytes | None = None) -> None:
+        """Sign with a secret that all nodes share, or with one of its own, which ends all sessions when the process ends."""
+        self._secret = secret or secrets.token_bytes(32)
+
+    def share(self, secret: bytes) -> None:
+        """Sign with the secret of all nodes from now on."""
+        self._secret = secret
+
+    def issue(self, key: bytes, now: float | None = None) -> tuple[str, float]:
+        """Return a token for the owner of a key, and when it expires."""
+        expires = int(time.time() if now is None else now) + LIFE
+        body = key + expires.to_bytes(8)
+        signature = self._sign(body)
+        token = f"{base64url.encode(body)}.{base64url.encode(signature)}"
+        return token, float(expires)
+
+    def read(self, token: str, now: float | None = None) -> Session | None:
+        """Return the session of a token, or None if there is none: it was not made here, or has expired."""
+        if len(token) > _MAX_TOKEN:
+            return None
+        written_body, dot, written_signature = token.partition(".")
+        try:
+            body = base64url.decode(written_body)
+            signature = base64url.decode(written_signature)
+        except ValueError:
+            return None
+        if (
+            not dot
+            or len(body) != _LENGTH
+            or not hmac.compare_digest(signature, self._sign(body))
+        ):
+            return None
+        key, expires = body[:KEY_BYTES], int.from_bytes(body[KEY_BYTES:])
+        now = time.time() if now is None else now
+        # Not one either that was made while the clock was ahead: it would last for as long as that.
+        if not now < expires <= now + LIFE + SKEW:
+            return None
+        return Session(pemus_id(key), key, float(expires))
+
+    def _sign(self, body: bytes) -> bytes:
+        return hmac.digest(self._secret, _PURPOSE + body, sha256)

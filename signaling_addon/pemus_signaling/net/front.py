@@ -1,0 +1,564 @@
+"""One port for everything: it reads the head of each request and hands WebSockets to picows, and the rest to aiohttp.
+
+aiohttp speaks WebSockets as well, but takes twice the time for a message and more memory for a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+import logging
+import random
+import socket
+import ssl
+import time
+from typing import Any, Final, cast
+
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+from picows import WSAutoPingStrategy, WSUpgradeResponseWithListener
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+
+from pemus_signaling.settings import Settings
+
+from .addresses import Networks, Origins, household, plain_address
+from .answers import failed
+from .heads import END, Handshake, HeadError, read_handshake, wants_websocket
+from .sockets import Close, Listener, Refusal, Upgrade
+from .websocket import Sockets, WebSocket, Wire
+
+type Accept = Callable[[Upgrade], Listener | Refusal]
+"""Decides about a client that wants a WebSocket."""
+
+HEAD_SIZE: Final = 8 * 1024
+"""Bytes of the head of a request at most."""
+READ_SIZE: Final = 16 * 1024
+HEAD_PATIENCE: Final = 10.0
+"""Seconds that a client has to send it."""
+HTTP_PATIENCE: Final = 60.0
+"""Seconds that a request over HTTP may take, with its answer."""
+LINGER: Final = 1.0
+"""Seconds that the rest of a request is read for which was answered early."""
+SWEEP: Final = 1.0
+"""Seconds between two looks for those that take longer."""
+HTTP_BODY: Final = 64 * 1024
+STOP_PATIENCE: Final = 5.0
+"""Seconds that sockets have to end when the server stops."""
+BACKLOG: Final = 4096
+BURST: Final = 10
+"""Seconds' worth of messages that a socket may send at once."""
+SOCKET_BUFFER: Final = 64 * 1024
+"""Bytes that the system may keep of one connection, in each direction. It doubles that for its own needs.
+
+picows doubles its own buffer whenever a read fills it, so this bounds that one too."""
+
+_LOGGER = logging.getLogger(__name__)
+# A library's by its name: what it writes holds addresses, which the log leaves out.
+_HTTP_LOGGER: Final = logging.getLogger("aiohttp.server.front")
+
+
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Tell whether a record is of something else than a request that makes no sense, which is no error of this program."""
+    return record.exc_info is None or not isinstance(
+        record.exc_info[1], HttpProcessingError
+    )
+
+
+_HTTP_LOGGER.addFilter(_is_worth_logging)
+
+
+class Front:
+    """Listens, and knows who is to take what arrives."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare. Raises OSError if the certificate cannot be read."""
+        self._settings = settings
+        self._paths: dict[str, Accept] = {}
+        self._servers: list[asyncio.Server] = []
+        self._runner: web.AppRunner | None = None
+        self._tls: ssl.SSLContext | None = None
+        if settings.certificate is not None:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+            self.load_certificate()
+        self.proxies = Networks(settings.trusted_proxies)
+        self.origins = Origins(settings.origins)
+        self.sockets = Sockets(
+            message_size=settings.message_size,
+            per_second=settings.messages_per_second,
+            burst=BURST * settings.messages_per_second,
+            send_buffer=settings.send_buffer,
+            per_address=settings.sockets_per_address,
+        )
+        self.requests: set[_Connection] = set()
+        """Connections that are no WebSockets, or not yet."""
+        self.clock: Callable[[], float] = time.monotonic
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.refused = 0
+        """Connections that were hung up on because their address had enough of them, since the start."""
+        self.app = web.Application(middlewares=[self._tend], client_max_size=HTTP_BODY)
+        self.app.on_response_prepare.append(_prepare)
+        self.handler: web.Server | None = None
+        """aiohttp's side, once started."""
+        self.buffer = memoryview(bytearray(READ_SIZE))
+        self.port = 0
+        """Where it listens, once it does."""
+
+    def load_certificate(self) -> None:
+        """Read the certificate and its key, also once more: new connections get the new one. Raises OSError."""
+        if self._tls is not None and self._settings.certificate is not None:
+            self._tls.load_cert_chain(
+                self._settings.certificate, self._settings.private_key
+            )
+
+    def route(self, path: str, accept: Accept) -> None:
+        """Let `accept` decide about WebSockets at a path."""
+        self._paths[path] = accept
+
+    async def start(self, *, shared: bool = False) -> None:
+        """Listen; `shared` lets other processes listen on the same port. Raises OSError."""
+        self._runner = web.AppRunner(
+            self.app,
+            access_log=None,
+            handle_signals=False,
+            logger=_HTTP_LOGGER,
+            shutdown_timeout=STOP_PATIENCE,
+            lingering_time=LINGER,
+            # A few bytes would become many before anybody knows who sent them.
+            auto_decompress=False,
+        )
+        await self._runner.setup()
+        self.handler = self._runner.server
+        loop = asyncio.get_running_loop()
+        self.clock = loop.time
+        self._sweep()
+        handshake = None if self._tls is None else HEAD_PATIENCE
+        for sock in await _listening(
+            self._settings.host, self._settings.port, shared=shared
+        ):
+            self.port = sock.getsockname()[1]
+            self._servers.append(
+                await loop.create_server(
+                    lambda: _Connection(self),
+                    sock=sock,
+                    backlog=BACKLOG,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=handshake,
+                )
+            )
+
+    async def stop(self, retry_after: float) -> None:
+        """Take nothing new, tell all clients when to come back, and end.
+
+        `retry_after` is in seconds, for the average client: were it the same for all, they would come at once.
+        """
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for server in self._servers:
+            server.close()
+        for open_socket in list(self.sockets.open):
+            open_socket.close(
+                Close.GOING_AWAY, str(round(retry_after * random.uniform(0.5, 1.5), 1))
+            )
+        loop = asyncio.get_running_loop()
+        patience = loop.time() + STOP_PATIENCE
+        while self.sockets.open and loop.time() < patience:
+            await asyncio.sleep(0.02)
+        for open_socket in list(self.sockets.open):
+            open_socket.hang_up()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        for connection in list(self.requests):
+            connection.hang_up()
+        # What was hung up on is told so by the loop.
+        await asyncio.sleep(0)
+
+    def accept(
+        self, handshake: Handshake, connection: _Connection
+    ) -> Listener | Refusal | None:
+        """Decide about a client; None if nothing here is a WebSocket."""
+        accept = self._paths.get(handshake.path)
+        if accept is None:
+            return None
+        trusted = connection.peer in self.proxies
+        proxied = trusted and bool(handshake.forwarded_for)
+        if trusted:
+            connection.become(
+                self.proxies.client(connection.peer, handshake.forwarded_for)
+            )
+            if not connection.has_place:
+                return Refusal(429, "Too many connections", retry_after=60)
+        local, port = connection.local()
+        return accept(
+            Upgrade(
+                path=handshake.path,
+                query=handshake.query,
+                address=connection.address,
+                origin=self.origins.seen_by(
+                    handshake.host,
+                    local,
+                    port,
+                    secure=self._tls is not None,
+                    proxied=proxied,
+                ),
+            )
+        )
+
+    def _sweep(self) -> None:
+        """Hang up on who takes too long. One timer for all: most connections need none for more than a moment."""
+        now = self.clock()
+        for connection in [late for late in self.requests if late.deadline < now]:
+            connection.hang_up()
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+
+    @web.middleware
+    async def _tend(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Give each request the address of its client, and each failure an answer that tells nothing."""
+        if request.method == hdrs.METH_OPTIONS:
+            return web.Response(status=204, headers=_PREFLIGHT)
+        peer = request.remote or ""
+        address = self.proxies.client(
+            peer, request.headers.getall(hdrs.X_FORWARDED_FOR, [])
+        )
+        answer: web.StreamResponse
+        try:
+            answer = await handler(request.clone(remote=address))
+        except web.HTTPNotFound:
+            return failed(
+                HTTPStatus.NOT_FOUND, "not_found", "There is nothing at this address."
+            )
+        except web.HTTPMethodNotAllowed as error:
+            answer = failed(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "This address does not take that method.",
+            )
+            answer.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
+            return answer
+        except web.HTTPException:
+            raise
+        except Exception as error:
+            # aiohttp would log it with the client's address.
+            _LOGGER.error("A request failed: %s", type(error).__name__, exc_info=error)
+            return web.Response(status=500, text="Internal server error")
+        return answer
+
+
+async def _prepare(request: web.Request, response: web.StreamResponse) -> None:
+    # The next request on a connection might be one for a WebSocket, which aiohttp is not to see.
+    response.force_close()
+    # aiohttp has decided already what to say about the connection, so its client would send the next request on it.
+    response.headers[hdrs.CONNECTION] = "close"
+    response.headers.setdefault(hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, "*")
+
+
+_PREFLIGHT: Final = {
+    hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, PATCH, DELETE",
+    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Content-Type",
+    hdrs.ACCESS_CONTROL_MAX_AGE: "86400",
+}
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """A connection until it is known what it is to be, and what aiohttp makes of it if it is no WebSocket."""
+
+    __slots__ = (
+        "_front",
+        "_handler",
+        "_head",
+        "_household",
+        "_transport",
+        "address",
+        "deadline",
+        "has_place",
+        "peer",
+    )
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._head = b""
+        self._handler: web.RequestHandler | None = None
+        self._transport: asyncio.Transport | None = None
+        self.deadline = front.clock() + HEAD_PATIENCE
+        """When it is hung up on, by the loop's clock."""
+        self.peer = self.address = self._household = ""
+        self.has_place = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        if not peer:
+            # It is gone already.
+            transport.close()
+            return
+        self.peer = self.address = plain_address(peer[0])
+        self._front.requests.add(self)
+        # A proxy speaks for many.
+        if self.peer not in self._front.proxies:
+            self.become(self.peer)
+            if not self.has_place:
+                self._front.refused += 1
+                self.hang_up()
+                return
+
+    def local(self) -> tuple[str, int]:
+        """Return the address and the port that it came in at."""
+        local = (
+            None
+            if self._transport is None
+            else self._transport.get_extra_info("sockname")
+        )
+        return (plain_address(local[0]), int(local[1])) if local else ("", 0)
+
+    def become(self, address: str) -> None:
+        """Be a client's of this address, and take a place of its own."""
+        self.address = address
+        self._household = household(address)
+        self.has_place = self._front.sockets.places.take(self._household)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        # One for all: what is read into it is taken before anything else is read.
+        return self._front.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(self._front.buffer[:nbytes])
+        if self._handler is not None:
+            self._handler.data_received(data)
+            return
+        if self._transport is None or self._transport.is_closing():
+            return
+        head = self._head = self._head + data
+        end = head.find(END)
+        if end > HEAD_SIZE or (end < 0 and len(head) > HEAD_SIZE):
+            self._answer(Refusal(431, "Request Header Fields Too Large"))
+        elif end >= 0:
+            self._head_received(head[:end], head[end + len(END) :])
+
+    def eof_received(self) -> None:
+        if self._handler is not None:
+            self._handler.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        if self.has_place:
+            self.has_place = False
+            self._front.sockets.places.leave(self._household)
+        if self._handler is not None:
+            self._handler.connection_lost(exc)
+        self._transport = None
+
+    def pause_writing(self) -> None:
+        if self._handler is not None:
+            self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._handler is not None:
+            self._handler.resume_writing()
+
+    def hang_up(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _head_received(self, head: bytes, rest: bytes) -> None:
+        if not wants_websocket(head):
+            self._serve()
+            return
+        try:
+            handshake = read_handshake(head)
+        except HeadError as error:
+            self._answer(Refusal(400, str(error)))
+            return
+        listener = None if handshake is None else self._front.accept(handshake, self)
+        if handshake is None or listener is None:
+            # Nothing there is a WebSocket, which the answer will say.
+            self._serve()
+        elif isinstance(listener, Refusal):
+            self._answer(listener)
+        else:
+            self._upgrade(handshake.key, rest, listener)
+
+    def _serve(self) -> None:
+        """Let aiohttp answer."""
+        assert self._transport is not None and self._front.handler is not None
+        head, self._head = self._head, b""
+        self.deadline = self._front.clock() + HTTP_PATIENCE
+        self._handler = self._front.handler()
+        self._handler.connection_made(self._transport)
+        self._handler.data_received(head)
+
+    def _upgrade(self, key: str, rest: bytes, listener: Listener) -> None:
+        """Let picows speak on."""
+        assert self._transport is not None
+        sockets = self._front.sockets
+        opened = WebSocket(listener, self._household, sockets)
+        answered = WSUpgradeResponseWithListener(cast(Any, _Switching()), opened)
+        protocol = WSProtocol(
+            None, None, False, lambda _: answered, _QUIET, True, None,  # client's side, time-out of the handshake
+            False, 0, 0, WSAutoPingStrategy.PING_WHEN_IDLE, False,  # pings and pongs of its own accord
+            sockets.message_size, None, 0,
+        )  # fmt: skip
+        self._forget()
+        transport, self._transport = self._transport, None
+        transport.set_protocol(protocol)
+        # The place is the socket's from here on.
+        self.has_place = False
+        wire = Wire(transport)
+        protocol.connection_made(wire)
+        wire.hold_answer()
+        _feed(protocol, _UPGRADE % key.encode() + rest)
+        if not opened.began:
+            # picows did not like what was fed to it, and tells nobody.
+            wire.abort()
+            sockets.places.leave(self._household)
+
+    def _answer(self, refusal: Refusal) -> None:
+        assert self._transport is not None
+        body = refusal.text.encode()
+        retry = (
+            f"Retry-After: {refusal.retry_after}\r\n"
+            if refusal.retry_after is not None
+            else ""
+        )
+        self._transport.write(
+            f"HTTP/1.1 {refusal.status} {_phrase(refusal.status)}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            f"Content-Length: {len(body)}\r\n{retry}Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n".encode()
+            + body
+        )
+        self._transport.close()
+
+    def _forget(self) -> None:
+        self._front.requests.discard(self)
+        self._head = b""
+
+
+_UPGRADE: Final = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+)
+"""What picows needs to see of a request. It understands less of what stands in one than browsers send."""
+
+
+class _Switching:
+    """The answer to a handshake, as far as picows looks at it."""
+
+    __slots__ = ("headers",)
+
+    status = HTTPStatus.SWITCHING_PROTOCOLS
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+
+    def to_bytes(self) -> bytearray:
+        return bytearray(_SWITCHING % self.headers["Sec-WebSocket-Accept"].encode())
+
+
+_SWITCHING: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n\r\n"
+)
+
+
+def _feed(protocol: Any, data: bytes) -> None:
+    """Hand bytes to picows as if they had just been read."""
+    at = 0
+    while at < len(data):
+        buffer = protocol.get_buffer(-1)
+        size = min(len(buffer), len(data) - at)
+        buffer[:size] = data[at : at + size]
+        protocol.buffer_updated(size)
+        at += size
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Refused"
+
+
+async def _listening(host: str, port: int, *, shared: bool) -> list[socket.socket]:
+    """Return sockets that listen on every address that a name has. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    everywhere = host in ("", "::", "*")
+    found = await loop.getaddrinfo(
+        "::" if everywhere else host,
+        port,
+        type=socket.SOCK_STREAM,
+        flags=socket.AI_PASSIVE,
+    )
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            try:
+                sockets.append(
+                    _listen(
+                        family,
+                        kind,
+                        protocol,
+                        address,
+                        everywhere=everywhere,
+                        shared=shared,
+                    )
+                )
+            except OSError:
+                if not everywhere:
+                    raise
+                # There is no IPv6 on this machine.
+                sockets.append(
+                    _listen(
+                        socket.AF_INET,
+                        kind,
+                        protocol,
+                        ("0.0.0.0", port),  # noqa: S104
+                        everywhere=False,
+                        shared=shared,
+                    )
+                )
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _listen(
+    family: int,
+    kind: int,
+    protocol: int,
+    address: Any,
+    *,
+    everywhere: bool,
+    shared: bool,
+) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not everywhere)
+        # Connections inherit these.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+        sock.bind(address)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class _Quiet:
+    """The log that picows gets: it writes addresses, and what clients send, into its own."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return False
+
+    def debug(self, *args: object) -> None:
+        pass
+
+    info = warning = error = exception = log = debug
+
+
+_QUIET: Final = _Quiet()

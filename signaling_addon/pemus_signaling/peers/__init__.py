@@ -1,0 +1,1 @@
+"""PeerServer's protocol: messages from one peer to another."""

@@ -1,0 +1,628 @@
+"""PeerServer's protocol (https://github.com/peers/peerjs-server), and identities that nobody else can have.
+
+Clients have ids and send each other offers, answers and candidates (WebRTC, W3C) through here. Every message goes to the
+one client that it names, with who sent it. Nobody is listed, and whether an id exists is only told to who claims it.
+
+A node of a cluster asks where a receiver is and hands the message to that node. What has to wait for a receiver waits
+at the node that the receiver's id belongs to (`cluster.home_of`), which hears of it when it comes, wherever that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+import hmac
+from struct import Struct
+from typing import Any, Final
+import uuid
+
+from aiohttp import hdrs, web
+import orjson
+
+from pemus_signaling.cluster.cluster import Alone, Cluster, home_of
+from pemus_signaling.identity.ids import LENGTH, read_id
+from pemus_signaling.identity.proofs import Challenge
+from pemus_signaling.identity.sessions import Sessions
+from pemus_signaling.net.addresses import household
+from pemus_signaling.net.limits import Rates
+from pemus_signaling.net.sockets import Close, Listener, Refusal, Socket, Upgrade
+
+from .waiting import Waiting
+
+MAX_ID: Final = 128
+"""Characters of an id, and of a token."""
+PROOF_PATIENCE: Final = 10.0
+"""Seconds that a client has to prove its identity."""
+PROOFS_PER_SECOND: Final = 5.0
+PROOFS_AT_ONCE: Final = 50
+"""Of the clients of one address."""
+MAX_EARLY: Final = 16
+"""Messages of a client that are kept while other nodes are asked whether its id is free."""
+MAX_LOCATING: Final = 8 * 1024 * 1024
+"""Bytes of all messages that are kept while their receivers are looked for. More than that is lost."""
+MAX_LOOKED_FOR: Final = 1_000
+"""Receivers that are looked for at once. Messages to more of them are lost."""
+SWEEP: Final = 5.0
+"""Seconds between two looks for clients that say nothing any more; less if `alive_timeout` is short."""
+NOTICED: Final = 6.0
+"""Seconds after which a node that died is known to be dead."""
+MAX_HANDED_ON: Final = 50_000
+"""Pairs of sender and receiver that are remembered in case the node of the receiver dies."""
+RECLAIM_DELAYS: Final = (0.1, 0.3, 0.6)
+"""Seconds that another node has to give up a client's former connection, one after the other."""
+
+_OPEN: Final = b'{"type":"OPEN"}'
+_ID_TAKEN: Final = b'{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}'
+_RELAYED: Final = frozenset(("OFFER", "ANSWER", "CANDIDATE", "LEAVE"))
+
+# What nodes tell each other.
+_DELIVER: Final = b"D"
+"""To the node where the receiver is: receiver, sender, message."""
+_TRY: Final = b"T"
+"""Likewise, if the receiver is still there: it is of no use to one who comes later."""
+_KEEP: Final = b"K"
+"""To the node that the receiver's id belongs to: the same."""
+_ARRIVED: Final = b"A"
+"""To the node that an id belongs to: a client is here now."""
+_RECLAIM: Final = b"R"
+"""To the node that has an id: its owner is here, and this is his token."""
+_HEAD: Final = Struct(">cHH")
+"""Of what nodes tell each other: the kind, and the lengths of two texts that follow before the message."""
+
+
+class MessageError(ValueError):
+    """A client's message is not what the protocol says."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened since the start."""
+
+    opened: int = 0
+    relayed: int = 0
+    kept: int = 0
+    expired: int = 0
+    proven: int = 0
+    unproven: int = 0
+    superseded: int = 0
+    taken: int = 0
+    refused: int = 0
+    idle: int = 0
+
+
+class Peers:
+    """The clients of this node."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        sessions: Sessions,
+        *,
+        key: str,
+        alive_timeout: float,
+        expire_timeout: float,
+        concurrent_limit: int,
+        queued_messages: int,
+        queued_bytes: int,
+    ) -> None:
+        """Prepare. The durations are in seconds; see `settings` for what the rest means."""
+        self.cluster = cluster
+        self._alone = isinstance(cluster, Alone)
+        self.sessions = sessions
+        self.counts = Counts()
+        self.clients: dict[str, Client] = {}
+        """By id."""
+        self.entering: set[Client] = set()
+        """Clients that have a socket, but not their id yet."""
+        self._key = key
+        self._alive_timeout = alive_timeout
+        self._concurrent_limit = concurrent_limit
+        self._proofs = Rates(PROOFS_PER_SECOND, PROOFS_AT_ONCE)
+        self._waiting = Waiting(
+            expire_timeout, queued_messages, queued_bytes, self._expired
+        )
+        self._nodes = cluster.nodes()
+        self._handed_on: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        """Until when a sender is told of it if a node dies: by node, receiver and sender."""
+        self._keep_for = expire_timeout
+        self._locating: dict[str, list[tuple[str, bytes, bool]]] = {}
+        self._locating_bytes = 0
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        cluster.on("superseded", self._superseded)
+        cluster.on("peers", self._told)
+        cluster.on_nodes(self._nodes_changed)
+
+    async def start(self) -> None:
+        """Begin."""
+        self._sweep()
+
+    async def close(self) -> None:
+        """End. The sockets are the front's to close."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._waiting.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait here for receivers."""
+        return len(self._waiting)
+
+    def routes(self, prefix: str) -> list[web.RouteDef]:
+        """Return the pages of PeerServer's protocol; `prefix` is the path that they are under."""
+        return [
+            web.get(f"{prefix}{{key}}/id", _get_id),
+            web.get(f"{prefix}{{key}}/peers", _get_peers),
+        ]
+
+    def accept(self, upgrade: Upgrade) -> Listener | Refusal:
+        """Take a client. What is wrong with it is said over the socket, as PeerServer does."""
+        identifier, token = upgrade.query.get("id", ""), upgrade.query.get("token", "")
+        key = upgrade.query.get("key", "")
+        if not identifier or not token or not key:
+            return self._complain("No id, token, or key supplied to websocket server")
+        if key != self._key:
+            return self._complain("Invalid key provided")
+        if len(token) > MAX_ID:
+            return self._complain("Invalid token provided")
+        if len(identifier) > MAX_ID or not identifier.isprintable():
+            return self._complain("Invalid id provided")
+        if len(self.clients) + len(self.entering) >= self._concurrent_limit:
+            return self._complain(
+                "Server has reached its concurrent user limit", Close.TRY_LATER
+            )
+        identity = read_id(identifier)
+        if identity is None:
+            return Client(self, identifier, token, None)
+        if not upgrade.origin:
+            return self._complain(
+                "No identity can be proven here: the server was not told its own origin",
+                Close.UNPROVEN,
+            )
+        wait = self._proofs.allow(household(upgrade.address))
+        if wait:
+            return Refusal(429, "Too many attempts", retry_after=int(wait) + 1)
+        return Client(self, identity, token, Challenge(identity, upgrade.origin))
+
+    def enter(self, client: Client) -> None:
+        """Let a client have its id, if it may."""
+        if client.id in self.clients or self._alone:
+            self._settle(client, claimed=True)
+        else:
+            self._run(self._claim(client))
+
+    def leave(self, client: Client) -> None:
+        """Forget a client, if it is not forgotten already."""
+        self.entering.discard(client)
+        if self.clients.get(client.id) is client:
+            del self.clients[client.id]
+            self.cluster.release(client.id)
+
+    def route(self, sender: str, receiver: str, message: bytes, *, keep: bool) -> None:
+        """Get a message to a receiver that is not here under the id that was named. It may wait for it if `keep`."""
+        if len(receiver) > MAX_ID:
+            return
+        # However somebody wrote an ID, it is the same one.
+        if len(receiver) >= LENGTH and (identity := read_id(receiver)) is not None:
+            receiver = identity
+            if self._deliver(receiver, message):
+                return
+        if len(self.cluster.nodes()) == 1:
+            if keep:
+                self._keep(receiver, sender, message)
+            return
+        # Who is being looked for has messages waiting that come first.
+        if receiver not in self._locating:
+            node = self.cluster.found(receiver)
+            if node is not None and node != self.cluster.node:
+                self._send(node, _DELIVER if keep else _TRY, receiver, sender, message)
+                return
+        if self._locating_bytes + len(message) > MAX_LOCATING or (
+            receiver not in self._locating and len(self._locating) >= MAX_LOOKED_FOR
+        ):
+            return
+        self._locating_bytes += len(message)
+        looked_for = self._locating.get(receiver)
+        if looked_for is None:
+            self._locating[receiver] = [(sender, message, keep)]
+            self._run(self._locate(receiver))
+        else:
+            looked_for.append((sender, message, keep))
+
+    def _complain(self, text: str, code: Close = Close.POLICY) -> Listener:
+        self.counts.refused += 1
+        return _Complaint(text, code)
+
+    async def _claim(self, client: Client) -> None:
+        claimed = await self.cluster.claim(
+            client.id, take=client.key is not None, owner=client.owner
+        )
+        if not claimed:
+            claimed = await self._reclaim(client)
+        self._settle(client, claimed=claimed)
+
+    async def _reclaim(self, client: Client) -> bool:
+        """Ask the node that has an ordinary id for it: its client may have come back here before its old socket ended."""
+        node = await self.cluster.locate(client.id)
+        if node is None:
+            return await self.cluster.claim(client.id, take=False, owner=client.owner)
+        self.cluster.send(
+            node, "peers", _pack(_RECLAIM, client.id.encode(), client.token.encode())
+        )
+        for delay in RECLAIM_DELAYS:
+            await asyncio.sleep(delay)
+            if await self.cluster.claim(client.id, take=False, owner=client.owner):
+                return True
+        return False
+
+    def _settle(self, client: Client, *, claimed: bool) -> None:
+        former = self.clients.get(client.id)
+        if client not in self.entering:
+            # It went while others were asked.
+            others = any(each.id == client.id for each in self.entering)
+            if claimed and former is None and not others:
+                self.cluster.release(client.id)
+            return
+        if former is not None and client.key is None:
+            claimed = hmac.compare_digest(former.token.encode(), client.token.encode())
+        if not claimed:
+            self.counts.taken += 1
+            client.socket.send(_ID_TAKEN)
+            client.socket.close(Close.POLICY, "the id is taken")
+            return
+        self.entering.discard(client)
+        self.clients[client.id] = client
+        if former is not None:
+            self.cluster.again(client.id)
+            self._supersede(former)
+        self.counts.opened += 1
+        client.entered(message for _, message in self._waiting.fetch(client.id))
+        if not self._alone and (home := self._home(client.id)) != self.cluster.node:
+            self.cluster.send(home, "peers", _pack(_ARRIVED, client.id.encode()))
+
+    def _supersede(self, client: Client) -> None:
+        self.counts.superseded += 1
+        client.socket.close(Close.SUPERSEDED, "superseded")
+
+    def _deliver(self, receiver: str, message: bytes) -> bool:
+        client = self.clients.get(receiver)
+        if client is None:
+            return False
+        self.counts.relayed += 1
+        client.socket.relay(message)
+        return True
+
+    def _keep(self, receiver: str, sender: str, message: bytes) -> None:
+        self.counts.kept += 1
+        self._waiting.keep(receiver, sender, message)
+
+    def _expired(self, receiver: str, sender: str) -> None:
+        self.counts.expired += 1
+        message = orjson.dumps({"type": "EXPIRE", "src": receiver, "dst": sender})
+        if not self._deliver(sender, message):
+            self.route(receiver, sender, message, keep=False)
+
+    async def _locate(self, receiver: str) -> None:
+        try:
+            node = await self.cluster.locate(receiver)
+        finally:
+            looked_for = self._locating.pop(receiver)
+            self._locating_bytes -= sum(len(message) for _, message, _ in looked_for)
+        for sender, message, keep in looked_for:
+            if self._deliver(receiver, message):
+                continue
+            if node is not None and node != self.cluster.node:
+                self._send(node, _DELIVER if keep else _TRY, receiver, sender, message)
+            elif keep:
+                self._keep_at_home(receiver, sender, message)
+
+    def _keep_at_home(self, receiver: str, sender: str, message: bytes) -> None:
+        home = self._home(receiver)
+        if home == self.cluster.node:
+            self._keep(receiver, sender, message)
+        else:
+            self._send(home, _KEEP, receiver, sender, message)
+
+    def _home(self, name: str) -> str:
+        """Return the node that a name belongs to."""
+        return home_of(self.cluster.nodes(), name.encode())
+
+    def _send(
+        self, node: str, kind: bytes, receiver: str, sender: str, message: bytes
+    ) -> None:
+        if kind in (_DELIVER, _KEEP):
+            handed_on = self._handed_on
+            known = (node, receiver, sender)
+            wait = NOTICED if kind == _DELIVER else NOTICED + self._keep_for
+            handed_on[known] = asyncio.get_running_loop().time() + wait
+            handed_on.move_to_end(known)
+            if len(handed_on) > MAX_HANDED_ON:
+                handed_on.popitem(last=False)
+        self.cluster.send(
+            node, "peers", _pack(kind, receiver.encode(), sender.encode(), message)
+        )
+
+    def _told(self, node: str, message: bytes) -> None:
+        """Take what another node says."""
+        kind, one, other, relayed = _unpack(message)
+        receiver = one.decode()
+        if kind in (_DELIVER, _TRY, _KEEP):
+            sender = other.decode()
+            # Who answers has got what was handed on.
+            self._handed_on.pop((node, sender, receiver), None)
+            if self._deliver(receiver, relayed):
+                return
+            if kind == _KEEP:
+                self._keep(receiver, sender, relayed)
+            else:
+                # It went meanwhile, maybe to another node.
+                self.cluster.lost(receiver)
+                self.route(sender, receiver, relayed, keep=kind == _DELIVER)
+        elif kind == _ARRIVED:
+            for sender, kept in self._waiting.fetch(receiver):
+                self._send(node, _DELIVER, receiver, sender, kept)
+        elif kind == _RECLAIM:
+            client = self.clients.get(receiver)
+            if (
+                client is not None
+                and client.key is None
+                and hmac.compare_digest(client.token.encode(), other)
+            ):
+                self.leave(client)
+                self._supersede(client)
+
+    def _nodes_changed(self) -> None:
+        """Look anew for those whom messages wait for here: they may be at a node that was not known, or belong to another.
+
+        What was handed on to a node that died a moment ago is lost, and whoever sent it is told.
+        """
+        former, self._nodes = self._nodes, self.cluster.nodes()
+        if dead := former - self._nodes:
+            self._tell_of_lost(dead)
+        if len(self._nodes) == 1:
+            return
+        for receiver in self._waiting.receivers:
+            for sender, message in self._waiting.fetch(receiver):
+                self.route(sender, receiver, message, keep=True)
+
+    def _tell_of_lost(self, dead: frozenset[str]) -> None:
+        now = asyncio.get_running_loop().time()
+        for known in [known for known in self._handed_on if known[0] in dead]:
+            if self._handed_on.pop(known) >= now:
+                _, receiver, sender = known
+                self._expired(receiver, sender)
+
+    def _superseded(self, node: str, message: bytes) -> None:
+        client = self.clients.pop(message.decode(), None)
+        if client is not None:
+            self._supersede(client)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._alive_timeout
+        for client in [
+            client for client in self.clients.values() if client.heard < oldest
+        ]:
+            self.counts.idle += 1
+            # Its id is free at once: it may take a while until a connection is known to be dead.
+            self.leave(client)
+            client.socket.close(Close.IDLE, "nothing was heard for too long")
+        while self._handed_on:
+            known = next(iter(self._handed_on))
+            if self._handed_on[known] >= loop.time():
+                break
+            del self._handed_on[known]
+        self._sweeping = loop.call_later(
+            min(SWEEP, self._alive_timeout / 4), self._sweep
+        )
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something now, and later what of it has to wait."""
+        task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+
+class Client:
+    """A client and its socket."""
+
+    __slots__ = (
+        "_challenge",
+        "_clock",
+        "_early",
+        "_peers",
+        "_timer",
+        "heard",
+        "id",
+        "key",
+        "socket",
+        "token",
+    )
+
+    def __init__(
+        self, peers: Peers, identifier: str, token: str, to_prove: Challenge | None
+    ) -> None:
+        """Be whoever the id says, once that is proven if it has to be."""
+        self.id = identifier
+        self.token = token
+        self.key: bytes | None = None
+        """The public key, once the identity is proven. Other ids have none."""
+        self.socket: Socket = _NOWHERE
+        self.heard = 0.0
+        """When it said something last, by the loop's clock."""
+        self._peers = peers
+        self._clock = asyncio.get_running_loop().time
+        self._challenge = to_prove
+        self._timer: asyncio.TimerHandle | None = None
+        self._early: list[bytes] | None = []
+
+    @property
+    def owner(self) -> str:
+        """What stands for whoever may have the id: for an ordinary one, who knows the token."""
+        if self.key is not None:
+            return ""
+        return blake2b(self.token.encode(), digest_size=8).hexdigest()
+
+    def opened(self, socket: Socket) -> None:
+        """Begin: ask for the proof, or for the id."""
+        self.socket = socket
+        self.heard = self._clock()
+        self._peers.entering.add(self)
+        if self._challenge is None:
+            self._peers.enter(self)
+        else:
+            self._timer = asyncio.get_running_loop().call_later(
+                PROOF_PATIENCE, self._fail
+            )
+            socket.send(self._challenge.message())
+
+    def received(self, message: bytes) -> None:
+        """Relay a message, or whatever else it is about."""
+        data = orjson.loads(message)
+        if not isinstance(data, dict):
+            raise MessageError("a message is an object")
+        self.heard = self._clock()
+        if self._early is not None:
+            self._receive_early(data, message)
+            return
+        kind = data.get("type")
+        if kind in _RELAYED and (receiver := data.get("dst")):
+            relayed = {"type": kind, "src": self.id, "dst": receiver}
+            if "payload" in data:
+                relayed["payload"] = data["payload"]
+            whole = orjson.dumps(relayed)
+            peers = self._peers
+            client = peers.clients.get(receiver)
+            if client is not None:
+                peers.counts.relayed += 1
+                client.socket.relay(whole)
+            else:
+                if not isinstance(receiver, str):
+                    raise MessageError("an id is a text")
+                peers.route(self.id, receiver, whole, keep=kind != "LEAVE")
+        elif kind == "SESSION" and self.key is not None:
+            self.socket.send(self._session("SESSION", self.key))
+        elif kind == "LEAVE":
+            self._peers.leave(self)
+            self.socket.close(Close.POLICY, "left")
+
+    def closed(self) -> None:
+        """End."""
+        self._forget_challenge()
+        self._peers.leave(self)
+
+    def entered(self, waited: Iterable[bytes]) -> None:
+        """Have the id, and take what waited for it."""
+        early, self._early = self._early or [], None
+        self.socket.send(_OPEN if self.key is None else self._session("OPEN", self.key))
+        for message in waited:
+            self.socket.relay(message)
+        for message in early:
+            try:
+                self.received(message)
+            except Exception:  # noqa: BLE001 - whatever it is, it is the same as over the socket itself
+                self.socket.close(Close.UNREADABLE)
+                break
+
+    def _receive_early(self, data: dict[str, Any], message: bytes) -> None:
+        """Take a message of a client that has not got its id yet."""
+        assert self._early is not None
+        if self._challenge is None:
+            if len(self._early) >= MAX_EARLY:
+                self.socket.close(Close.TRY_LATER, "too many messages")
+                return
+            self._early.append(message)
+        elif data.get("type") == "PROVE":
+            self.key = self._challenge.met_by(data.get("payload"))
+            if self.key is None:
+                self._fail()
+                return
+            self._forget_challenge()
+            self._peers.counts.proven += 1
+            self._peers.enter(self)
+        elif data.get("type") != "HEARTBEAT":
+            self._fail()
+
+    def _fail(self) -> None:
+        self._forget_challenge()
+        self._peers.counts.unproven += 1
+        self.socket.close(Close.UNPROVEN, "the identity was not proven")
+
+    def _forget_challenge(self) -> None:
+        self._challenge = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _session(self, kind: str, key: bytes) -> bytes:
+        session, expires = self._peers.sessions.issue(key)
+        return orjson.dumps(
+            {"type": kind, "payload": {"session": session, "expires": int(expires)}}
+        )
+
+
+class _Nowhere:
+    """The socket of a client that has none yet."""
+
+    def send(self, message: bytes) -> None:
+        pass
+
+    def relay(self, message: bytes) -> None:
+        pass
+
+    def close(self, code: Close, reason: str = "") -> None:
+        pass
+
+
+_NOWHERE: Final = _Nowhere()
+
+
+class _Complaint:
+    """Tells a client why it is hung up on."""
+
+    __slots__ = ("_code", "_text")
+
+    def __init__(self, text: str, code: Close) -> None:
+        self._text = text
+        self._code = code
+
+    def opened(self, socket: Socket) -> None:
+        socket.send(orjson.dumps({"type": "ERROR", "payload": {"msg": self._text}}))
+        socket.close(self._code)
+
+    def received(self, message: bytes) -> None:
+        pass
+
+    def closed(self) -> None:
+        pass
+
+
+async def _get_id(request: web.Request) -> web.Response:
+    # Never one of ours: a PeMuS ID is shorter, and has no dash after eight characters.
+    return web.Response(
+        text=str(uuid.uuid4()), headers={hdrs.CACHE_CONTROL: "no-store"}
+    )
+
+
+async def _get_peers(request: web.Request) -> web.Response:
+    return web.Response(status=401, text="Unauthorized")
+
+
+def _pack(kind: bytes, one: bytes, other: bytes = b"", message: bytes = b"") -> bytes:
+    return _HEAD.pack(kind, len(one), len(other)) + one + other + message
+
+
+def _unpack(message: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    kind, one, other = _HEAD.unpack_from(message)
+    middle = _HEAD.size + one
+    end = middle + other
+    if end > len(message):
+        raise MessageError("a message of another node is cut off")
+    return kind, message[_HEAD.size : middle], message[middle:end], message[end:]

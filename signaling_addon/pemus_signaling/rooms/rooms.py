@@ -1,0 +1,376 @@
+"""Rooms: a home's links for guests, over HTTP.
+
+A home that proved its identity creates, changes and closes them; a guest who has the link learns which home to call, and
+whether a password will be asked for. The server knows no password and nothing derived from one: the home checks it over
+the guest's own channel. No GET changes anything, so a robot that looks at a link to show a preview uses nothing up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import contextlib
+from dataclasses import replace
+from http import HTTPStatus
+import re
+import time
+from typing import Any, Final
+
+from aiohttp import web
+
+from pemus_signaling.identity.sessions import Session, Sessions
+from pemus_signaling.net.addresses import household, network_of
+from pemus_signaling.net.answers import (
+    Failure,
+    answering,
+    bad_request,
+    bearer,
+    json,
+    read_object,
+    take,
+    unauthorized,
+)
+from pemus_signaling.net.limits import Rates
+
+from .slugs import new_slug, read_slug
+from .store import (
+    MAX_ROOMS,
+    Created,
+    Published,
+    Room,
+    RoomStore,
+    close_room,
+    without_old,
+)
+from .tokens import REMEMBERED, Revocations, TooManyRevocationsError
+
+LONGEST: Final = 366 * 86400
+"""Seconds that a room may be open for."""
+MAX_NAME: Final = 255
+"""Characters of a published name."""
+MAX_SIZE: Final = 2**53 - 1
+"""Bytes of a published file: what JavaScript can count."""
+MAX_REVOKED: Final = 64
+"""Tokens of a room that are revoked at a time. Who has more to send away closes the room."""
+FULL_RETRY: Final = 3600
+"""Seconds after which to try again when the server has no place for a room."""
+
+_TYPE: Final = re.compile(
+    r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", re.IGNORECASE
+)
+_UNPRINTABLE: Final = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Also what turns the direction of writing, which makes an .exe look like an .mp4."""
+_TOKEN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ATTEMPTS: Final = 5
+
+
+class Rooms:
+    """Answers what homes and guests ask about rooms."""
+
+    def __init__(
+        self,
+        store: RoomStore,
+        sessions: Sessions,
+        revocations: Revocations,
+        *,
+        rooms_per_home: int,
+        rooms_per_network: int = MAX_ROOMS,
+        renewal: float = LONGEST,
+        lookups: Rates,
+        visits: Rates,
+        changes: Rates,
+    ) -> None:
+        """Have the limits `lookups` for each address, `visits` for each room and `changes` for each home.
+
+        A room ends after `renewal` seconds in which its home did not change it.
+        """
+        self._store = store
+        self._sessions = sessions
+        self._revocations = revocations
+        self._rooms_per_home = rooms_per_home
+        self._rooms_per_network = rooms_per_network
+        self._renewal = int(renewal)
+        self._lookups = lookups
+        self._visits = visits
+        self._changes = changes
+
+    async def start(self) -> None:
+        """Get the store ready, and revoke anew what was revoked before this process started."""
+        await self._revocations.start()
+        now = time.time()
+        for room in await self._store.start():
+            if room.is_forgotten(now):
+                continue
+            with contextlib.suppress(TooManyRevocationsError):
+                if room.closed is not None:
+                    self._revocations.revoke_room(room.key, room.slug)
+                for token, _ in without_old(room.revoked, now):
+                    self._revocations.revoke_token(room.key, token)
+
+    async def close(self) -> None:
+        """End, when everything is written."""
+        await self._store.close()
+
+    def routes(self, prefix: str = "/") -> list[web.RouteDef]:
+        """Return what to add to an application. `prefix` begins and ends with a slash."""
+        rooms, room = f"{prefix}room", f"{prefix}room/{{slug}}"
+        return [
+            web.post(rooms, answering(self._create)),
+            web.get(rooms, answering(self._list)),
+            web.get(room, answering(self._look_up)),
+            web.get(room + "/fileType", answering(self._file_type)),
+            web.patch(room, answering(self._change)),
+            web.delete(room, answering(self._delete)),
+            web.delete(room + "/token/{token}", answering(self._revoke)),
+        ]
+
+    async def is_open(self, key: bytes, slug: str) -> bool:
+        """Tell whether a home has a room that is open."""
+        room = await self._store.get(slug)
+        return room is not None and room.key == key and not room.is_gone(time.time())
+
+    async def _create(self, request: web.Request) -> web.Response:
+        home = self._home(request)
+        take(self._changes, home.id)
+        given = await read_object(request)
+        if "expires" not in given:
+            raise bad_request("expires: is missing.")
+        now = time.time()
+        fields = _read(given, now)
+        for _ in range(_ATTEMPTS):
+            room = replace(
+                Room(new_slug(), home.id, home.key, password=False, expires=0),
+                network=network_of(request.remote or ""),
+                renew_by=int(now) + self._renewal,
+                **fields,
+            )
+            match await self._store.create(
+                room, self._rooms_per_home, self._rooms_per_network
+            ):
+                case Created.DONE:
+                    return json(_shown_to_home(room), HTTPStatus.CREATED)
+                case Created.TOO_MANY:
+                    raise Failure(
+                        HTTPStatus.TOO_MANY_REQUESTS,
+                        "too_many",
+                        f"You have {self._rooms_per_home} rooms. Close one first.",
+                        FULL_RETRY,
+                    )
+                case Created.CROWDED:
+                    raise Failure(
+                        HTTPStatus.TOO_MANY_REQUESTS,
+                        "too_many",
+                        "Homes of your network made as many rooms as they may.",
+                        FULL_RETRY,
+                    )
+                case Created.FULL:
+                    break
+        raise Failure(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "too_many",
+            "This server has no place for another room.",
+            FULL_RETRY,
+        )
+
+    async def _list(self, request: web.Request) -> web.Response:
+        home = self._home(request)
+        now = time.time()
+        rooms = [
+            room
+            for room in await self._store.rooms_of(home.id)
+            if not room.is_gone(now)
+        ]
+        rooms.sort(key=lambda room: (room.expires, room.slug))
+        return json({"rooms": [_shown_to_home(room) for room in rooms]})
+
+    async def _look_up(self, request: web.Request) -> web.Response:
+        return json(_shown(await self._visited(request)))
+
+    async def _file_type(self, request: web.Request) -> web.Response:
+        room = await self._visited(request)
+        if room.published is None or room.published.type is None:
+            raise Failure(
+                HTTPStatus.NOT_FOUND, "not_found", "The home does not tell the type."
+            )
+        return json({"type": room.published.type})
+
+    async def _change(self, request: web.Request) -> web.Response:
+        home = self._home(request)
+        take(self._changes, home.id)
+        fields = _read(await read_object(request), time.time())
+
+        def change(room: Room, now: float) -> Room:
+            return replace(room, renew_by=int(now) + self._renewal, **fields)
+
+        return json(_shown_to_home(await self._replace(request, home, change)))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        home = self._home(request)
+        take(self._changes, home.id)
+
+        def close(room: Room, now: float) -> Room:
+            self._taking_back(
+                lambda: self._revocations.revoke_room(room.key, room.slug)
+            )
+            return close_room(room, now)
+
+        await self._replace(request, home, close)
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        home = self._home(request)
+        take(self._changes, home.id)
+        token = request.match_info["token"]
+        if not _TOKEN_ID.fullmatch(token):
+            raise bad_request("That is no token's id.")
+
+        def revoke(room: Room, now: float) -> Room:
+            others = tuple(
+                entry for entry in without_old(room.revoked, now) if entry[0] != token
+            )
+            if len(others) >= MAX_REVOKED:
+                raise Failure(
+                    HTTPStatus.TOO_MANY_REQUESTS,
+                    "too_many",
+                    f"{MAX_REVOKED} tokens of this room are revoked. Close it.",
+                    min(until for _, until in others) - now,
+                )
+            self._taking_back(lambda: self._revocations.revoke_token(room.key, token))
+            return replace(room, revoked=(*others, (token, int(now) + REMEMBERED)))
+
+        await self._replace(request, home, revoke)
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+
+    def _home(self, request: web.Request) -> Session:
+        """Return the home that a request is of. Raises Failure."""
+        take(self._lookups, household(request.remote or ""))
+        session = self._sessions.read(bearer(request))
+        if session is None:
+            raise unauthorized()
+        return session
+
+    async def _visited(self, request: web.Request) -> Room:
+        """Return the room that a guest asks about. Raises Failure."""
+        take(self._lookups, household(request.remote or ""))
+        room = await self._find(request)
+        take(self._visits, room.slug)
+        if room.is_gone(time.time()):
+            raise _gone()
+        return room
+
+    async def _find(self, request: web.Request) -> Room:
+        slug = read_slug(request.match_info["slug"])
+        room = None if slug is None else await self._store.get(slug)
+        if room is None:
+            raise Failure(HTTPStatus.NOT_FOUND, "not_found", "There is no such room.")
+        return room
+
+    async def _replace(
+        self, request: web.Request, home: Session, change: Callable[[Room, float], Room]
+    ) -> Room:
+        """Change a home's room and return it as it is then. Raises Failure."""
+        for _ in range(_ATTEMPTS):
+            old = await self._find(request)
+            if old.host != home.id:
+                raise Failure(
+                    HTTPStatus.FORBIDDEN, "forbidden", "This is another home's room."
+                )
+            now = time.time()
+            if old.is_gone(now):
+                raise _gone()
+            new = change(old, now)
+            # What is taken back is so for all nodes, also for those to come, before the room says so.
+            await self._revocations.save()
+            if await self._store.replace(old, new):
+                return new
+        raise Failure(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "unavailable",
+            "The room changes too often.",
+            1,
+        )
+
+    def _taking_back(self, revoke: Callable[[], None]) -> None:
+        """Revoke something before the room says so: a room that is closed while its tokens are good would be a lie."""
+        try:
+            revoke()
+        except TooManyRevocationsError:
+            raise Failure(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too_many",
+                "You revoked too much in the last days. Nothing was changed.",
+                FULL_RETRY,
+            ) from None
+
+
+def _gone() -> Failure:
+    return Failure(
+        HTTPStatus.GONE, "gone", "This room was closed, or its time is over."
+    )
+
+
+def _shown(room: Room) -> dict[str, Any]:
+    """Return what anybody with the link may know."""
+    published = room.published
+    return {
+        "slug": room.slug,
+        "host": room.host,
+        "password": room.password,
+        "expires": room.expires,
+        "published": None
+        if published is None
+        else {"name": published.name, "type": published.type, "size": published.size},
+    }
+
+
+def _shown_to_home(room: Room) -> dict[str, Any]:
+    return {**_shown(room), "renew_by": room.ends}
+
+
+def _read(given: dict[str, Any], now: float) -> dict[str, Any]:
+    """Return the fields of a room that a request gives. Raises Failure."""
+    fields: dict[str, Any] = {}
+    if "password" in given:
+        if not isinstance(given["password"], bool):
+            raise bad_request(
+                "password: is true or false. The server must never get the password itself."
+            )
+        fields["password"] = given["password"]
+    if "expires" in given:
+        expires = given["expires"]
+        if not _is_whole(expires) or not now < expires <= now + LONGEST:
+            raise bad_request(
+                f"expires: is a time within the next {LONGEST // 86400} days, in whole seconds since 1970."
+            )
+        fields["expires"] = expires
+    if "published" in given:
+        fields["published"] = _read_published(given["published"])
+    return fields
+
+
+def _read_published(given: Any) -> Published | None:
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise bad_request("published: is an object or null.")
+    name, media_type, size = given.get("name"), given.get("type"), given.get("size")
+    if name is not None and not (
+        isinstance(name, str)
+        and 0 < len(name) <= MAX_NAME
+        and not _UNPRINTABLE.search(name)
+    ):
+        raise bad_request(
+            f"published.name: is 1 to {MAX_NAME} characters that can be seen."
+        )
+    if media_type is not None and not (
+        isinstance(media_type, str) and _TYPE.fullmatch(media_type)
+    ):
+        raise bad_request("published.type: is a media type like video/mp4.")
+    if size is not None and not (_is_whole(size) and 0 <= size <= MAX_SIZE):
+        raise bad_request("published.size: is a number of bytes.")
+    return Published(name, media_type, size)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,1 @@
+"""WebTorrent's tracker: swarms, and who meets whom."""

@@ -1,0 +1,1 @@
+"""TURN: its credentials, and coturn as a child process."""

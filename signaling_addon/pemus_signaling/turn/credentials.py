@@ -1,0 +1,171 @@
+"""Credentials for TURN: who gets them, and for how long they are good.
+
+They follow coturn's "TURN REST API": the user name is the time of their end and a name, the password is the base64 of an
+HMAC-SHA1 over the user name, with a secret that coturn has too. So nothing is kept about them, and coturn asks nobody.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+import hmac
+from http import HTTPStatus
+from ipaddress import ip_address
+import re
+import time
+from typing import Any, Final
+
+from aiohttp import web
+
+from pemus_signaling.identity.sessions import Sessions
+from pemus_signaling.net.addresses import household
+from pemus_signaling.net.answers import (
+    Failure,
+    answering,
+    bearer,
+    json,
+    take,
+    unauthorized,
+)
+from pemus_signaling.net.limits import Rates
+from pemus_signaling.rooms.tokens import TURN, Revocations, TokenError, read
+
+from .coturn import Coturn
+
+LIFE: Final = 3600
+"""Seconds for which an allocation may be made. One that was made in time goes on for as long as it is refreshed."""
+RETRY_AFTER: Final = 10
+"""Seconds after which to ask again while coturn does not run."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9.-]{1,253}")
+_USER_LENGTH: Final = 16
+
+
+class Turn:
+    """Hands out credentials to homes that proved their identity, and to guests of a room that is open here."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        revocations: Revocations,
+        is_open: Callable[[bytes, str], Awaitable[bool]],
+        *,
+        secret: str,
+        host: str | None,
+        port: int,
+        coturn: Coturn | None,
+        lookups: Rates,
+        grants: Rates,
+    ) -> None:
+        """Share a secret with coturn, at a host that clients know; without one, where they found this server.
+
+        `is_open` tells whether the home with a key has an open room of a name. `coturn` is None if it runs elsewhere. The
+        limits are `lookups` for each address and `grants` for each home, with all guests that it let in.
+        """
+        self._sessions = sessions
+        self._revocations = revocations
+        self._is_open = is_open
+        self._secret = secret.encode()
+        self._host = host
+        self._port = port
+        self._coturn = coturn
+        self._lookups = lookups
+        self._grants = grants
+        self.granted = 0
+        """How often credentials were handed out."""
+
+    async def start(self) -> None:
+        """Begin to run coturn."""
+        if self._coturn is not None:
+            await self._coturn.start()
+
+    async def close(self) -> None:
+        """End coturn."""
+        if self._coturn is not None:
+            await self._coturn.close()
+
+    def routes(self, prefix: str = "/") -> list[web.RouteDef]:
+        """Return what to add to an application. `prefix` begins and ends with a slash."""
+        return [web.get(f"{prefix}turn", answering(self._answer), allow_head=False)]
+
+    def credentials(self, who: bytes, host: str, expires: float) -> dict[str, Any]:
+        """Return what an `RTCPeerConnection` takes, good until `expires`.
+
+        `who` stands for whoever they are for: coturn counts what the same one has. The user name does not give it away.
+        """
+        user = hmac.digest(self._secret, b"pemus turn user 1" + who, sha256).hex()[
+            :_USER_LENGTH
+        ]
+        name = f"{int(expires)}:{user}"
+        # Not our choice: what coturn computes.
+        password = b64encode(hmac.digest(self._secret, name.encode(), "sha1")).decode()
+        place = f"{host}:{self._port}"
+        return {
+            "iceServers": [
+                {"urls": [f"stun:{place}"]},
+                {
+                    "urls": [
+                        f"turn:{place}?transport=udp",
+                        f"turn:{place}?transport=tcp",
+                    ],
+                    "username": name,
+                    "credential": password,
+                },
+            ],
+            "expires": int(expires),
+        }
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        take(self._lookups, household(request.remote or ""))
+        now = time.time()
+        key, who, expires = await self._allowed(bearer(request), now)
+        take(self._grants, key.hex())
+        if self._coturn is not None and not self._coturn.is_ready:
+            raise Failure(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "unavailable",
+                "TURN does not run at present.",
+                RETRY_AFTER,
+            )
+        self.granted += 1
+        return json(
+            self.credentials(who, self._host_for(request), min(expires, now + LIFE))
+        )
+
+    async def _allowed(self, token: str, now: float) -> tuple[bytes, bytes, float]:
+        """Return a home's key, what stands for who asks, and until when he may. Raises Failure."""
+        if (session := self._sessions.read(token)) is not None:
+            # A session ends sooner than what it is used for: the home has proven who it is, and could get another one.
+            return session.key, b"home" + session.key, now + LIFE
+        try:
+            guest = read(token, now)
+        except TokenError:
+            raise unauthorized() from None
+        if self._revocations.is_revoked(guest):
+            raise unauthorized()
+        # Anybody can make a key and sign a token with it. So TURN is for rooms that this server knows.
+        if TURN not in guest.may or not await self._is_open(guest.key, guest.room):
+            raise Failure(
+                HTTPStatus.FORBIDDEN, "forbidden", "This token is not for TURN."
+            )
+        return guest.key, b"guest" + guest.key + guest.id.encode(), guest.expires
+
+    def _host_for(self, request: web.Request) -> str:
+        """Return where clients reach coturn, as URIs write it (RFC 7065)."""
+        if self._host is not None:
+            return _written(self._host)
+        name = request.url.host or ""
+        if (written := _written(name)) and (":" in name or _NAME.fullmatch(name)):
+            return written
+        raise Failure(
+            HTTPStatus.BAD_REQUEST, "bad_request", "The request does not name a host."
+        )
+
+
+def _written(host: str) -> str:
+    """Return a host with brackets if it is an IPv6 address."""
+    try:
+        return f"[{host}]" if ip_address(host).version == 6 else host
+    except ValueError:
+        return host
