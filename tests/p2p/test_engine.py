@@ -16,11 +16,11 @@ import pytest
 from p2p.access.ticket import read
 from p2p.core import atomic
 from p2p.core.errors import NotFound, Unavailable
+from p2p.core.sqlite import StoreFull
 from p2p.engine import Engine
 from p2p.friends.catalogue_sync import FriendList
 from p2p.friends.peers import Peers
 from p2p.library import Library
-from p2p.library.store import StoreFull
 from p2p.models import (
     EngineConfig,
     Kind,

@@ -22,8 +22,8 @@ from . import ask
 from .api import SocketError
 from .capabilities import loadable
 from .core import descriptors, landlock, log
+from .core.sqlite import StoreError
 from .engine import Engine, FolderInUseError
-from .library.store import StoreError
 from .models import EngineConfig, Kind, ShareConfig
 from .models.version import VERSION
 

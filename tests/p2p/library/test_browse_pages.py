@@ -12,12 +12,12 @@ from hypothesis import given, settings, strategies as st
 import pytest
 
 from p2p.core.errors import NotFound
+from p2p.core.sqlite import migrate
 from p2p.library.browse import BadNode, paging
 from p2p.library.browse.address import Span, parse
 from p2p.library.browse.itemlist import STRIDE, ItemList, Source
 from p2p.library.browse.series import Series, fixed
 from p2p.library.items import Shares
-from p2p.library.migrations import migrate
 from p2p.models import PAGE_SIZE, Kind, Node, NodeKind
 from tests.p2p.library.shelved import OLD, Shelved, labels
 

@@ -33,9 +33,9 @@ from p2p.catalogue.wire import (
     read_have,
 )
 from p2p.core.errors import BadRequest, DiskFull, EngineError, NotFound, Unavailable
+from p2p.core.sqlite import StoreError
 from p2p.library.ids import item_id
 from p2p.library.migrations import STEPS
-from p2p.library.store import StoreError
 from p2p.media.facts import MediaFacts
 from p2p.models import Counts, Kind, SearchQuery
 from tests.patience import PATIENCE

@@ -19,9 +19,9 @@ from typing import Any, NoReturn
 import pytest
 
 from p2p.core.errors import NoPicture, NotFound, Unavailable
+from p2p.core.sqlite import StoreFull, has_room
 from p2p.library import Library, library as library_module, scan, share as shelf
 from p2p.library.migrations import STEPS
-from p2p.library.store import StoreFull, has_room
 from p2p.media.reader import MediaReader
 from p2p.models import (
     EngineConfig,

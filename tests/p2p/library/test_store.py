@@ -14,9 +14,10 @@ import time
 
 import pytest
 
+from p2p.core.sqlite import StoreBroken, StoreError, StoreFull, migrate
 from p2p.library import store as store_module
-from p2p.library.migrations import STEPS, migrate
-from p2p.library.store import Store, StoreBroken, StoreError, StoreFull
+from p2p.library.migrations import STEPS
+from p2p.library.store import Store
 from tests.patience import PATIENCE
 
 from .conftest import Share, check, settle

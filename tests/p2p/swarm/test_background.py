@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from p2p.core.sqlite import StoreFull
 from p2p.library import Library
-from p2p.library.files import Listed
-from p2p.library.store import StoreFull
 from p2p.media.reader import MediaReader
-from p2p.models import EngineConfig, Kind, LocalFile, ShareConfig
+from p2p.models import EngineConfig, Kind, Listed, LocalFile, ShareConfig
 from p2p.torrent import background as background_module
 from p2p.torrent.background import Background
 from p2p.torrent.hashing import Hasher

@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from p2p.library.store import StoreError
+from p2p.core.sqlite import StoreError
 from p2p.torrent.store import KEPT, SEEN_AGAIN, STEPS, Grant, SwarmStore, Version
 
 HUGE = Version(inode=2**64 - 1, size=2**40, mtime_ns=2**63 + 5)

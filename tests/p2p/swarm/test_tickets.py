@@ -16,7 +16,7 @@ from p2p.access.audience import Access
 from p2p.access.ticket import Ticket, endpoint, read
 from p2p.access.tickets import MAX_TTL, Tickets
 from p2p.core.errors import BadRequest, Busy, NotFound, Unavailable
-from p2p.library.store import StoreFull
+from p2p.core.sqlite import StoreFull
 from p2p.models import EngineConfig, Kind, LocalFile, ShareConfig
 from p2p.models.homes import FriendConfig
 from p2p.torrent.metainfo import Metainfo

@@ -24,7 +24,7 @@ from typing import Final
 
 from ..core import tasks
 from ..core.errors import BadRequest, Busy, NotFound, Unavailable
-from ..library.store import StoreError
+from ..core.sqlite import StoreError
 from ..models import Item, LocalFile
 from ..models.homes import is_home
 from ..torrent.metainfo import SALT

@@ -16,12 +16,13 @@ import time
 from typing import Final
 
 from ..core.errors import DiskFull, Unavailable
+from ..core.sqlite import StoreBroken, StoreError, StoreFull
 from ..library import browse, items
 from ..library.aggregates import counts, refresh
 from ..library.ids import item_id
 from ..library.migrations import NUMBERS
 from ..library.search import search
-from ..library.store import Store, StoreBroken, StoreError, StoreFull, raise_revision
+from ..library.store import Store, raise_revision
 from ..models import Counts, Item, Kind, Listing, SearchQuery, SearchResult, ShareConfig
 from ..models.homes import is_home
 from .receiver import REMOVAL, TABLES, Intake, take

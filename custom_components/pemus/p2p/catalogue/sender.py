@@ -26,10 +26,11 @@ import orjson
 
 from ..core.errors import BadRequest, Unavailable
 from ..core.sanitize import shown
+from ..core.sqlite import StoreError
 from ..core.threads import in_daemon
 from ..library.aggregates import PICTURED
 from ..library.migrations import KINDS, MUSIC, PHOTO
-from ..library.store import Store, StoreError
+from ..library.store import Store
 from ..models import Kind, ShareConfig
 from .wire import (
     BUCKET,

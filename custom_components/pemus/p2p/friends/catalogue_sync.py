@@ -15,7 +15,7 @@ from ..catalogue.remote_library import Applied, BadCatalogue, ForeignLibrary
 from ..catalogue.wire import MAX_UNPACKED
 from ..core.backoff import Backoff, Pace, Rarely
 from ..core.errors import EngineError
-from ..library.store import StoreError
+from ..core.sqlite import StoreError
 
 GAP: Final = 3.0
 """Seconds between two transfers, however often it changes."""

@@ -31,8 +31,8 @@ from ..catalogue.remote_library import ForeignLibrary, homes_in
 from ..core import tasks
 from ..core.backoff import Rarely
 from ..core.errors import EngineError, NotFound, Unavailable
+from ..core.sqlite import StoreError
 from ..core.throttle import Rate
-from ..library.store import StoreError
 from ..models import EngineConfig, Item, Listing, NewMedia, SearchQuery, SearchResult
 from ..models.codec import DecodeError, decode, encode
 from ..models.homes import (

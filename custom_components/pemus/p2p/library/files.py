@@ -11,9 +11,10 @@ from typing import ClassVar
 
 from ..core import paths
 from ..core.opening import OtherFile, open_described
+from ..core.sqlite import fit
 from ..media.covers import folder_cover
 from ..media.source import Opened
-from ..models import Kind, LocalFile, entity_tag
+from ..models import Kind, Listed, LocalFile, entity_tag
 from .ids import item_id, parse_item_id
 from .migrations import KINDS
 
@@ -77,16 +78,6 @@ class Located:
     def etag(self) -> str:
         """The entity tag of the version that the index knows."""
         return entity_tag(self.size, self.mtime_ns, self.inode % 2**64)
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A listed file as the index knows it, without a look at the disk."""
-
-    item: str
-    size: int
-    mtime_ns: int
-    inode: int
 
 
 def listed(
@@ -213,8 +204,3 @@ def is_same(item: Located, found: os.stat_result) -> bool:
         and fit(found.st_mtime_ns) == item.mtime_ns
         and fit(found.st_ino) == item.inode
     )
-
-
-def fit(number: int) -> int:
-    """Return a number of the file system as one that the database holds: the same for the same, that is all it must be."""
-    return number if number < 2**63 else number - 2**64

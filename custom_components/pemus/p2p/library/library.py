@@ -16,6 +16,7 @@ from typing import Any
 from ..catalogue.sender import Catalogue
 from ..core import paths, tasks
 from ..core.errors import EngineError, NoPicture, NotFound, Unavailable
+from ..core.sqlite import StoreBroken, StoreError, fit, has_room
 from ..core.threads import in_daemon
 from ..media.reader import MediaReader
 from ..models import (
@@ -23,6 +24,7 @@ from ..models import (
     EngineConfig,
     Item,
     Kind,
+    Listed,
     Listing,
     LocalFile,
     Problem,
@@ -41,9 +43,7 @@ from .changes import SHOWN, SHOWN_AS, Row, change, forget
 from .files import (
     DescribedSource,
     ItemSource,
-    Listed,
     Located,
-    fit,
     is_as_known,
     is_same,
     listed,
@@ -59,7 +59,7 @@ from .reading import DISK_TIMEOUT, Reading, read_again
 from .search import search
 from .search_index import renew_words
 from .share import Shelf
-from .store import Store, StoreBroken, StoreError, has_room, raise_revision
+from .store import Store, raise_revision
 from .watch import limit_value
 
 DATABASE = "library.db"

@@ -9,10 +9,8 @@ root itself. Times are seconds since the epoch, sizes bytes.
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
-from ..core.errors import EngineError
 from ..models import Kind
 
 KINDS: Final = (Kind.VIDEO, Kind.MUSIC, Kind.PHOTO)
@@ -181,38 +179,3 @@ STEPS: Final = (
     );
     """,
 )
-
-
-class TooNew(EngineError):
-    """The database was written by a newer release of PeMuS, and this one does not know how to read it."""
-
-
-def migrate(
-    connection: sqlite3.Connection,
-    steps: tuple[str, ...] | None = None,
-    what: str = "the library's index",
-) -> None:
-    """Bring a database up to date, step by step (STEPS); each one happens as a whole or not at all.
-
-    Raises:
-        TooNew: it is from a newer release. Nothing was changed.
-        sqlite3.Error: it cannot be read or written.
-
-    """
-    steps = STEPS if steps is None else steps
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(steps):
-        raise TooNew(
-            f"{what} has version {version}, and this release of PeMuS knows {len(steps)}: "
-            "it was written by a newer release"
-        )
-    for number in range(version, len(steps)):
-        # `executescript` ends what is open before it begins, so the transaction is part of the script.
-        try:
-            connection.executescript(
-                f"BEGIN IMMEDIATE;\n{steps[number]}\nPRAGMA user_version = {number + 1};\nCOMMIT;"
-            )
-        except sqlite3.Error:
-            if connection.in_transaction:
-                connection.rollback()
-            raise

@@ -18,6 +18,7 @@ import orjson
 
 from ..core import tasks
 from ..core.errors import EngineError
+from ..core.sqlite import StoreError
 from ..core.threads import in_daemon
 from ..media.facts import MediaFacts
 from ..media.reader import MediaReader
@@ -31,7 +32,7 @@ from .files import ItemSource, Located, is_as_known
 from .migrations import FACTS, MUSIC, NUMBERS, PHOTO, PICTURE
 from .names import sort_key, stem_of
 from .search_index import make_findable, renew_words
-from .store import Store, StoreError, raise_revision
+from .store import Store, raise_revision
 
 BATCH = 100
 """Files that are read before the results are written, at most."""

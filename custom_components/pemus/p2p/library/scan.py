@@ -19,10 +19,10 @@ import time
 import orjson
 
 from ..core import paths
+from ..core.sqlite import fit
 from ..media.types import EXTENSIONS, SUBTITLE_EXTENSIONS
 from ..models import Kind
 from .changes import Folder, Ledger, Row, forget
-from .files import fit
 from .migrations import FACTS, NUMBERS
 from .moves import Arrivals, File
 from .names import LITTER

@@ -17,6 +17,7 @@ import time
 
 from ..core import paths, tasks
 from ..core.bounded import Slots
+from ..core.sqlite import StoreError
 from ..core.threads import in_daemon
 from ..models import Counts, ProblemKey, ShareConfig
 from . import watch
@@ -25,7 +26,7 @@ from .changes import Row
 from .moves import Arrivals
 from .names import is_left_out
 from .scan import Ground, Outcome, RootUnavailable, Scan
-from .store import Store, StoreError
+from .store import Store
 
 PROBE_INTERVAL = 10
 """Seconds between two looks at the root, which show that a disk was unplugged or came back."""

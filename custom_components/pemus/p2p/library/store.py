@@ -1,256 +1,14 @@
-"""The engine's databases: each is one SQLite file, which one thread at a time writes and any number read.
-
-What can go wrong with one is told apart here, once: it is full, busy, or broken. A broken one is set aside when it is
-opened; what was in it is then made again, as the folders are scanned afresh for the index of the library.
-"""
+"""The database of a library: its schema, and what its statements use."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from itertools import count
-import logging
-import os
 from pathlib import Path
 import sqlite3
-import tempfile
-import threading
-import time
-from typing import ClassVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
-
-from .migrations import TooNew, migrate
+from ..core.sqlite import Database, migrate
+from .migrations import STEPS
 from .names import LAST, sort_key
-
-BUSY_TIMEOUT = 15
-"""Seconds to wait for somebody else who holds the database locked."""
-CHECKPOINT_PAGES = 4000
-"""Pages in the write-ahead log after which it is worked into the database."""
-FULL_FOR = 600
-"""Seconds without another such failure, after which a full disk is forgotten."""
-ROOM = 8 * 1024 * 1024
-"""Bytes that have to fit onto a disk for it to be full no more."""
-
-_WRITER_CACHE_KIB = 24 * 1024
-_READER_CACHE_KIB = 4 * 1024
-_READERS = 4
-_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
-_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-_LOGGER = logging.getLogger(__name__)
-
-
-class StoreError(Exception):
-    """The database cannot be used at present."""
-
-
-class StoreFull(StoreError):
-    """There is no room left to write."""
-
-
-class StoreBroken(StoreError):
-    """The file is damaged; it has to be opened again, which sets it aside."""
-
-
-class Database:
-    """A database. All methods block: call them outside the event loop."""
-
-    what: ClassVar[str]
-    """What it holds, for messages: "the index of the library"."""
-
-    def __init__(self, path: Path) -> None:
-        """Prepare a database in the file `path`, whose folder exists."""
-        self.path = path
-        self.broken = False
-        """Whether damage was seen since the database was opened."""
-        self.full = False
-        """Whether something could not be written for want of room, and nothing since then shows that there is some."""
-        self._full_since = 0.0
-        self._pages = 0
-        self._engine: Engine | None = None
-        self._writing = threading.Lock()
-        self._writer: Connection | None = None
-
-    def open(self) -> None:
-        """Open the database, make it or bring it up to date; set it aside and begin anew if it is damaged or too new.
-
-        Raises StoreError.
-        """
-        try:
-            # Somebody who gives up meanwhile closes it, and SQLite dies if a connection is closed while it is used.
-            try:
-                with self._writing, _told_apart():
-                    self._open()
-            except (StoreBroken, TooNew) as err:
-                self.close()
-                self._set_aside(str(err), newer=isinstance(err, TooNew))
-                with self._writing, _told_apart():
-                    self._open()
-        except BaseException:
-            self.close()
-            raise
-
-    def replace(self) -> None:
-        """Set the database aside, which was found to be damaged, and begin anew. Raises StoreError."""
-        self.close()
-        self._set_aside("it was found when it was used")
-        self.open()
-
-    def close(self) -> None:
-        """Close the database. Work that goes on in other threads fails."""
-        with self._writing:
-            if self._writer is not None:
-                with suppress(DBAPIError, sqlite3.Error):
-                    self._writer.close()
-                self._writer = None
-            if self._engine is not None:
-                self._engine.dispose()
-                self._engine = None
-
-    @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """Begin a transaction for writing, and commit it unless an exception leaves the block. Raises StoreError."""
-        with self._writing, self._noticing(), _told_apart():
-            if self._writer is None:
-                raise StoreError(f"{self.what} is closed")
-            connection = driver(self._writer)
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-                if self.full:
-                    self._look_for_room(connection)
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    connection.rollback()
-                    self._pages = _page_count(connection)
-                raise
-
-    @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
-        """Begin a transaction for reading: everything in it is of one moment. Raises StoreError."""
-        with self.watch() as connection:
-            connection.execute("BEGIN")
-            try:
-                yield connection
-            finally:
-                with suppress(sqlite3.Error):
-                    connection.rollback()
-
-    @contextmanager
-    def watch(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection for reading what is there at each moment, for as long as it takes. Raises StoreError."""
-        engine = self._engine
-        if engine is None:
-            raise StoreError(f"{self.what} is closed")
-        with self._noticing(), _told_apart(), engine.connect() as pooled:
-            try:
-                yield driver(pooled)
-            finally:
-                # The pool is gone if the store was closed meanwhile, and would not close this one.
-                if self._engine is not engine:
-                    pooled.invalidate()
-
-    def prepare(self, connection: sqlite3.Connection) -> None:
-        """Bring a database that was just opened up to date. Raises TooNew and sqlite3.Error."""
-        raise NotImplementedError
-
-    def _open(self) -> None:
-        # A log that was left behind means that the last process was killed: look closely.
-        left_behind = self.path.with_name(f"{self.path.name}-wal")
-        killed = left_behind.exists() and left_behind.stat().st_size > 0
-        _close_to_others(self.path)
-        engine = create_engine(
-            f"sqlite:///{self.path}",
-            isolation_level="AUTOCOMMIT",
-            poolclass=QueuePool,
-            pool_size=_READERS + 1,
-            max_overflow=_READERS,
-            connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
-        )
-        event.listen(engine, "connect", _set_up)
-        self._engine = engine
-        self._writer = engine.connect()
-        connection = driver(self._writer)
-        connection.execute(f"PRAGMA cache_size = {-_WRITER_CACHE_KIB}")
-        if killed:
-            (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if state != "ok":
-                raise StoreBroken(state)
-        self.prepare(connection)
-        self.broken = False
-
-    def _set_aside(self, reason: str, *, newer: bool = False) -> None:
-        kind = "newer" if newer else "broken"
-        aside = self.path.with_name(f"{self.path.name}.{kind}-{int(time.time())}")
-        if newer:
-            _LOGGER.warning(
-                "%s. It is made again; this one is kept as %s", reason, aside
-            )
-        else:
-            _LOGGER.error(
-                "A file is damaged: %s (%s). It is made again; the old one is kept as %s",
-                self.what,
-                reason,
-                aside,
-            )
-        for suffix in ("-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        # One is enough to find out what happened.
-        for older in self.path.parent.glob(f"{self.path.name}.{kind}-*"):
-            older.unlink(missing_ok=True)
-        self.path.rename(aside)
-
-    def _look_for_room(self, connection: sqlite3.Connection) -> None:
-        """Find out whether the disk is full no more: small changes fit into what the file has already."""
-        grown = _page_count(connection) > self._pages
-        if grown or time.monotonic() > self._full_since + FULL_FOR:
-            self.full = False
-
-    @contextmanager
-    def _noticing(self) -> Iterator[None]:
-        try:
-            yield
-        except StoreBroken:
-            self.broken = True
-            raise
-        except StoreFull:
-            self.full = True
-            self._full_since = time.monotonic()
-            raise
-
-
-def _close_to_others(path: Path) -> None:
-    """Let only the owner read a database, made first if need be; SQLite makes its logs alike. Raises StoreError."""
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(file).st_mode & 0o077:
-                os.fchmod(file, 0o600)
-        finally:
-            os.close(file)
-    except OSError as err:
-        raise StoreError(f"{path} cannot be opened: {err.strerror}") from err
-
-
-def has_room(folder: Path) -> bool:
-    """Tell whether a folder takes a file that is not small: what is free says nothing of quotas."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(ROOM))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        return False
-    return True
-
-
-def _page_count(connection: sqlite3.Connection) -> int:
-    (count,) = connection.execute("PRAGMA page_count").fetchone()
-    return int(count)
 
 
 class Store(Database):
@@ -265,11 +23,15 @@ class Store(Database):
 
     def prepare(self, connection: sqlite3.Connection) -> None:
         """Bring the index up to date. Raises TooNew and sqlite3.Error."""
-        migrate(connection)
+        migrate(connection, STEPS, self.what)
         row = connection.execute(
             "SELECT seq FROM sqlite_sequence WHERE name = 'folders'"
         ).fetchone()
         self._folders = count(row[0] + 1 if row else 1)
+
+    def set_up(self, connection: sqlite3.Connection) -> None:
+        """Let statements sort titles as people do."""
+        connection.create_function("sort_key", 1, _sort_key, deterministic=True)
 
     def new_folder_number(self) -> int:
         """Return a number that no folder has had."""
@@ -281,40 +43,5 @@ def raise_revision(db: sqlite3.Connection) -> None:
     db.execute("UPDATE state SET value = value + 1 WHERE key = 'revision'")
 
 
-def driver(connection: Connection) -> sqlite3.Connection:
-    """Return SQLite's own connection: statements by the thousand are too slow through anything else."""
-    own = connection.connection.driver_connection
-    assert isinstance(own, sqlite3.Connection)
-    return own
-
-
-def _set_up(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-    for setting in (
-        "journal_mode = WAL",
-        "synchronous = NORMAL",
-        f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
-        f"cache_size = {-_READER_CACHE_KIB}",
-        "temp_store = MEMORY",
-        "secure_delete = OFF",
-    ):
-        connection.execute(f"PRAGMA {setting}")
-    connection.create_function("sort_key", 1, _sort_key, deterministic=True)
-
-
 def _sort_key(title: str | None) -> str:
     return LAST if title is None else sort_key(title)
-
-
-@contextmanager
-def _told_apart() -> Iterator[None]:
-    """Turn the database's errors into ours."""
-    try:
-        yield
-    except (sqlite3.Error, DBAPIError) as err:
-        cause = err.orig if isinstance(err, DBAPIError) else err
-        code = getattr(cause, "sqlite_errorcode", None)
-        if code in _FULL:
-            raise StoreFull(str(cause)) from err
-        if code is not None and code & 0xFF in _BROKEN:
-            raise StoreBroken(str(cause)) from err
-        raise StoreError(str(cause)) from err

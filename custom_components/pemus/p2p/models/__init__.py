@@ -500,3 +500,13 @@ class ApiError:
 
     error: ErrorKey
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A listed file as the index knows it, without a look at the disk."""
+
+    item: str
+    size: int
+    mtime_ns: int
+    inode: int

@@ -16,9 +16,8 @@ from typing import Final, Protocol
 
 from ..core import tasks
 from ..core.errors import EngineError
-from ..library.files import Listed
-from ..library.store import StoreError
-from ..models import LocalFile
+from ..core.sqlite import StoreError
+from ..models import Listed, LocalFile
 from .hashing import Hasher, HashingError
 from .store import SwarmStore, Version
 

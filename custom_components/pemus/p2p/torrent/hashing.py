@@ -25,8 +25,8 @@ import time
 from typing import Final
 
 from ..core.opening import OtherFile, open_described
+from ..core.sqlite import StoreError
 from ..core.threads import in_daemon
-from ..library.store import StoreError
 from ..models import LocalFile
 from .metainfo import DIGEST, MAX_METAINFO, piece_length_for
 from .store import SwarmStore, Version

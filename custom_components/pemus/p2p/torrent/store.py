@@ -14,9 +14,7 @@ import sqlite3
 import threading
 from typing import Final
 
-from ..library.files import fit
-from ..library.migrations import migrate
-from ..library.store import Database, StoreBroken
+from ..core.sqlite import Database, StoreBroken, fit, migrate
 from ..models import LocalFile
 
 DATABASE: Final = "swarm.db"
