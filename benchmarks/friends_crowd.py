@@ -14,12 +14,14 @@ from library import NothingRead
 from swarm_peer import HOST, serve
 
 if TYPE_CHECKING:
+    from custom_components.pemus.p2p.catalogue.sender import Catalogue
     from custom_components.pemus.p2p.friends.peers import Peers
     from custom_components.pemus.p2p.library import Library
     from custom_components.pemus.p2p.models import EngineConfig, Kind, ShareConfig
     from custom_components.pemus.p2p.models.homes import FriendConfig, LanHome, LanHomes
     from custom_components.pemus.p2p.net import identity
 else:
+    from p2p.catalogue.sender import Catalogue
     from p2p.friends.peers import Peers
     from p2p.library import Library
     from p2p.models import EngineConfig, Kind, ShareConfig
@@ -69,6 +71,12 @@ class Crowd:
             data=folder,
             cache=folder / "friends",
             shelves=self._library,
+            catalogue=Catalogue(
+                self._library.store,
+                shares=lambda: self._library.configured,
+                available=self._library.available,
+                on_fault=lambda: None,
+            ),
             revision=lambda: self._library.revision,
             torrents=lambda: None,
             on_change=lambda: None,

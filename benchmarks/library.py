@@ -166,7 +166,7 @@ async def measure_round(folder: Path, share: Path, files: int) -> dict[str, floa
 
 
 def _indexed(library: Library) -> bool:
-    with library._store.read() as db:  # noqa: SLF001 - from outside, what is left to do cannot be told apart
+    with library.store.read() as db:
         found = db.execute(
             "SELECT 1 FROM shares WHERE worded < (SELECT max(row) FROM items)"
         ).fetchone()

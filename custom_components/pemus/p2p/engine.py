@@ -12,6 +12,7 @@ from contextlib import (
 )
 from dataclasses import replace
 import fcntl
+from functools import partial
 from importlib import import_module
 import logging
 import os
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, cast
 from . import homes
 from .api import ApiServer
 from .capabilities import installed
+from .catalogue.sender import Catalogue
 from .core import tasks
 from .core.errors import EngineError, NotFound, Unavailable
 from .library import Library
@@ -93,6 +95,12 @@ class Engine:
         )
         # Nothing is opened in the local network before the user's wish is known.
         self._config = EngineConfig(home_name="", lan_visible=False)
+        self._catalogue = Catalogue(
+            self._library.store,
+            shares=lambda: self._library.configured,
+            available=self._library.available,
+            on_fault=self._library.changed,
+        )
         self._available: set[str] = set()
         self._changing = asyncio.Lock()
         """Held by whoever changes who this home is, or with whom it has to do."""
@@ -506,6 +514,7 @@ class Engine:
                 data=self._data,
                 cache=self._cache / "friends",
                 shelves=self._library,
+                catalogue=self._catalogue,
                 revision=lambda: self._library.revision,
                 torrents=lambda: self._swarm,
                 on_change=self._api.events.status_changed,
@@ -581,7 +590,12 @@ class Engine:
         return await self._the_peers.renew(former)
 
     def _beside(self, ticket: Ticket, swarm: Source | None) -> Source | None:
-        return None if self._peers is None else self._peers.source(ticket, swarm)
+        """Return a source over the link to the owner of an item, None if that is not a friend."""
+        if self._peers is None or not self._peers.is_friend(ticket.owner):
+            return None
+        from .transfers.sources.link import LinkSource
+
+        return LinkSource(ticket, partial(self._peers.ask, ticket.owner), swarm)
 
     def _library_changed(self) -> None:
         self._api.events.status_changed()

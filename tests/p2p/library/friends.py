@@ -82,7 +82,7 @@ class Friend:
 
     @property
     def store(self) -> Store:
-        return self.library._store
+        return self.library.store
 
     @property
     def total(self) -> int:

@@ -114,7 +114,7 @@ class Running:
         return revision
 
     def _nothing_to_do(self) -> bool:
-        with self.library._store.read() as db:
+        with self.library.store.read() as db:
             return (
                 db.execute(
                     "SELECT 1 FROM items WHERE todo IS NOT NULL OR level IS NULL AND shown IS NOT NULL LIMIT 1"
@@ -129,7 +129,7 @@ class Running:
 
     async def items(self) -> dict[str, Item]:
         """Return all items by their paths."""
-        with self.library._store.read() as db:
+        with self.library.store.read() as db:
             rows = db.execute(
                 "SELECT row, nonce FROM items WHERE shown IS NOT NULL"
             ).fetchall()
@@ -602,7 +602,7 @@ async def test_a_removed_share_leaves_nothing_behind(running: Running) -> None:
     for item in items.values():
         with pytest.raises(NotFound):
             await running.library.item(item.id)
-    with running.library._store.read() as db:
+    with running.library.store.read() as db:
         for table in ("items", "folders", "shares", "words", "months", "artists", "albums", "folder_kinds", "subtitles"):  # fmt: skip
             assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
 
@@ -861,7 +861,7 @@ async def test_an_index_that_was_full_is_no_problem_any_more_once_there_is_room(
     await running.idle(0)
     room = library_module.has_room
     monkeypatch.setattr(library_module, "has_room", lambda folder: False)
-    store = running.library._store
+    store = running.library.store
 
     def write_much() -> None:
         with store.write() as db:
@@ -893,7 +893,7 @@ async def test_a_full_disk_is_a_problem_until_there_is_room(
     running.put("a.mp4", b"")
     await running.start()
     await running.idle(1)
-    store = running.library._store
+    store = running.library.store
     with store.write() as db:
         (pages,) = db.execute("PRAGMA page_count").fetchone()
         db.execute(f"PRAGMA max_page_count = {pages}")

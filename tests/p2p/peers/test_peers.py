@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,6 @@ import time
 import pytest
 
 from p2p.access.ticket import ItemFacts, Ticket, read
-from p2p.catalogue.sender import Catalogue
 from p2p.catalogue.wire import write_have
 from p2p.core.backoff import Rarely
 from p2p.core.errors import Unavailable
@@ -96,6 +95,7 @@ class Home:
             data=folder / "data",
             cache=folder / "cache",
             shelves=self,
+            catalogue=self,  # type: ignore[arg-type]
             revision=lambda: self.revision,
             torrents=lambda: None,
             on_change=self._changed,
@@ -180,10 +180,9 @@ class Home:
             ),
         )
 
-    @property
-    def catalogue(self) -> Catalogue:
+    def pages(self, shares: Collection[str], have: bytes) -> AsyncGenerator[bytes]:
         self.told += 1
-        return self.owner.catalogue
+        return self.owner.catalogue.pages(shares, have)
 
     async def item(self, item_id: str) -> Item:
         raise NotImplementedError

@@ -66,10 +66,6 @@ class Shelves:
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         return await self.thumbnail(item_id)
 
-    @property
-    def catalogue(self) -> Shelves:
-        return self
-
     async def pages(self, shares: frozenset[str], have: bytes) -> AsyncIterator[bytes]:
         yield f"{sorted(shares)} {have!r}".encode()
 
@@ -85,6 +81,7 @@ class Home:
         self.meanwhile: Callable[[], None] = lambda: None
         self.has_torrents = True
         self.serving = Serving(
+            self.shelves,
             self.shelves,  # type: ignore[arg-type]
             lambda home: self.grants.get(home, set()),
             self.issue,

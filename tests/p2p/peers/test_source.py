@@ -14,7 +14,7 @@ from p2p.core.errors import EngineError, Gone, NotFound, Unavailable
 from p2p.core.spans import Spans
 from p2p.models import Kind
 from p2p.net.link.link import Ask
-from p2p.transfers.readers import Haste
+from p2p.torrent.priority import Haste
 from p2p.transfers.sources import link as module
 from p2p.transfers.sources.link import LinkSource
 from p2p.transfers.sources.torrent import Source, SourceStatus, Wanted

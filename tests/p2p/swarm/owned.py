@@ -13,10 +13,10 @@ from p2p.core.errors import NotFound, Unavailable
 from p2p.models import Counts, Item, Kind, LocalFile, ShareStatus
 from p2p.torrent.hashing import Hasher
 from p2p.torrent.metainfo import Metainfo
+from p2p.torrent.priority import Haste
 from p2p.torrent.seeds import Seeds
 from p2p.torrent.session import Session, SessionSettings, Torrent
 from p2p.torrent.store import SwarmStore
-from p2p.transfers.readers import Haste
 from tests.patience import until
 
 LONG_AGO = 1_600_000_000

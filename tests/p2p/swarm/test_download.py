@@ -17,9 +17,10 @@ from p2p.core.errors import BadRequest, DiskFull, Gone, Unavailable
 from p2p.core.spans import Spans
 from p2p.models.transfers import TransferState
 from p2p.torrent.metainfo import Metainfo
+from p2p.torrent.priority import Haste
 from p2p.transfers import download as download_module, readers as reading
 from p2p.transfers.download import Download
-from p2p.transfers.readers import Haste, Reader, distance, play_rate
+from p2p.transfers.readers import Reader, distance, play_rate
 from p2p.transfers.sources.torrent import Source, SourceStatus, Target, Wanted
 from tests.patience import failing_once, until
 

@@ -186,7 +186,7 @@ def test_libtorrent_serves_and_fetches_but_cannot_write_to_a_share(
 import asyncio
 from hashlib import sha1
 from p2p.torrent.metainfo import make
-from p2p.transfers.readers import Haste
+from p2p.torrent.priority import Haste
 from p2p.torrent.session import (Session, SessionSettings)
 
 class Listener:

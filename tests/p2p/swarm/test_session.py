@@ -17,8 +17,8 @@ import pytest
 from p2p.torrent import metainfo, session as session_module
 from p2p.torrent.faults import SessionError
 from p2p.torrent.metainfo import Metainfo
+from p2p.torrent.priority import Haste
 from p2p.torrent.session import Session, SessionSettings, Torrent
-from p2p.transfers.readers import Haste
 from tests.patience import until
 
 SIZE = 3_000_000

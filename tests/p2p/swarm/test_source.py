@@ -13,8 +13,8 @@ import time
 import pytest
 
 from p2p.core.spans import Spans
+from p2p.torrent.priority import Haste
 from p2p.torrent.session import Session, SessionSettings, Torrent
-from p2p.transfers.readers import Haste
 from p2p.transfers.sources import torrent as source_module
 from p2p.transfers.sources.torrent import Source, SwarmSource, Wanted
 

@@ -17,6 +17,7 @@ import pytest
 
 from p2p.torrent import metainfo, tracker as tracker_module
 from p2p.torrent.metainfo import Metainfo
+from p2p.torrent.priority import Haste
 from p2p.torrent.session import Session, SessionSettings, Torrent
 from p2p.torrent.tracker import (
     MAX_MESSAGE,
@@ -25,7 +26,6 @@ from p2p.torrent.tracker import (
     Introductions,
     LoopbackTracker,
 )
-from p2p.transfers.readers import Haste
 from tests.patience import until
 
 SIZE = 3_000_000

@@ -28,6 +28,7 @@ import orjson
 from ..access import ticket as tickets
 from ..access.ticket import BadTicket, Ticket
 from ..catalogue.remote_library import ForeignLibrary, homes_in
+from ..catalogue.sender import Catalogue
 from ..core import tasks
 from ..core.backoff import Rarely
 from ..core.errors import EngineError, NotFound, Unavailable
@@ -56,8 +57,6 @@ from ..net.messenger import Letter, Post
 from ..net.signaling.client import SignalingServer, server_url
 from ..net.webrtc.ice import IceServer
 from ..serving.requests import TTL, Serving, Shelves
-from ..transfers.sources.link import LinkSource
-from ..transfers.sources.torrent import Source
 from . import pairing as pairings, state as memories
 from .artwork import Pictures
 from .catalogue_sync import FriendList
@@ -225,6 +224,7 @@ class Peers:
         data: Path,
         cache: Path,
         shelves: Shelves,
+        catalogue: Catalogue,
         revision: Callable[[], int],
         torrents: Callable[[], Torrents | None],
         on_change: Callable[[], None],
@@ -234,7 +234,7 @@ class Peers:
         """Prepare to speak as an identity.
 
         What must not get lost is kept in `data`, and friends' lists in `cache`. `shelves` is this home's library, with its
-        `revision`. `torrents` is the swarm, if it runs. `on_change` is called when `status` may have changed, `on_items`
+        `revision`, and `catalogue` what friends are told of it. `torrents` is the swarm, if it runs. `on_change` is called when `status` may have changed, `on_items`
         with items of friends that changed, None for many, and `on_media` when a friend has something new.
         """
         self.identity = identity
@@ -281,6 +281,7 @@ class Peers:
         )
         self._serving = Serving(
             shelves,
+            catalogue,
             self._shares_of,
             self._issue,
             self._revoke,
@@ -517,12 +518,6 @@ class Peers:
             raise Unavailable(NOT_HERE)
         return await self._ticket(former.owner, former.item.id)
 
-    def source(self, ticket: Ticket, swarm: Source | None) -> Source | None:
-        """Return a source over the link to the owner of an item, None if that is not a friend."""
-        if ticket.owner not in self._friends:
-            return None
-        return LinkSource(ticket, partial(self._ask, ticket.owner), swarm)
-
     async def thumbnail(self, home: str, item: Item) -> Path:
         """Return the file with the picture of a friend's item, fetched first if need be. Raises EngineError."""
         return await self._pictures.get(
@@ -560,7 +555,8 @@ class Peers:
         # It has just been made. The clock of the other home need not be right, nor this one's.
         return replace(ticket, expires=time.time() + TTL)
 
-    async def _ask(self, home: str, ask: Ask, limit: int) -> AsyncIterator[bytes]:
+    async def ask(self, home: str, ask: Ask, limit: int) -> AsyncIterator[bytes]:
+        """Yield the parts of a friend's answer, of at most `limit` bytes together. Raises EngineError."""
         link = await self._link(home)
         async for part in link.ask(ask, limit):
             yield part
@@ -770,7 +766,7 @@ class Peers:
         kept = FriendList(
             self._cache,
             home,
-            fetch=lambda have: self._ask(home, Ask(do=CATALOGUE, have=have), MAX_LIST),
+            fetch=lambda have: self.ask(home, Ask(do=CATALOGUE, have=have), MAX_LIST),
             is_online=lambda: self._is_online(self._friends[home]),
             on_change=self._note_change,
             on_items=partial(self._listed, home),

@@ -13,7 +13,6 @@ from pathlib import Path
 import sqlite3
 from typing import Any
 
-from ..catalogue.sender import Catalogue
 from ..core import paths, tasks
 from ..core.errors import EngineError, NoPicture, NotFound, Unavailable
 from ..core.sqlite import StoreBroken, StoreError, fit, has_room
@@ -95,7 +94,7 @@ class Library:
         `media` is started before the library, and stopped after it. `on_change` is called in the event loop when
         anything of the state changed, and `on_items` with the ids of items that changed or went away, None for many.
         """
-        self._store = Store(data / DATABASE)
+        self.store = Store(data / DATABASE)
         self._cache = cache
         self._pictures = PictureCache(cache)
         self._media = media
@@ -104,20 +103,13 @@ class Library:
         self._config = EngineConfig(home_name="")
         self._shelves: dict[str, Shelf] = {}
         self._reading = Reading(
-            self._store,
+            self.store,
             media,
             self._pictures,
             shares=self._readable,
-            on_change=self._changed,
+            on_change=self.changed,
             on_items=self._items_changed,
         )
-        self.catalogue = Catalogue(
-            self._store,
-            shares=lambda: self._config.shares,
-            available=self._available,
-            on_fault=self._changed,
-        )
-        """What other homes are told of it."""
         self._applying = asyncio.Lock()
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="library")
         self._notifier: asyncio.Task[None] | None = None
@@ -130,6 +122,11 @@ class Library:
         self._revision = 0
 
     # State, for Status.
+
+    @property
+    def configured(self) -> tuple[ShareConfig, ...]:
+        """The shares as they are configured."""
+        return self._config.shares
 
     @property
     def scan_state(self) -> ScanState:
@@ -203,7 +200,7 @@ class Library:
                 )
             )
         for full, path in (
-            (self._store.full, self._store.path.parent),
+            (self.store.full, self.store.path.parent),
             (self._reading.full or self._cache_full, self._cache),
         ):
             if full:
@@ -219,11 +216,11 @@ class Library:
 
         Raises StoreError: the index cannot be opened.
         """
-        await self._in_pool(self._store.open)
+        await self._in_pool(self.store.open)
         try:
             await self._in_pool(self._prepare)
         except StoreBroken:
-            await self._in_pool(self._store.replace)
+            await self._in_pool(self.store.replace)
             await self._in_pool(self._prepare)
         self._notifier = tasks.keep(self._notify, "library news")
         self._sweeper = tasks.spawn(self._sweep(), "library sweep")
@@ -240,7 +237,7 @@ class Library:
         await asyncio.gather(*(shelf.stop() for shelf in self._shelves.values()))
         self._shelves.clear()
         with contextlib.suppress(RuntimeError):
-            await self._in_pool(self._store.close)
+            await self._in_pool(self.store.close)
         self._pool.shutdown(wait=False)
 
     async def apply(self, config: EngineConfig) -> None:
@@ -250,7 +247,7 @@ class Library:
         except StoreError as err:
             raise Unavailable(f"the index cannot be written: {err}") from err
         finally:
-            self._changed()
+            self.changed()
 
     async def _apply(self, config: EngineConfig) -> None:
         async with self._applying:
@@ -278,7 +275,7 @@ class Library:
             # Whoever asks next is told what the index knows, not that there is nothing yet.
             with contextlib.suppress(StoreError):
                 await self._in_pool(self._read_state)
-            self._changed()
+            self.changed()
 
     def rescan(self, share: str | None = None) -> None:
         """Scan a share, or all, as soon as possible. Raises NotFound."""
@@ -293,7 +290,7 @@ class Library:
     async def item(self, item_id: str) -> Item:
         """Return an item. Raises NotFound."""
         return await self._ask(
-            lambda db: items.item(db, item_id, self._config.shares, self._available())
+            lambda db: items.item(db, item_id, self._config.shares, self.available())
         )
 
     async def shares_of(self, item_ids: Collection[str]) -> dict[str, str]:
@@ -305,13 +302,13 @@ class Library:
     async def browse(self, node: str) -> Listing:
         """Return what lies in a node. Raises BadRequest and NotFound."""
         return await self._ask(
-            lambda db: browse.listing(db, node, self._config.shares, self._available())
+            lambda db: browse.listing(db, node, self._config.shares, self.available())
         )
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """Return what matches. Raises BadRequest and NotFound."""
         return await self._ask(
-            lambda db: search(db, query, self._config.shares, self._available())
+            lambda db: search(db, query, self._config.shares, self.available())
         )
 
     async def file(self, item_id: str) -> LocalFile:
@@ -327,7 +324,7 @@ class Library:
         if not is_same(located, found):
             await self._in_pool(self._write_changed, located, found)
             self._items_changed([(located.row, located.nonce)])
-            self._changed()
+            self.changed()
         return located.described(item.content_type, found)
 
     async def files(
@@ -340,7 +337,7 @@ class Library:
             found = {}
             for name in item_ids:
                 with contextlib.suppress(NotFound):
-                    item = items.item(db, name, self._config.shares, self._available())
+                    item = items.item(db, name, self._config.shares, self.available())
                     if (located := locate(db, name, roots)) is not None:
                         found[name] = located, item
             return found
@@ -450,13 +447,13 @@ class Library:
 
     async def _ask[T](self, question: Callable[[sqlite3.Connection], T]) -> T:
         def answer() -> T:
-            with self._store.read() as db:
+            with self.store.read() as db:
                 return question(db)
 
         try:
             return await self._in_pool(answer)
         except StoreError as err:
-            self._changed()
+            self.changed()
             raise Unavailable(f"the index cannot be read: {err}") from err
 
     async def _in_pool[**P, T](
@@ -473,7 +470,7 @@ class Library:
         roots = {number: shelf.root for number, shelf in shelves.items()}
 
         def find(db: sqlite3.Connection) -> tuple[Located | None, Item]:
-            item = items.item(db, item_id, self._config.shares, self._available())
+            item = items.item(db, item_id, self._config.shares, self.available())
             return locate(db, item_id, roots), item
 
         located, item = await self._ask(find)
@@ -532,7 +529,7 @@ class Library:
             await asyncio.shield(task)
         except OSError as err:
             self._cache_full = err.errno in (errno.ENOSPC, errno.EDQUOT)
-            self._changed()
+            self.changed()
             raise Unavailable(f"the cache cannot be written: {err.strerror}") from err
 
     def _made(self, target: Path, task: asyncio.Task[None]) -> None:
@@ -557,7 +554,7 @@ class Library:
     # What is written.
 
     def _write_changed(self, located: Located, found: os.stat_result) -> None:
-        with self._store.write() as db:
+        with self.store.write() as db:
             known = db.execute(
                 "SELECT folder, kind FROM items WHERE row = ? AND nonce = ?",
                 (located.row, located.nonce),
@@ -577,23 +574,23 @@ class Library:
             raise_revision(db)
 
     def _write_picture(self, located: Located, made: int) -> None:
-        with self._store.write() as db:
+        with self.store.write() as db:
             db.execute(
                 f"UPDATE items SET picture = ?, todo = nullif(todo, {PICTURE}) WHERE row = ? AND mtime_ns = ?",
                 (made, located.row, located.mtime_ns),
             )
 
     def _prepare(self) -> None:
-        read_again(self._store, self._media.level)
+        read_again(self.store, self._media.level)
         self._read_state()
 
     def _raise_revision(self) -> None:
-        with self._store.write() as db:
+        with self.store.write() as db:
             raise_revision(db)
 
     def _foreign(self, wanted: Collection[str]) -> list[int]:
         """Return the numbers of shares that are no longer configured."""
-        with self._store.read() as db:
+        with self.store.read() as db:
             return [
                 number
                 for number, share in db.execute("SELECT number, id FROM shares")
@@ -603,7 +600,7 @@ class Library:
     def _remove(self, number: int) -> None:
         """Remove a share with all its items."""
         while True:
-            with self._store.write() as db:
+            with self.store.write() as db:
                 found = db.execute(
                     "SELECT row, nonce FROM items WHERE folder IN (SELECT number FROM folders WHERE share = ?) LIMIT ?",
                     (number, _FORGET_BATCH),
@@ -622,7 +619,7 @@ class Library:
         shelf = Shelf(
             share,
             number,
-            self._store,
+            self.store,
             rescan_interval=self._config.rescan_interval,
             on_change=self._shelf_changed,
             on_items=self._items_changed,
@@ -635,7 +632,7 @@ class Library:
     def _register(self, share: ShareConfig) -> tuple[int, float | None]:
         """Note a share in the index; return its number there, and when it was last scanned."""
         kinds = sum(1 << NUMBERS[kind] for kind in set(share.kinds))
-        with self._store.write() as db:
+        with self.store.write() as db:
             db.execute(
                 "INSERT OR IGNORE INTO shares (id, path, kinds) VALUES (?, ?, ?)",
                 (share.id, share.path, kinds),
@@ -657,12 +654,12 @@ class Library:
         if kinds != before:
             while self._show_again(number):
                 pass
-        refresh(self._store, number)
+        refresh(self.store, number)
         return number, scanned
 
     def _show_again(self, number: int) -> bool:
         """Let some items follow the kinds of their share; return whether there were any."""
-        with self._store.write() as db:
+        with self.store.write() as db:
             rows = [
                 row
                 for (row,) in db.execute(
@@ -678,12 +675,13 @@ class Library:
 
     # News.
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Take note that the state may be another one by now."""
         self._news.set()
 
     def _shelf_changed(self) -> None:
         self._reading.wake()
-        self._changed()
+        self.changed()
 
     def _items_changed(self, rows: list[Row]) -> None:
         if self._named is not None:
@@ -701,7 +699,7 @@ class Library:
         while True:
             await self._news.wait()
             self._news.clear()
-            if self._store.broken:
+            if self.store.broken:
                 await self._mend()
             with contextlib.suppress(StoreError):
                 await self._in_pool(self._read_state)
@@ -713,7 +711,7 @@ class Library:
 
     def _read_state(self) -> None:
         """Read revision and counts."""
-        with self._store.read() as db:
+        with self.store.read() as db:
             (self._revision,) = db.execute(
                 "SELECT value FROM state WHERE key = 'revision'"
             ).fetchone()
@@ -728,7 +726,7 @@ class Library:
             await asyncio.gather(*(shelf.stop() for shelf in self._shelves.values()))
             self._shelves.clear()
             try:
-                await self._in_pool(self._store.replace)
+                await self._in_pool(self.store.replace)
                 self._reading.start()
                 for share in self._config.shares:
                     await self._add(share)
@@ -748,19 +746,19 @@ class Library:
         """Find out when a disk that was full has room again, also if nobody wants to write anything."""
         while True:
             await asyncio.sleep(ROOM_CHECK)
-            if self._store.full and await in_daemon(has_room, self._store.path.parent):
-                self._store.full = False
-                self._changed()
+            if self.store.full and await in_daemon(has_room, self.store.path.parent):
+                self.store.full = False
+                self.changed()
             if (self._reading.full or self._cache_full) and await in_daemon(
                 has_room, self._cache
             ):
                 self._reading.full = self._cache_full = False
-                self._changed()
+                self.changed()
 
     def _current(self, ids: list[str]) -> dict[str, str]:
         """Return the entity tags of the items of these ids that there are."""
         tags: dict[str, str] = {}
-        with self._store.read() as db:
+        with self.store.read() as db:
             for name in ids:
                 row, nonce = parse_item_id(name) or (0, b"")
                 found = db.execute(
@@ -781,7 +779,8 @@ class Library:
             if share.id in self._shelves
         ]
 
-    def _available(self) -> frozenset[str]:
+    def available(self) -> frozenset[str]:
+        """Return the ids of the shares that can be reached at present."""
         return frozenset(
             name for name, shelf in self._shelves.items() if shelf.available
         )

@@ -71,10 +71,6 @@ class Shelves(Protocol):
     def shares(self) -> tuple[ShareStatus, ...]:
         """The shared folders, as they are."""
 
-    @property
-    def catalogue(self) -> Catalogue:
-        """The list of its items, as friends are told it."""
-
 
 type Issue = Callable[[str, str, float, float], Awaitable[Ticket | None]]
 """Makes a ticket: item, receiver, seconds that it is good for, seconds to wait for its torrent. None if this home has no
@@ -89,6 +85,7 @@ class Serving:
     def __init__(
         self,
         shelves: Shelves,
+        catalogue: Catalogue,
         shares: Callable[[str], Collection[str]],
         issue: Issue,
         revoke: Revoke,
@@ -96,8 +93,9 @@ class Serving:
         owner: str,
         owner_name: Callable[[], str],
     ) -> None:
-        """Serve the library of the home `owner`. `shares` tells which shares a home may see, at this moment."""
+        """Serve the library of the home `owner`, and its list of items, the `catalogue`. `shares` tells which shares a home may see, at this moment."""
         self._shelves = shelves
+        self._catalogue = catalogue
         self._shares = shares
         self._issue = issue
         self._revoke = revoke
@@ -154,7 +152,7 @@ class Serving:
             raise Busy("the list is being told already") from None
         making: asyncio.Task[bytes | None] | None = None
         try:
-            pages = self._shelves.catalogue.pages(self._shares(home), _decoded(have))
+            pages = self._catalogue.pages(self._shares(home), _decoded(have))
             while True:
                 making = asyncio.ensure_future(_next(pages))
                 await asyncio.wait((making,))

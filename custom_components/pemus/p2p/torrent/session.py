@@ -25,7 +25,7 @@ from typing import Final, Protocol
 import libtorrent as lt
 
 from ..core.daemon import close_in_daemon
-from ..transfers.readers import Haste
+from ..torrent.priority import Haste
 from .faults import SessionError
 from .metainfo import Metainfo
 

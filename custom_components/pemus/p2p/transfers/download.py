@@ -18,8 +18,9 @@ from ..core.errors import BadRequest, DiskFull, EngineError, Unavailable
 from ..core.spans import Spans
 from ..models.transfers import TransferState
 from ..torrent.metainfo import Metainfo
+from ..torrent.priority import Haste
 from . import readers as reading
-from .readers import Haste, Reader, play_rate
+from .readers import Reader, play_rate
 from .sources.torrent import Source, SourceStatus, Wanted
 
 PATIENCE: Final = 10.0

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final
+
+from ..torrent.priority import Haste
 
 AHEAD: Final = 30.0
 """Seconds of play that are fetched ahead of a reader."""
@@ -33,16 +34,6 @@ A player that was paused goes on to read, without a question, whatever the syste
 
 _LEAST_RATE: Final = 4_000
 _MOST_RATE: Final = 64_000_000
-
-
-class Haste(IntEnum):
-    """How soon something is wanted."""
-
-    LATER = 1
-    """In the order of the file, after what is wanted sooner."""
-    SOON = 2
-    NOW = 3
-    """Somebody waits for it."""
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from ...core import tasks
 from ...core.errors import BadRequest, EngineError, Gone, NotFound
 from ...core.spans import Spans
 from ...net.link.link import Ask
-from ..readers import Haste
+from ...torrent.priority import Haste
 from .torrent import Source, SourceStatus, Target, Wanted
 
 BLOCK: Final = 128 * 1024

@@ -18,7 +18,7 @@ from ...core import tasks
 from ...core.spans import Spans
 from ...torrent.faults import SessionError
 from ...torrent.metainfo import Metainfo
-from ..readers import Haste
+from ...torrent.priority import Haste
 
 if TYPE_CHECKING:
     # It loads libtorrent, which may be missing.
