@@ -32,8 +32,8 @@ from custom_components.pemus.p2p.models.homes import (
     PairingStatus,
     PeersStatus,
 )
+from custom_components.pemus.p2p.models.pemus_id import pemus_id, read_id
 from custom_components.pemus.p2p.models.version import VERSION
-from custom_components.pemus.p2p.net.identity import pemus_id, read_id
 from tests.p2p.media.make import film, photo, song
 from tests.patience import until
 

@@ -25,7 +25,7 @@ from pytest_homeassistant_custom_component.common import (
 from custom_components.pemus.const import CONF_TERMS
 from custom_components.pemus.p2p.models import NewMedia
 from custom_components.pemus.p2p.models.homes import PairingAnswer
-from custom_components.pemus.p2p.net.identity import pemus_id
+from custom_components.pemus.p2p.models.pemus_id import pemus_id
 from tests.patience import PATIENCE
 
 from .household import ADA, Stage, befriend, eventually, request, share

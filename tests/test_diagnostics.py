@@ -23,7 +23,7 @@ from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.engine.provision import Limit, LimitedReason
 from custom_components.pemus.friends.terms import Terms, async_grant
 from custom_components.pemus.p2p.models.homes import PathKind, ServerStatus
-from custom_components.pemus.p2p.net.identity import grouped
+from custom_components.pemus.p2p.models.pemus_id import grouped
 from demo.second_engine import NAME, SecondEngine
 
 from .household import ADA, BEN, HOME_ID, Stage, befriend, eventually, friend, request

@@ -34,7 +34,7 @@ from custom_components.pemus.p2p.models.homes import (
     PairingQuery,
     PairingState,
 )
-from custom_components.pemus.p2p.net.identity import grouped
+from custom_components.pemus.p2p.models.pemus_id import grouped
 
 from .household import ADA, BEN, HOME_ID, Stage, befriend, request, share
 

@@ -24,7 +24,7 @@ from custom_components.pemus.friends.pairings import Step
 from custom_components.pemus.friends.terms import find_friend
 from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.p2p.models.homes import PairingQuery, PairingState
-from custom_components.pemus.p2p.net.identity import grouped
+from custom_components.pemus.p2p.models.pemus_id import grouped
 
 from .household import (
     ADA,

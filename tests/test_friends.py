@@ -16,7 +16,7 @@ from custom_components.pemus.friends.terms import (
     read_invitation,
 )
 from custom_components.pemus.p2p.models.homes import MAX_NAME, ServerStatus, is_home
-from custom_components.pemus.p2p.net.identity import grouped
+from custom_components.pemus.p2p.models.pemus_id import grouped
 
 from .household import ADA
 

@@ -21,7 +21,7 @@ from custom_components.pemus.friends.terms import Terms, read_invitation
 from custom_components.pemus.options import servers
 from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.p2p.models.homes import PairingState, ServerStatus
-from custom_components.pemus.p2p.net.identity import grouped
+from custom_components.pemus.p2p.models.pemus_id import grouped
 
 from .household import ADA, BEN, HOME_ID, Stage, befriend, pairing, request
 from .test_options_flow import open_step

@@ -46,7 +46,7 @@ from custom_components.pemus.friends.lan import (
 from custom_components.pemus.friends.pairings import LINGER
 from custom_components.pemus.p2p.models import Hello
 from custom_components.pemus.p2p.models.homes import LanHome, PairingState
-from custom_components.pemus.p2p.net.identity import pemus_id
+from custom_components.pemus.p2p.models.pemus_id import pemus_id
 
 from .household import (
     ADA,

@@ -31,7 +31,7 @@ from custom_components.pemus.p2p.models.homes import (
     PairingState,
     PairingStatus,
 )
-from custom_components.pemus.p2p.net.identity import grouped, pemus_id
+from custom_components.pemus.p2p.models.pemus_id import grouped, pemus_id
 
 from .household import (
     ADA,

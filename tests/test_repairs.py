@@ -24,7 +24,7 @@ from custom_components.pemus.p2p.models import (
     ProblemKey,
     StatusChanged,
 )
-from custom_components.pemus.p2p.net.identity import grouped
+from custom_components.pemus.p2p.models.pemus_id import grouped
 
 from .household import ADA, BEN, Stage, befriend, eventually, friend
 

@@ -38,7 +38,7 @@ from .p2p.models import (
     Status,
     StatusChanged,
 )
-from .p2p.net.identity import grouped
+from .p2p.models.pemus_id import grouped
 from .shares import share_config, share_subentries
 
 _LOGGER = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from .const import (
     CONF_UPLOAD_LIMIT,
 )
 from .p2p.models import SwarmConfig
-from .p2p.net.signaling.client import server_url
+from .p2p.models.servers import server_url
 
 MBIT: Final = 125_000
 """Bytes."""

@@ -23,7 +23,7 @@ from custom_components.pemus.friends.terms import (
     short,
 )
 from custom_components.pemus.p2p.models.homes import PairingStatus
-from custom_components.pemus.p2p.net.identity import grouped
+from custom_components.pemus.p2p.models.pemus_id import grouped
 
 from .forms import (
     ENDS,

@@ -54,8 +54,8 @@ from custom_components.pemus.options import (
 )
 from custom_components.pemus.p2p.models import Status
 from custom_components.pemus.p2p.models.homes import PeersStatus
-from custom_components.pemus.p2p.net.identity import grouped
-from custom_components.pemus.p2p.net.signaling.client import server_url
+from custom_components.pemus.p2p.models.pemus_id import grouped
+from custom_components.pemus.p2p.models.servers import server_url
 
 FIELD_CONFIRM: Final = "confirm"
 FIELD_TAKE_BACK: Final = "take_back"

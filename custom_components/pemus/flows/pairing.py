@@ -29,7 +29,7 @@ from custom_components.pemus.friends.terms import (
     find_friend,
     short,
 )
-from custom_components.pemus.p2p.net.identity import grouped
+from custom_components.pemus.p2p.models.pemus_id import grouped
 
 from .forms import (
     ENDS,

@@ -33,7 +33,7 @@ from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.options import FIRST_PORT
 from custom_components.pemus.p2p.models import Event, Hello
 from custom_components.pemus.p2p.models.homes import LanHome, LanHomes
-from custom_components.pemus.p2p.net.identity import read_id
+from custom_components.pemus.p2p.models.pemus_id import read_id
 
 from .terms import clean_name
 

@@ -38,7 +38,7 @@ from custom_components.pemus.p2p.models.homes import (
     PairingStatus,
     PeersStatus,
 )
-from custom_components.pemus.p2p.net.identity import grouped, read_id
+from custom_components.pemus.p2p.models.pemus_id import grouped, read_id
 
 from .terms import (
     Terms,

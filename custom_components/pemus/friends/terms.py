@@ -27,7 +27,7 @@ from custom_components.pemus.p2p.models.homes import (
     FriendConfig,
     ServerStatus,
 )
-from custom_components.pemus.p2p.net.identity import grouped, read_id
+from custom_components.pemus.p2p.models.pemus_id import grouped, read_id
 from custom_components.pemus.shares import share_id, share_subentries
 
 INVITATION: Final = "pemus:"

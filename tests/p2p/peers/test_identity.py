@@ -13,15 +13,13 @@ from hypothesis import given, strategies as st
 import pytest
 
 from p2p.models.homes import ID_ALPHABET, ID_LENGTH, is_home
+from p2p.models.pemus_id import grouped, pemus_id, read_id
 from p2p.net.identity import (
     Identity,
     IdentityError,
     IdentityLost,
-    grouped,
     is_signed,
     load,
-    pemus_id,
-    read_id,
     renew,
     statement,
 )

@@ -16,7 +16,8 @@ from p2p.friends.sas import WORDS, commitment, is_committed, words
 from p2p.friends.strangers import TRIES_PER_DAY, WAY
 from p2p.models.codec import encode
 from p2p.models.homes import PairingState, PairingStatus
-from p2p.net.identity import Identity, grouped
+from p2p.models.pemus_id import grouped
+from p2p.net.identity import Identity
 from p2p.net.messages import Envelope, seal
 from p2p.net.messenger import Letter
 from tests.patience import failing_once, until

@@ -23,8 +23,8 @@ import pytest
 
 from p2p.core.backoff import Backoff
 from p2p.models.homes import ServerStatus
+from p2p.models.servers import server_url
 from p2p.net.signaling import client as signaling, session as conversation
-from p2p.net.signaling.client import server_url
 from tests.patience import until
 
 from .servers import (

@@ -8,7 +8,7 @@ One home asks, and drives what follows, since messages may get lost and the othe
     reveal {the number; said yes?}    ──────────▶  now both know the words
                                       ◀──────────  verdict {said yes, no or nothing yet; paired?}
 
-`reveal` is repeated until the verdict says that the other home is paired too. Every message is signed (see `envelope`), so
+`reveal` is repeated until the verdict says that the other home is paired too. Every message is signed (see `net/messages`), so
 the only thing that the words must show is that each home has the right key of the other.
 """
 
@@ -28,7 +28,7 @@ from ..core.backoff import Rarely
 from ..core.errors import BadRequest, Busy, NotFound
 from ..models.codec import DecodeError, decode, encode
 from ..models.homes import PairingState, PairingStatus
-from ..net.identity import read_id
+from ..models.pemus_id import read_id
 from ..net.link.link import shown
 from ..net.messages import Envelope
 from ..net.messenger import Letter, Post

@@ -46,6 +46,7 @@ from ..models.homes import (
     PairingStatus,
     PeersStatus,
 )
+from ..models.servers import server_url
 from ..models.version import VERSION
 from ..net.identity import Identity
 from ..net.lan import Lan
@@ -54,7 +55,7 @@ from ..net.link.link import Ask, Link, Note, Reasons, shown
 from ..net.link.links import Links
 from ..net.messages import Envelope
 from ..net.messenger import Letter, Post
-from ..net.signaling.client import SignalingServer, server_url
+from ..net.signaling.client import SignalingServer
 from ..net.webrtc.ice import IceServer
 from ..serving.requests import TTL, Serving, Shelves
 from . import pairing as pairings, state as memories

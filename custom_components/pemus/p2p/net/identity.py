@@ -1,16 +1,10 @@
-"""Who a home is: an Ed25519 key (RFC 8032), and the PeMuS ID that is derived from it.
-
-An ID is made of the first 130 bits of the SHA-256 hash of the public key, in Crockford's base 32, and of two check
-characters, the same number modulo 1021: one wrong character, or two that changed places, are noticed before anything
-is asked of anybody. Programs keep it in capitals without dashes; people see groups of four.
-"""
+"""Who a home is: an Ed25519 key (RFC 8032), from which its PeMuS ID is derived (`models/pemus_id`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import pairwise
 import os
 from pathlib import Path
@@ -25,16 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from ..core import atomic
-from ..models.homes import ID_ALPHABET, ID_LENGTH
+from ..models.pemus_id import pemus_id
 
 KEY_SIZE: Final = 32
 """Bytes of a private key, and of a public one."""
 SIGNATURE_SIZE: Final = 64
 
-_CHECKS: Final = 2
-_PRIME: Final = 1021
-_HASHED: Final = 5 * (ID_LENGTH - _CHECKS)
-_READ_AS: Final = str.maketrans("OIL", "011", "- ")
 
 _PATTERN: Final = 8
 """Different bytes that a private key has at most if it is no random one."""
@@ -169,30 +159,6 @@ def _is_guessable(seed: bytes) -> bool:
     return len(set(seed)) <= _PATTERN or len(steps) == 1 or seed in _EXAMPLES
 
 
-def pemus_id(key: bytes) -> str:
-    """Return the ID of a public key, without dashes."""
-    number = int.from_bytes(sha256(key).digest()) >> (256 - _HASHED)
-    return _digits(number, ID_LENGTH - _CHECKS) + _digits(number % _PRIME, _CHECKS)
-
-
-def read_id(text: str) -> str | None:
-    """Return the ID that somebody typed as programs keep it, None if it is none: it has a typing error, or is no ID."""
-    if len(text) > 3 * ID_LENGTH:
-        return None
-    plain = text.strip().upper().translate(_READ_AS)
-    if len(plain) != ID_LENGTH or not set(plain) <= set(ID_ALPHABET):
-        return None
-    number = 0
-    for character in plain[:-_CHECKS]:
-        number = 32 * number + ID_ALPHABET.index(character)
-    return plain if plain[-_CHECKS:] == _digits(number % _PRIME, _CHECKS) else None
-
-
-def grouped(home: str) -> str:
-    """Return an ID as people read it."""
-    return "-".join(home[at : at + 4] for at in range(0, len(home), 4))
-
-
 def statement(*parts: bytes) -> bytes:
     """Return parts in one piece that no other parts make: each after its length in four bytes."""
     return b"".join(len(part).to_bytes(4) + part for part in parts)
@@ -211,9 +177,3 @@ def is_signed(key: bytes, signature: bytes, *parts: bytes) -> bool:
 
 def _is_small(key: bytes) -> bool:
     return int.from_bytes(key, "little") & (2**255 - 1) in _SMALL
-
-
-def _digits(number: int, length: int) -> str:
-    return "".join(
-        ID_ALPHABET[number >> (5 * place) & 31] for place in reversed(range(length))
-    )

@@ -18,7 +18,8 @@ import orjson
 
 from ..models.codec import DecodeError, from_plain
 from ..models.homes import is_home
-from .identity import Identity, is_signed, pemus_id
+from ..models.pemus_id import pemus_id
+from .identity import Identity, is_signed
 
 VERSION: Final = 1
 """Of the protocol between homes. One that differs is not understood."""

@@ -1,7 +1,7 @@
 """A signalling server, where homes that are not in the same network find each other.
 
 It may be the project's own or any PeerServer. Nothing that comes from one is believed: what homes send each other through
-it proves itself (`envelope`), and the worst that a server can do is to be of no use.
+it proves itself (`net/messages`), and the worst that a server can do is to be of no use.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import ip_address
 import logging
 import os
-import re
 import secrets
 from typing import Any, Final, NoReturn
 
@@ -35,6 +33,7 @@ from yarl import URL
 from ...core import tasks
 from ...core.backoff import Backoff
 from ...models.homes import ServerStatus
+from ...models.servers import server_url
 from ..identity import Identity
 from ..redirects import RedirectedError, follow_nowhere
 from ..webrtc.ice import IceServer
@@ -54,42 +53,12 @@ CONNECTING: Final = 10.0
 """Seconds until a server has to have answered a request."""
 TURN_PATIENCE: Final = 3.0
 """Seconds that somebody who wants a connection to a home waits for credentials."""
-MAX_URL: Final = 500
 MAX_ANSWER: Final = 64 * 1024
 """Bytes of an answer over HTTP."""
 
-_HOST: Final = re.compile(
-    r"(?!.{254})[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*"
-)
-_PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 _AGENT: Final = "PeMuS"
 
 _LOGGER = logging.getLogger(__name__)
-
-
-def server_url(text: str) -> str:
-    """Return a signalling server's address as it is kept: like `https://signal.example/path/`.
-
-    Raises ValueError with a message for whoever typed it.
-    """
-    text = text.strip()
-    if not text.lower().startswith(("https://", "http://")):
-        raise ValueError("The address has to begin with https:// or http://.")
-    if len(text) > MAX_URL:
-        raise ValueError("The address is too long.")
-    if "?" in text or "#" in text:
-        raise ValueError("The address may have a path, but nothing behind it.")
-    if "@" in text:
-        raise ValueError("The address must not have a user name.")
-    try:
-        url = URL(text)
-    except ValueError:
-        raise ValueError("This is not an address.") from None
-    if not _is_host(url.raw_host or "") or not url.port:
-        raise ValueError("The address does not name a host that there can be.")
-    if not _PATH.fullmatch(url.raw_path):
-        raise ValueError("The path of the address has characters that do not belong.")
-    return str(url.with_path(f"{url.path.rstrip('/')}/"))
 
 
 class SignalingServer:
@@ -389,9 +358,3 @@ def _reason(error: Exception) -> str:
             return f"The server cannot be reached: {os.strerror(number)}."
         case _:
             return "The server cannot be reached, or it hung up."
-
-
-def _is_host(text: str) -> bool:
-    with suppress(ValueError):
-        return "%" not in text and bool(ip_address(text))
-    return _HOST.fullmatch(text) is not None

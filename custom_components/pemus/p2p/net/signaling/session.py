@@ -19,7 +19,8 @@ from aiohttp import ClientError, ClientWebSocketResponse, WSMessage, WSMsgType
 import orjson
 
 from ...core.backoff import Pace
-from ..identity import Identity, read_id
+from ...models.pemus_id import read_id
+from ..identity import Identity
 from ..messages import read, written
 from .turn import is_public, lasting
 
