@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from custom_components.pemus.p2p.models import Kind
     from custom_components.pemus.p2p.torrent import metainfo
     from custom_components.pemus.p2p.torrent.session import Session, SessionSettings
-    from custom_components.pemus.p2p.torrent.signaling_relay import Channels
+    from custom_components.pemus.p2p.torrent.signaling_relay import SignalingRelays
     from custom_components.pemus.p2p.torrent.tracker import LoopbackTracker
     from custom_components.pemus.p2p.transfers.cache import Cache, CacheSettings
     from custom_components.pemus.p2p.transfers.downloads import Downloads
@@ -46,7 +46,7 @@ else:
     from p2p.models import Kind
     from p2p.torrent import metainfo
     from p2p.torrent.session import Session, SessionSettings
-    from p2p.torrent.signaling_relay import Channels
+    from p2p.torrent.signaling_relay import SignalingRelays
     from p2p.torrent.tracker import LoopbackTracker
     from p2p.transfers.cache import Cache, CacheSettings
     from p2p.transfers.downloads import Downloads
@@ -83,14 +83,14 @@ class Peer:
 
     def __init__(self) -> None:
         """Prepare nothing yet."""
-        self.channels: Channels | None = None
+        self.channels: SignalingRelays | None = None
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def meet(self, pipe: str, home: str, *, listen: bool) -> None:
         """Start a tracker whose offers and answers go to the other process through a socket."""
         tracker = LoopbackTracker()
         await tracker.start()
-        self.channels = channels = Channels(tracker)
+        self.channels = channels = SignalingRelays(tracker)
 
         async def connected(
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -14,7 +14,7 @@ import pytest
 from p2p.library.aggregates import refresh
 from p2p.library.changes import Row
 from p2p.library.ids import item_id
-from p2p.library.moves import Arrivals
+from p2p.library.moves import MoveDetection
 from p2p.library.scan import Ground, Outcome, Scan
 from p2p.library.search_index import make_findable
 from p2p.library.store import Store
@@ -33,7 +33,7 @@ class Share:
         self.name = name
         self.kinds = tuple(Kind)
         self.faults: set[str] = set()
-        self.arrivals = Arrivals()
+        self.arrivals = MoveDetection()
         self.touched: list[str] = []
         self.purged: list[Row] = []
         with store.write() as db:

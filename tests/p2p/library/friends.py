@@ -11,7 +11,7 @@ import zlib
 
 import orjson
 
-from p2p.catalogue.remote_library import Applied, ForeignLibrary
+from p2p.catalogue.remote_library import Applied, RemoteLibrary
 from p2p.catalogue.sender import Catalogue
 from p2p.library import items
 from p2p.library.browse import listing
@@ -73,16 +73,16 @@ class Friend:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.library = ForeignLibrary(folder, HOME)
+        self.library = RemoteLibrary(folder, HOME)
 
     async def restart(self) -> None:
         await self.library.close()
-        self.library = ForeignLibrary(self.folder, HOME)
+        self.library = RemoteLibrary(self.folder, HOME)
         await self.library.open()
 
     @property
     def store(self) -> Store:
-        return self.library.store
+        return self.library._store
 
     @property
     def total(self) -> int:

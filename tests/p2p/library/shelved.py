@@ -14,7 +14,7 @@ from p2p.library.albums import group_songs
 from p2p.library.browse import listing
 from p2p.library.files import Located
 from p2p.library.migrations import NUMBERS
-from p2p.library.moves import Arrivals
+from p2p.library.moves import MoveDetection
 from p2p.library.reading import record
 from p2p.library.scan import Ground, Scan
 from p2p.library.search import search
@@ -73,7 +73,7 @@ class Shelved:
                 self.store,
                 Ground(number=number, path=share.path, kinds=share.kinds),
                 faults=set(),
-                arrivals=Arrivals(),
+                arrivals=MoveDetection(),
             ).everything()
             while make_findable(self.store, number):
                 pass

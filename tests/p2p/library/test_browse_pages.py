@@ -18,6 +18,7 @@ from p2p.library.browse.address import Span, parse
 from p2p.library.browse.itemlist import STRIDE, ItemList, Source
 from p2p.library.browse.series import Series, fixed
 from p2p.library.items import Shares
+from p2p.library.migrations import STEPS
 from p2p.models import PAGE_SIZE, Kind, Node, NodeKind
 from tests.p2p.library.shelved import OLD, Shelved, labels
 
@@ -160,7 +161,7 @@ def test_every_long_list_of_the_library_can_be_walked(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def db() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    migrate(connection)
+    migrate(connection, STEPS, "the index")
     yield connection
     connection.close()
 

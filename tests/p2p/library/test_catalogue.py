@@ -579,10 +579,19 @@ async def test_a_transfer_that_is_given_up_leaves_nothing_behind(
 class Home(Running):
     """A real library at work, which a friend is told of."""
 
+    @property
+    def catalogue(self) -> Catalogue:
+        return Catalogue(
+            self.library.store,
+            shares=lambda: self.library.configured,
+            available=self.library.available,
+            on_fault=lambda: None,
+        )
+
     async def tell(self, friend: Friend) -> None:
         have = await friend.library.have()
         shares = {share.id for share in self.config.shares}
-        async for page in self.library.catalogue.pages(shares, have):
+        async for page in self.catalogue.pages(shares, have):
             await friend.library.apply(page)
 
     async def same(self, friend: Friend, items: int) -> None:

@@ -23,7 +23,7 @@ from p2p.catalogue import (
     remote_library as foreign,
     sender as catalogue,
 )
-from p2p.catalogue.remote_library import Applied, ForeignLibrary
+from p2p.catalogue.remote_library import Applied, RemoteLibrary
 from p2p.catalogue.wire import (
     MAX_DEPTH,
     MAX_PAGE,
@@ -881,7 +881,7 @@ async def test_a_database_that_is_damaged_is_told_afresh(
     await filled.tell(friend)
     await friend.library.close()
     damage(friend.store.path)
-    friend.library = ForeignLibrary(friend.folder, HOME)
+    friend.library = RemoteLibrary(friend.folder, HOME)
     await friend.library.open()
     for ask in (
         lambda: friend.library.browse("", online=True),
@@ -971,7 +971,7 @@ async def test_what_was_told_in_another_format_is_told_again(
 
 async def test_a_folder_that_cannot_be_written_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    library = ForeignLibrary(tmp_path / "file", HOME)
+    library = RemoteLibrary(tmp_path / "file", HOME)
     with pytest.raises(StoreError):
         await library.open()
     for ask in (
@@ -987,11 +987,11 @@ async def test_a_folder_that_cannot_be_written_is_told_so(tmp_path: Path) -> Non
 @pytest.mark.parametrize("home", ["", "../x", "a" * 28, "A" * 27, "A" * 28 + "\n"])
 def test_only_a_home_has_a_library(tmp_path: Path, home: str) -> None:
     with pytest.raises(ValueError):
-        ForeignLibrary(tmp_path, home)
+        RemoteLibrary(tmp_path, home)
 
 
 async def test_what_is_removed_leaves_nothing(filled: Owner, friend: Friend) -> None:
-    other = ForeignLibrary(friend.folder, "B" * 28)
+    other = RemoteLibrary(friend.folder, "B" * 28)
     await other.open()
     await other.close()
     await filled.tell(friend)

@@ -14,8 +14,9 @@ import time
 
 import pytest
 
+from p2p.core import sqlite as sqlite_module
 from p2p.core.sqlite import StoreBroken, StoreError, StoreFull, migrate
-from p2p.library import store as store_module
+from p2p.library import migrations, store as store_module
 from p2p.library.migrations import STEPS
 from p2p.library.store import Store
 from tests.patience import PATIENCE
@@ -68,7 +69,7 @@ def test_a_step_that_fails_changes_nothing(
     )
     connection = sqlite3.connect(tmp_path / "library.db", isolation_level=None)
     with pytest.raises(sqlite3.OperationalError):
-        migrate(connection)
+        migrate(connection, migrations.STEPS, "the index")
     connection.close()
     assert version(tmp_path / "library.db") == 1
     assert {name for name, _ in schema(tmp_path / "library.db")} == {"one"}
@@ -209,7 +210,7 @@ def test_a_full_disk_is_told_and_loses_nothing(share: Share) -> None:
 def test_somebody_who_locks_the_index_for_long_is_an_error_and_no_harm(
     share: Share, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr(sqlite_module, "BUSY_TIMEOUT", 0.2)
     store = share.store
     store.close()
     store.open()
@@ -301,7 +302,7 @@ SCANNER = """
     import sys
     from pathlib import Path
     from p2p.library import scan
-    from p2p.library.moves import Arrivals
+    from p2p.library.moves import MoveDetection
     from p2p.library.search_index import make_findable
     from p2p.library.store import Store
     from p2p.models import Kind
@@ -314,7 +315,7 @@ SCANNER = """
     while True:
         ground = scan.Ground(number=1, path=sys.argv[2], kinds=tuple(Kind))
         tell = lambda seen: print(seen, flush=True)
-        scan.Scan(store, ground, faults=set(), arrivals=Arrivals(), progress=tell).everything()
+        scan.Scan(store, ground, faults=set(), arrivals=MoveDetection(), progress=tell).everything()
         while make_findable(store, 1):
             print("found", flush=True)
         with store.write() as db:

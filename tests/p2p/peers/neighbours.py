@@ -17,7 +17,7 @@ from p2p.net.lan import Lan
 from p2p.net.link import links as linking
 from p2p.net.link.link import Ask, Link, Note
 from p2p.net.link.links import Links
-from p2p.net.messenger import Letter, Post
+from p2p.net.messenger import Message, Messenger
 
 
 class Neighbour:
@@ -32,9 +32,11 @@ class Neighbour:
         self.introductions: list[bytes] = []
         self.endings: list[tuple[str, bool]] = []
         self.asked: list[Ask] = []
-        self.letters: list[Letter] = []
+        self.letters: list[Message] = []
         """What came and was dealt with."""
-        self.post = Post(self.identity, self._received, is_expected=self._is_expected)
+        self.post = Messenger(
+            self.identity, self._received, is_expected=self._is_expected
+        )
         self.lan = Lan(self.post, session)
         self.post.add(self.lan)
         self.pairings = Pairings(
@@ -79,7 +81,7 @@ class Neighbour:
     async def _servers(self) -> tuple[()]:
         return ()
 
-    def _received(self, letter: Letter) -> None:
+    def _received(self, letter: Message) -> None:
         if letter.envelope.kind in pairings.KINDS:
             self.pairings.receive(letter)
         elif letter.envelope.kind in linking.KINDS:

@@ -24,8 +24,8 @@ from p2p.net.signaling.session import (
     MAX_PAUSE,
     MAX_READ,
     MAX_WAITING,
-    Conversation,
     Ended,
+    SignalingSession,
     proof,
     shown,
 )
@@ -48,7 +48,7 @@ class Talk:
         self.opened = 0
         self.received: list[tuple[str, Any]] = []
         self.missing: list[str] = []
-        self.conversation = Conversation(
+        self.conversation = SignalingSession(
             ws,
             identity,
             origin,
@@ -755,10 +755,10 @@ async def test_who_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_fault_of_its_own_ends_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def failing(self: Conversation) -> None:
+    async def failing(self: SignalingSession) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Conversation, "_beat", failing)
+    monkeypatch.setattr(SignalingSession, "_beat", failing)
     monkeypatch.setattr(conversation, "FIRST_HEARTBEAT", 0.01)
     async with talking(quiet) as talk:
         await talk.ended()

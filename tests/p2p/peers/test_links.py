@@ -16,7 +16,7 @@ import pytest
 
 from p2p.catalogue.wire import MAX_BUCKETS, write_have
 from p2p.core.errors import Busy, EngineError, NotFound, Unavailable
-from p2p.core.throttle import Rate
+from p2p.core.throttle import Throttle
 from p2p.models.codec import encode
 from p2p.models.homes import PathKind
 from p2p.net.identity import Identity
@@ -24,7 +24,7 @@ from p2p.net.lan import Lan, Line
 from p2p.net.link import link as linking, links
 from p2p.net.link.link import FRAME, MAX_REQUESTS, WINDOW, Ask, Link, Note, Reasons
 from p2p.net.messages import opened, seal, written
-from p2p.net.messenger import Letter
+from p2p.net.messenger import Message
 from p2p.net.webrtc import connection as rtc
 from p2p.net.webrtc.ice import IceServer
 from tests.patience import failing_once, until
@@ -505,7 +505,7 @@ async def test_a_limit_lets_nobody_wait_long_for_a_part_of_an_answer(
     async with neighbour("Ann") as ann, neighbour("Bob") as bob:
         befriend(ann, bob)
         bob.contents["film"] = secrets.token_bytes(FRAME)
-        total, own = Rate(), Rate(50_000)
+        total, own = Throttle(), Throttle(50_000)
         bob.links._rates = lambda _home: (total, own)
         link = await ann.links.get(bob.id)
         parts = link.ask(Ask(do="range", item="film", stop=FRAME), FRAME)
@@ -720,7 +720,7 @@ class Offers:
                 sdp=sdp,
             )
             sealed = seal(self._one.identity, self._other.id, "offer", encode(offer))
-            letter = Letter(opened(sealed, self._other.id), self._other.lan)  # type: ignore[arg-type]
+            letter = Message(opened(sealed, self._other.id), self._other.lan)  # type: ignore[arg-type]
             self._other.links.receive(letter)
             await asyncio.sleep(0)
 

@@ -19,7 +19,7 @@ from p2p.models.homes import PairingState, PairingStatus
 from p2p.models.pemus_id import grouped
 from p2p.net.identity import Identity
 from p2p.net.messages import Envelope, seal
-from p2p.net.messenger import Letter
+from p2p.net.messenger import Message
 from tests.patience import failing_once, until
 
 from .neighbours import Neighbour, neighbour
@@ -272,11 +272,11 @@ class Nowhere:
         return True
 
 
-def letter(kind: str, body: object, sender: Identity = STRANGER) -> Letter:
+def letter(kind: str, body: object, sender: Identity = STRANGER) -> Message:
     envelope = Envelope(
         id="", sender=sender.id, key=sender.key, kind=kind, body=encode(body)
     )
-    return Letter(envelope, Nowhere())
+    return Message(envelope, Nowhere())
 
 
 async def test_confirmations_that_nobody_asked_for_are_ignored() -> None:
@@ -558,7 +558,7 @@ async def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -
 # Floods of requests, and those whom they are not to keep out.
 
 
-class Way(Nowhere):
+class Transport(Nowhere):
     """A way that is known by where it comes from."""
 
     def __init__(self, origin: str, *, lan: bool = False) -> None:
@@ -566,7 +566,9 @@ class Way(Nowhere):
         self.origin, self.is_lan, self.tells_apart = origin, lan, lan
 
 
-def flood(home: Neighbour, *ways: Way, first: int = 1000, shown: bool = True) -> None:
+def flood(
+    home: Neighbour, *ways: Transport, first: int = 1000, shown: bool = True
+) -> None:
     """Let hundreds of strangers ask, by turns on each of these ways, and go on so that users are shown them."""
     for number in range(first, first + 300):
         eve = Identity.of(number.to_bytes(32))
@@ -575,7 +577,7 @@ def flood(home: Neighbour, *ways: Way, first: int = 1000, shown: bool = True) ->
             revealing(home, number, eve)
 
 
-def is_let_in(home: Neighbour, way: Way, number: int = 1) -> bool:
+def is_let_in(home: Neighbour, way: Transport, number: int = 1) -> bool:
     """Let somebody new ask, and tell whether the user sees it."""
     bob = Identity.of(number.to_bytes(32))
     requesting(home, number, bob, way)
@@ -586,11 +588,11 @@ def is_let_in(home: Neighbour, way: Way, number: int = 1) -> bool:
 @pytest.mark.parametrize("shown", [True, False])
 async def test_a_flood_at_one_server_keeps_nobody_out_elsewhere(shown: bool) -> None:
     async with neighbour("Ann") as ann:
-        server = Way("signal.example")
+        server = Transport("signal.example")
         flood(ann, server, shown=shown)
         assert not is_let_in(ann, server, 1)
-        assert is_let_in(ann, Way("other.example"), 2)
-        assert is_let_in(ann, Way("192.168.1.7", lan=True), 3)
+        assert is_let_in(ann, Transport("other.example"), 2)
+        assert is_let_in(ann, Transport("192.168.1.7", lan=True), 3)
 
 
 @pytest.mark.parametrize(
@@ -607,9 +609,9 @@ async def test_a_flood_of_one_address_keeps_nobody_else_in_the_network_out(
     flooder: str, other: str
 ) -> None:
     async with neighbour("Ann") as ann:
-        flood(ann, Way(flooder, lan=True))
-        assert is_let_in(ann, Way(other, lan=True), 1)
-        assert is_let_in(ann, Way("signal.example"), 2)
+        flood(ann, Transport(flooder, lan=True))
+        assert is_let_in(ann, Transport(other, lan=True), 1)
+        assert is_let_in(ann, Transport("signal.example"), 2)
 
 
 @pytest.mark.parametrize(
@@ -620,15 +622,19 @@ async def test_a_flood_of_one_network_keeps_no_other_network_out(
     network: str, other: str
 ) -> None:
     async with neighbour("Ann") as ann:
-        flood(ann, *(Way(network.format(n), lan=True) for n in range(1, 200)))
-        assert is_let_in(ann, Way(other, lan=True), 1)
+        flood(ann, *(Transport(network.format(n), lan=True) for n in range(1, 200)))
+        assert is_let_in(ann, Transport(other, lan=True), 1)
 
 
 async def test_the_words_of_this_home_are_not_to_be_had_without_end() -> None:
     async with neighbour("Ann") as ann:
         ways = [
-            Way("signal.example"),
-            *(Way(f"192.168.{n}.{m}", lan=True) for n in range(9) for m in range(9)),
+            Transport("signal.example"),
+            *(
+                Transport(f"192.168.{n}.{m}", lan=True)
+                for n in range(9)
+                for m in range(9)
+            ),
         ]
         for first in range(1000, 10_000, 300):
             flood(ann, *ways, first=first)
@@ -638,7 +644,7 @@ async def test_the_words_of_this_home_are_not_to_be_had_without_end() -> None:
 
 async def test_a_place_is_kept_for_the_home_whose_id_was_typed_here() -> None:
     async with neighbour("Ann") as ann:
-        way = Way("signal.example")
+        way = Transport("signal.example")
         flood(ann, way)
         eve = lower(ann)
         ann.pairings.request(eve.id, trusted=True)
@@ -650,7 +656,7 @@ async def test_a_place_is_kept_for_the_home_whose_id_was_typed_here() -> None:
 
 async def test_a_flood_of_messages_does_not_keep_the_home_out_that_was_asked() -> None:
     async with neighbour("Ann") as ann:
-        way = Way("signal.example")
+        way = Transport("signal.example")
 
         def is_heard() -> bool:
             message = seal(STRANGER, ann.id, "ping", b"{}")

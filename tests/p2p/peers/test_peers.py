@@ -168,7 +168,9 @@ class Home:
             on_change=lambda: None,
             session=self.peers._session,
         )
-        self.peers._post.receive(seal(sender, self.id, kind, body), server, sender.id)
+        self.peers._messenger.receive(
+            seal(sender, self.id, kind, body), server, sender.id
+        )
 
     # Its library.
 

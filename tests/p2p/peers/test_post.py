@@ -10,14 +10,14 @@ import pytest
 from p2p.net import messenger as module
 from p2p.net.identity import Identity
 from p2p.net.messages import seal
-from p2p.net.messenger import Letter, Post
+from p2p.net.messenger import Message, Messenger
 
 ANN, FRIEND = (Identity.of(bytes([number] * 32)) for number in (1, 2))
 JUNK = {"sender": FRIEND.id}
 
 
 @dataclass
-class Way:
+class Transport:
     """Where messages come from."""
 
     origin: str
@@ -33,18 +33,18 @@ class Inbox:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module.time, "monotonic", lambda: 1000.0)
-        self.letters: list[Letter] = []
-        self.post = Post(
+        self.letters: list[Message] = []
+        self.post = Messenger(
             ANN, self.letters.append, is_expected=lambda home: home == FRIEND.id
         )
 
-    def flood(self, *ways: Way, source: str = "") -> None:
+    def flood(self, *ways: Transport, source: str = "") -> None:
         """Let more junk than may come by some ways, in the name of a friend."""
         for way in ways:
             for _ in range(3 * int(module.BURST)):
                 self.post.receive(JUNK, way, source)
 
-    def hears(self, way: Way, source: str = "") -> bool:
+    def hears(self, way: Transport, source: str = "") -> bool:
         """Tell whether the friend gets through."""
         before = len(self.letters)
         self.post.receive(seal(FRIEND, ANN.id, "ping", b"{}"), way, source)
@@ -56,14 +56,14 @@ def inbox(monkeypatch: pytest.MonkeyPatch) -> Inbox:
     return Inbox(monkeypatch)
 
 
-def machines(count: int) -> list[Way]:
+def machines(count: int) -> list[Transport]:
     """Return machines of the local network."""
-    return [Way(f"192.168.0.{number}") for number in range(count)]
+    return [Transport(f"192.168.0.{number}") for number in range(count)]
 
 
 def test_a_friend_gets_through_whoever_writes_its_id_into_junk(inbox: Inbox) -> None:
     inbox.flood(*machines(20))
-    for way in (Way("192.168.0.100"), Way("server.example", is_lan=False)):
+    for way in (Transport("192.168.0.100"), Transport("server.example", is_lan=False)):
         assert inbox.hears(way, FRIEND.id)
 
 
@@ -75,10 +75,10 @@ def test_an_address_that_floods_has_no_reserve(inbox: Inbox) -> None:
 
 @pytest.mark.parametrize("proves", [False, True])
 def test_who_floods_a_server_floods_no_other(inbox: Inbox, proves: bool) -> None:
-    flooded = Way("flooded.example", is_lan=False, tells_apart=proves)
+    flooded = Transport("flooded.example", is_lan=False, tells_apart=proves)
     for number in range(5):
         inbox.flood(flooded, source=f"Eve {number}")
-    assert inbox.hears(Way("server.example", is_lan=False, tells_apart=proves))
-    assert inbox.hears(Way("192.168.0.100"))
+    assert inbox.hears(Transport("server.example", is_lan=False, tells_apart=proves))
+    assert inbox.hears(Transport("192.168.0.100"))
     # Where homes prove who they are, not even there.
     assert inbox.hears(flooded, FRIEND.id) is proves

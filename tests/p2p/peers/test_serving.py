@@ -26,7 +26,7 @@ OPEN, SECRET = "o" * 26, "s" * 26
 CONTENT = os.urandom(1_000_000)
 
 
-class Shelves:
+class LibraryView:
     """Two items in two shares, as the library describes them."""
 
     def __init__(self, folder: Path) -> None:
@@ -74,7 +74,7 @@ class Home:
     """A home that serves, and grants what `grants` says."""
 
     def __init__(self, folder: Path) -> None:
-        self.shelves = Shelves(folder)
+        self.shelves = LibraryView(folder)
         self.grants = {FRIEND: {"open"}}
         self.issued: list[tuple[str, str, float]] = []
         self.revoked: list[tuple[str, str]] = []

@@ -14,7 +14,7 @@ from p2p.core.errors import EngineError, Gone, NotFound, Unavailable
 from p2p.core.spans import Spans
 from p2p.models import Kind
 from p2p.net.link.link import Ask
-from p2p.torrent.priority import Haste
+from p2p.torrent.priority import Priority
 from p2p.transfers.sources import link as module
 from p2p.transfers.sources.link import LinkSource
 from p2p.transfers.sources.torrent import Source, SourceStatus, Wanted
@@ -102,7 +102,7 @@ async def all_of_it(
     target: Target, owner: Owner, swarm: Swarm | None = None
 ) -> LinkSource:
     source = LinkSource(TICKET, owner, swarm)  # type: ignore[arg-type]
-    source.want([Wanted(0, len(CONTENT), Haste.LATER)])
+    source.want([Wanted(0, len(CONTENT), Priority.LATER)])
     await source.start(target)
     return source
 
@@ -121,7 +121,7 @@ async def test_only_what_is_wanted_is_asked_for(target: Target) -> None:
     owner = Owner()
     target.spans.add(100_000, 200_000)
     source = LinkSource(TICKET, owner, None)
-    source.want([Wanted(50_000, 250_000, Haste.NOW)])
+    source.want([Wanted(50_000, 250_000, Priority.NOW)])
     await source.start(target)
     await until(lambda: target.spans.covers(50_000, 250_000))
     await source.close()
@@ -182,7 +182,7 @@ async def test_it_stands_back_while_the_swarm_delivers(target: Target) -> None:
     source = LinkSource(TICKET, owner, swarm)  # type: ignore[arg-type]
     delivering = asyncio.create_task(deliver(swarm))
     await until(lambda: swarm.status.received)
-    source.want([Wanted(0, len(CONTENT), Haste.LATER)])
+    source.want([Wanted(0, len(CONTENT), Priority.LATER)])
     await source.start(target)
     await asyncio.sleep(0.5)
     assert not owner.asked

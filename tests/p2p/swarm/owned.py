@@ -13,7 +13,7 @@ from p2p.core.errors import NotFound, Unavailable
 from p2p.models import Counts, Item, Kind, LocalFile, ShareStatus
 from p2p.torrent.hashing import Hasher
 from p2p.torrent.metainfo import Metainfo
-from p2p.torrent.priority import Haste
+from p2p.torrent.priority import Priority
 from p2p.torrent.seeds import Seeds
 from p2p.torrent.session import Session, SessionSettings, Torrent
 from p2p.torrent.store import SwarmStore
@@ -186,7 +186,7 @@ class Fetcher:
         os.truncate(path, meta.size)
         listener = Quiet()
         torrent = await self.session.fetch(meta, path, "fetched", listener)
-        torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+        torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
         torrent.connect("127.0.0.1", port)
         return torrent, path, listener
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from p2p.torrent.signaling_relay import Channels
+from p2p.torrent.signaling_relay import SignalingRelays
 from p2p.torrent.tracker import MAX_TORRENTS
 
 HOME = "A" * 28
@@ -60,7 +60,7 @@ async def send(_message: bytes) -> None:
 
 async def test_what_is_connected_is_not_pushed_out_by_what_is_looked_at() -> None:
     tracker = Tracker()
-    channels = Channels(tracker)  # type: ignore[arg-type]
+    channels = SignalingRelays(tracker)  # type: ignore[arg-type]
     await channels.open(HOME, send)
     film = Torrent("film", peers=1)
     channels.seeded(HOME, "item", film)  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ async def test_what_is_connected_is_not_pushed_out_by_what_is_looked_at() -> Non
 
 async def test_if_all_are_connected_the_oldest_gives_way() -> None:
     tracker = Tracker()
-    channels = Channels(tracker)  # type: ignore[arg-type]
+    channels = SignalingRelays(tracker)  # type: ignore[arg-type]
     await channels.open(HOME, send)
     films = [Torrent(f"film {number}", peers=1) for number in range(MAX_TORRENTS + 1)]
     for film in films:

@@ -17,7 +17,7 @@ from p2p.core.errors import BadRequest, DiskFull, Gone, Unavailable
 from p2p.core.spans import Spans
 from p2p.models.transfers import TransferState
 from p2p.torrent.metainfo import Metainfo
-from p2p.torrent.priority import Haste
+from p2p.torrent.priority import Priority
 from p2p.transfers import download as download_module, readers as reading
 from p2p.transfers.download import Download
 from p2p.transfers.readers import Reader, distance, play_rate
@@ -178,7 +178,7 @@ async def test_the_awaited_piece_is_asked_for_first_and_ends_the_wait(
     waiting = asking(download, 10 * PIECE + 5)
     source = await keeper.opened()
     await until(lambda: bool(source.wanted))
-    assert source.wanted[0] == Wanted(10 * PIECE + 5, 11 * PIECE, Haste.NOW)
+    assert source.wanted[0] == Wanted(10 * PIECE + 5, 11 * PIECE, Priority.NOW)
     # Thirty seconds of play ahead, in their order.
     assert list(source.asked) == [(10 * PIECE + 5, 40 * PIECE + 5)]
     assert source.wanted == sorted(source.wanted, key=lambda each: each.start)
@@ -220,7 +220,7 @@ async def test_a_seek_drops_what_was_wanted_before(
     second = asking(download, 300 * PIECE)
     await until(lambda: source.asked.meets(300 * PIECE, 301 * PIECE))
     assert not source.asked.meets(0, 300 * PIECE)
-    assert source.wanted[0].haste is Haste.NOW
+    assert source.wanted[0].priority is Priority.NOW
     source.deliver(300 * PIECE, 301 * PIECE)
     await second
 
@@ -235,8 +235,11 @@ async def test_readers_at_different_places_are_served_in_turn(
     # First what each waits for, then what each needs a second later, and so on.
     order = [each.start // PIECE for each in source.wanted]
     assert order[:6] == [0, 100, 200, 1, 101, 201]
-    assert [each.haste for each in source.wanted[:4]] == [*[Haste.NOW] * 3, Haste.SOON]
-    assert source.wanted[-1].haste is Haste.LATER
+    assert [each.priority for each in source.wanted[:4]] == [
+        *[Priority.NOW] * 3,
+        Priority.SOON,
+    ]
+    assert source.wanted[-1].priority is Priority.LATER
     download.release("r100")
     assert not source.asked.meets(101 * PIECE, 200 * PIECE)
     for at in (0, 100, 200):
@@ -251,7 +254,7 @@ async def test_a_range_is_not_read_beyond_its_end(
     waiting = asking(download, 5 * PIECE, stop=5 * PIECE + 10)
     source = await keeper.opened()
     await until(lambda: bool(source.wanted))
-    assert source.wanted == [Wanted(5 * PIECE, 5 * PIECE + 10, Haste.NOW)]
+    assert source.wanted == [Wanted(5 * PIECE, 5 * PIECE + 10, Priority.NOW)]
     source.deliver(5 * PIECE, 6 * PIECE)
     assert await waiting == 5 * PIECE + 10
     # The last byte, which is in a shorter piece.

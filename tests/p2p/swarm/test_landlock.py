@@ -186,7 +186,7 @@ def test_libtorrent_serves_and_fetches_but_cannot_write_to_a_share(
 import asyncio
 from hashlib import sha1
 from p2p.torrent.metainfo import make
-from p2p.torrent.priority import Haste
+from p2p.torrent.priority import Priority
 from p2p.torrent.session import (Session, SessionSettings)
 
 class Listener:
@@ -217,7 +217,7 @@ async def main():
     os.truncate(target, len(content))
     listener = Listener()
     torrent = await there.fetch(meta, target, "film", listener)
-    torrent.want({0: Haste.NOW})
+    torrent.want({0: Priority.NOW})
     torrent.connect("127.0.0.1", here.port)
     await until(lambda: listener.finished)
     result["fetched"] = target.read_bytes() == content
@@ -226,7 +226,7 @@ async def main():
     victim = share / "series/victim"
     listener = Listener()
     torrent = await there.fetch(meta, victim, "film", listener)
-    torrent.want({0: Haste.NOW})
+    torrent.want({0: Priority.NOW})
     torrent.connect("127.0.0.1", here.port)
     await until(lambda: listener.faults)
     result["into the share"] = victim.read_bytes() == bytes(len(content))

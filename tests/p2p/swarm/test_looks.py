@@ -13,7 +13,7 @@ from p2p.core.errors import EngineError, NotFound, Unavailable
 from p2p.library import Library
 from p2p.media.reader import MediaReader
 from p2p.models import EngineConfig, Kind, LocalFile, ShareConfig
-from p2p.torrent.file_lookup import Looks, one_by_one
+from p2p.torrent.file_lookup import FileLookups, one_by_one
 from p2p.torrent.hashing import Hasher
 from p2p.torrent.store import SwarmStore
 from tests.patience import until
@@ -59,7 +59,7 @@ async def test_what_is_asked_in_one_moment_is_one_question(
     known = await folder.file(NAMES[0])
     pieces = await hasher.hashes(known, urgent=True)
     folder.names.pop(NAMES[1])
-    looks = Looks(many, hasher, batch=20)
+    looks = FileLookups(many, hasher, batch=20)
     answers = await asyncio.gather(
         *(looks.look(name) for name in [*NAMES, NAMES[0]]), return_exceptions=True
     )
@@ -82,7 +82,7 @@ async def test_one_that_hangs_holds_up_only_its_own_question(
             await asyncio.sleep(3600)
         return await folder.file(item)
 
-    looks = Looks(one_by_one(file), hasher, batch=1)
+    looks = FileLookups(one_by_one(file), hasher, batch=1)
     hanging = asyncio.create_task(looks.look(NAMES[0]))
     given_up = asyncio.create_task(looks.look(NAMES[0]))
     async with asyncio.timeout(30):
@@ -97,7 +97,7 @@ async def test_a_fault_reaches_all_who_asked(folder: Folder, hasher: Hasher) -> 
     async def many(items: Sequence[str]) -> Mapping[str, LocalFile | EngineError]:
         raise ValueError("a fault")
 
-    looks = Looks(many, hasher)
+    looks = FileLookups(many, hasher)
     answers = await asyncio.gather(
         *(looks.look(name) for name in NAMES), return_exceptions=True
     )

@@ -16,7 +16,7 @@ import pytest
 
 from p2p.core.errors import Busy
 from p2p.torrent import seeds as seeds_module
-from p2p.torrent.file_lookup import Looks, one_by_one
+from p2p.torrent.file_lookup import FileLookups, one_by_one
 from p2p.torrent.metainfo import Metainfo, make, piece_length_for
 from p2p.torrent.seeds import SeedState
 from p2p.torrent.session import Session
@@ -518,7 +518,7 @@ async def test_whatever_happens_in_whatever_order_ends_well(
 ) -> None:
     if number % 2:
         # As a library that is asked for many files at once.
-        owner.seeds._looks = Looks(one_by_one(owner.folder.file), owner.hasher)
+        owner.seeds._looks = FileLookups(one_by_one(owner.folder.file), owner.hasher)
     chaos = Chaos(owner, number)
     for _ in range(150):
         chaos.act()

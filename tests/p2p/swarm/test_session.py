@@ -17,7 +17,7 @@ import pytest
 from p2p.torrent import metainfo, session as session_module
 from p2p.torrent.faults import SessionError
 from p2p.torrent.metainfo import Metainfo
-from p2p.torrent.priority import Haste
+from p2p.torrent.priority import Priority
 from p2p.torrent.session import Session, SessionSettings, Torrent
 from tests.patience import until
 
@@ -145,7 +145,7 @@ async def test_a_file_arrives_and_every_finished_piece_can_be_read(
     got = Reading()
     await sessions[0].seed(meta, os.open(film, os.O_RDONLY), "film", Events())
     torrent = await sessions[1].fetch(meta, target, "film", got)
-    torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+    torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
     torrent.connect("127.0.0.1", sessions[0].port)
     await got.until(lambda: len(checked) == meta.piece_count)
     assert target.read_bytes() == content
@@ -158,11 +158,11 @@ async def test_only_what_is_wanted_arrives(
     meta = describe(content)
     _, torrent, _, got = await fetching(sessions, meta, film, target)
     await got.until(lambda: got.peers)
-    torrent.want({7: Haste.NOW})
+    torrent.want({7: Priority.NOW})
     await got.until(lambda: got.pieces)
     await asyncio.sleep(0.5)
     assert got.pieces == {7}
-    torrent.want({2: Haste.LATER, 3: Haste.SOON})
+    torrent.want({2: Priority.LATER, 3: Priority.SOON})
     await got.until(lambda: len(got.pieces) == 3)
     assert got.pieces == {7, 2, 3}
     assert list(target.parent.iterdir()) == [target]
@@ -184,7 +184,7 @@ async def test_what_is_there_already_is_not_fetched_again(
         got,
         [index < half for index in range(meta.piece_count)],
     )
-    torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+    torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
     torrent.connect("127.0.0.1", sessions[0].port)
     await got.until(lambda: len(got.pieces) == meta.piece_count - half)
     await asyncio.sleep(1.5)
@@ -208,13 +208,13 @@ async def test_removing_a_seed_cuts_its_receiver_and_leaves_another_alone(
         second = await receiver.fetch(his, other, "film", got_too)
         first.connect("127.0.0.1", owner.port)
         second.connect("127.0.0.1", owner.port)
-        first.want({0: Haste.NOW})
+        first.want({0: Priority.NOW})
         await got.until(lambda: got.pieces)
         await seed.remove()
         await got.until(lambda: not got.peers)
-        first.want(dict.fromkeys(range(1, mine.piece_count), Haste.LATER))
+        first.want(dict.fromkeys(range(1, mine.piece_count), Priority.LATER))
         first.connect("127.0.0.1", owner.port)
-        second.want(dict.fromkeys(range(his.piece_count), Haste.LATER))
+        second.want(dict.fromkeys(range(his.piece_count), Priority.LATER))
         await got_too.until(lambda: len(got_too.pieces) == his.piece_count)
         assert got.pieces == {0}
         assert other.read_bytes() == content
@@ -244,7 +244,7 @@ async def test_a_seed_never_writes_to_a_file_that_was_edited(
             )
             got = Events()
             torrent = await receiver.fetch(meta, target, "film", got)
-            torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+            torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
             torrent.connect("127.0.0.1", owner.port)
             await got.until(lambda: got.peers)
             for _ in range(8):
@@ -266,7 +266,7 @@ async def test_a_peer_without_the_capability_gets_nothing(
     await sessions[0].seed(meta, os.open(film, os.O_RDONLY), "film", Events())
     got = Events()
     torrent = await sessions[1].fetch(guessed, target, "film", got)
-    torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+    torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
     torrent.connect("127.0.0.1", sessions[0].port)
     reader, writer = await asyncio.open_connection("127.0.0.1", sessions[0].port)
     writer.write(
@@ -288,7 +288,7 @@ async def test_a_seed_whose_file_is_cut_short_says_so(
     meta = describe(content)
     _, torrent, served, _ = await fetching(sessions, meta, film, target)
     os.truncate(film, 0)
-    torrent.want({0: Haste.NOW})
+    torrent.want({0: Priority.NOW})
     await served.until(lambda: served.faults)
 
 
@@ -299,7 +299,7 @@ async def test_a_seed_serves_the_file_that_was_opened_whatever_becomes_of_its_pa
     _, torrent, served, got = await fetching(sessions, meta, film, target)
     film.unlink()
     film.write_bytes(bytes(SIZE))
-    torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+    torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
     await until(lambda: len(got.pieces) == meta.piece_count)
     assert target.read_bytes() == content
     assert not served.faults
@@ -356,7 +356,7 @@ async def test_limits_hold_and_can_be_lifted(
     receiver = await Session.open(LOCAL)
     try:
         _, torrent, _, got = await fetching((owner, receiver), meta, film, target)
-        torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+        torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
         await got.until(lambda: got.peers)
         await asyncio.sleep(1.5)
         # 3 MB at 500 kB/s take 6 s.
@@ -379,7 +379,7 @@ async def test_peers_of_the_local_network_are_exempt(
     receiver = await Session.open(LOCAL)
     try:
         _, torrent, _, got = await fetching((owner, receiver), meta, film, target)
-        torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+        torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
         # Two and a half minutes at the limit.
         await got.until(lambda: len(got.pieces) == meta.piece_count)
     finally:
@@ -392,7 +392,7 @@ async def test_rates_and_counts_are_told(
 ) -> None:
     meta = describe(content)
     seed, torrent, _, got = await fetching(sessions, meta, film, target)
-    torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+    torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
     await got.until(lambda: len(got.pieces) == meta.piece_count)
     async with asyncio.timeout(30):
         while sessions[0].stats.uploaded < SIZE or torrent.status.downloaded < SIZE:
@@ -421,7 +421,7 @@ async def test_a_removed_torrent_can_be_added_again(
         await seed.remove()
         await seed.remove()
         seed.connect("127.0.0.1", 1)
-        seed.want({0: Haste.NOW})
+        seed.want({0: Priority.NOW})
 
 
 async def test_a_name_that_is_no_text_is_refused(
@@ -491,7 +491,7 @@ async def test_a_port_is_closed_and_opened_without_cutting_what_runs(
     _, torrent, served, got = await fetching(sessions, meta, film, target)
     owner, port = sessions[0], sessions[0].port
     await got.until(lambda: got.peers)
-    torrent.want({0: Haste.NOW})
+    torrent.want({0: Priority.NOW})
     await got.until(lambda: got.pieces)
 
     owner.apply(replace(LOCAL, addresses=()))
@@ -500,7 +500,7 @@ async def test_a_port_is_closed_and_opened_without_cutting_what_runs(
     async with asyncio.timeout(10):
         while await is_answered(port):
             await asyncio.sleep(0.01)
-    torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+    torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
     await got.until(lambda: len(got.pieces) == meta.piece_count)
     assert (served.peers, got.peers) == (1, 1)
     assert owner.port == 0
@@ -518,7 +518,7 @@ async def test_a_session_without_addresses_opens_no_port_and_connects_to_others(
         assert receiver.port == await receiver.listening() == 0
         meta = describe(content)
         _, torrent, _, got = await fetching((owner, receiver), meta, film, target)
-        torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+        torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
         await got.until(lambda: len(got.pieces) == meta.piece_count)
     finally:
         await receiver.close()

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from p2p.core.spans import Spans
-from p2p.torrent.priority import Haste
+from p2p.torrent.priority import Priority
 from p2p.torrent.session import Session, SessionSettings, Torrent
 from p2p.transfers.sources import torrent as source_module
 from p2p.transfers.sources.torrent import Source, SwarmSource, Wanted
@@ -58,8 +58,8 @@ class Part:
         return time.monotonic() - began
 
 
-def span(piece: int, haste: Haste = Haste.LATER) -> Wanted:
-    return Wanted(piece * PIECE, (piece + 1) * PIECE, haste)
+def span(piece: int, priority: Priority = Priority.LATER) -> Wanted:
+    return Wanted(piece * PIECE, (piece + 1) * PIECE, priority)
 
 
 class Line:
@@ -132,7 +132,7 @@ def deaf() -> Iterator[int]:
         yield port
 
 
-class Introductions:
+class SignalingRelay:
     """Remembers who is to be introduced."""
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ class Introductions:
 async def slow_line(
     tmp_path: Path,
     *more_ports: int,
-    introducer: Introductions | None = None,
+    introducer: SignalingRelay | None = None,
 ) -> AsyncGenerator[tuple[SwarmSource, Part, Line]]:
     """Have a source whose owner is at the end of a line, and not at the other ports, which are tried before."""
     content = os.urandom(SIZE)
@@ -188,7 +188,7 @@ async def slow_line(
 
 async def test_pieces_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     async with slow_line(tmp_path) as (source, part, _):
-        source.want([span(0, Haste.NOW), *map(span, range(1, 12))])
+        source.want([span(0, Priority.NOW), *map(span, range(1, 12))])
         await part.until(*range(12))
         # Two neighbours are under way at once.
         assert all(abs(piece - place) <= 2 for place, piece in enumerate(part.order))
@@ -198,9 +198,9 @@ async def test_who_seeks_does_not_wait_for_what_was_wanted_before(
     tmp_path: Path,
 ) -> None:
     async with slow_line(tmp_path) as (source, part, _):
-        source.want([span(0, Haste.NOW), *map(span, range(1, 24))])
+        source.want([span(0, Priority.NOW), *map(span, range(1, 24))])
         await part.until(0, 1)
-        source.want([span(28, Haste.NOW), *map(span, range(29, 32))])
+        source.want([span(28, Priority.NOW), *map(span, range(29, 32))])
         await part.until(28)
         before = len(part.order)
         # All that was wanted before would take four seconds.
@@ -215,9 +215,9 @@ async def test_what_two_readers_need_soon_comes_before_what_either_needs_later(
     async with slow_line(tmp_path) as (source, part, _):
         source.want(
             [
-                span(0, Haste.NOW),
-                span(20, Haste.NOW),
-                *(span(piece, Haste.SOON) for piece in (1, 2, 21, 22)),
+                span(0, Priority.NOW),
+                span(20, Priority.NOW),
+                *(span(piece, Priority.SOON) for piece in (1, 2, 21, 22)),
                 *map(span, range(3, 16)),
                 *map(span, range(23, 28)),
             ]
@@ -228,11 +228,11 @@ async def test_what_two_readers_need_soon_comes_before_what_either_needs_later(
 
 async def test_what_is_awaited_too_long_is_hurried(tmp_path: Path) -> None:
     async with slow_line(tmp_path) as (source, part, _):
-        wishes = [span(0, Haste.NOW), *map(span, range(1, PIECES))]
+        wishes = [span(0, Priority.NOW), *map(span, range(1, PIECES))]
         source.want(wishes)
         await part.until(0)
         # A reader comes to the end of what is under way; the last piece would be there after five seconds.
-        wishes[-1] = span(PIECES - 1, Haste.NOW)
+        wishes[-1] = span(PIECES - 1, Priority.NOW)
         source.want(wishes)
         await part.until(PIECES - 1)
         assert len(part.order) < PIECES // 2
@@ -260,7 +260,7 @@ async def test_a_connection_that_breaks_is_replaced_at_once(tmp_path: Path) -> N
 
 
 async def test_an_owner_is_told_of_a_connection_that_broke(tmp_path: Path) -> None:
-    introductions = Introductions()
+    introductions = SignalingRelay()
     async with slow_line(tmp_path, introducer=introductions) as (source, part, line):
         source.want([*map(span, range(PIECES))])
         await part.until(0, 1)
@@ -311,7 +311,7 @@ async def test_a_connection_that_says_nothing_any_more_is_replaced(
         line.freeze()
         await asyncio.sleep(0.5)
         there = len(part.order)
-        source.want([span(there, Haste.NOW), *map(span, range(there + 1, PIECES))])
+        source.want([span(there, Priority.NOW), *map(span, range(there + 1, PIECES))])
         assert await part.until(there, there + 1) < 6
 
 
@@ -320,7 +320,7 @@ async def test_attempts_begin_anew_though_something_new_is_wanted_all_the_time(
 ) -> None:
     monkeypatch.setattr(source_module, "FIRST_DIAL", 0.1)
     monkeypatch.setattr(source_module, "PATIENT_DIAL", 0.4)
-    introductions = Introductions()
+    introductions = SignalingRelay()
     with deaf() as port:
         async with slow_line(tmp_path, introducer=introductions) as (source, *_):
             source._addresses = [("127.0.0.1", port)]
@@ -329,7 +329,7 @@ async def test_attempts_begin_anew_though_something_new_is_wanted_all_the_time(
                 while introductions.count < 3:
                     # As when another source delivers.
                     piece = (piece + 1) % PIECES
-                    source.want([span(piece, Haste.NOW)])
+                    source.want([span(piece, Priority.NOW)])
                     await asyncio.sleep(0.05)
 
 
@@ -368,18 +368,18 @@ async def test_an_address_that_never_answers_does_not_hold_up_the_next_one(
 ) -> None:
     with deaf() as port:
         async with slow_line(tmp_path, port) as (source, part, _):
-            source.want([span(0, Haste.NOW)])
+            source.want([span(0, Priority.NOW)])
             await part.until(0)
 
 
 async def test_an_address_that_never_answers_does_not_hold_up_introductions(
     tmp_path: Path,
 ) -> None:
-    introductions = Introductions()
+    introductions = SignalingRelay()
     with deaf() as port, deaf() as other:
         async with slow_line(tmp_path, introducer=introductions) as (source, *_):
             source._addresses = [("127.0.0.1", port), ("127.0.0.1", other)]
-            source.want([span(0, Haste.NOW)])
+            source.want([span(0, Priority.NOW)])
             async with asyncio.timeout(10):
                 await introductions.begun.wait()
             assert source._peers
@@ -396,7 +396,7 @@ async def test_an_address_that_refuses_is_not_given_the_time_to_answer(
 ) -> None:
     monkeypatch.setattr(source_module, "NEXT_ADDRESS", 300.0)
     async with slow_line(tmp_path, refusing(), refusing()) as (source, part, _):
-        source.want([span(0, Haste.NOW)])
+        source.want([span(0, Priority.NOW)])
         await part.until(0)
 
 
@@ -405,9 +405,9 @@ async def test_where_all_addresses_refuse_introductions_begin_at_once(
 ) -> None:
     monkeypatch.setattr(source_module, "FIRST_DIAL", 300.0)
     monkeypatch.setattr(source_module, "PATIENT_DIAL", 1000.0)
-    introductions = Introductions()
+    introductions = SignalingRelay()
     async with slow_line(tmp_path, introducer=introductions) as (source, *_):
         source._addresses = [("127.0.0.1", refusing()), ("127.0.0.1", refusing())]
-        source.want([span(0, Haste.NOW)])
+        source.want([span(0, Priority.NOW)])
         async with asyncio.timeout(20):
             await introductions.begun.wait()

@@ -17,14 +17,14 @@ import pytest
 
 from p2p.torrent import metainfo, tracker as tracker_module
 from p2p.torrent.metainfo import Metainfo
-from p2p.torrent.priority import Haste
+from p2p.torrent.priority import Priority
 from p2p.torrent.session import Session, SessionSettings, Torrent
 from p2p.torrent.tracker import (
     MAX_MESSAGE,
     MAX_TORRENTS,
     MAX_WAITING,
-    Introductions,
     LoopbackTracker,
+    SignalingRelay,
 )
 from tests.patience import until
 
@@ -86,10 +86,10 @@ class Home:
             file.truncate(meta.size)
         events = Events()
         torrent = await self.session.fetch(meta, path, "film", events)
-        torrent.want(dict.fromkeys(range(meta.piece_count), Haste.LATER))
+        torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
         return torrent, path, events
 
-    def announce(self, torrent: Torrent, channel: Introductions, offers: bool) -> None:
+    def announce(self, torrent: Torrent, channel: SignalingRelay, offers: bool) -> None:
         channel.add(
             torrent.meta.info_hash, torrent.reannounce, torrent.hang_up, offers=offers
         )

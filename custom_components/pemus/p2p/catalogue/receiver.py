@@ -75,7 +75,7 @@ type _Subtitles = list[tuple[str, int, int, str | None]]
 
 
 @dataclass(slots=True)
-class Intake:
+class CatalogueReceiver:
     """What a page made different."""
 
     added: list[tuple[Row, str]] = field(default_factory=list)
@@ -95,14 +95,14 @@ class Intake:
         return bool(self.stale or self.changed or self.shares_changed)
 
 
-def take(db: sqlite3.Connection, page: Page) -> Intake:
+def take(db: sqlite3.Connection, page: Page) -> CatalogueReceiver:
     """Write what a page says.
 
     Raises:
         BadCatalogue: it contradicts itself, or what was told before. The transaction must not be committed.
 
     """
-    intake = Intake()
+    intake = CatalogueReceiver()
     if page.head.shares is not None:
         _take_shares(db, page.head.shares, intake)
     folders = _take_folders(db, page.head.folders, intake)
@@ -114,7 +114,7 @@ def take(db: sqlite3.Connection, page: Page) -> Intake:
 
 
 def _take_shares(
-    db: sqlite3.Connection, shares: Sequence[Share], intake: Intake
+    db: sqlite3.Connection, shares: Sequence[Share], intake: CatalogueReceiver
 ) -> None:
     """Take over which shares there are. What lies in those that are no more goes with them."""
     known = dict(db.execute("SELECT number, id FROM shares").fetchall())
@@ -156,7 +156,7 @@ def _take_shares(
 
 
 def _take_folders(
-    db: sqlite3.Connection, folders: Iterable[Folder], intake: Intake
+    db: sqlite3.Connection, folders: Iterable[Folder], intake: CatalogueReceiver
 ) -> dict[int, int]:
     """Take over folders; return the share of each one that was told of."""
     shares = {number for (number,) in db.execute("SELECT number FROM shares")}
@@ -169,7 +169,9 @@ def _take_folders(
     return told
 
 
-def _take_folder(db: sqlite3.Connection, place: Place, intake: Intake) -> None:
+def _take_folder(
+    db: sqlite3.Connection, place: Place, intake: CatalogueReceiver
+) -> None:
     before = db.execute(
         "SELECT share, parent, name FROM folders WHERE number = ?", (place.number,)
     ).fetchone()
@@ -198,7 +200,9 @@ def _take_folder(db: sqlite3.Connection, place: Place, intake: Intake) -> None:
     intake.written += _FOLDER + _PATHS * len(place.path.encode())
 
 
-def _remove_folder(db: sqlite3.Connection, number: int, intake: Intake) -> None:
+def _remove_folder(
+    db: sqlite3.Connection, number: int, intake: CatalogueReceiver
+) -> None:
     """Remove a folder with all that lies in it."""
     found = db.execute(
         """
@@ -217,7 +221,10 @@ def _remove_folder(db: sqlite3.Connection, number: int, intake: Intake) -> None:
 
 
 def _forget(
-    db: sqlite3.Connection, which: str, parameters: tuple[int, ...], intake: Intake
+    db: sqlite3.Connection,
+    which: str,
+    parameters: tuple[int, ...],
+    intake: CatalogueReceiver,
 ) -> None:
     """Forget items that are to be told again, if they are still there."""
     found = db.execute(
@@ -238,7 +245,7 @@ def _take_spans(
     db: sqlite3.Connection,
     spans: Sequence[Span],
     folders: dict[int, int],
-    intake: Intake,
+    intake: CatalogueReceiver,
 ) -> None:
     """Let all rows of some spans be what was told of them."""
     obsolete: list[Row] = []

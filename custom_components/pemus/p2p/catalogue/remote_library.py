@@ -25,10 +25,10 @@ from ..library.search import search
 from ..library.store import Store, raise_revision
 from ..models import Counts, Item, Kind, Listing, SearchQuery, SearchResult, ShareConfig
 from ..models.homes import is_home
-from .receiver import REMOVAL, TABLES, Intake, take
+from .receiver import REMOVAL, TABLES, CatalogueReceiver, take
 from .wire import FORMAT, MAX_ITEMS, BadCatalogue, Page, read, write_have
 
-__all__ = ["Applied", "BadCatalogue", "ForeignLibrary"]
+__all__ = ["Applied", "BadCatalogue", "RemoteLibrary"]
 
 MAX_NAMED_ITEMS: Final = 500
 """Changed items of a page that are named one by one."""
@@ -65,7 +65,7 @@ class Applied:
     """What it cost to take it over: bytes, and what comes to the same."""
 
 
-class ForeignStore(Store):
+class RemoteStore(Store):
     """The index of another home's library."""
 
     what = "what is known of another home's library"
@@ -96,7 +96,7 @@ class ForeignStore(Store):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
 
-class ForeignLibrary:
+class RemoteLibrary:
     """What is known here of one other home's library."""
 
     def __init__(self, folder: Path, home: str) -> None:
@@ -107,7 +107,7 @@ class ForeignLibrary:
         if not is_home(home):
             raise ValueError("that is no home")
         self.home = home
-        self._store = ForeignStore(folder / f"{home}.db")
+        self._store = RemoteStore(folder / f"{home}.db")
         # One page after the other, and no lists are made meanwhile.
         self._taking = threading.Lock()
         self._items = 0
@@ -290,7 +290,7 @@ class ForeignLibrary:
             + SUMMARY * (self._items if is_summarized else 0),
         )
 
-    def _take(self, page: Page) -> tuple[Intake, bool]:
+    def _take(self, page: Page) -> tuple[CatalogueReceiver, bool]:
         """Write a page; return what is different, and whether all had been told before."""
         with self._store.write() as db:
             was_complete = _state(db, "theirs") is not None

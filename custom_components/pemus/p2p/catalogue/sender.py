@@ -205,7 +205,7 @@ class Catalogue:
         self._known: dict[int, dict[int, _Known]] = {}
 
     async def pages(self, shares: Collection[str], have: bytes) -> AsyncIterator[bytes]:
-        """Yield what somebody has to be told who may see `shares` (ids) and has `have` (`ForeignLibrary.have`).
+        """Yield what somebody has to be told who may see `shares` (ids) and has `have` (`RemoteLibrary.have`).
 
         There is one page at least. What changes while they are made is told the next time, if not in them.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 
-class Slots:
+class BoundedTasks:
     """A number of things at a time. Others wait."""
 
     def __init__(self, number: int) -> None:

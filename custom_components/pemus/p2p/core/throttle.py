@@ -14,7 +14,7 @@ _LEAST: Final = 1024
 """Bytes that are always worth a message."""
 
 
-class Rate:
+class Throttle:
     """A number of bytes per second that all who share it send together; 0 for any number."""
 
     def __init__(self, limit: int = 0) -> None:

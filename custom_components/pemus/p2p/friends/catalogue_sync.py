@@ -11,7 +11,7 @@ from pathlib import Path
 import time
 from typing import Final
 
-from ..catalogue.remote_library import Applied, BadCatalogue, ForeignLibrary
+from ..catalogue.remote_library import Applied, BadCatalogue, RemoteLibrary
 from ..catalogue.wire import MAX_UNPACKED
 from ..core.backoff import Backoff, Pace, Rarely
 from ..core.errors import EngineError
@@ -65,7 +65,7 @@ class FriendList:
         for many, and `on_news` with the number of new items and some of their titles. The clock tells seconds and never goes
         back; `sleep` waits by it.
         """
-        self.library = ForeignLibrary(cache, home)
+        self.library = RemoteLibrary(cache, home)
         self.message: str | None = None
         """Why it could not be fetched, for users."""
         self.was_listed = False

@@ -31,7 +31,7 @@ from ..models.homes import PairingState, PairingStatus
 from ..models.pemus_id import read_id
 from ..net.link.link import shown
 from ..net.messages import Envelope
-from ..net.messenger import Letter, Post
+from ..net.messenger import Message, Messenger
 from .sas import NONCE_SIZE, commitment, is_committed, words
 from .state import Pairing
 from .strangers import Source, Tries, sources_of
@@ -105,14 +105,14 @@ class Pairings:
 
     def __init__(
         self,
-        post: Post,
+        post: Messenger,
         *,
         name: Callable[[], str],
         is_friend: Callable[[str], bool],
         on_change: Callable[[], None],
     ) -> None:
         """Prepare to pair as the home of `post`. `on_change` is called when something is to be shown or kept."""
-        self._post = post
+        self._messenger = post
         self._name = name
         self._is_friend = is_friend
         self._on_change = on_change
@@ -183,7 +183,7 @@ class Pairings:
         home = read_id(text)
         if home is None:
             raise BadRequest("this is no PeMuS ID: there is a typing error in it")
-        if home == self._post.identity.id:
+        if home == self._messenger.identity.id:
             raise BadRequest("this is the ID of this home itself")
         if self._is_friend(home):
             raise BadRequest("this home is a friend already")
@@ -295,7 +295,7 @@ class Pairings:
 
     # What comes in.
 
-    def receive(self, letter: Letter) -> None:
+    def receive(self, letter: Message) -> None:
         """Take in a message of a kind in KINDS. What makes no sense is ignored."""
         envelope = letter.envelope
         if envelope.sender in self._blocked:
@@ -313,7 +313,7 @@ class Pairings:
         except DecodeError as err:
             _LOGGER.debug("A message of %s is left out: %s", envelope.sender, err)
 
-    def _requested(self, letter: Letter, said: Request) -> None:
+    def _requested(self, letter: Message, said: Request) -> None:
         home = letter.envelope.sender
         if not _is_hex(said.request, _REQUEST_BYTES) or not _is_hex(
             said.commitment, 32
@@ -332,7 +332,7 @@ class Pairings:
             return
         if present is not None and present.state in _LIVE and not present.incoming:
             # Both asked at the same time: that of the home with the lower ID counts.
-            if self._post.identity.id < home:
+            if self._messenger.identity.id < home:
                 self._soon(home)
                 return
         elif present is not None and present.refused:
@@ -364,7 +364,7 @@ class Pairings:
         self._put(pairing)
         self._reply(letter, pairing)
 
-    def _was_received(self, letter: Letter, said: Received) -> None:
+    def _was_received(self, letter: Message, said: Received) -> None:
         pairing = self._ours(letter.envelope, said.request, incoming=False)
         if pairing is None or not _is_hex(said.nonce, NONCE_SIZE):
             return
@@ -384,7 +384,7 @@ class Pairings:
         if pairing.state is PairingState.COMPARING:
             self._reply(letter, pairing)
 
-    def _revealed(self, letter: Letter, said: Reveal) -> None:
+    def _revealed(self, letter: Message, said: Reveal) -> None:
         pairing = self._ours(letter.envelope, said.request, incoming=True)
         if pairing is None:
             if not _is_hex(said.request, _REQUEST_BYTES) or said.yes is False:
@@ -426,7 +426,7 @@ class Pairings:
         if pairing.home in self._pairings:
             self._reply(letter, self._pairings[pairing.home])
 
-    def _judged(self, letter: Letter, said: Verdict) -> None:
+    def _judged(self, letter: Message, said: Verdict) -> None:
         pairing = self._ours(letter.envelope, said.request, incoming=False)
         if pairing is None:
             if not _is_hex(said.request, _REQUEST_BYTES):
@@ -466,7 +466,7 @@ class Pairings:
         return pairing
 
     def _words(self, pairing: Pairing) -> tuple[str, ...]:
-        here = self._post.identity.key, bytes.fromhex(pairing.nonce)
+        here = self._messenger.identity.key, bytes.fromhex(pairing.nonce)
         there = bytes.fromhex(pairing.key), bytes.fromhex(pairing.their_nonce)
         asking, asked = (there, here) if pairing.incoming else (here, there)
         return words(asking, asked, pairing.request)
@@ -489,14 +489,16 @@ class Pairings:
     def _tell(self, pairing: Pairing) -> None:
         """Send the message that is next, by all ways."""
         kind, message = self._message(pairing)
-        self._post.send(pairing.home, kind, encode(message))
+        self._messenger.send(pairing.home, kind, encode(message))
 
-    def _reply(self, letter: Letter, pairing: Pairing) -> None:
+    def _reply(self, letter: Message, pairing: Pairing) -> None:
         kind, message = self._message(pairing)
         self._send(letter, kind, message)
 
-    def _send(self, letter: Letter, kind: str, message: object) -> None:
-        self._post.send(letter.envelope.sender, kind, encode(message), way=letter.way)
+    def _send(self, letter: Message, kind: str, message: object) -> None:
+        self._messenger.send(
+            letter.envelope.sender, kind, encode(message), way=letter.way
+        )
 
     def _message(
         self, pairing: Pairing
@@ -515,7 +517,7 @@ class Pairings:
             return "verdict", Verdict(request=request, yes=yes, paired=paired)
         if pairing.their_nonce or yes is False:
             return "reveal", Reveal(request=request, nonce=pairing.nonce, yes=yes)
-        made = commitment(bytes.fromhex(pairing.nonce), self._post.identity.key)
+        made = commitment(bytes.fromhex(pairing.nonce), self._messenger.identity.key)
         return "request", Request(
             request=request, name=self._name(), commitment=made.hex()
         )
@@ -544,7 +546,7 @@ class Pairings:
     def _live(self) -> list[Pairing]:
         return [each for each in self._pairings.values() if each.state in _LIVE]
 
-    def _may_ask(self, letter: Letter, said: Request) -> bool:
+    def _may_ask(self, letter: Message, said: Request) -> bool:
         """Tell whether a request of a home that is no friend is let in, and count it."""
         home = letter.envelope.sender
         present = self._pairings.get(home)

@@ -27,13 +27,13 @@ import orjson
 
 from ..access import ticket as tickets
 from ..access.ticket import BadTicket, Ticket
-from ..catalogue.remote_library import ForeignLibrary, homes_in
+from ..catalogue.remote_library import RemoteLibrary, homes_in
 from ..catalogue.sender import Catalogue
 from ..core import tasks
 from ..core.backoff import Rarely
 from ..core.errors import EngineError, NotFound, Unavailable
 from ..core.sqlite import StoreError
-from ..core.throttle import Rate
+from ..core.throttle import Throttle
 from ..models import EngineConfig, Item, Listing, NewMedia, SearchQuery, SearchResult
 from ..models.codec import DecodeError, decode, encode
 from ..models.homes import (
@@ -54,15 +54,15 @@ from ..net.link import links as linking
 from ..net.link.link import Ask, Link, Note, Reasons, shown
 from ..net.link.links import Links
 from ..net.messages import Envelope
-from ..net.messenger import Letter, Post
+from ..net.messenger import Message, Messenger
 from ..net.signaling.client import SignalingServer
 from ..net.webrtc.ice import IceServer
-from ..serving.requests import TTL, Serving, Shelves
+from ..serving.requests import TTL, LibraryView, Serving
 from . import pairing as pairings, state as memories
 from .artwork import Pictures
 from .catalogue_sync import FriendList
 from .pairing import Pairings
-from .state import FILE, Memory, Seen, recall
+from .state import FILE, Seen, StoredState, recall
 
 LAN_PORT: Final = 43110
 """TCP port for homes in the local network, unless somebody else has it: one that stays the same is found again sooner."""
@@ -197,7 +197,7 @@ class _Friend:
 
     config: FriendConfig
     media: FriendList
-    rate: Rate
+    rate: Throttle
     seen: Seen | None = None
     online: bool = False
     missed: int = 0
@@ -224,7 +224,7 @@ class Peers:
         *,
         data: Path,
         cache: Path,
-        shelves: Shelves,
+        shelves: LibraryView,
         catalogue: Catalogue,
         revision: Callable[[], int],
         torrents: Callable[[], Torrents | None],
@@ -251,7 +251,7 @@ class Peers:
         self._friends: dict[str, _Friend] = {}
         self._seen: dict[str, Seen] = {}
         self._servers: dict[str, SignalingServer] = {}
-        self._total = Rate()
+        self._total = Throttle()
         self._received_bytes = 0
         self._sent_bytes = 0
         self._superseded_by: set[str] = set()
@@ -262,15 +262,17 @@ class Peers:
         self._parts = AsyncExitStack()
         self._tasks = tasks.Tasks()
         self._stranger_to: dict[str, float] = {}
-        self._post = Post(identity, self._received, is_expected=self._is_expected)
+        self._messenger = Messenger(
+            identity, self._received, is_expected=self._is_expected
+        )
         self._pairings = Pairings(
-            self._post,
+            self._messenger,
             name=lambda: self._config.home_name,
             is_friend=self._friends.__contains__,
             on_change=self._note_change,
         )
         self._links = Links(
-            self._post,
+            self._messenger,
             self,
             name=lambda: self._config.home_name,
             is_friend=self._friends.__contains__,
@@ -303,9 +305,9 @@ class Peers:
             self._session = await parts.enter_async_context(
                 ClientSession(cookie_jar=DummyCookieJar())
             )
-            self._lan = Lan(self._post, self._session)
+            self._lan = Lan(self._messenger, self._session)
             parts.push_async_callback(self._lan.close)
-            self._post.add(self._lan)
+            self._messenger.add(self._lan)
             self._pairings.start()
             parts.push_async_callback(self._pairings.stop)
             self._links.start()
@@ -657,7 +659,7 @@ class Peers:
 
     # What comes by post.
 
-    def _received(self, letter: Letter) -> None:
+    def _received(self, letter: Message) -> None:
         kind = letter.envelope.kind
         if kind in pairings.KINDS:
             self._pairings.receive(letter)
@@ -669,7 +671,7 @@ class Peers:
             except DecodeError as err:
                 _LOGGER.debug("A message is left out: %s", err)
 
-    def _presence(self, letter: Letter, envelope: Envelope) -> None:
+    def _presence(self, letter: Message, envelope: Envelope) -> None:
         home = envelope.sender
         friend = self._friends.get(home)
         if envelope.kind == "ping":
@@ -683,7 +685,7 @@ class Peers:
                 release=VERSION,
                 state=self._state_for(home),
             )
-            self._post.send(home, "pong", encode(pong), way=letter.way)
+            self._messenger.send(home, "pong", encode(pong), way=letter.way)
             if (link := self._links.present(home)) is not None:
                 # It would not ask if it saw the link: it was started again, and nobody told, or the link is dead. Or this
                 # ping was held back on its way for long, and the link is fine.
@@ -704,7 +706,7 @@ class Peers:
         elif decode(Stranger, envelope.body).nonce == friend.nonce != "":
             self._estranged(friend)
 
-    def _say_stranger(self, letter: Letter, ping: Ping) -> None:
+    def _say_stranger(self, letter: Message, ping: Ping) -> None:
         """Tell a home that it is no friend any more; not too often, and not while that is just being changed."""
         home, now = letter.envelope.sender, time.monotonic()
         if self._pairings.is_pairing(home):
@@ -715,7 +717,7 @@ class Peers:
             self._stranger_to.clear()
         self._stranger_to[home] = now
         stranger = Stranger(nonce=ping.nonce[:64])
-        self._post.send(home, "stranger", encode(stranger), way=letter.way)
+        self._messenger.send(home, "stranger", encode(stranger), way=letter.way)
 
     def _estranged(self, friend: _Friend) -> None:
         if not friend.unfriended and not self._pairings.is_pairing(friend.config.id):
@@ -773,7 +775,7 @@ class Peers:
             on_items=partial(self._listed, home),
             on_news=partial(self._tell_news, home),
         )
-        friend = _Friend(config, kept, Rate(config.upload_limit))
+        friend = _Friend(config, kept, Throttle(config.upload_limit))
         try:
             await kept.open()
         except (StoreError, OSError) as err:
@@ -804,9 +806,9 @@ class Peers:
         for home in kept | self._seen.keys():
             if home not in self._friends:
                 _LOGGER.debug("%s is forgotten", home)
-                await self._forget(home, ForeignLibrary(self._cache, home))
+                await self._forget(home, RemoteLibrary(self._cache, home))
 
-    async def _forget(self, home: str, library: ForeignLibrary) -> None:
+    async def _forget(self, home: str, library: RemoteLibrary) -> None:
         """Take back what a friend was let do, and remove what is known of it."""
         self._seen.pop(home, None)
         self._pairings.estranged(home)
@@ -845,7 +847,7 @@ class Peers:
             link.note(Note(about=CATALOGUE))
         else:
             changed = Changed(state=self._state_for(home))
-            self._post.send(home, "changed", encode(changed))
+            self._messenger.send(home, "changed", encode(changed))
 
     async def _watch(self, friend: _Friend) -> None:
         """Find out again and again whether a friend is there."""
@@ -881,7 +883,7 @@ class Peers:
             if now >= again:
                 friend.look.clear()
                 ping = encode(Ping(nonce=nonce))
-                if not self._post.send(friend.config.id, "ping", ping):
+                if not self._messenger.send(friend.config.id, "ping", ping):
                     break
                 again = now + PATIENCE / 2
             elif friend.look.is_set():
@@ -924,7 +926,7 @@ class Peers:
         wanted = dict.fromkeys(filter(None, map(_normal, urls)))
         for url in [each for each in self._servers if each not in wanted]:
             server = self._servers.pop(url)
-            self._post.remove(server)
+            self._messenger.remove(server)
             await server.stop()
         for url in wanted:
             if url in self._servers:
@@ -938,7 +940,7 @@ class Peers:
                 session=self._session,
             )
             self._servers[url] = server
-            self._post.add(server)
+            self._messenger.add(server)
             server.start()
 
     def _from_server(self, url: str, source: str, message: object) -> None:
@@ -949,7 +951,7 @@ class Peers:
         ):
             # A server that asks for proofs knows who said it. Nobody else may use up what that home has to say.
             return
-        self._post.receive(message, server, source)
+        self._messenger.receive(message, server, source)
 
     def _server_changed(self, url: str) -> None:
         server = self._servers.get(url)
@@ -1000,7 +1002,7 @@ class Peers:
         # All of a new configuration counts at once, whatever is still being done about it.
         return self._config.shares_of(home) or () if home in self._friends else ()
 
-    def _rates(self, home: str) -> tuple[Rate, ...]:
+    def _rates(self, home: str) -> tuple[Throttle, ...]:
         friend = self._friends.get(home)
         return (self._total,) if friend is None else (self._total, friend.rate)
 
@@ -1064,7 +1066,7 @@ class Peers:
 
     async def _save(self) -> None:
         self._dirty.clear()
-        memory = Memory(
+        memory = StoredState(
             home=self.identity.id,
             pairings=self._pairings.pairings,
             blocked=self._pairings.blocked,

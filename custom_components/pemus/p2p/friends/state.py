@@ -65,7 +65,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class StoredState:
     """All of it."""
 
     home: str = ""
@@ -75,20 +75,20 @@ class Memory:
     friends: tuple[Seen, ...] = field(default=())
 
 
-def recall(path: Path) -> Memory:
+def recall(path: Path) -> StoredState:
     """Return what was kept in a file; nothing if there is none, or if it is damaged: then it is set aside."""
     try:
         with path.open("rb") as file:
-            return decode(Memory, file.read(MAX_FILE))
+            return decode(StoredState, file.read(MAX_FILE))
     except FileNotFoundError:
-        return Memory()
+        return StoredState()
     except (OSError, DecodeError) as err:
         _LOGGER.error("What was known of other homes is lost: %s", err)
         with suppress(OSError):
             path.rename(path.with_name(f"{path.name}.broken-{int(time.time())}"))
-        return Memory()
+        return StoredState()
 
 
-def keep(path: Path, memory: Memory) -> None:
+def keep(path: Path, memory: StoredState) -> None:
     """Keep it in a file that only its owner may read. Raises OSError."""
     atomic.write(path, encode(memory))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from . import photo_dates as moments
 from .ids import new_nonces
 from .migrations import FACTS, MUSIC, PHOTO, VIDEO
-from .moves import Arrivals, File
+from .moves import File, MoveDetection
 from .names import sort_key, stem_of
 from .search_index import lower_marks, remove_words, renew_words
 from .sidecars import Sidecar, matches, signature
@@ -54,7 +54,7 @@ class Folder(NamedTuple):
 
 
 @dataclass(slots=True)
-class Ledger:
+class ScanChanges:
     """Collects the differences of one scan of one share. For one thread."""
 
     share: int
@@ -64,7 +64,7 @@ class Ledger:
     """Whether the share was never scanned to its end: then files count as added when they were last changed."""
     known: bool
     """Whether the share had items before: if not, nothing can have moved."""
-    arrivals: Arrivals
+    arrivals: MoveDetection
     """Kept from scan to scan."""
 
     folders: list[Folder] = field(default_factory=list)

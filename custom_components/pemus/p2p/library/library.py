@@ -57,7 +57,7 @@ from .names import stem_of
 from .reading import DISK_TIMEOUT, Reading, read_again
 from .search import search
 from .search_index import renew_words
-from .share import Shelf
+from .share import Share
 from .store import Store, raise_revision
 from .watch import limit_value
 
@@ -101,7 +101,7 @@ class Library:
         self._on_change = on_change
         self._on_items = on_items
         self._config = EngineConfig(home_name="")
-        self._shelves: dict[str, Shelf] = {}
+        self._shelves: dict[str, Share] = {}
         self._reading = Reading(
             self.store,
             media,
@@ -616,7 +616,7 @@ class Library:
     async def _add(self, share: ShareConfig) -> None:
         """Put a share to work."""
         number, scanned = await self._in_pool(self._register, share)
-        shelf = Shelf(
+        shelf = Share(
             share,
             number,
             self.store,
@@ -772,7 +772,7 @@ class Library:
 
     # Small things.
 
-    def _in_order(self) -> list[Shelf]:
+    def _in_order(self) -> list[Share]:
         return [
             self._shelves[share.id]
             for share in self._config.shares

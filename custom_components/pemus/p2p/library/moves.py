@@ -30,7 +30,7 @@ type _Key = tuple[int | str, int, int]
 type _Gone = tuple[int, bytes, str, int, int, int]
 
 
-class Arrivals:
+class MoveDetection:
     """The new files of a share. For one thread at a time."""
 
     def __init__(self) -> None:

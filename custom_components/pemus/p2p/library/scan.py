@@ -22,9 +22,9 @@ from ..core import paths
 from ..core.sqlite import fit
 from ..media.types import EXTENSIONS, SUBTITLE_EXTENSIONS
 from ..models import Kind
-from .changes import Folder, Ledger, Row, forget
+from .changes import Folder, Row, ScanChanges, forget
 from .migrations import FACTS, NUMBERS
-from .moves import Arrivals, File
+from .moves import File, MoveDetection
 from .names import LITTER
 from .sidecars import Sidecar, signature
 from .store import Store, raise_revision
@@ -118,7 +118,7 @@ class Scan:
         ground: Ground,
         *,
         faults: set[str] | None = None,
-        arrivals: Arrivals | None = None,
+        arrivals: MoveDetection | None = None,
         stop: threading.Event | None = None,
         progress: Callable[[int], None] = lambda seen: None,
         touched: Callable[[list[Row]], None] = lambda items: None,
@@ -132,7 +132,7 @@ class Scan:
         self._store = store
         self._ground = ground
         self._faults = set() if faults is None else faults
-        self._arrivals = Arrivals() if arrivals is None else arrivals
+        self._arrivals = MoveDetection() if arrivals is None else arrivals
         self._stop = stop or threading.Event()
         self._progress = progress
         self._touched = touched
@@ -147,7 +147,7 @@ class Scan:
         )
         self._written = time.monotonic()
         self._whole = True
-        self._ledger: Ledger
+        self._changes: ScanChanges
         self._db: sqlite3.Connection
         self._root: int
         self._root_device: int | None
@@ -190,7 +190,7 @@ class Scan:
             " FROM shares WHERE number = ?",
             (number,),
         ).fetchone()
-        self._ledger = Ledger(
+        self._changes = ScanChanges(
             share=number,
             now=time.time(),
             first=scanned is None,
@@ -200,9 +200,9 @@ class Scan:
 
     def _end(self, *, deep: bool) -> None:
         self._write()
-        ledger = self._ledger
+        changes = self._changes
         with self._store.write() as db:
-            ledger.reconcile(db)
+            changes.reconcile(db)
             if deep:
                 # What could not be read when it was its turn may be readable now.
                 db.execute(
@@ -211,13 +211,13 @@ class Scan:
                     (self._ground.number,),
                 )
                 if self._whole:
-                    self._outcome.purged = purge(db, self._ground.number, ledger.now)
+                    self._outcome.purged = purge(db, self._ground.number, changes.now)
                 db.execute(
                     "UPDATE shares SET scanned = ? WHERE number = ?",
                     (time.time(), self._ground.number),
                 )
         self._tell()
-        self._outcome.differs = ledger.differs
+        self._outcome.differs = changes.differs
 
     def _walk(self, start: _Place, *, deep: bool) -> None:
         """Scan a folder, and those below it that are new, or all of them."""
@@ -229,7 +229,7 @@ class Scan:
                 raise Stopped
             stack += self._folder(stack.pop(), deep=deep)
             if (
-                self._ledger.size >= BATCH
+                self._changes.size >= BATCH
                 or time.monotonic() - self._written > BATCH_SECONDS
             ):
                 self._write()
@@ -274,14 +274,14 @@ class Scan:
             return []
         self._faults.discard(place.path)
         if not place.known and not place.path:
-            self._ledger.folders.append(Folder(place.number, None, "", "", *identity))
+            self._changes.folders.append(Folder(place.number, None, "", "", *identity))
         elif (place.device, place.inode) != identity or place.gone:
-            self._ledger.identities.append((*identity, place.number))
+            self._changes.identities.append((*identity, place.number))
         self._outcome.items += len(listing.files)
         differs = self._compare(place, listing)
         now = signature(listing.sidecars)
         if now != place.sidecars or (now and differs):
-            self._ledger.sidecars[place.number] = listing.sidecars
+            self._changes.sidecars[place.number] = listing.sidecars
         return self._next(place, listing.folders, below, deep=deep)
 
     def _is_unplugged(
@@ -368,7 +368,7 @@ class Scan:
         found, known = set(listing.files), self._known_files(place)
         settled = self._note_all(place, found - known, known - found, listing)
         if described is not None and settled:
-            self._ledger.listings.append((described, place.number))
+            self._changes.listings.append((described, place.number))
         return found != known
 
     def _note_all(
@@ -394,11 +394,11 @@ class Scan:
         other = [facts for facts in listing.files if facts in found]
         if not rows:
             new, other = self._plainly_new(place, other, now)
-            self._ledger.new += new
+            self._changes.new += new
         for facts in other:
             missing.discard(facts[0])
             settled &= self._note(place, facts, rows.get(facts[0]), now)
-        self._ledger.missing += [rows[name][0] for name in missing]
+        self._changes.missing += [rows[name][0] for name in missing]
         return settled
 
     def _plainly_new(
@@ -436,7 +436,7 @@ class Scan:
             facts = (name, size, mtime_ns, inode, kind)
         if before is not None and before[1] == facts:
             if before[2]:
-                self._ledger.revived.append(before[0])
+                self._changes.revived.append(before[0])
             return True
         if before is None and not self._is_usable(place, name):
             return True
@@ -444,14 +444,14 @@ class Scan:
         if -SETTLE < now - mtime_ns / 1e9 < SETTLE:
             self._look_again(place.path, file)
             if before is None or before[2]:
-                self._ledger.unsettled.append((before[0] if before else None, file))
+                self._changes.unsettled.append((before[0] if before else None, file))
             return False
         if before is None:
-            self._ledger.new.append(file)
+            self._changes.new.append(file)
         elif before[2]:
-            self._ledger.returning.append((before[0], file))
+            self._changes.returning.append((before[0], file))
         else:
-            self._ledger.changed.append((before[0], file))
+            self._changes.changed.append((before[0], file))
         return True
 
     def _look_again(self, folder: str, file: File) -> None:
@@ -484,7 +484,7 @@ class Scan:
             before = missing.pop(path, None)
             if before is None:
                 number = self._store.new_folder_number()
-                self._ledger.folders.append(
+                self._changes.folders.append(
                     Folder(number, place.number, name, path, None, None)
                 )
                 following.append(_Place(number, path))
@@ -497,7 +497,7 @@ class Scan:
         return following
 
     def _lose(self, place: _Place) -> None:
-        self._ledger.lost_folders.append(place.path)
+        self._changes.lost_folders.append(place.path)
         self._outcome.folders_changed = True
 
     def _fault(self, path: str, reason: OSError | str) -> None:
@@ -514,15 +514,15 @@ class Scan:
     def _write(self) -> None:
         self._written = time.monotonic()
         self._progress(self._outcome.items)
-        ledger = self._ledger
-        if not ledger.size:
+        changes = self._changes
+        if not changes.size:
             return
         with self._store.write() as db:
-            ledger.write(db)
-        ledger.clear()
+            changes.write(db)
+        changes.clear()
 
     def _tell(self) -> None:
-        if touched := self._ledger.take_touched():
+        if touched := self._changes.take_touched():
             self._touched(touched)
 
 

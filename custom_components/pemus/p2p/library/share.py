@@ -16,14 +16,14 @@ import threading
 import time
 
 from ..core import paths, tasks
-from ..core.bounded import Slots
+from ..core.bounded import BoundedTasks
 from ..core.sqlite import StoreError
 from ..core.threads import in_daemon
 from ..models import Counts, ProblemKey, ShareConfig
 from . import watch
 from .aggregates import refresh
 from .changes import Row
-from .moves import Arrivals
+from .moves import MoveDetection
 from .names import is_left_out
 from .scan import Ground, Outcome, RootUnavailable, Scan
 from .store import Store
@@ -50,7 +50,7 @@ type _Identity = tuple[str, int, int, bool] | None
 """Real path, device and inode of a root, and whether there is anything in it; None if it is not there."""
 
 
-class Shelf:
+class Share:
     """A share with its items. All methods are called in the event loop."""
 
     def __init__(
@@ -82,7 +82,7 @@ class Shelf:
         self.problem: ProblemKey | None = None
         self.limited_by: str | None = None
         """The system's setting that keeps the folders from being watched."""
-        self._looks = Slots(LOOKS)
+        self._looks = BoundedTasks(LOOKS)
         self._store = store
         self._on_change = on_change
         self._on_items = on_items
@@ -92,7 +92,7 @@ class Shelf:
         self._task: asyncio.Task[None] | None = None
         self._stop = threading.Event()
         self._faults: set[str] = set()
-        self._arrivals = Arrivals()
+        self._arrivals = MoveDetection()
         self._watcher: watch.Watcher | None = None
         self._watching = asyncio.Event()
         self._unwatched_because = ""

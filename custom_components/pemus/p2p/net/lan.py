@@ -24,7 +24,7 @@ from ..core import tasks
 from ..models.homes import LanHome, is_home
 from .addresses import read_address
 from .messages import MAX_ENVELOPE, BadEnvelope, parse
-from .messenger import Post
+from .messenger import Messenger
 from .redirects import follow_nowhere
 
 PATH: Final = "/pemus"
@@ -131,7 +131,7 @@ class Lan:
     tells_apart = True
     origin = ""
 
-    def __init__(self, post: Post, session: ClientSession) -> None:
+    def __init__(self, post: Messenger, session: ClientSession) -> None:
         """Prepare to serve and to call; what arrives goes to `post`."""
         self.post = post
         self.port = 0

@@ -29,7 +29,7 @@ MAX_BUDGETS: Final = 1000
 _LOGGER = logging.getLogger(__name__)
 
 
-class Way(Protocol):
+class Transport(Protocol):
     """Something that may reach other homes."""
 
     @property
@@ -49,20 +49,20 @@ class Way(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Message:
     """A message that came, and how."""
 
     envelope: Envelope
-    way: Way
+    way: Transport
 
 
-class Post:
+class Messenger:
     """All ways together."""
 
     def __init__(
         self,
         identity: Identity,
-        on_letter: Callable[[Letter], None],
+        on_letter: Callable[[Message], None],
         *,
         is_expected: Callable[[str], bool] = lambda _home: False,
     ) -> None:
@@ -73,16 +73,16 @@ class Post:
         self.identity = identity
         self.is_expected = is_expected
         self._on_letter = on_letter
-        self._ways: list[Way] = []
+        self._ways: list[Transport] = []
         self._known: OrderedDict[tuple[str, str], bool] = OrderedDict()
         """Messages that came, by sender and id: whether in the local network."""
         self._budgets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
-    def add(self, way: Way) -> None:
+    def add(self, way: Transport) -> None:
         """Use a way from now on."""
         self._ways.append(way)
 
-    def remove(self, way: Way) -> None:
+    def remove(self, way: Transport) -> None:
         """Use a way no longer."""
         self._ways.remove(way)
 
@@ -92,7 +92,7 @@ class Post:
         kind: str,
         body: bytes,
         *,
-        way: Way | None = None,
+        way: Transport | None = None,
         lan: bool | None = None,
     ) -> bool:
         """Send a message by all ways, by those in the local network or elsewhere, or back by the `way` that another came.
@@ -106,7 +106,7 @@ class Post:
         hopes = [each.send(home, message, reply=way is not None) for each in chosen]
         return any(hopes)
 
-    def receive(self, message: object, way: Way, source: str = "") -> str | None:
+    def receive(self, message: object, way: Transport, source: str = "") -> str | None:
         """Take in what came over a way, there from `source`. Return the home that this proves to be at the other end, if any.
 
         What came before proves nothing, as anybody may have kept it. The same message may take several ways, though: in the
@@ -125,11 +125,11 @@ class Post:
         if was_near is None:
             if len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
-            self._on_letter(Letter(envelope, way))
+            self._on_letter(Message(envelope, way))
         is_fresh = was_near is None or (way.is_lan and not was_near)
         return envelope.sender if is_fresh else None
 
-    def _allows(self, message: object, way: Way, source: str) -> bool:
+    def _allows(self, message: object, way: Transport, source: str) -> bool:
         """Tell whether something more may come from somewhere just now."""
         origin = way.is_lan, way.origin, source
         is_modest = self._spend(origin, RATE, BURST)

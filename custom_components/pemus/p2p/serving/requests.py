@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 
 from ..access.ticket import ItemFacts, Ticket
 from ..catalogue.sender import Catalogue
-from ..core.bounded import Slots
+from ..core.bounded import BoundedTasks
 from ..core.errors import BadRequest, Busy, Gone, NotFound, Unavailable
 from ..core.opening import OtherFile, open_described
 from ..core.threads import in_daemon
@@ -52,7 +52,7 @@ _OWN: Final = ""
 """In the place of a share: this home's own cache."""
 
 
-class Shelves(Protocol):
+class LibraryView(Protocol):
     """The library, as far as it is served."""
 
     async def item(self, item_id: str) -> Item:
@@ -84,7 +84,7 @@ class Serving:
 
     def __init__(
         self,
-        shelves: Shelves,
+        shelves: LibraryView,
         catalogue: Catalogue,
         shares: Callable[[str], Collection[str]],
         issue: Issue,
@@ -102,7 +102,7 @@ class Serving:
         self._owner = owner
         self._owner_name = owner_name
         self._lists: dict[str, asyncio.Lock] = {}
-        self._disks: dict[str, Slots] = {}
+        self._disks: dict[str, BoundedTasks] = {}
 
     async def may_have(self, home: str, item_id: str) -> bool:
         """Tell whether a home may have an item."""
@@ -170,7 +170,7 @@ class Serving:
         self, share: str, work: Callable[[], Coroutine[Any, Any, T]]
     ) -> T:
         """Do something with a shared folder, whose disk may hang: that is no other's concern. Raises Unavailable."""
-        slots = self._disks.setdefault(share, Slots(READERS))
+        slots = self._disks.setdefault(share, BoundedTasks(READERS))
         try:
             async with asyncio.timeout(DISK_TIMEOUT):
                 return await slots.run(work)

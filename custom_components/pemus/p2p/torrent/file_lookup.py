@@ -51,7 +51,7 @@ def one_by_one(file: Callable[[str], Awaitable[LocalFile]]) -> Many:
     return many
 
 
-class Looks:
+class FileLookups:
     """Gathers questions."""
 
     def __init__(self, many: Many, hasher: Hasher, *, batch: int = BATCH) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-class Haste(IntEnum):
+class Priority(IntEnum):
     """How soon something is wanted."""
 
     LATER = 1

@@ -30,7 +30,7 @@ from ..core.opening import OtherFile, is_still_there, open_described
 from ..core.threads import in_daemon
 from ..models import LocalFile
 from .faults import SessionError
-from .file_lookup import Look, Looks, Many, one_by_one
+from .file_lookup import FileLookups, Look, Many, one_by_one
 from .hashing import FileChanged, Hasher, HashingError
 from .metainfo import BadMetainfo, Metainfo, make
 from .session import Session, Torrent
@@ -169,9 +169,9 @@ class Seeds:
         self._seeds: dict[Key, _Seed] = {}
         self._of_item: dict[str, set[Key]] = {}
         self._looks = (
-            Looks(one_by_one(file), hasher, batch=1)
+            FileLookups(one_by_one(file), hasher, batch=1)
             if files is None
-            else Looks(files, hasher)
+            else FileLookups(files, hasher)
         )
         self._hanging: set[int] = set()
         self._checks: set[asyncio.Task[None]] = set()

@@ -25,7 +25,7 @@ from typing import Final, Protocol
 import libtorrent as lt
 
 from ..core.daemon import close_in_daemon
-from ..torrent.priority import Haste
+from ..torrent.priority import Priority
 from .faults import SessionError
 from .metainfo import Metainfo
 
@@ -57,7 +57,7 @@ _LEAST_SEND_BUFFER: Final = 128 * 1024
 _NORMAL: Final = 4
 _IN_ORDER: Final = lt.torrent_flags.sequential_download
 # What has libtorrent's highest priority goes first, in no order; the rest goes in the order of the file.
-_PRIORITIES: Final = {Haste.LATER: 4, Haste.SOON: 7, Haste.NOW: 7}
+_PRIORITIES: Final = {Priority.LATER: 4, Priority.SOON: 7, Priority.NOW: 7}
 _ALERTS: Final = (
     lt.alert_category.error
     | lt.alert_category.status
@@ -173,7 +173,7 @@ class Torrent:
         self.status = TorrentStatus()
         self._session = session
         self._handle = handle
-        self._wanted: dict[int, Haste] = {}
+        self._wanted: dict[int, Priority] = {}
         self._removed = False
 
     @property
@@ -181,7 +181,7 @@ class Torrent:
         """Tell whether it was removed, or is about to be."""
         return self._removed
 
-    def want(self, wishes: Mapping[int, Haste]) -> None:
+    def want(self, wishes: Mapping[int, Priority]) -> None:
         """Ask for these pieces, and for no others any more.
 
         Only what is wanted now gets a deadline: it makes libtorrent take back what it asked for otherwise, and ask for
@@ -191,17 +191,17 @@ class Torrent:
             return
         changed = [(index, 0) for index in self._wanted if index not in wishes]
         for index, _ in changed:
-            if self._wanted[index] is Haste.NOW:
+            if self._wanted[index] is Priority.NOW:
                 self._handle.reset_piece_deadline(index)
         hurried = []
-        for index, haste in wishes.items():
-            if (former := self._wanted.get(index)) is haste:
+        for index, priority in wishes.items():
+            if (former := self._wanted.get(index)) is priority:
                 continue
-            if former is Haste.NOW:
+            if former is Priority.NOW:
                 self._handle.reset_piece_deadline(index)
-            elif haste is Haste.NOW:
+            elif priority is Priority.NOW:
                 hurried.append(index)
-            changed.append((index, _PRIORITIES[haste]))
+            changed.append((index, _PRIORITIES[priority]))
         if changed:
             self._handle.prioritize_pieces(changed)
             # libtorrent looks for the next piece only between marks that it moves inwards when pieces are not wanted, and

@@ -9,29 +9,29 @@ from __future__ import annotations
 import logging
 
 from .session import Torrent
-from .tracker import MAX_TORRENTS, Introductions, LoopbackTracker, Send
+from .tracker import MAX_TORRENTS, LoopbackTracker, Send, SignalingRelay
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class Channels:
+class SignalingRelays:
     """All channels to other homes, and the torrents that are shared with each."""
 
     def __init__(self, tracker: LoopbackTracker) -> None:
         """Introduce peers through this home's own tracker."""
         self._tracker = tracker
-        self._open: dict[str, Introductions] = {}
+        self._open: dict[str, SignalingRelay] = {}
         self._torrents: dict[str, dict[str, tuple[Torrent, bool]]] = {}
 
-    async def open(self, home: str, send: Send) -> Introductions:
-        """Use a channel to a home, in the place of a former one. What comes out of it goes to `Introductions.receive`."""
+    async def open(self, home: str, send: Send) -> SignalingRelay:
+        """Use a channel to a home, in the place of a former one. What comes out of it goes to `SignalingRelay.receive`."""
         await self.close(home)
         channel = self._open[home] = self._tracker.join(send)
         for torrent, offers in self._present(home):
             self._meet(channel, torrent, offers=offers)
         return channel
 
-    async def close(self, home: str, channel: Introductions | None = None) -> None:
+    async def close(self, home: str, channel: SignalingRelay | None = None) -> None:
         """Use the channel to a home no longer, if it is still this one. Peers that are connected stay so."""
         if channel is not None and channel is not self._open.get(home):
             await channel.close()
@@ -99,7 +99,7 @@ class Channels:
             if not torrent.is_removed
         ]
 
-    def _meet(self, channel: Introductions, torrent: Torrent, *, offers: bool) -> None:
+    def _meet(self, channel: SignalingRelay, torrent: Torrent, *, offers: bool) -> None:
         try:
             channel.add(
                 torrent.meta.info_hash,

@@ -105,7 +105,7 @@ class _Meeting:
     """A torrent that this home and another one hold."""
 
     info_hash: bytes
-    introductions: Introductions
+    introductions: SignalingRelay
     reannounce: Callable[[], None]
     hang_up: Callable[[], None]
     offers: bool
@@ -166,7 +166,7 @@ class LoopbackTracker:
         """What torrents announce to; known once started. It holds a secret: only who knows it is served."""
         self._secret = secrets.token_urlsafe(24)
         self._meetings: dict[bytes, _Meeting] = {}
-        self._channels: set[Introductions] = set()
+        self._channels: set[SignalingRelay] = set()
         self._clients: set[_Client] = set()
         self._runner: web.AppRunner | None = None
 
@@ -202,9 +202,9 @@ class LoopbackTracker:
         if runner is not None:
             await runner.cleanup()
 
-    def join(self, send: Send) -> Introductions:
+    def join(self, send: Send) -> SignalingRelay:
         """Begin to speak with another home; what comes from there must be given to `receive` of the result."""
-        channel = Introductions(self, send)
+        channel = SignalingRelay(self, send)
         self._channels.add(channel)
         return channel
 
@@ -223,7 +223,7 @@ class LoopbackTracker:
         if self._meetings.get(meeting.info_hash) is meeting:
             del self._meetings[meeting.info_hash]
 
-    def _left(self, channel: Introductions) -> None:
+    def _left(self, channel: SignalingRelay) -> None:
         self._channels.discard(channel)
 
     # What libtorrent asks for.
@@ -342,7 +342,7 @@ class LoopbackTracker:
             meeting.reannounce()
 
 
-class Introductions:
+class SignalingRelay:
     """One channel's share of the tracker. Made by `LoopbackTracker.join`."""
 
     def __init__(self, tracker: LoopbackTracker, send: Send) -> None:

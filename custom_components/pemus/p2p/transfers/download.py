@@ -18,7 +18,7 @@ from ..core.errors import BadRequest, DiskFull, EngineError, Unavailable
 from ..core.spans import Spans
 from ..models.transfers import TransferState
 from ..torrent.metainfo import Metainfo
-from ..torrent.priority import Haste
+from ..torrent.priority import Priority
 from . import readers as reading
 from .readers import Reader, play_rate
 from .sources.torrent import Source, SourceStatus, Wanted
@@ -512,7 +512,7 @@ class Download:
         if self._ending is not None:
             return
         now, most, length = time.monotonic(), self._most(), self.piece_length
-        wishes: list[tuple[float, int, int, Haste]] = []
+        wishes: list[tuple[float, int, int, Priority]] = []
         readers = [each for each in self._readers.values() if each.is_active(now)]
         for reader in readers:
             reader.planned = start, stop = reader.window(most)
@@ -520,14 +520,14 @@ class Download:
                 at = low
                 while at < high:
                     end = min(high, (at // length + 1) * length)
-                    haste = reader.haste(at, end)
-                    if len(readers) == 1 and haste is Haste.SOON:
+                    priority = reader.priority(at, end)
+                    if len(readers) == 1 and priority is Priority.SOON:
                         # The order of the file is just right for one.
-                        haste = Haste.LATER
+                        priority = Priority.LATER
                     delay = (at - start) / reader.rate
-                    if haste is Haste.NOW:
+                    if priority is Priority.NOW:
                         delay = -1.0
-                    wishes.append((delay, at, end, haste))
+                    wishes.append((delay, at, end, priority))
                     at = end
         wishes.sort()
         if self.pinned and not self.is_waited_for and not self._keeper.is_pressed(self):
@@ -535,15 +535,15 @@ class Download:
         room = self._keeper.room_for(self)
         self._plan, asked, taken = [], Spans(), Spans()
         self._cut = False
-        for _, start, stop, haste in wishes:
+        for _, start, stop, priority in wishes:
             arriving = self._arriving(start, stop, taken)
             if taken.total + sum(high - low for low, high in arriving) > room:
                 self._cut = True
                 break
             for low, high in arriving:
                 taken.add(low, high)
-            if asked.add(start, stop) or haste is Haste.NOW:
-                self._plan.append(Wanted(start, stop, haste))
+            if asked.add(start, stop) or priority is Priority.NOW:
+                self._plan.append(Wanted(start, stop, priority))
         self.wants = taken.total
         if self._cut:
             self._keeper.starved(self)
@@ -554,7 +554,7 @@ class Download:
             self._driver.add_done_callback(self._driven)
         self._wake.set()
 
-    def _wishes_of_pin(self, others: bool) -> list[tuple[float, int, int, Haste]]:
+    def _wishes_of_pin(self, others: bool) -> list[tuple[float, int, int, Priority]]:
         """Return the next part of an offline copy."""
         left = PIN_WINDOW // 8 if others else PIN_WINDOW
         wishes = []
@@ -562,7 +562,7 @@ class Download:
             at = low
             while at < high and left > 0:
                 end = min(high, (at // self.piece_length + 1) * self.piece_length)
-                wishes.append((0.0, at, end, Haste.LATER))
+                wishes.append((0.0, at, end, Priority.LATER))
                 left -= end - at
                 at = end
             if left <= 0:

@@ -68,7 +68,7 @@ _LOGGER = logging.getLogger(__name__)
 
 type _Key = tuple[str, str]
 type Renew = Callable[[Ticket], Awaitable[Ticket]]
-type Beside = Callable[[Ticket, Source | None], Source | None]
+type OtherSources = Callable[[Ticket, Source | None], Source | None]
 
 
 @dataclass(slots=True, eq=False)
@@ -106,7 +106,7 @@ class Downloads:
         *,
         introducer: Introducer | None = None,
         renew: Renew | None = None,
-        beside: Beside | None = None,
+        beside: OtherSources | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare to fetch through a session into a cache. Without a session, all comes from what `beside` returns.

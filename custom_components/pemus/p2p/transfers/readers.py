@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from ..torrent.priority import Haste
+from ..torrent.priority import Priority
 
 AHEAD: Final = 30.0
 """Seconds of play that are fetched ahead of a reader."""
@@ -101,12 +101,12 @@ class Reader:
         behind = self.start - min(BEHIND, most)
         return max(0, min(self.former, behind)), stop
 
-    def haste(self, start: int, stop: int) -> Haste:
+    def priority(self, start: int, stop: int) -> Priority:
         """Return how soon it needs these bytes, which are within its window."""
         if self.waiting and start <= self.start < stop:
-            return Haste.NOW
+            return Priority.NOW
         near = self.start + max(LEAST_SOON, int(self.rate * SOON))
-        return Haste.SOON if start < near else Haste.LATER
+        return Priority.SOON if start < near else Priority.LATER
 
     def is_planned(self, most: int) -> bool:
         """Tell whether what was asked of the sources is still about what it needs."""

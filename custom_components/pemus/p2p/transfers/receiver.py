@@ -21,13 +21,13 @@ from ..models import (
 )
 from ..models.transfers import RemoteItem, Transfers, TransferStatus
 from .cache import Cache, CacheSettings
-from .downloads import Beside, Downloads, Renew
+from .downloads import Downloads, OtherSources, Renew
 
 if TYPE_CHECKING:
     # They load libtorrent.
     from ..torrent.session import Session
-    from ..torrent.signaling_relay import Channels
-    from ..torrent.tracker import Introductions
+    from ..torrent.signaling_relay import SignalingRelays
+    from ..torrent.tracker import SignalingRelay
 
 NO_TORRENTS = "other homes cannot be reached by torrents: libtorrent does not run"
 
@@ -45,7 +45,7 @@ class Receiver:
         cache: Path,
         on_change: Callable[[], None],
         renew: Renew | None = None,
-        beside: Beside | None = None,
+        beside: OtherSources | None = None,
     ) -> None:
         """Prepare to keep remote files of a home, by its id, in the folder `cache`.
 
@@ -80,7 +80,7 @@ class Receiver:
         self,
         parts: AsyncExitStack,
         session: Session | None = None,
-        channels: Channels | None = None,
+        channels: SignalingRelays | None = None,
     ) -> None:
         self._downloads = Downloads(
             session,
@@ -141,11 +141,11 @@ class Receiver:
 
     async def meet(
         self, home: str, send: Callable[[bytes], Awaitable[None]]
-    ) -> Introductions:
+    ) -> SignalingRelay:
         """Introduce torrents over a channel to a home. Raises Unavailable."""
         raise Unavailable(NO_TORRENTS)
 
-    async def part(self, home: str, channel: Introductions) -> None:
+    async def part(self, home: str, channel: SignalingRelay) -> None:
         """Use a channel no longer."""
 
     def set_stun(self, server: str) -> None:

@@ -34,10 +34,10 @@ from ..torrent.background import Background
 from ..torrent.hashing import Hasher
 from ..torrent.seeds import Seeds
 from ..torrent.session import ADDRESSES, Session, SessionSettings, Torrent
-from ..torrent.signaling_relay import Channels
+from ..torrent.signaling_relay import SignalingRelays
 from ..torrent.store import SwarmStore
-from ..torrent.tracker import Introductions, LoopbackTracker, Send
-from .downloads import Beside, Renew
+from ..torrent.tracker import LoopbackTracker, Send, SignalingRelay
+from .downloads import OtherSources, Renew
 from .receiver import Receiver
 
 DATABASE: Final = "swarm.db"
@@ -88,7 +88,7 @@ class Swarm(Receiver):
         library: Library,
         on_change: Callable[[], None],
         renew: Renew | None = None,
-        beside: Beside | None = None,
+        beside: OtherSources | None = None,
     ) -> None:
         """Prepare the swarm of a home, by its id, that keeps hashes and tickets in `data`, and remote files in `cache`; both folders exist.
 
@@ -122,7 +122,7 @@ class Swarm(Receiver):
             tracker = LoopbackTracker()
             await tracker.start()
             parts.push_async_callback(tracker.stop)
-            self._channels = Channels(tracker)
+            self._channels = SignalingRelays(tracker)
             parts.push_async_callback(self._channels.stop)
             self._hasher = Hasher(store, on_change=self._on_change)
             parts.push_async_callback(self._hasher.stop)
@@ -252,11 +252,11 @@ class Swarm(Receiver):
         self._stun = server
         self._apply_session()
 
-    async def meet(self, home: str, send: Send) -> Introductions:
+    async def meet(self, home: str, send: Send) -> SignalingRelay:
         """Introduce WebRTC peers over a channel to a home, in the place of a former one, until `part`."""
         return await self._channels.open(home, send)
 
-    async def part(self, home: str, channel: Introductions) -> None:
+    async def part(self, home: str, channel: SignalingRelay) -> None:
         """Use a channel no longer."""
         await self._channels.close(home, channel)
 

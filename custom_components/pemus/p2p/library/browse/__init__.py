@@ -10,7 +10,7 @@ from . import paging
 from .address import BadNode, parse
 from .scope import View
 from .top import Root
-from .tree_node import Place
+from .tree_node import TreeNode
 
 __all__ = ["BadNode", "listing"]
 
@@ -32,7 +32,7 @@ def listing(
 
     """
     address = parse(node_id)
-    place: Place = Root(View.of(db, shares, available))
+    place: TreeNode = Root(View.of(db, shares, available))
     parents = []
     for segment in address.segments:
         parents.append(place.node())

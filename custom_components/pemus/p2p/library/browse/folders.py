@@ -11,13 +11,13 @@ from ..items import covers
 from .itemlist import ItemList, Source
 from .scope import KindScope
 from .series import Joined, Listed, Series
-from .tree_node import Place
+from .tree_node import TreeNode
 
 _DIGITS = 15
 """Of the largest folder number that the index is asked for."""
 
 
-class Folders(Place):
+class Folders(TreeNode):
     """Where the folders of a kind begin: the roots of several shares, or at once what lies in the only one."""
 
     def __init__(self, scope: KindScope) -> None:
@@ -66,7 +66,7 @@ class Folders(Place):
         return Folder(self._scope, self, int(segment))
 
 
-class Folder(Place):
+class Folder(TreeNode):
     """A folder."""
 
     def __init__(self, scope: KindScope, top: Folders, number: int) -> None:

@@ -11,10 +11,10 @@ from ..names import NO_KEY
 from .itemlist import ItemList, Source
 from .scope import KindScope
 from .series import Joined, Listed, Series
-from .tree_node import Place
+from .tree_node import TreeNode
 
 
-class Artists(Place):
+class Artists(TreeNode):
     """All artists."""
 
     def __init__(self, scope: KindScope) -> None:
@@ -29,12 +29,12 @@ class Artists(Place):
         """Return the artists in the order of their names."""
         return _groups(self._scope, "artists", artist_nodes)
 
-    def below(self, segment: str) -> Place:
+    def below(self, segment: str) -> TreeNode:
         """Return an artist."""
         return Artist(self._scope, segment)
 
 
-class Albums(Place):
+class Albums(TreeNode):
     """All albums."""
 
     def __init__(self, scope: KindScope) -> None:
@@ -49,12 +49,12 @@ class Albums(Place):
         """Return the albums in the order of their names."""
         return _groups(self._scope, "albums", album_nodes)
 
-    def below(self, segment: str) -> Place:
+    def below(self, segment: str) -> TreeNode:
         """Return an album."""
         return Album(self._scope, segment)
 
 
-class Songs(Place):
+class Songs(TreeNode):
     """All songs."""
 
     def __init__(self, scope: KindScope) -> None:
@@ -78,7 +78,7 @@ class Songs(Place):
         )
 
 
-class Artist(Place):
+class Artist(TreeNode):
     """An artist, or the songs of no known one."""
 
     def __init__(self, scope: KindScope, key: str) -> None:
@@ -127,7 +127,7 @@ class Artist(Place):
         )
 
 
-class Album(Place):
+class Album(TreeNode):
     """An album, or the songs of no known one."""
 
     def __init__(self, scope: KindScope, key: str) -> None:

@@ -10,7 +10,7 @@ from ..photo_dates import UNKNOWN_MONTH
 from .itemlist import ItemList, Source
 from .scope import KindScope
 from .series import Series, fixed
-from .tree_node import Place
+from .tree_node import TreeNode
 
 UNKNOWN = "unknown"
 """The segment for the photos of which nobody knows when they were taken."""
@@ -19,7 +19,7 @@ type _Month = tuple[int, int, int | None, bool]
 """Year and month as one number, how many photos, one of them, whether any can be reached."""
 
 
-class Years(Place):
+class Years(TreeNode):
     """All years."""
 
     def __init__(self, scope: KindScope) -> None:
@@ -47,7 +47,7 @@ class Years(Place):
             ]
         )
 
-    def below(self, segment: str) -> Place:
+    def below(self, segment: str) -> TreeNode:
         """Return a year."""
         if segment == UNKNOWN:
             year = UNKNOWN_MONTH // 100
@@ -59,7 +59,7 @@ class Years(Place):
         return Year(self._scope, year, months) if months else super().below(segment)
 
 
-class Year(Place):
+class Year(TreeNode):
     """A year, or the photos of no known time."""
 
     def __init__(self, scope: KindScope, year: int, months: list[_Month]) -> None:
@@ -94,7 +94,7 @@ class Year(Place):
             [Month(self._scope, self._id, each).node() for each in self._months]
         )
 
-    def below(self, segment: str) -> Place:
+    def below(self, segment: str) -> TreeNode:
         """Return a month."""
         for each in self._months:
             if self._year and segment == f"{each[0] % 100:02d}":
@@ -102,7 +102,7 @@ class Year(Place):
         return super().below(segment)
 
 
-class Month(Place):
+class Month(TreeNode):
     """A month of a year."""
 
     def __init__(self, scope: KindScope, year: str, month: _Month) -> None:

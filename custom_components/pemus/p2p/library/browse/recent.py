@@ -6,10 +6,10 @@ from ...models import PAGE_SIZE, Node, NodeKind
 from ..items import nodes
 from .scope import KindScope
 from .series import Series, fixed
-from .tree_node import Place
+from .tree_node import TreeNode
 
 
-class Recent(Place):
+class Recent(TreeNode):
     """The newest videos, as many as fit a page."""
 
     def __init__(self, scope: KindScope) -> None:

@@ -11,14 +11,17 @@ from ..migrations import KINDS
 from .folders import Folders
 from .scope import KindScope, View
 from .series import Series, fixed
-from .tree_node import Place
+from .tree_node import TreeNode
 
 
-class SingleItem(Place):
+class SingleItem(TreeNode):
     """An item. Nothing lies in it; it lies in its folder."""
 
     def __init__(
-        self, view: View, item_id: str, top: Callable[[Kind], tuple[Place, KindScope]]
+        self,
+        view: View,
+        item_id: str,
+        top: Callable[[Kind], tuple[TreeNode, KindScope]],
     ) -> None:
         """Show an item, which lies below the `top` of its kind. Raises NotFound."""
         row = row_of(view.db, item_id)

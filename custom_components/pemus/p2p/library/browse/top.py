@@ -13,14 +13,14 @@ from .recent import Recent
 from .scope import ALL, KindScope, Scope, View
 from .series import Series, fixed
 from .single import SingleItem
-from .tree_node import Place
+from .tree_node import TreeNode
 
 _NODE_KINDS = {
     Kind.VIDEO: NodeKind.VIDEOS,
     Kind.MUSIC: NodeKind.MUSIC,
     Kind.PHOTO: NodeKind.PHOTOS,
 }
-_PLACES: dict[Kind, dict[str, Callable[[KindScope], Place]]] = {
+_PLACES: dict[Kind, dict[str, Callable[[KindScope], TreeNode]]] = {
     Kind.VIDEO: {"recent": Recent, "folders": Folders},
     Kind.MUSIC: {
         "artists": Artists,
@@ -33,7 +33,7 @@ _PLACES: dict[Kind, dict[str, Callable[[KindScope], Place]]] = {
 """What lies in the node of a kind, by the segment of its id."""
 
 
-class Root(Place):
+class Root(TreeNode):
     """The root: the kinds of all shares together, then the shares if there are several."""
 
     def __init__(self, view: View) -> None:
@@ -52,7 +52,7 @@ class Root(Place):
             nodes += [Share(self._view, each).node() for each in self._view.configured]
         return fixed(nodes)
 
-    def below(self, segment: str) -> Place:
+    def below(self, segment: str) -> TreeNode:
         """Return a kind of all shares, a share, or an item."""
         head, _, rest = segment.partition("/")
         if head == ALL:
@@ -64,12 +64,12 @@ class Root(Place):
                 return Share(self._view, share)
         return super().below(segment)
 
-    def _top_of(self, kind: Kind) -> tuple[Place, KindScope]:
+    def _top_of(self, kind: Kind) -> tuple[TreeNode, KindScope]:
         scope = self._scope.of(kind)
         return KindTop(scope), scope
 
 
-class Share(Place):
+class Share(TreeNode):
     """One share."""
 
     def __init__(self, view: View, share: ShareConfig) -> None:
@@ -93,12 +93,12 @@ class Share(Place):
         """Return the kinds of the share."""
         return fixed(_kinds_of(self._scope))
 
-    def below(self, segment: str) -> Place:
+    def below(self, segment: str) -> TreeNode:
         """Return a kind of the share."""
         return _kind_of(self._scope, segment) or super().below(segment)
 
 
-class KindTop(Place):
+class KindTop(TreeNode):
     """Where one kind of media begins, in one share or all of them."""
 
     def __init__(self, scope: KindScope) -> None:
@@ -120,7 +120,7 @@ class KindTop(Place):
         """Return the ways to look at this kind of media."""
         return fixed([place(self._scope).node() for place in self._places.values()])
 
-    def below(self, segment: str) -> Place:
+    def below(self, segment: str) -> TreeNode:
         """Return one of these ways."""
         place = self._places.get(segment)
         return place(self._scope) if place else super().below(segment)

@@ -10,7 +10,7 @@ from ...models import Node
 from .series import Series
 
 
-class Place(ABC):
+class TreeNode(ABC):
     """A node of the tree, which knows what lies in it, and finds what lies below by the next segment of the id."""
 
     @abstractmethod
@@ -25,6 +25,6 @@ class Place(ABC):
         """Return the nodes between this one and the place that its id was found in."""
         return ()
 
-    def below(self, segment: str) -> Place:
+    def below(self, segment: str) -> TreeNode:
         """Return the place that a further segment of the id names. Raises NotFound."""
         raise NotFound("there is no such place in the library")

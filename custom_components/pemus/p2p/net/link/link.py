@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ...core import tasks
 from ...core.errors import Busy, EngineError, Unavailable, error_of
-from ...core.throttle import Rate
+from ...core.throttle import Throttle
 from ...models.codec import DecodeError, decode, encode
 from ...models.homes import MAX_NAME, ConnectionStats, PathKind
 from ...models.version import VERSION as RELEASE
@@ -211,7 +211,7 @@ class Link:
         name: str,
         instance: str,
         offering: bool,
-        rates: tuple[Rate, ...] = (),
+        rates: tuple[Throttle, ...] = (),
     ) -> None:
         """Prepare a link to a home. `connection` makes what it runs over, given its three callbacks.
 

@@ -22,11 +22,11 @@ from typing import Final
 
 from ...core import tasks
 from ...core.errors import Unavailable
-from ...core.throttle import Rate
+from ...core.throttle import Throttle
 from ...models.codec import DecodeError, decode, encode
 from ...models.homes import PathKind
 from ..messages import BadEnvelope, read, written
-from ..messenger import Letter, Post
+from ..messenger import Message, Messenger
 from ..webrtc.ice import IceServer
 from .link import Ask, Host, Link, Note, Reasons
 
@@ -112,7 +112,7 @@ class _Attempt:
     link: Link
     offer: Offer
     begun: float
-    answered: asyncio.Future[Letter] = field(
+    answered: asyncio.Future[Message] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
@@ -137,14 +137,14 @@ class Links:
 
     def __init__(
         self,
-        post: Post,
+        post: Messenger,
         host: Host,
         *,
         name: Callable[[], str],
         is_friend: Callable[[str], bool],
         is_pairing: Callable[[str], bool],
         servers: Callable[[], Awaitable[Sequence[IceServer]]],
-        rates: Callable[[str], tuple[Rate, ...]],
+        rates: Callable[[str], tuple[Throttle, ...]],
         near: Callable[[str], bool],
         only_way: Callable[[str], bool],
     ) -> None:
@@ -154,7 +154,7 @@ class Links:
         `only_way` whether a link that is open is all that leads to a home at present.
         """
         self.instance = secrets.token_hex(8)
-        self._post = post
+        self._messenger = post
         self._host = host
         self._name = name
         self._is_friend = is_friend
@@ -335,14 +335,14 @@ class Links:
             await link.close(Reasons.LOST)
             raise
 
-    async def _offer(self, home: str, attempt: _Attempt, *, lan: bool) -> Letter:
+    async def _offer(self, home: str, attempt: _Attempt, *, lan: bool) -> Message:
         """Send an offer until it is answered. Raises TimeoutError, Unavailable, and _Overtaken."""
         body = encode(attempt.offer)
         ready = self._expect(home)
         try:
             async with asyncio.timeout(LAN_PATIENCE if lan else PATIENCE):
                 while True:
-                    if not self._post.send(home, "offer", body, lan=lan):
+                    if not self._messenger.send(home, "offer", body, lan=lan):
                         raise Unavailable("no way leads to the other home at present")
                     await asyncio.wait(
                         (attempt.answered, ready),
@@ -411,7 +411,7 @@ class Links:
         return Link(
             partial(Connection, servers, direct=direct),
             self,
-            self._post.identity,
+            self._messenger.identity,
             home,
             name=self._name(),
             instance=self.instance,
@@ -425,7 +425,7 @@ class Links:
         """Return what both ends sign. Raises ValueError for descriptions without fingerprints."""
         from ..webrtc.connection import fingerprints
 
-        own = self._post.identity
+        own = self._messenger.identity
         us, them = (own.id.encode(), own.key), (home.encode(), key)
         offering, answering = (us, them) if link.offering else (them, us)
         return (
@@ -442,7 +442,7 @@ class Links:
 
     # What comes by post.
 
-    def receive(self, letter: Letter) -> None:
+    def receive(self, letter: Message) -> None:
         """Take in a message of a kind in KINDS."""
         envelope = letter.envelope
         try:
@@ -463,7 +463,7 @@ class Links:
         except (DecodeError, BadEnvelope) as err:
             _LOGGER.debug("A message of %s is left out: %s", envelope.sender, err)
 
-    def _offered(self, letter: Letter, offer: Offer) -> None:
+    def _offered(self, letter: Message, offer: Offer) -> None:
         home = letter.envelope.sender
         if not self._is_friend(home):
             if not self._is_pairing(home):
@@ -476,13 +476,13 @@ class Links:
         if known is not None and known.is_dealt_with(offer):
             # The answer is being made, is on its way, or was lost.
             if known.answer is not None:
-                self._post.send(home, "answer", known.answer, way=letter.way)
+                self._messenger.send(home, "answer", known.answer, way=letter.way)
             return
         others = (self._accepting.keys() | self._incoming.keys()) - {home}
         if len(others) >= MAX_ATTEMPTS:
             return
         mine = self._attempts.get(home)
-        is_first = self._post.identity.id < home
+        is_first = self._messenger.identity.id < home
         if mine is not None and is_first and time.monotonic() - mine.begun < YIELD:
             # The other home answers this one's offer.
             return
@@ -512,7 +512,7 @@ class Links:
         if self._accepting.get(home) is task:
             del self._accepting[home]
 
-    async def _accept(self, letter: Letter, offer: Offer, known: _Offered) -> None:
+    async def _accept(self, letter: Message, offer: Offer, known: _Offered) -> None:
         home = letter.envelope.sender
         servers = () if letter.way.is_lan else await self._servers()
         await self._prepared()
@@ -534,7 +534,7 @@ class Links:
             key = letter.envelope.key
             link.bind(key, self._transcript(home, key, offer, answer, link))
             known.answer = encode(answer)
-            self._post.send(home, "answer", known.answer, way=letter.way)
+            self._messenger.send(home, "answer", known.answer, way=letter.way)
         except (TimeoutError, ValueError) as err:
             _LOGGER.debug("An offer of %s cannot be answered: %s", home, err)
             await link.close(Reasons.INVALID)
@@ -545,13 +545,13 @@ class Links:
             await link.close(Reasons.LOST)
             raise
 
-    def _refuse(self, letter: Letter, offer: Offer, reason: str) -> None:
+    def _refuse(self, letter: Message, offer: Offer, reason: str) -> None:
         refused = Refused(connection=offer.connection[:64], reason=reason)
-        self._post.send(
+        self._messenger.send(
             letter.envelope.sender, "refused", encode(refused), way=letter.way
         )
 
-    def _refused(self, letter: Letter, said: Refused) -> None:
+    def _refused(self, letter: Message, said: Refused) -> None:
         home = letter.envelope.sender
         attempt = self._attempts.get(home)
         if attempt is None or attempt.offer.connection != said.connection:
@@ -615,7 +615,7 @@ class Links:
         """Tell whether a link stays though another one came after it: both ends come to the same answer."""
         if link.ready_since - former.ready_since > CROSSING:
             return False
-        is_first = self._post.identity.id < link.home
+        is_first = self._messenger.identity.id < link.home
         if former.offering is link.offering:
             return False
         if (link.path is PathKind.RELAYED) is not (former.path is PathKind.RELAYED):

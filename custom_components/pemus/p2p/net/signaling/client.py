@@ -37,7 +37,7 @@ from ...models.servers import server_url
 from ..identity import Identity
 from ..redirects import RedirectedError, follow_nowhere
 from ..webrtc.ice import IceServer
-from .session import CLOSING, MAX_READ, Conversation, Ended
+from .session import CLOSING, MAX_READ, Ended, SignalingSession
 from .turn import Credentials, hosts_inside
 
 KEY: Final = "peerjs"
@@ -97,7 +97,7 @@ class SignalingServer:
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._backoff = Backoff(SHORTEST_PAUSE, LONGEST_PAUSE)
-        self._conversation: Conversation | None = None
+        self._conversation: SignalingSession | None = None
         self._features: frozenset[str] = frozenset()
         self._credentials = Credentials()
         self._asking: asyncio.Task[None] | None = None
@@ -224,7 +224,7 @@ class SignalingServer:
                 max_msg_size=MAX_READ,
                 timeout=ClientWSTimeout(ws_close=CLOSING),
             )
-        self._conversation = Conversation(
+        self._conversation = SignalingSession(
             ws,
             self._identity,
             str(self._address.origin()),

@@ -96,7 +96,7 @@ class Ended(Exception):
         """Whether another client proved to be this home."""
 
 
-class Conversation:
+class SignalingSession:
     """One WebSocket to a server."""
 
     def __init__(

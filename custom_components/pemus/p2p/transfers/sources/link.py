@@ -20,7 +20,7 @@ from ...core import tasks
 from ...core.errors import BadRequest, EngineError, Gone, NotFound
 from ...core.spans import Spans
 from ...net.link.link import Ask
-from ...torrent.priority import Haste
+from ...torrent.priority import Priority
 from .torrent import Source, SourceStatus, Target, Wanted
 
 BLOCK: Final = 128 * 1024
@@ -149,7 +149,7 @@ class LinkSource:
         for wish in self._wanted:
             for start, stop in target.spans.missing(wish.start, wish.stop):
                 for low, high in self._asked.missing(start, stop):
-                    first = not self._received or wish.haste is Haste.NOW
+                    first = not self._received or wish.priority is Priority.NOW
                     size = FIRST_BLOCK if first else BLOCK
                     return low, min(high, low + size)
         return None

@@ -18,7 +18,7 @@ from ...core import tasks
 from ...core.spans import Spans
 from ...torrent.faults import SessionError
 from ...torrent.metainfo import Metainfo
-from ...torrent.priority import Haste
+from ...torrent.priority import Priority
 
 if TYPE_CHECKING:
     # It loads libtorrent, which may be missing.
@@ -54,7 +54,7 @@ class Wanted:
 
     start: int
     stop: int
-    haste: Haste = Haste.LATER
+    priority: Priority = Priority.LATER
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class SwarmSource:
         self._torrent: Torrent | None = None
         self._held: list[bool] = []
         self._lost: set[int] = set()
-        self._wishes: dict[int, Haste] = {}
+        self._wishes: dict[int, Priority] = {}
         self._awaited: dict[int, float] = {}
         self._hurrying: asyncio.TimerHandle | None = None
         self._peers = 0
@@ -207,18 +207,18 @@ class SwarmSource:
         """Ask for the pieces that these bytes are in."""
         length = self._meta.piece_length
         clock = asyncio.get_running_loop().time()
-        wishes: dict[int, Haste] = {}
+        wishes: dict[int, Priority] = {}
         awaited: dict[int, float] = {}
         for each in spans:
             for index in range(each.start // length, -(-each.stop // length)):
-                haste = each.haste
+                priority = each.priority
                 former = self._wishes.get(index)
-                if haste is Haste.NOW and former not in (None, Haste.NOW):
+                if priority is Priority.NOW and former not in (None, Priority.NOW):
                     # It is under way, most likely; to hurry it would only hold up what follows.
                     awaited[index] = self._awaited.get(index, clock)
-                    haste = Haste.SOON
-                wishes[index] = max(haste, wishes.get(index, Haste.LATER))
-        now = any(each.haste is Haste.NOW for each in spans)
+                    priority = Priority.SOON
+                wishes[index] = max(priority, wishes.get(index, Priority.LATER))
+        now = any(each.priority is Priority.NOW for each in spans)
         fresh = now or bool(wishes.keys() - self._wishes.keys())
         self._wishes, self._awaited = wishes, awaited
         self._hurry()
@@ -387,7 +387,7 @@ class SwarmSource:
                 del self._awaited[index]
             elif loop.time() - since >= PATIENCE:
                 del self._awaited[index]
-                self._wishes[index] = Haste.NOW
+                self._wishes[index] = Priority.NOW
         if self._awaited:
             first = min(self._awaited.values())
             self._hurrying = loop.call_at(first + PATIENCE, self._hurry_now)
@@ -406,7 +406,7 @@ class SwarmSource:
         if not self._wishes or self._closed:
             return
         loop = asyncio.get_running_loop()
-        waited = self._awaited or Haste.NOW in self._wishes.values()
+        waited = self._awaited or Priority.NOW in self._wishes.values()
         received = self.status.received
         if received != self._received:
             self._came = loop.time()
