@@ -1,17 +1,15 @@
 """The signalling server: it introduces homes and guests to each other and never sees what they exchange.
 
-- `__main__`, `settings`, `server`, `workers`: the command line, what can be set, and how the parts are put together;
-- `front`, `heads`, `addresses`, `websocket`, `sockets`: one port for WebSockets and HTTP, who is at the other end, and what a
-  WebSocket is to the rest of the program;
-- `identity`, `proofs`, `sessions`, `tokens`, `base64url`: PeMuS IDs, signed proofs, what shows that there was one, and how
-  all these are written;
-- `peers`, `waiting`: PeerServer's protocol;
-- `tracker`, `announces`, `swarms`, `matching`, `homes`: WebTorrent's tracker, on one node and on many;
-- `rooms`, `room_store`, `slugs`, `answers`: links for guests;
-- `turn`, `coturn`, `interfaces`: coturn, and credentials for it;
-- `limits`, `metrics`, `health`, `log`: what keeps it up and shows how it does;
-- `discovery`: how Home Assistant finds it;
-- `cluster`, `redis_cluster`, `redis_rooms`: one process alone, or many that act as one.
+- `__main__`, `settings`, `server`: the command line, what can be set, and how the parts are put together;
+- `net`: one port for WebSockets and HTTP, who is at the other end, limits, and what a WebSocket is to the rest of the program;
+- `identity`: PeMuS IDs, signed proofs, and sessions, which show that there was one;
+- `peers`: PeerServer's protocol, and messages that wait;
+- `tracker`: WebTorrent's tracker, on one node and on many;
+- `rooms`: links for guests, their names, where they are kept, and the tokens of who comes;
+- `turn`: coturn, and credentials for it;
+- `web`: the page behind an invitation;
+- `cluster`: one process alone, or many that act as one, through workers and a Redis;
+- `discovery`, `health`, `log`, `metrics`: how Home Assistant finds it, and what keeps it up and shows how it does.
 """
 
 __version__ = "0.1.0"
