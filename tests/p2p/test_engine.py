@@ -23,6 +23,7 @@ from p2p.friends.peers import Peers
 from p2p.library import Library
 from p2p.models import (
     EngineConfig,
+    Item,
     Kind,
     Problem,
     ProblemKey,
@@ -112,10 +113,9 @@ async def test_torrents_have_a_port_for_as_long_as_there_is_a_ticket(
 
     engine, other = made(folder), made(folder / "other")
     async with engine.running(config), other.running():
-        await until(lambda: engine.status().counts.video)
+        item = await the_film(engine)
         assert ports(engine)[1] == 0
-        (item,) = (await engine.search(SearchQuery(text="Lighthouse"))).items
-        ticket = await engine.issue(TicketQuery(item=item.id, receiver=other.home()))
+        ticket = await engine.issue(TicketQuery(item=item, receiver=other.home()))
         # It says where this home is.
         endpoints, port = read(ticket).endpoints, ports(engine)[1]
         assert endpoints
@@ -123,7 +123,7 @@ async def test_torrents_have_a_port_for_as_long_as_there_is_a_ticket(
         assert ports(other)[1] == 0
         await other.accept(ticket)
         await until(lambda: ports(other)[1])
-        await engine.issue(TicketQuery(item=item.id, receiver=FRIEND))
+        await engine.issue(TicketQuery(item=item, receiver=FRIEND))
         await engine.revoke(other.home(), None)
         assert ports(engine)[1] == port
 
@@ -148,9 +148,13 @@ def sharing(folder: Path) -> EngineConfig:
 
 
 async def the_film(engine: Engine) -> str:
-    """Return the id of the one film that a home shares."""
-    await until(lambda: engine.status().counts.video)
-    (item,) = (await engine.search(SearchQuery(text="Lighthouse"))).items
+    """Return the id of the one film that a home shares, once it is found: it is counted a moment before."""
+
+    async def found() -> tuple[Item, ...]:
+        return (await engine.search(SearchQuery(text="Lighthouse"))).items
+
+    await until(found)
+    (item,) = await found()
     return item.id
 
 
