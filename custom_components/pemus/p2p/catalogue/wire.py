@@ -25,7 +25,7 @@ import orjson
 
 from ..core.errors import EngineError
 from ..core.sanitize import is_media_type, is_shown, shown
-from ..library import photo_dates as moments
+from ..library import photo_dates
 from ..library.browse.scope import ALL
 from ..library.ids import NONCE_SIZE
 from ..library.items import ITEM
@@ -464,7 +464,7 @@ def _check_entry(entry: Entry) -> None:
         month = entry["month"]
         _expect(
             (
-                _is_whole(month, moments.UNKNOWN_MONTH, moments.UNKNOWN_MONTH)
+                _is_whole(month, photo_dates.UNKNOWN_MONTH, photo_dates.UNKNOWN_MONTH)
                 or (_is_whole(month, 101, 999_912) and 1 <= month % 100 <= 12)
             )
             and _is_number(entry["moment"], -_MAX_MOMENT, _MAX_MOMENT),
@@ -545,7 +545,7 @@ def _is_taken(value: object) -> bool:
         isinstance(value, str)
         and len(value) <= 32
         and value.isascii()
-        and moments.of_taken(value) is not None
+        and photo_dates.of_taken(value) is not None
     )
 
 

@@ -13,7 +13,7 @@ from itertools import chain, count
 import sqlite3
 from typing import NamedTuple
 
-from . import photo_dates as moments
+from . import photo_dates
 from .ids import new_nonces
 from .migrations import FACTS, MUSIC, PHOTO, VIDEO
 from .moves import File, MoveDetection
@@ -293,7 +293,7 @@ class ScanChanges:
     def _move(self, db: sqlite3.Connection, item: Row, file: File) -> None:
         row, _ = item
         key = sort_key(stem_of(file.name))
-        month, moment = moments.of_file(file.mtime_ns)
+        month, moment = photo_dates.of_file(file.mtime_ns)
         # With the name, the kind may change, and with it by what the item is sorted.
         db.execute(
             f"""

@@ -23,7 +23,7 @@ from ..core.threads import in_daemon
 from ..media.facts import MediaFacts
 from ..media.reader import MediaReader
 from ..models import Kind
-from . import photo_dates as moments
+from . import photo_dates
 from .aggregates import refresh
 from .albums import group_songs
 from .artwork import BACKGROUND_SIZE, PictureCache
@@ -288,8 +288,8 @@ def record(
     month = moment = None
     if kind == PHOTO:
         month, moment = (
-            facts.taken and moments.of_taken(facts.taken)
-        ) or moments.of_file(item.mtime_ns)
+            facts.taken and photo_dates.of_taken(facts.taken)
+        ) or photo_dates.of_file(item.mtime_ns)
     title_sort = None
     if kind == MUSIC:
         title_sort = sort_key(facts.title or stem_of(item.name))

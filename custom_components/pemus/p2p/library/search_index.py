@@ -10,7 +10,7 @@ import sqlite3
 
 import orjson
 
-from . import photo_dates as moments
+from . import photo_dates
 from .migrations import FACTS, MUSIC, PHOTO
 from .names import spaced
 from .store import Store
@@ -83,7 +83,7 @@ def _sorted(
     row: int, kind: int, name_sort: str, mtime_ns: int
 ) -> tuple[str | None, int | None, float | None, int]:
     if kind == PHOTO:
-        return (None, *moments.of_file(mtime_ns), row)
+        return (None, *photo_dates.of_file(mtime_ns), row)
     return (name_sort if kind == MUSIC else None, None, None, row)
 
 
