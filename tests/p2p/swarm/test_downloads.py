@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import closing
 from dataclasses import replace
 import os
 from pathlib import Path
 import random
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -26,7 +28,7 @@ from p2p.transfers import (
     downloads as downloads_module,
     readers as reading,
 )
-from p2p.transfers.cache import CacheSettings
+from p2p.transfers.cache import DATABASE, Cache, CacheSettings
 from p2p.transfers.downloads import Downloads
 from tests.patience import until
 
@@ -522,6 +524,13 @@ async def test_a_file_that_was_touched_while_the_engine_was_away_is_checked(
     assert await read(home.downloads, ticket, 0, SIZE) == content_of(SIZE)
 
 
+def is_sealed(folder: Path) -> bool:
+    """Tell whether the database says that nothing writes to the only file any more."""
+    with closing(sqlite3.connect(folder / DATABASE)) as database:
+        rows = database.execute("SELECT mtime_ns FROM downloads").fetchall()
+    return rows[0][0] is not None
+
+
 async def test_what_lies_idle_needs_no_check_even_after_a_crash(
     both: tuple[Owner, Home], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -529,7 +538,7 @@ async def test_what_lies_idle_needs_no_check_even_after_a_crash(
     owner, home = both
     ticket = await accepted(owner, home)
     await read(home.downloads, ticket, 0, SIZE)
-    await until(lambda: home.downloads._entries[OWNER, ITEM].seal is not None)
+    await until(lambda: is_sealed(home.folder))
     await home.crash()
 
     await home.start()
@@ -595,6 +604,25 @@ async def test_a_film_larger_than_the_cache_plays_and_seeks(tmp_path: Path) -> N
         os.close(file)
         assert most <= quota
         assert disk_use(home.folder) <= quota + 4 * PIECE
+
+
+async def test_a_slow_disk_is_not_a_full_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    punch = Cache.punch
+
+    def slowly(self: Cache, path: Path, spans: Sequence[tuple[int, int]]) -> None:
+        time.sleep(0.2)
+        punch(self, path, spans)
+
+    monkeypatch.setattr(Cache, "punch", slowly)
+    size, quota = 90 * PIECE, 48 * PIECE
+    async with pair(tmp_path, CacheSettings(quota=quota, reserve=0)) as (owner, home):
+        ticket = await accepted(owner, home, size)
+        # It is read as fast as it comes: what is made free is taken while the disk is still at it.
+        assert await read(home.downloads, ticket, 0, size) == content_of(size)
+        assert home.downloads.usage.used <= quota
+        assert home.downloads.problems == ()
 
 
 async def test_an_offline_copy_is_fetched_and_kept_across_restarts(

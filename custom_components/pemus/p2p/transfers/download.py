@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha1
 import logging
@@ -428,14 +428,8 @@ class Download:
 
         They are whole pieces, those that are farthest from all readers. `left` is to be called when their room is free.
         """
-        length, kept = self.piece_length, self.kept()
-        pieces = []
-        for index, there in enumerate(self.spans.whole(length, self.size)):
-            start, stop = index * length, min(self.size, (index + 1) * length)
-            if there and (far := reading.distance(start, stop, kept)):
-                pieces.append((far, start, stop))
         chosen = Spans()
-        for _, start, stop in sorted(pieces, reverse=True):
+        for _, start, stop in sorted(self._spare(), reverse=True):
             if chosen.total >= most:
                 break
             chosen.add(start, stop)
@@ -445,6 +439,18 @@ class Download:
             for source in self._sources:
                 source.forget(start, stop)
         return list(chosen)
+
+    def has_spare(self) -> bool:
+        """Tell whether `leave` would find anything."""
+        return next(self._spare(), None) is not None
+
+    def _spare(self) -> Iterator[tuple[int, int, int]]:
+        """Yield the whole pieces that no reader needs: how far they are from all readers, start, and stop."""
+        length, kept = self.piece_length, self.kept()
+        for index, there in enumerate(self.spans.whole(length, self.size)):
+            start, stop = index * length, min(self.size, (index + 1) * length)
+            if there and (far := reading.distance(start, stop, kept)):
+                yield far, start, stop
 
     def left(self, spans: Sequence[tuple[int, int]]) -> None:
         """Take note that bytes were taken away; from now on they may be fetched again."""

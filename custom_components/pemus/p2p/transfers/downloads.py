@@ -752,18 +752,23 @@ class Downloads:
             if entry.download.is_active or entry.download in hungry
         ]
         slack = min(SLACK, self._settings.quota // 8) if active else 0
+        slack = max([slack, *(each.piece_length for each in hungry)])
         wanted = sum(each.wants for each in active)
         if (missing := slack + wanted - self._room()) > 0:
             await self._evict(missing)
             if (missing := slack + wanted - self._room()) > 0:
                 await self._thin_out(missing)
         room = self._room()
+        # While the disk gave room back, readers moved on, and sources may have filled it again.
+        more = self._can_give_back()
         for each in hungry:
             if self.room_for(each) >= each.piece_length:
                 each.roomier()
+            elif more:
+                self.starved(each)
             else:
                 each.full(self._explain())
-        self._note_disk(bool(hungry), room)
+        self._note_disk(bool(hungry) and not more, room)
         # Those who want more than there will ever be are looked at again when something changes.
         self._hungry |= {each for each in hungry if each.is_starved}
 
@@ -784,16 +789,32 @@ class Downloads:
             self._disk_full = full
             self._changed = True
 
+    def _can_give_back(self) -> bool:
+        """Tell whether `_evict` or `_thin_out` would find anything now."""
+        return any(
+            self._can_evict(entry)
+            or (self._can_thin_out(entry) and entry.download.has_spare())
+            for entry in self._entries.values()
+        )
+
+    def _can_evict(self, entry: _Entry) -> bool:
+        download = entry.download
+        return download.stored > 0 and not download.pinned and not download.is_in_use()
+
+    def _can_thin_out(self, entry: _Entry) -> bool:
+        return (
+            self._cache.can_punch
+            and not entry.download.pinned
+            and entry.inode is not None
+            and not entry.unheard
+        )
+
     async def _evict(self, most: int) -> None:
         """Remove the downloads that were not read for the longest time, none of which is read or kept."""
         victims = sorted(
-            (
-                (entry.download.used, key)
-                for key, entry in self._entries.items()
-                if entry.download.stored
-                and not entry.download.pinned
-                and not entry.download.is_in_use()
-            ),
+            (entry.download.used, key)
+            for key, entry in self._entries.items()
+            if self._can_evict(entry)
         )
         going = []
         for _, key in victims:
@@ -815,13 +836,9 @@ class Downloads:
             self._entries.values(), key=lambda each: each.counted, reverse=True
         ):
             download = entry.download
-            if most <= 0 or not self._cache.can_punch:
+            if most <= 0:
                 break
-            if download.pinned or entry.inode is None or not download.stored:
-                continue
-            if entry.unheard:
-                continue
-            if not (spans := download.leave(most)):
+            if not self._can_thin_out(entry) or not (spans := download.leave(most)):
                 continue
             await self.writing(download)
             try:
