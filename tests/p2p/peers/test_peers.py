@@ -15,8 +15,8 @@ import pytest
 
 from p2p.access.ticket import ItemFacts, Ticket, read
 from p2p.catalogue.wire import write_have
-from p2p.core.backoff import Rarely
 from p2p.core.errors import Unavailable
+from p2p.core.throttle import TokenBucket
 from p2p.friends import catalogue_sync as lists, peers as module
 from p2p.friends.pairing import Request
 from p2p.friends.peers import Peers
@@ -597,13 +597,13 @@ async def test_what_is_new_is_not_told_without_end(
     bobs = ann.peers._friends[bob.id].media
     await until(lambda: bobs.was_listed)
     said: list[bool] = []
-    may_say = bobs.may_announce.now
+    may_say = bobs.may_announce.take
 
     def say() -> bool:
         said.append(may_say())
         return said[-1]
 
-    monkeypatch.setattr(bobs.may_announce, "now", say)
+    monkeypatch.setattr(bobs.may_announce, "take", say)
     for number in range(2, 6):
         bob.put(f"Film {number}")
         # It is listed a moment before anything is said about it.
@@ -612,7 +612,7 @@ async def test_what_is_new_is_not_told_without_end(
         )
     assert [each.count for each in ann.news] == [1]
     assert not any(said[1:])
-    monkeypatch.setattr(bobs, "may_announce", Rarely(0.0))
+    monkeypatch.setattr(bobs, "may_announce", TokenBucket(1e9, 1))
     bob.put("Film 6")
     await until(lambda: len(ann.news) == 2)
     assert ann.news[1].count == 4

@@ -31,11 +31,13 @@ class Transport:
 class Inbox:
     """The post of a home, at a time that stands still."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module.time, "monotonic", lambda: 1000.0)
+    def __init__(self) -> None:
         self.letters: list[Message] = []
         self.post = Messenger(
-            ANN, self.letters.append, is_expected=lambda home: home == FRIEND.id
+            ANN,
+            self.letters.append,
+            is_expected=lambda home: home == FRIEND.id,
+            clock=lambda: 1000.0,
         )
 
     def flood(self, *ways: Transport, source: str = "") -> None:
@@ -52,8 +54,8 @@ class Inbox:
 
 
 @pytest.fixture
-def inbox(monkeypatch: pytest.MonkeyPatch) -> Inbox:
-    return Inbox(monkeypatch)
+def inbox() -> Inbox:
+    return Inbox()
 
 
 def machines(count: int) -> list[Transport]:

@@ -13,9 +13,10 @@ from typing import Final
 
 from ..catalogue.remote_library import Applied, BadCatalogue, RemoteLibrary
 from ..catalogue.wire import MAX_UNPACKED
-from ..core.backoff import Backoff, Pace, Rarely
+from ..core.backoff import Backoff
 from ..core.errors import EngineError
 from ..core.sqlite import StoreError
+from ..core.throttle import TokenBucket
 
 GAP: Final = 3.0
 """Seconds between two transfers, however often it changes."""
@@ -86,7 +87,7 @@ class FriendList:
         """How many items are new that nobody was told of."""
         self._titles: list[str] = []
         """The first of them."""
-        self.may_announce = Rarely(NEWS_PAUSE)
+        self.may_announce = TokenBucket.every(NEWS_PAUSE)
         self._sleep = sleep
         self.may_work = work_of_friend(clock)
         self._may_fail = Backoff(PAUSE, MAX_PAUSE)
@@ -170,7 +171,7 @@ class FriendList:
 
     def announce(self) -> None:
         """Say what is new, or leave it for later if something was said a moment ago."""
-        if not self._count_new or not self.may_announce.now():
+        if not self._count_new or not self.may_announce.take():
             return
         self._on_news(self._count_new, tuple(self._titles))
         self._count_new, self._titles = 0, []
@@ -211,9 +212,9 @@ class FriendList:
         self._titles += islice(titles, MAX_TITLES - len(self._titles))
 
 
-def work_of_friend(clock: Callable[[], float]) -> Pace:
+def work_of_friend(clock: Callable[[], float]) -> TokenBucket:
     """Return how much work a friend's lists may cause."""
-    return Pace(WORK_RATE, WORK_AT_ONCE, clock)
+    return TokenBucket(WORK_RATE, WORK_AT_ONCE, clock)
 
 
 def _page(buffer: bytearray) -> bytes | None:

@@ -24,8 +24,8 @@ import time
 from typing import Final
 
 from ..core import tasks
-from ..core.backoff import Rarely
 from ..core.errors import BadRequest, Busy, NotFound
+from ..core.throttle import TokenBucket
 from ..models.codec import DecodeError, decode, encode
 from ..models.homes import PairingState, PairingStatus
 from ..models.pemus_id import read_id
@@ -120,7 +120,7 @@ class Pairings:
         self._blocked: dict[str, None] = {}
         self._due: dict[str, tuple[float, int]] = {}
         self._tries = Tries()
-        self._may_log = Rarely(QUIET)
+        self._may_log = TokenBucket.every(QUIET)
         self._task: asyncio.Task[None] | None = None
 
     def restore(self, pairings: Iterable[Pairing], blocked: Iterable[str]) -> None:
@@ -590,7 +590,7 @@ class Pairings:
         return True
 
     def _warn(self, text: str, home: str) -> None:
-        level = logging.WARNING if self._may_log.now() else logging.DEBUG
+        level = logging.WARNING if self._may_log.take() else logging.DEBUG
         _LOGGER.log(level, text, home)
 
     def _soon(self, home: str, *, keep: bool = False) -> None:

@@ -30,10 +30,9 @@ from ..access.ticket import BadTicket, Ticket
 from ..catalogue.remote_library import RemoteLibrary, homes_in
 from ..catalogue.sender import Catalogue
 from ..core import tasks
-from ..core.backoff import Rarely
 from ..core.errors import EngineError, NotFound, Unavailable
 from ..core.sqlite import StoreError
-from ..core.throttle import Throttle
+from ..core.throttle import Throttle, TokenBucket
 from ..models import EngineConfig, Item, Listing, NewMedia, SearchQuery, SearchResult
 from ..models.codec import DecodeError, decode, encode
 from ..models.homes import (
@@ -257,7 +256,7 @@ class Peers:
         self._superseded_by: set[str] = set()
         """Friends that say that there are two homes with this identity."""
         self._dirty = asyncio.Event()
-        self._may_log = Rarely(QUIET)
+        self._may_log = TokenBucket.every(QUIET)
         self._told = asyncio.Event()
         self._parts = AsyncExitStack()
         self._tasks = tasks.Tasks()
@@ -1075,7 +1074,7 @@ class Peers:
         try:
             await asyncio.to_thread(memories.keep, self._path, memory)
         except OSError as err:
-            if self._may_log.now():
+            if self._may_log.take():
                 _LOGGER.error("What is known of other homes cannot be kept: %s", err)
             self._dirty.set()
 

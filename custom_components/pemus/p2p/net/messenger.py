@@ -6,12 +6,13 @@ There are several ways, and none is certain: a message goes by all that there ar
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 import logging
 import time
 from typing import Any, Final, Protocol
 
+from ..core.throttle import Clock, TokenBucket, TokenBuckets
 from .identity import Identity
 from .messages import BadEnvelope, Envelope, opened, seal
 
@@ -65,6 +66,7 @@ class Messenger:
         on_letter: Callable[[Message], None],
         *,
         is_expected: Callable[[str], bool] = lambda _home: False,
+        clock: Clock = time.monotonic,
     ) -> None:
         """Speak for an identity, and hand what comes for it to `on_letter`.
 
@@ -76,7 +78,8 @@ class Messenger:
         self._ways: list[Transport] = []
         self._known: OrderedDict[tuple[str, str], bool] = OrderedDict()
         """Messages that came, by sender and id: whether in the local network."""
-        self._budgets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+        self._budgets = TokenBuckets(RATE, BURST, max_keys=MAX_BUDGETS, clock=clock)
+        self._total = TokenBucket(TOTAL_RATE, TOTAL_BURST, clock)
 
     def add(self, way: Transport) -> None:
         """Use a way from now on."""
@@ -132,8 +135,8 @@ class Messenger:
     def _allows(self, message: object, way: Transport, source: str) -> bool:
         """Tell whether something more may come from somewhere just now."""
         origin = way.is_lan, way.origin, source
-        is_modest = self._spend(origin, RATE, BURST)
-        if is_modest and self._spend(None, TOTAL_RATE, TOTAL_BURST):
+        is_modest = self._budgets.take(origin)
+        if is_modest and self._total.take():
             return True
         if not is_modest and way.tells_apart:
             # That is the flood itself, whoever it says that it is.
@@ -145,17 +148,5 @@ class Messenger:
         return (
             isinstance(sender, str)
             and self.is_expected(sender)
-            and self._spend((sender, *origin), RATE, BURST)
+            and self._budgets.take((sender, *origin))
         )
-
-    def _spend(self, of: Hashable, rate: float, burst: float) -> bool:
-        now = time.monotonic()
-        left, then = self._budgets.get(of, (burst, now))
-        left = min(burst, left + (now - then) * rate)
-        allowed = left >= 1
-        self._budgets[of] = (left - allowed, now)
-        self._budgets.move_to_end(of)
-        if len(self._budgets) > MAX_BUDGETS:
-            # Mostly one that is whole again.
-            self._budgets.popitem(last=False)
-        return allowed

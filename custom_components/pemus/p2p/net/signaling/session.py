@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 from aiohttp import ClientError, ClientWebSocketResponse, WSMessage, WSMsgType
 import orjson
 
-from ...core.backoff import Pace
+from ...core.throttle import TokenBucket
 from ...models.pemus_id import read_id
 from ..identity import Identity
 from ..messages import read, written
@@ -137,7 +137,7 @@ class SignalingSession:
         self._patience: asyncio.Timeout | None = None
         self._despair = "The server did not answer in time."
         self._outgoing: asyncio.Queue[str | None] = asyncio.Queue(MAX_WAITING)
-        self._pace = Pace(SAID_PER_SECOND, SAID_AT_ONCE, self._now)
+        self._pace = TokenBucket(SAID_PER_SECOND, SAID_AT_ONCE, self._now)
         self._challenged = False
         self._knock = secrets.token_hex(8) if knocks else None
         self._renewed = asyncio.Event()
@@ -183,7 +183,7 @@ class SignalingSession:
         await self._renewed.wait()
 
     async def _listen(self) -> NoReturn:
-        pace = Pace(HEARD_PER_SECOND, HEARD_AT_ONCE, self._now)
+        pace = TokenBucket(HEARD_PER_SECOND, HEARD_AT_ONCE, self._now)
         while True:
             message = await self._ws.receive()
             self._heard = self._now()
