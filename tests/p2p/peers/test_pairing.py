@@ -22,7 +22,7 @@ from p2p.net.messages import Envelope, seal
 from p2p.net.messenger import Message
 from tests.patience import failing_once, until
 
-from .neighbours import Neighbour, neighbour
+from ..net.neighbours import Neighbour, neighbour
 
 STRANGER = Identity.of(bytes([9] * 32))
 

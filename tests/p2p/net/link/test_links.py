@@ -29,7 +29,7 @@ from p2p.net.webrtc import connection as rtc
 from p2p.net.webrtc.ice import IceServer
 from tests.patience import failing_once, until
 
-from .neighbours import Neighbour, befriend, neighbour
+from ..neighbours import Neighbour, befriend, neighbour
 
 MIB = 1024 * 1024
 

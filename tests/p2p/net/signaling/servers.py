@@ -21,7 +21,7 @@ from p2p.net.identity import Identity
 from p2p.net.signaling.client import SignalingServer
 from tests.patience import until
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SIGNALING = ROOT / ".venvs" / "signaling" / "bin" / "python"
 NODE = ROOT / ".venvs" / "npm" / "node"
 HOST = "127.0.0.1"
