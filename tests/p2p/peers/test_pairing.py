@@ -20,9 +20,8 @@ from p2p.models.pemus_id import grouped
 from p2p.net.identity import Identity
 from p2p.net.messages import Envelope, seal
 from p2p.net.messenger import Message
+from tests.p2p.net.neighbours import Neighbour, neighbour
 from tests.patience import failing_once, until
-
-from ..net.neighbours import Neighbour, neighbour
 
 STRANGER = Identity.of(bytes([9] * 32))
 

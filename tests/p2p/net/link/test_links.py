@@ -27,9 +27,8 @@ from p2p.net.messages import opened, seal, written
 from p2p.net.messenger import Message
 from p2p.net.webrtc import connection as rtc
 from p2p.net.webrtc.ice import IceServer
+from tests.p2p.net.neighbours import Neighbour, befriend, neighbour
 from tests.patience import failing_once, until
-
-from ..neighbours import Neighbour, befriend, neighbour
 
 MIB = 1024 * 1024
 
