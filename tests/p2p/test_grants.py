@@ -15,9 +15,9 @@ from demo.engine_home import EngineHome
 from p2p.access.ticket import Ticket, read
 from p2p.net.identity import Identity
 from p2p.torrent.metainfo import Metainfo
+from tests.p2p.torrent.owned import fetching
 from tests.patience import until
 
-from .swarm.owned import fetching
 from .test_friends import two_homes
 
 STRANGER = Identity.of(bytes([9] * 32)).id

@@ -16,9 +16,9 @@ import aiohttp
 import pytest
 
 from p2p.torrent import metainfo
+from tests.p2p.torrent.owned import fetching
 from tests.patience import PATIENCE
 
-from .swarm.owned import fetching
 from .test_cli import Process, pemus
 
 SIZE = 5_000_000
@@ -131,7 +131,7 @@ def test_a_film_goes_from_one_to_the_other(
 async def test_an_engine_sends_nothing_but_the_file_that_was_shared(
     doomed: tuple[Process, Process], tmp_path: Path, film: Path
 ) -> None:
-    """With Landlock where the kernel has it; `tests/p2p/swarm/test_swaps.py` is the same without."""
+    """With Landlock where the kernel has it; `tests/p2p/torrent/test_swaps.py` is the same without."""
     owner, receiver = doomed
     ticket = json.loads(await asyncio.to_thread(ticket_for, owner, receiver))
     # The most secret file of all, made long enough for a block.

@@ -16,9 +16,8 @@ from p2p.models import EngineConfig, Kind, LocalFile, ShareConfig
 from p2p.torrent.file_lookup import FileLookups, one_by_one
 from p2p.torrent.hashing import Hasher
 from p2p.torrent.store import SwarmStore
+from tests.p2p.torrent.owned import LONG_AGO, Folder, item_id
 from tests.patience import until
-
-from .owned import LONG_AGO, Folder, item_id
 
 NAMES = [item_id(f"i{a}{b}") for a in "abcdefghij" for b in "abcdefghij"]
 

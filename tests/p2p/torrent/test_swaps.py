@@ -9,9 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.p2p.torrent.owned import (
+    ANN,
+    FILM,
+    LONG_AGO,
+    Fetcher,
+    Owner,
+    fetching,
+    owning,
+)
 from tests.patience import until
-
-from .owned import ANN, FILM, LONG_AGO, Fetcher, Owner, fetching, owning
 
 SALT = b"a" * 16
 SIZE = 1_000_000

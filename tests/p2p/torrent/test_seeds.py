@@ -20,9 +20,7 @@ from p2p.torrent.file_lookup import FileLookups, one_by_one
 from p2p.torrent.metainfo import Metainfo, make, piece_length_for
 from p2p.torrent.seeds import SeedState
 from p2p.torrent.session import Session
-from tests.patience import until
-
-from .owned import (
+from tests.p2p.torrent.owned import (
     ANN,
     BOB,
     FILM,
@@ -35,6 +33,7 @@ from .owned import (
     item_id,
     owning,
 )
+from tests.patience import until
 
 SALT, OTHER_SALT = b"a" * 16, b"b" * 16
 

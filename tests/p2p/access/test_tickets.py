@@ -21,9 +21,17 @@ from p2p.models import EngineConfig, Kind, LocalFile, ShareConfig
 from p2p.models.homes import FriendConfig
 from p2p.torrent.metainfo import Metainfo
 from p2p.torrent.seeds import SeedState
+from tests.p2p.torrent.owned import (
+    ANN,
+    BOB,
+    FILM,
+    Folder,
+    Owner,
+    fetching,
+    item_id,
+    owning,
+)
 from tests.patience import until
-
-from .owned import ANN, BOB, FILM, Folder, Owner, fetching, item_id, owning
 
 HOME = "H" * 28
 SHARE = ShareConfig(id="share", path="/", name="Share", kinds=(Kind.VIDEO,))

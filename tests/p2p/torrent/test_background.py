@@ -18,9 +18,8 @@ from p2p.torrent import background as background_module
 from p2p.torrent.background import Background
 from p2p.torrent.hashing import Hasher
 from p2p.torrent.store import KEPT, SwarmStore, Version
+from tests.p2p.torrent.owned import LONG_AGO, Folder, item_id
 from tests.patience import until
-
-from .owned import LONG_AGO, Folder, item_id
 
 
 @pytest.fixture(autouse=True)
