@@ -525,7 +525,7 @@ async def test_a_link_whose_end_does_not_take_what_it_makes_this_one_say_is_clos
 
         sctp: Any = link.connection._pc.sctp
         sctp._data_channel_flush = nothing_leaves
-        for number in range(rtc.MAX_CONTROL):
+        for number in range(rtc.MAX_CONTROL_BUFFER):
             if link.reason is not None:
                 break
             link._received(b"\x03" + number.to_bytes(4))

@@ -1,24 +1,25 @@
-"""Links acknowledge no more than they have to, and do not fill the queues on their way."""
+"""Links send half as many acknowledgements as packets, and do not fill the queues on their path."""
 
 from __future__ import annotations
 
-import asyncio
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from p2p.net.webrtc.patches.congestion import FLOOR, QUEUE, Congestion
+from p2p.net.webrtc.patches.congestion import MIN_WINDOW, QUEUE_LIMIT, Congestion
+from tests.patience import until
 
 
 class Association:
-    """What is used of an SCTP association."""
+    """The parts of an SCTP association that the patch uses."""
 
     def __init__(self) -> None:
         self._sack_misordered: set[int] = set()
         self._sack_duplicates: list[int] = []
         self._sack_needed = False
-        self._cwnd = 2 * FLOOR
+        self._cwnd = 2 * MIN_WINDOW
         self._ssthresh = 2**20
         self._partial_bytes_acked = 1000
         self.sent = 0
@@ -56,17 +57,16 @@ async def test_every_second_packet_is_acknowledged(
     assert association.sent == 5
 
 
-async def test_a_packet_that_nothing_follows_is_acknowledged_a_little_later(
+async def test_a_packet_that_no_other_follows_is_acknowledged_after_a_delay(
     association: Any, congestion: Congestion
 ) -> None:
     await association.receive()
     assert association.sent == 0
-    await asyncio.sleep(0.1)
-    assert association.sent == 1
+    await until(lambda: association.sent == 1)
 
 
 @pytest.mark.parametrize("sign", ["_sack_misordered", "_sack_duplicates"])
-async def test_what_tells_of_a_loss_is_told_at_once(
+async def test_a_sign_of_a_loss_is_acknowledged_at_once(
     association: Any, congestion: Congestion, sign: str
 ) -> None:
     setattr(association, sign, [7])
@@ -74,12 +74,16 @@ async def test_what_tells_of_a_loss_is_told_at_once(
     assert association.sent == 3
 
 
-async def test_after_the_end_nothing_is_acknowledged(
+async def test_nothing_is_acknowledged_after_closing(
     association: Any, congestion: Congestion
 ) -> None:
     await association.receive()
     congestion.close()
-    await asyncio.sleep(0.1)
+    later = Association()
+    Congestion(later)
+    await later.receive()
+    # Its delay ends after that of the first one.
+    await until(lambda: later.sent == 1)
     assert association.sent == 0
 
 
@@ -88,28 +92,28 @@ async def test_a_queue_ends_slow_start_and_keeps_the_window_from_growing(
 ) -> None:
     association._update_rto(0.1)
     assert association._ssthresh == 2**20
-    association._update_rto(0.1 + 2 * QUEUE)
+    association._update_rto(0.1 + 2 * QUEUE_LIMIT)
     assert association._ssthresh < association._cwnd
     assert association._partial_bytes_acked == 0
-    assert association.times == [0.1, 0.1 + 2 * QUEUE]
+    assert association.times == [0.1, 0.1 + 2 * QUEUE_LIMIT]
 
 
-async def test_a_small_window_grows_whatever_others_do(
+async def test_a_small_window_grows_despite_a_queue(
     association: Any, congestion: Congestion
 ) -> None:
-    association._cwnd = FLOOR
+    association._cwnd = MIN_WINDOW
     for rtt in (0.1, 0.5):
         association._update_rto(rtt)
     assert association._ssthresh == 2**20
     assert association._partial_bytes_acked == 1000
 
 
-async def test_a_path_that_became_longer_is_not_taken_for_a_queue_for_ever(
+async def test_a_path_that_became_longer_is_not_mistaken_for_a_queue_for_ever(
     association: Any, congestion: Congestion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(monotonic=lambda: now)
     monkeypatch.setattr("p2p.net.webrtc.patches.congestion.time", clock)
-    now = congestion._since
+    now = time.monotonic()
     association._update_rto(0.05)
     for _ in range(2):
         now += 301

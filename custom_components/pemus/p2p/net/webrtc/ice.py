@@ -1,4 +1,4 @@
-"""Servers that help two homes to find a path between them: STUN and TURN (RFC 8489, RFC 8656)."""
+"""STUN and TURN servers, which help two homes to find a path to each other (RFC 8489, RFC 8656)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IceServer:
-    """One of them, as an `RTCPeerConnection` takes it."""
+    """One server, in the terms of an `RTCPeerConnection`."""
 
     urls: tuple[str, ...]
     username: str | None = None

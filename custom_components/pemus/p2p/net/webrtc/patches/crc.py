@@ -1,7 +1,7 @@
-"""Lends the package `crc32c` the name of `google_crc32c`, which aiortc imports.
+"""Makes the package `crc32c` available under the name `google_crc32c`, which aiortc imports.
 
-The other one has no wheel for musl, where its source becomes pure Python without a compiler: the data channel would be
-five times slower (see requirements/engine-overrides.txt).
+`google_crc32c` has no wheel for musl (https://github.com/googleapis/python-crc32c/issues/316). Without a compiler it
+falls back to pure Python, which makes a data channel five times slower (see requirements/engine-overrides.txt).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import ModuleType
 
 
 def lend() -> None:
-    """Have `import google_crc32c` give what aiortc uses of it. Raises ImportError without `crc32c`."""
+    """Let `import google_crc32c` find the one function that aiortc uses. Raises ImportError without `crc32c`."""
     from crc32c import crc32c
 
     module = ModuleType("google_crc32c")
