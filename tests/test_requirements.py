@@ -18,7 +18,7 @@ PACKAGES = {
         "mutagen",
         "pillow",
         "pillow-heif",
-        "watchfiles",
+        "asyncinotify",
         "pysubs2",
         "aiortc",
         "cryptography",

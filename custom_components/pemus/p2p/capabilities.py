@@ -14,7 +14,7 @@ DISTRIBUTIONS = {
     "mutagen": "mutagen",
     "PIL": "pillow",
     "pillow_heif": "pillow-heif",
-    "watchfiles": "watchfiles",
+    "asyncinotify": "asyncinotify",
     "pysubs2": "pysubs2",
 }
 """Module to distribution, of every optional library."""

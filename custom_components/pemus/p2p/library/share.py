@@ -348,8 +348,9 @@ class Share:
             for folder in touched:
                 self.look_at(folder)
 
-        def failed(reason: str, setting: str | None) -> None:
+        def failed(err: OSError) -> None:
             if self._watcher is current:
+                setting, reason = watch.limit_of(err), str(err)
                 if reason != self._unwatched_because:
                     _LOGGER.warning(
                         "Changes in %s are not noticed at once: %s",
@@ -368,9 +369,7 @@ class Share:
             folders,
             ready=lambda: self._in_loop(ready),
             changed=lambda touched: self._in_loop(lambda: changed(touched)),
-            failed=lambda reason, setting: self._in_loop(
-                lambda: failed(reason, setting)
-            ),
+            failed=lambda err: self._in_loop(lambda: failed(err)),
         )
         current.start()
 

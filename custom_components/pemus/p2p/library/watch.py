@@ -1,53 +1,46 @@
-"""Notices changes in a share's folders while they happen, as far as the system tells of them.
+"""Notices changes in a share's folders as they happen, with inotify(7).
 
-Each folder is watched by itself. Letting the library watch a tree would follow symbolic links out of the share, and
-would spend the system's limited number of watches on hidden folders. Where watching is impossible, the periodic scan
-finds what changed.
+Each folder has a watch of its own: a watch of a tree would follow symbolic links out of the share, and would spend the
+system's limited number of watches on hidden folders. Where watching is impossible, the periodic scan finds changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 import contextlib
+import errno
 from importlib.util import find_spec
-import os
 from pathlib import Path
-import re
 import threading
 import time
+from typing import TYPE_CHECKING, Final
 
 from ..media.types import EXTENSIONS, SUBTITLE_EXTENSIONS
 from .names import is_left_out
 
-DEBOUNCE = 1000
-"""Milliseconds for which changes are collected at most."""
-STEP = 200
-"""Milliseconds without a change after which those so far are handed on."""
-READY = 300
-"""Milliseconds after which a quiet watcher says that it works."""
+if TYPE_CHECKING:
+    # It may be missing.
+    from asyncinotify import Event, Inotify
 
-AGAIN = 1.0
-"""Seconds until watching begins anew after a name that the library cannot tell of: one that is no UTF-8."""
-LOOK_AT_ALL = 60.0
-"""Seconds after which all folders are looked at then, as what happened meanwhile was not seen. More such names come with it."""
+QUIET_TIME: Final = 0.2
+"""Seconds without a change after which the changes so far are reported."""
+MAX_DELAY: Final = 1.0
+"""Seconds after which changes are reported even if more keep coming."""
+STOP_INTERVAL: Final = 0.3
+"""Seconds between two checks whether to stop, while nothing changes."""
 
-IS_POSSIBLE = find_spec("watchfiles") is not None
-"""Whether the library that does it is there. Without it, changes are found by the periodic scans."""
+IS_POSSIBLE: Final = find_spec("asyncinotify") is not None
+"""Whether the inotify library is installed. Without it, the periodic scan finds changes."""
 
-_NEVER = float("inf")
-_UNREADABLE = re.compile('Unable to decode path "(.*)" to string', re.DOTALL)
-_ESCAPED = re.compile(
-    r"\\(?:x(?P<byte>[0-9A-F]{2})|u\{(?P<code>[0-9a-f]+)\}|(?P<as_is>.))"
-)
-"""How Rust shows what it does not print."""
-_CONTROL = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
-
-_FOLLOWED = EXTENSIONS.keys() | SUBTITLE_EXTENSIONS
-_SETTINGS = ("max_user_watches", "max_user_instances")
+_FOLLOWED: Final = EXTENSIONS.keys() | SUBTITLE_EXTENSIONS
+_LIMITS: Final = {
+    errno.ENOSPC: "fs.inotify.max_user_watches",
+    errno.EMFILE: "fs.inotify.max_user_instances",
+}
 
 
 class Watcher:
-    """Watches folders in a thread of its own. The callbacks are called in that thread."""
+    """Watches folders in a thread of its own. It calls the callbacks in that thread."""
 
     def __init__(
         self,
@@ -56,12 +49,12 @@ class Watcher:
         *,
         ready: Callable[[], None],
         changed: Callable[[set[str]], None],
-        failed: Callable[[str, str | None], None],
+        failed: Callable[[OSError], None],
     ) -> None:
-        """Watch `folders`, paths below the root of a share.
+        """Prepare to watch `folders`, paths below the root of a share.
 
-        `ready` is called once all are watched, `changed` with folders to scan again, and `failed` at most once, after
-        which nothing more comes: with the reason, and the name of the system's setting that is too low if that is why.
+        `ready` is called once all folders are watched, and `changed` with folders to scan again. `failed` is called at
+        most once, with the system's reason; nothing is called after it.
         """
         self.folders = frozenset(folders)
         self._root = root
@@ -69,10 +62,6 @@ class Watcher:
         self._changed = changed
         self._failed = failed
         self._stop = threading.Event()
-        self._is_ready = False
-        self._missed: set[str] = set()
-        """Folders in which something happened that could not be told."""
-        self._look_at_all = _NEVER
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
@@ -80,110 +69,94 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End soon; nothing is called any more."""
+        """End soon. Nothing is called any more."""
         self._stop.set()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._watch()
-            except Exception as err:  # noqa: BLE001 - the library raises whatever the system says
-                if self._stop.is_set():
-                    return
-                if (named := _UNREADABLE.search(str(err))) is None:
-                    self._failed(str(err), limit_of(str(err)))
-                    return
-                # It drops what else it saw, and tells nothing more.
-                self._begin_anew(_unescaped(named[1]))
-            else:
-                return
-
-    def _begin_anew(self, path: str) -> None:
-        """Prepare to watch once more after something happened to a file whose name is no UTF-8."""
-        folder = path[len(self._root) :].strip("/").rpartition("/")[0]
-        if folder in self.folders:
-            self._missed.add(folder)
-        if self._look_at_all == _NEVER:
-            self._look_at_all = time.monotonic() + LOOK_AT_ALL
-        self._stop.wait(AGAIN)
+        try:
+            self._watch()
+        except OSError as err:
+            if not self._stop.is_set():
+                self._failed(err)
 
     def _watch(self) -> None:
-        from watchfiles import Change, watch
+        from asyncinotify import Inotify
 
-        paths = [self._path(folder) for folder in sorted(self.folders)]
-        for changes in watch(
-            *[path for path in paths if os.access(path, os.R_OK)],
-            watch_filter=None,
-            debounce=DEBOUNCE,
-            step=STEP,
-            stop_event=self._stop,
-            rust_timeout=READY,
-            yield_on_timeout=True,
-            raise_interrupt=False,
-            force_polling=False,
-            recursive=False,
-            # It would also ignore that the limit is reached. What may not be read was left out above.
-            ignore_permission_denied=False,
-        ):
-            if self._stop.is_set():
-                return
-            if not self._is_ready:
-                self._is_ready = True
-                self._ready()
-            folders = {
-                folder
-                for change, path in changes
-                if (folder := self._touched(path, change == Change.deleted)) is not None
-            }
-            if time.monotonic() >= self._look_at_all:
-                self._look_at_all = _NEVER
-                folders |= self.folders
-            folders |= self._missed
-            self._missed.clear()
-            if folders:
-                self._changed(folders)
+        with Inotify() as inotify:
+            folders = self._add_watches(inotify)
+            self._ready()
+            while not self._stop.is_set():
+                changed = self._collect(inotify, folders)
+                if changed and not self._stop.is_set():
+                    self._changed(changed)
 
-    def _path(self, folder: str) -> str:
-        return f"{self._root}/{folder}" if folder else self._root
+    def _add_watches(self, inotify: Inotify) -> dict[int, str]:
+        """Watch all folders that exist and can be read. Return the folder of each watch descriptor."""
+        from asyncinotify import Mask
 
-    def _touched(self, path: str, deleted: bool) -> str | None:
-        """Return the folder that a change is about, None if the change does not matter."""
-        if path == self._root:
-            return ""
-        if not path.startswith(self._root.rstrip("/") + "/"):
-            return None
-        below = path[len(self._root.rstrip("/")) + 1 :]
-        folder, _, name = below.rpartition("/")
+        mask = (
+            Mask.CREATE
+            | Mask.DELETE
+            | Mask.DELETE_SELF
+            | Mask.MOVE
+            | Mask.MOVE_SELF
+            | Mask.MODIFY
+            | Mask.CLOSE_WRITE
+            | Mask.ATTRIB
+            # A link that takes a folder's place is not followed.
+            | Mask.ONLYDIR
+            | Mask.DONT_FOLLOW
+            | Mask.EXCL_UNLINK
+        )
+        folders = {}
+        for folder in sorted(self.folders):
+            path = f"{self._root}/{folder}" if folder else self._root
+            with contextlib.suppress(
+                FileNotFoundError, NotADirectoryError, PermissionError
+            ):
+                folders[inotify.add_watch(path, mask).wd] = folder
+        return folders
+
+    def _collect(self, inotify: Inotify, folders: dict[int, str]) -> set[str]:
+        """Wait for changes, and return their folders once it is quiet again."""
+        changed: set[str] = set()
+        since = time.monotonic()
+        inotify.sync_timeout = STOP_INTERVAL
+        while not self._stop.is_set() and (event := inotify.sync_get()):
+            if not (touched := self._touched(event, folders)):
+                continue
+            if not changed:
+                since = time.monotonic()
+                inotify.sync_timeout = QUIET_TIME
+            changed.update(touched)
+            if time.monotonic() - since >= MAX_DELAY:
+                break
+        return changed
+
+    def _touched(self, event: Event, folders: dict[int, str]) -> Collection[str]:
+        """Return the folders that an event is about: none if it does not matter."""
+        from asyncinotify import Mask
+
+        if Mask.Q_OVERFLOW in event.mask:
+            # The system dropped events.
+            return self.folders
+        if event.watch is None or Mask.IGNORED in event.mask:
+            return ()
+        folder = folders[event.watch.wd]
+        if event.name is None:
+            # The folder itself changed: its parent has the entry.
+            return (folder.rpartition("/")[0],)
+        name = str(event.name)
         if is_left_out(name):
-            return None
-        if name.rpartition(".")[2].lower() in _FOLLOWED:
-            return folder
-        # Of all other names, only those of folders matter.
-        is_folder = below in self.folders if deleted else os.path.isdir(path)  # noqa: PTH112 - a link is no folder here
-        return folder if is_folder else None
+            return ()
+        if Mask.ISDIR in event.mask or name.rpartition(".")[2].lower() in _FOLLOWED:
+            return (folder,)
+        return ()
 
 
-def _unescaped(shown: str) -> str:
-    """Return a path that Rust shows as it is."""
-
-    def plain(escaped: re.Match[str]) -> str:
-        if (byte := escaped["byte"]) is not None:
-            return os.fsdecode(bytes.fromhex(byte))
-        if (code := escaped["code"]) is not None:
-            return chr(int(code, 16))
-        return _CONTROL.get(escaped["as_is"], escaped["as_is"])
-
-    return _ESCAPED.sub(plain, shown)
-
-
-def limit_of(reason: str) -> str | None:
-    """Return the name of the setting that is too low, if that is why folders cannot be watched."""
-    lowered = reason.lower()
-    if "os file watch limit" in lowered or "no space left" in lowered:
-        return f"fs.inotify.{_SETTINGS[0]}"
-    if "too many open files" in lowered:
-        return f"fs.inotify.{_SETTINGS[1]}"
-    return None
+def limit_of(err: OSError) -> str | None:
+    """Return the name of the system setting that is too low, if that is why folders cannot be watched."""
+    return _LIMITS.get(err.errno or 0)
 
 
 def limit_value(setting: str) -> str:

@@ -183,7 +183,7 @@ class Status:
     shares: tuple[ShareStatus, ...]
     problems: tuple[Problem, ...]
     capabilities: dict[str, str | None]
-    """Version of each optional library (`libtorrent`, `av`, `mutagen`, `PIL`, `pillow_heif`, `watchfiles`, `pysubs2`), None when missing."""
+    """Version of each optional library (`libtorrent`, `av`, `mutagen`, `PIL`, `pillow_heif`, `asyncinotify`, `pysubs2`), None when missing."""
     swarm: SwarmStatus | None = None
     """None where libtorrent is missing or does not run."""
     peers: PeersStatus | None = None
