@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha1
 import logging
@@ -34,6 +35,10 @@ RETRY: Final = (0.5, 2.0, 5.0, 15.0)
 PIN_WINDOW: Final = 64 * 1024**2
 """Bytes that are asked for at a time for an offline copy; less while somebody reads the item."""
 MAX_READERS: Final = 200
+BATCH: Final = 4 * 1024**2
+"""Bytes that a reader who goes on is answered with at once, if they come within `BATCH_TIMEOUT`."""
+BATCH_TIMEOUT: Final = 0.03
+"""Seconds. An answer for each piece costs two processes more than the piece does."""
 
 _CHECKED_AT_ONCE: Final = 8 * 1024**2
 
@@ -224,6 +229,7 @@ class Download:
         if self._ending is not None:
             raise self._ending
         reader = self._reader(name)
+        goes_on = 0 < start == reader.promised
         stalled = self.spans.run_from(start) == start
         reader.ask(start, stop, time.monotonic(), stalled=stalled)
         self.used = time.time()
@@ -231,6 +237,8 @@ class Download:
             reader.waiting += 1
             try:
                 await self._arrival(reader, start, timeout)
+                if goes_on:
+                    await self._batch(start, min(stop, start + BATCH))
             finally:
                 reader.waiting -= 1
                 reader.seen = time.monotonic()
@@ -294,6 +302,17 @@ class Download:
                     self._refuse()
                     if late or progress == self._sign_of_life():
                         raise Unavailable(self._excuse()) from None
+
+    async def _batch(self, start: int, stop: int) -> None:
+        """Wait a moment for the bytes after those that have arrived."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BATCH_TIMEOUT):
+                while start < (end := self.spans.run_from(start)) < stop:
+                    with self._waiter(end) as arrived:
+                        await arrived
+                    if not self.has(end):
+                        # Something else is told to all who wait.
+                        return
 
     def _waiter(self, start: int) -> _Waiter:
         return _Waiter(self._waiters, start)
