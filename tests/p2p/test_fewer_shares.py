@@ -19,7 +19,7 @@ from p2p.library.ids import item_id
 from p2p.models import EngineConfig, Item, Kind, SearchQuery, ShareConfig, TicketQuery
 from p2p.models.homes import FriendConfig
 from p2p.net.identity import Identity
-from p2p.net.link.link import Ask
+from p2p.net.link.frames import Ask
 from tests.p2p.media import make
 from tests.patience import PATIENCE
 

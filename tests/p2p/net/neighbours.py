@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 import secrets
 
 from aiohttp import ClientSession
 
 from p2p.core.errors import NotFound
+from p2p.core.throttle import Throttle
 from p2p.friends import pairing as pairings
 from p2p.friends.pairing import Pairings
 from p2p.models.homes import LanHome
 from p2p.net.identity import Identity
 from p2p.net.lan import Lan
 from p2p.net.link import links as linking
-from p2p.net.link.link import Ask, Link, Note
+from p2p.net.link.frames import Ask, Note
+from p2p.net.link.link import Link
 from p2p.net.link.links import Links
 from p2p.net.messenger import Message, Messenger
+from p2p.net.webrtc.ice import IceServer
+
+PART = 100_000
+"""Bytes of a part of an answer."""
 
 
 class Neighbour:
@@ -28,10 +35,15 @@ class Neighbour:
         self.identity = Identity.of(seed or secrets.token_bytes(32))
         self.friends: set[str] = set()
         self.contents: dict[str, bytes] = {}
+        self.served = Counter[str]()
+        """Bytes of each item that were handed to a link."""
         self.notes: list[str] = []
         self.introductions: list[bytes] = []
         self.endings: list[tuple[str, bool]] = []
         self.asked: list[Ask] = []
+        self.servers: Sequence[IceServer] = ()
+        """STUN and TURN servers."""
+        self.rates: tuple[Throttle, ...] = ()
         self.letters: list[Message] = []
         """What came and was dealt with."""
         self.post = Messenger(
@@ -52,7 +64,7 @@ class Neighbour:
             is_friend=self.friends.__contains__,
             is_pairing=lambda _home: False,
             servers=self._servers,
-            rates=lambda _home: (),
+            rates=lambda _home: self.rates,
             near=self.lan.knows,
             only_way=lambda _home: False,
         )
@@ -78,8 +90,11 @@ class Neighbour:
     def _is_expected(self, home: str) -> bool:
         return home in self.friends or self.pairings.is_expected(home)
 
-    async def _servers(self) -> tuple[()]:
-        return ()
+    async def find_servers(self) -> Sequence[IceServer]:
+        return self.servers
+
+    async def _servers(self) -> Sequence[IceServer]:
+        return await self.find_servers()
 
     def _received(self, letter: Message) -> None:
         if letter.envelope.kind in pairings.KINDS:
@@ -93,8 +108,10 @@ class Neighbour:
         if ask.item not in self.contents:
             raise NotFound("there is no such item")
         content = self.contents[ask.item]
-        for start in range(ask.start, min(ask.stop, len(content)), 100_000):
-            yield content[start : min(start + 100_000, ask.stop)]
+        for start in range(ask.start, min(ask.stop, len(content)), PART):
+            part = content[start : min(start + PART, ask.stop)]
+            self.served[ask.item] += len(part)
+            yield part
 
     def noted(self, link: Link, note: Note) -> None:
         self.notes.append(note.about)
@@ -107,6 +124,14 @@ class Neighbour:
 
     def closed(self, link: Link, reason: str, *, by_them: bool) -> None:
         self.endings.append((reason, by_them))
+
+    async def open_link(self, other: Neighbour) -> Link:
+        """Open a link in the local network, also if there is one."""
+        return await self.links.slot(other.id).own_offers.open(lan=True)
+
+    def replaced(self, other: Neighbour) -> tuple[Link, ...]:
+        """Return the former links to another home that are still open."""
+        return self.links.slot(other.id).replaced
 
 
 @asynccontextmanager

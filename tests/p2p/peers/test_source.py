@@ -13,7 +13,7 @@ from p2p.access.ticket import ItemFacts, Ticket
 from p2p.core.errors import EngineError, Gone, NotFound, Unavailable
 from p2p.core.spans import Spans
 from p2p.models import Kind
-from p2p.net.link.link import Ask
+from p2p.net.link.frames import Ask
 from p2p.torrent.priority import Priority
 from p2p.transfers.sources import link as module
 from p2p.transfers.sources.link import LinkSource

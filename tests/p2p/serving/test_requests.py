@@ -16,7 +16,7 @@ from p2p.access.ticket import ItemFacts, Ticket, read
 from p2p.core.errors import BadRequest, Busy, Gone, NotFound, Unavailable
 from p2p.core.threads import in_daemon
 from p2p.models import Item, Kind, LocalFile
-from p2p.net.link.link import Ask
+from p2p.net.link.frames import Ask
 from p2p.serving import requests as serving
 from p2p.serving.requests import HASHED, MAX_RANGE, READERS, SMALL, Serving
 from tests.patience import until

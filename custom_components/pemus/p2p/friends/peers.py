@@ -50,7 +50,8 @@ from ..models.version import VERSION
 from ..net.identity import Identity
 from ..net.lan import Lan
 from ..net.link import links as linking
-from ..net.link.link import Ask, Link, Note, Reasons, shown
+from ..net.link.frames import Ask, Note, Reasons
+from ..net.link.link import Link, shown
 from ..net.link.links import Links
 from ..net.messages import Envelope
 from ..net.messenger import Message, Messenger

@@ -26,7 +26,7 @@ from ..core.errors import BadRequest, Busy, Gone, NotFound, Unavailable
 from ..core.opening import OtherFile, open_described
 from ..core.threads import in_daemon
 from ..models import Item, LocalFile, ShareStatus
-from ..net.link.link import Ask
+from ..net.link.frames import Ask
 
 TTL: Final = 6 * 3600.0
 """Seconds that a ticket is good for. The other home asks for another one in time."""

@@ -19,7 +19,7 @@ from ...access.ticket import Ticket
 from ...core import tasks
 from ...core.errors import BadRequest, EngineError, Gone, NotFound
 from ...core.spans import Spans
-from ...net.link.link import Ask
+from ...net.link.frames import Ask
 from ...torrent.priority import Priority
 from .torrent import Source, SourceStatus, Target, Wanted
 
