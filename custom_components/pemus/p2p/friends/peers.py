@@ -79,7 +79,7 @@ SOON: Final = 1.5
 FAREWELL: Final = 0.5
 """Seconds for what is said last to leave."""
 GATHER: Final = 1.0
-"""Seconds over which changes of the library are gathered before friends are told."""
+"""How long changes of the library are gathered after friends were told of one, in seconds."""
 SAVE: Final = 2.0
 """Seconds between a change and its being kept, or two attempts at that."""
 QUIET: Final = 3600.0
@@ -1046,13 +1046,13 @@ class Peers:
                 self._on_change()
 
     async def _tell_changes(self) -> None:
-        """Tell friends that the library changed, not more often than is of use."""
+        """Tell friends of a change at once, and of what follows after a pause."""
         while True:
             await self._told.wait()
-            await asyncio.sleep(GATHER)
             self._told.clear()
             for home in tuple(self._friends):
                 self._tell_changed(home)
+            await asyncio.sleep(GATHER)
 
     def _note_change(self) -> None:
         self._dirty.set()
