@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 import os
@@ -12,11 +11,12 @@ import tempfile
 
 import pytest
 
-from p2p.catalogue.wire import read, write_have
+from p2p.catalogue.wire import Checkpoint, Have, Known, read
 from p2p.core.errors import NotFound
 from p2p.engine import Engine
 from p2p.library.ids import item_id
 from p2p.models import EngineConfig, Item, Kind, SearchQuery, ShareConfig, TicketQuery
+from p2p.models.codec import encode
 from p2p.models.homes import FriendConfig
 from p2p.net.identity import Identity
 from p2p.net.link.frames import Ask
@@ -48,17 +48,18 @@ class Home:
         parts = peers._serving.answer(home, Ask(**ask))  # type: ignore[arg-type]
         return b"".join([part async for part in parts])
 
-    async def listed(self, home: str, have: bytes) -> set[str]:
+    async def listed(self, home: str, have: Have | None = None) -> set[str]:
         """Return the items that a home is told of, which says what it has."""
-        told = await self.ask(home, do="catalogue", have=b64encode(have).decode())
+        said = "" if have is None else encode(have).decode()
+        told = await self.ask(home, do="catalogue", have=said)
         found, at = set(), 0
         while at < len(told):
             size = int.from_bytes(told[at : at + 4])
             page = read(told[at + 4 : at + 4 + size])
             found |= {
                 item_id(entry["row"], bytes.fromhex(entry["nonce"]))
-                for span in page.spans
-                for entry in span.entries
+                for part in page.parts
+                for entry in part.items
             }
             at += 4 + size
         return found
@@ -143,11 +144,17 @@ async def test_a_list_tells_of_one_share_whatever_the_friend_says_it_has(
     home: Home,
 ) -> None:
     wanted = {home.items["open"].id}
-    assert await home.listed(FRIEND, write_have({})) == wanted
-    for digest in (bytes(8), b"\xff" * 8):
-        have = write_have(dict.fromkeys(range(50), digest))
+    assert await home.listed(FRIEND) == wanted
+    for sequence in (0, 1, 2**63 - 1):
+        last = Checkpoint(sequence=sequence, id=1)
+        have = Have(
+            shares=tuple(
+                Known(share=share, sequence=sequence, checkpoint=last)
+                for share in range(50)
+            )
+        )
         assert await home.listed(FRIEND, have) == wanted
-    assert await home.listed(STRANGER, write_have({})) == set()
+    assert await home.listed(STRANGER) == set()
 
 
 async def test_what_was_granted_for_a_while_is_gone_afterwards(home: Home) -> None:
@@ -159,4 +166,4 @@ async def test_what_was_granted_for_a_while_is_gone_afterwards(home: Home) -> No
     for ask in requests(secret):
         with pytest.raises(NotFound, match="there is no such item"):
             await home.ask(FRIEND, **ask)
-    assert await home.listed(FRIEND, write_have({})) == {home.items["open"].id}
+    assert await home.listed(FRIEND) == {home.items["open"].id}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +13,6 @@ import time
 import pytest
 
 from p2p.access.ticket import ItemFacts, Ticket, read
-from p2p.catalogue.wire import write_have
 from p2p.core.errors import EngineError, Unavailable
 from p2p.core.throttle import TokenBucket
 from p2p.friends import catalogue_sync as lists, peers as module
@@ -46,7 +44,7 @@ from p2p.net.link.link import Link
 from p2p.net.messages import seal
 from p2p.net.signaling.client import SignalingServer
 from p2p.serving.requests import TTL
-from tests.p2p.library.friends import Owner
+from tests.p2p.catalogue.friends import Owner
 from tests.patience import failing_once, until
 
 STRANGER = Identity.of(bytes([9] * 32))
@@ -186,7 +184,7 @@ class Home:
             ),
         )
 
-    def pages(self, shares: Collection[str], have: bytes) -> AsyncGenerator[bytes]:
+    def pages(self, shares: Collection[str], have: str) -> AsyncGenerator[bytes]:
         self.told += 1
         return self.owner.catalogue.pages(shares, have)
 
@@ -253,7 +251,7 @@ def items(home: Home) -> int:
 
 
 def whole_list() -> Ask:
-    return Ask(do="catalogue", have=b64encode(write_have({})).decode())
+    return Ask(do="catalogue")
 
 
 def requesting(home: Home) -> None:

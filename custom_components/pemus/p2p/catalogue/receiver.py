@@ -1,7 +1,7 @@
 """Writes what another home tells of its library into the index that is kept of it here.
 
-That index has the schema of this home's own, so everything that browses and searches works with it. What is counted
-beforehand follows later (`summary`). Everything in here happens in a transaction of the caller's.
+That index has the schema of this home's own, so everything that browses and searches works with it. Counts and lists
+follow later (`RemoteLibrary`). Everything in here happens in a transaction of the caller's.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ from ..library.names import sort_key, stem_of
 from ..library.search_index import renew_words
 from ..models import Kind
 from .wire import (
-    BUCKET,
+    BEFORE_ALL,
     FACTS,
-    MAX_BUCKETS,
+    MAX_ROW,
     BadCatalogue,
+    Checkpoint,
     Entry,
     Folder,
+    Have,
+    Known,
     Page,
+    Part,
     Place,
     Share,
-    Span,
     places,
 )
 
@@ -39,14 +42,19 @@ TABLES: Final = (
     # Two folders may have the same path for a while, as one may be told of before it is known that the other is gone.
     "DROP INDEX folders_by_path",
     "CREATE INDEX folders_by_path ON folders (share, path)",
-    "CREATE TABLE buckets (number INTEGER PRIMARY KEY, digest BLOB NOT NULL)",
+    "CREATE INDEX items_by_share ON items (share)",
     """
-    CREATE TABLE told (
+    CREATE TABLE remote_shares (
         share INTEGER PRIMARY KEY,
         position INTEGER NOT NULL, -- among the shares, as the owner shows them
         name TEXT NOT NULL,
         available INTEGER NOT NULL,
-        stale INTEGER NOT NULL DEFAULT 1 -- whether what was counted beforehand has to follow
+        stale INTEGER NOT NULL DEFAULT 1, -- whether counts and lists have to follow
+        -- How far it is known (`wire.Known`). Without a checkpoint it is to be told as a whole.
+        checkpoint INTEGER,
+        checkpoint_id INTEGER,
+        sequence INTEGER,
+        row INTEGER
     )
     """,
 )
@@ -65,9 +73,7 @@ _COLUMNS: Final = (
     "album_by", "album_position",
 )  # fmt: skip
 _INSERT: Final = f"INSERT INTO items ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
-_SELECT: Final = (
-    f"SELECT {', '.join(_COLUMNS)} FROM items WHERE row BETWEEN ? AND ? ORDER BY row"
-)
+_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM items WHERE row IN (SELECT value FROM json_each(?))"
 
 type _Values = tuple[Any, ...]
 """The values of _COLUMNS."""
@@ -95,8 +101,8 @@ class CatalogueReceiver:
         return bool(self.stale or self.changed or self.shares_changed)
 
 
-def take(db: sqlite3.Connection, page: Page) -> CatalogueReceiver:
-    """Write what a page says.
+def take(db: sqlite3.Connection, page: Page, begun: set[int]) -> CatalogueReceiver:
+    """Write what a page says. Shares that this transfer told from the beginning are in `begun`, or added to it.
 
     Raises:
         BadCatalogue: it contradicts itself, or what was told before. The transaction must not be committed.
@@ -106,11 +112,37 @@ def take(db: sqlite3.Connection, page: Page) -> CatalogueReceiver:
     if page.head.shares is not None:
         _take_shares(db, page.head.shares, intake)
     folders = _take_folders(db, page.head.folders, intake)
-    _take_spans(db, page.spans, folders, intake)
+    for part in page.parts:
+        _follow(db, part, page.head.checkpoint, begun)
+        _take_part(db, part, folders, intake)
     db.executemany(
-        "UPDATE told SET stale = 1 WHERE share = ?", ((each,) for each in intake.stale)
+        "UPDATE remote_shares SET stale = 1 WHERE share = ?",
+        ((each,) for each in intake.stale),
     )
     return intake
+
+
+def known(db: sqlite3.Connection) -> Have:
+    """Return how far all shares are known."""
+    return Have(
+        shares=tuple(
+            Known(
+                share=share,
+                sequence=sequence,
+                checkpoint=Checkpoint(sequence=checkpoint, id=id_),
+                row=row,
+            )
+            for share, sequence, checkpoint, id_, row in db.execute(
+                "SELECT share, sequence, checkpoint, checkpoint_id, row FROM remote_shares"
+                " WHERE checkpoint IS NOT NULL"
+            )
+        )
+    )
+
+
+def distrust(db: sqlite3.Connection) -> None:
+    """Have all shares told as a whole again. What is known of them stays until then."""
+    db.execute("UPDATE remote_shares SET checkpoint = NULL")
 
 
 def _take_shares(
@@ -119,7 +151,7 @@ def _take_shares(
     """Take over which shares there are. What lies in those that are no more goes with them."""
     known = dict(db.execute("SELECT number, id FROM shares").fetchall())
     before = db.execute(
-        "SELECT number, name, available, kinds FROM shares JOIN told ON share = number ORDER BY position"
+        "SELECT number, name, available, kinds FROM shares JOIN remote_shares ON share = number ORDER BY position"
     ).fetchall()
     now = [
         (
@@ -134,7 +166,7 @@ def _take_shares(
     lost = [number for number, id_ in known.items() if told.get(number) != id_]
     for number in lost:
         _forget(db, "share = ?", (number,), intake)
-        db.execute("DELETE FROM told WHERE share = ?", (number,))
+        db.execute("DELETE FROM remote_shares WHERE share = ?", (number,))
         remove_share(db, number)
         intake.stale.discard(number)
     if not lost and before == now:
@@ -149,7 +181,7 @@ def _take_shares(
             (number, share.id, kinds, _ALL_WORDED),
         )
         db.execute(
-            "INSERT INTO told (share, position, name, available) VALUES (?, ?, ?, ?) ON CONFLICT (share)"
+            "INSERT INTO remote_shares (share, position, name, available) VALUES (?, ?, ?, ?) ON CONFLICT (share)"
             " DO UPDATE SET position = excluded.position, name = excluded.name, available = excluded.available",
             (number, position, name, available),
         )
@@ -215,7 +247,12 @@ def _remove_folder(
     ).fetchall()
     intake.written += REMOVAL * len(found)
     numbers = ",".join(str(below) for (below,) in found)
-    _forget(db, f"folder IN ({numbers})", (), intake)
+    lost = _forget(db, f"folder IN ({numbers})", (), intake)
+    # If the owner believes that these items are known, it has to tell of them once more.
+    db.executemany(
+        "UPDATE remote_shares SET checkpoint = NULL WHERE share = ? AND (row IS NULL OR row >= ?)",
+        ((share, row) for row, _, share in lost),
+    )
     db.execute(f"DELETE FROM folder_kinds WHERE folder IN ({numbers})")
     db.execute(f"DELETE FROM folders WHERE number IN ({numbers})")
 
@@ -223,89 +260,114 @@ def _remove_folder(
 def _forget(
     db: sqlite3.Connection,
     which: str,
-    parameters: tuple[int, ...],
+    parameters: tuple[int | str, ...],
     intake: CatalogueReceiver,
-) -> None:
-    """Forget items that are to be told again, if they are still there."""
+) -> list[tuple[int, bytes, int]]:
+    """Forget items; return row, nonce and share of each."""
     found = db.execute(
         f"SELECT row, nonce, share FROM items WHERE {which}", parameters
     ).fetchall()
     rows: list[Row] = [(row, nonce) for row, nonce, _ in found]
     forget(db, rows)
-    db.executemany(
-        "DELETE FROM buckets WHERE number = ?",
-        ((bucket,) for bucket in {row // BUCKET for row, _ in rows}),
-    )
     intake.changed += rows
     intake.stale |= {share for *_, share in found}
     intake.growth -= len(rows)
+    return found
 
 
-def _take_spans(
+def _follow(
+    db: sqlite3.Connection, part: Part, checkpoint: Checkpoint, begun: set[int]
+) -> None:
+    """Check that a part follows on what is known of its share, and note how far that is known with it.
+
+    Raises BadCatalogue.
+    """
+    sequence, row, is_known = db.execute(
+        "SELECT sequence, row, checkpoint IS NOT NULL FROM remote_shares WHERE share = ?",
+        (part.share,),
+    ).fetchone() or (None, None, False)
+    if part.whole and part.after == BEFORE_ALL:
+        is_next = part.share not in begun
+        begun.add(part.share)
+        sequence = checkpoint.sequence
+    elif part.whole:
+        is_next = is_known and row == part.after
+    else:
+        is_next = is_known and row is None and sequence == part.after
+        sequence = part.until
+    if not is_next:
+        raise BadCatalogue("a part of the list was told already, or is missing")
+    row = part.until if part.whole and part.until < MAX_ROW else None
+    changed = db.execute(
+        "UPDATE remote_shares SET checkpoint = ?, checkpoint_id = ?, sequence = ?, row = ? WHERE share = ?",
+        (checkpoint.sequence, checkpoint.id, sequence, row, part.share),
+    ).rowcount
+    if not changed:
+        raise BadCatalogue("a part of it is of no share")
+
+
+def _take_part(
     db: sqlite3.Connection,
-    spans: Sequence[Span],
+    part: Part,
     folders: dict[int, int],
     intake: CatalogueReceiver,
 ) -> None:
-    """Let all rows of some spans be what was told of them."""
+    """Take over what is told of a share."""
+    share = part.share
+    rows = orjson.dumps([item["row"] for item in part.items]).decode()
+    before = {each[0]: each for each in db.execute(_SELECT, (rows,))}
+    beside = _subtitles(db, rows)
     obsolete: list[Row] = []
     fresh: list[_Values] = []
     subtitles: dict[int, _Subtitles] = {}
-    for span in spans:
-        before = {
-            each[0]: each for each in db.execute(_SELECT, (span.first, span.last))
-        }
-        beside = _subtitles(db, span)
-        for entry in span.entries:
-            share = folders.get(entry["folder"])
-            if share is None:
-                raise BadCatalogue("an item of it lies nowhere")
-            values = _values(entry, share)
-            told = [
-                (each["name"], each["size"], each["mtime_ns"], each.get("language"))
-                for each in entry.get("subtitles", ())
-            ]
-            row = values[0]
-            was = before.pop(row, None)
-            if was == values and told == beside.get(row, []):
-                continue
-            if was is None or was[1] != values[1]:
-                intake.added.append((values[:2], _title(entry)))
-            if was is not None:
-                obsolete.append(was[:2])
-                intake.stale.add(was[3])
-            fresh.append(values)
-            subtitles[row] = told
-        obsolete += [gone[:2] for gone in before.values()]
-        intake.stale |= {gone[3] for gone in before.values()}
-        _take_digest(db, span)
+    for item in part.items:
+        if folders.get(item["folder"]) != share:
+            raise BadCatalogue("an item of it lies nowhere")
+        values = _values(item, share)
+        row = values[0]
+        told = [
+            (each["name"], each["size"], each["mtime_ns"], each.get("language"))
+            for each in item.get("subtitles", ())
+        ]
+        was = before.get(row)
+        if was == values and told == beside.get(row, []):
+            continue
+        if was is None or was[1] != values[1]:
+            intake.added.append((values[:2], _title(item)))
+        if was is not None:
+            obsolete.append(was[:2])
+            intake.stale.add(was[3])
+        fresh.append(values)
+        subtitles[row] = told
+    if part.whole:
+        _forget(
+            db,
+            "share = ? AND row > ? AND row <= ? AND row NOT IN (SELECT value FROM json_each(?))",
+            (share, part.after, part.until, rows),
+            intake,
+        )
+    elif part.gone:
+        gone = orjson.dumps(part.gone).decode()
+        _forget(
+            db,
+            "share = ? AND row IN (SELECT value FROM json_each(?))",
+            (share, gone),
+            intake,
+        )
     forget(db, obsolete)
     _insert(db, fresh, subtitles)
     intake.changed += obsolete
-    intake.stale |= {values[3] for values in fresh}
+    if fresh:
+        intake.stale.add(share)
     intake.growth += len(fresh) - len(obsolete)
-    (buckets,) = db.execute("SELECT count(*) FROM buckets").fetchone()
-    if buckets > MAX_BUCKETS:
-        raise BadCatalogue("it has too many buckets")
 
 
-def _take_digest(db: sqlite3.Connection, span: Span) -> None:
-    """Note that a bucket is complete, or that it is not."""
-    if span.digest is None:
-        db.execute("DELETE FROM buckets WHERE number = ?", (span.bucket,))
-    else:
-        db.execute(
-            "INSERT OR REPLACE INTO buckets (number, digest) VALUES (?, ?)",
-            (span.bucket, bytes.fromhex(span.digest)),
-        )
-
-
-def _subtitles(db: sqlite3.Connection, span: Span) -> dict[int, _Subtitles]:
+def _subtitles(db: sqlite3.Connection, rows: str) -> dict[int, _Subtitles]:
     found: dict[int, _Subtitles] = {}
     for row, *values in db.execute(
         "SELECT item, name, size, mtime_ns, language FROM subtitles"
-        " WHERE item BETWEEN ? AND ? ORDER BY item, position",
-        (span.first, span.last),
+        " WHERE item IN (SELECT value FROM json_each(?)) ORDER BY item, position",
+        (rows,),
     ):
         name, size, mtime_ns, language = values
         found.setdefault(row, []).append((name, size, mtime_ns, language))

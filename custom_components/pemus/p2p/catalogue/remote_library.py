@@ -24,9 +24,10 @@ from ..library.migrations import NUMBERS
 from ..library.search import search
 from ..library.store import Store, raise_revision
 from ..models import Counts, Item, Kind, Listing, SearchQuery, SearchResult, ShareConfig
+from ..models.codec import encode
 from ..models.homes import is_home
-from .receiver import REMOVAL, TABLES, CatalogueReceiver, take
-from .wire import FORMAT, MAX_ITEMS, BadCatalogue, Page, read, write_have
+from .receiver import REMOVAL, TABLES, CatalogueReceiver, distrust, known, take
+from .wire import FORMAT, MAX_ITEMS, BadCatalogue, Page, read
 
 __all__ = ["Applied", "BadCatalogue", "RemoteLibrary"]
 
@@ -59,8 +60,6 @@ class Applied:
     """Items that are not as they were, or went away; None for many."""
     done: bool = False
     """Whether that was the last page."""
-    end: int = -1
-    """The last row that it told of, -1 if it told of none."""
     work: int = 0
     """What it cost to take it over: bytes, and what comes to the same."""
 
@@ -79,7 +78,7 @@ class RemoteStore(Store):
                 for statement in TABLES:
                     connection.execute(statement)
             if _state(connection, "format") != FORMAT:
-                connection.execute("DELETE FROM buckets")
+                distrust(connection)
                 _note(connection, "format", FORMAT)
             connection.execute("COMMIT")
         except BaseException:
@@ -113,8 +112,9 @@ class RemoteLibrary:
         self._items = 0
         self._counts = Counts()
         self._revision = 0
-        self._their_revision: int | None = None
         self._next_summary = 0.0
+        self._begun: set[int] = set()
+        """Shares that the present transfer told from the beginning."""
 
     # State. It is that of the moment before, while a page is taken.
 
@@ -127,11 +127,6 @@ class RemoteLibrary:
     def revision(self) -> int:
         """Grows with every change of what is known here."""
         return self._revision
-
-    @property
-    def their_revision(self) -> int | None:
-        """The revision of the owner's library when the catalogue was last told whole; None if it never was."""
-        return self._their_revision
 
     @property
     def full(self) -> bool:
@@ -155,22 +150,28 @@ class RemoteLibrary:
 
     # What is told.
 
-    async def have(self) -> bytes:
-        """Return what the owner has to be told for `Catalogue.pages`. Raises Unavailable."""
-        return write_have(await self._in_thread(lambda: self._mending(self._digests)))
+    async def have(self) -> str:
+        """Begin a transfer: return what the owner has to be told for `Catalogue.pages`. Raises Unavailable."""
+        self._begun = set()
+        have = await self._ask(known)
+        return encode(have).decode()
 
-    async def apply(self, payload: bytes, after: int = -1) -> Applied:
+    async def distrust(self) -> None:
+        """Have everything told again: what was told last contradicts what is known here. Raises Unavailable."""
+        await self._in_thread(lambda: self._mending(self._distrust))
+
+    async def apply(self, payload: bytes) -> Applied:
         """Take over a page of the catalogue: all of it or, with an error, nothing.
 
-        A page that tells of the row `after`, or of one before it, is none. Who waits may be cancelled; the page is then taken over none the less, or not at all.
+        Who waits may be cancelled; the page is then taken over none the less, or not at all.
 
         Raises:
-            BadCatalogue: it is no page, or contradicts what was told before. The transfer must begin anew.
+            BadCatalogue: it is no page, or does not follow on what was told before.
             DiskFull: there is no room for it.
             Unavailable: it cannot be kept at present.
 
         """
-        return await self._in_thread(self._apply, payload, after)
+        return await self._in_thread(self._apply, payload)
 
     # Questions.
 
@@ -251,14 +252,12 @@ class RemoteLibrary:
                 self._store.replace()
                 self._look()
 
-    def _digests(self) -> dict[int, bytes]:
-        with self._store.read() as db:
-            return dict(db.execute("SELECT number, digest FROM buckets").fetchall())
+    def _distrust(self) -> None:
+        with self._taking, self._store.write() as db:
+            distrust(db)
 
-    def _apply(self, payload: bytes, after: int) -> Applied:
+    def _apply(self, payload: bytes) -> Applied:
         page = read(payload)
-        if page.spans and page.spans[0].first <= after:
-            raise BadCatalogue("a part of the list was told already")
         is_summarized = False
         try:
             with self._taking:
@@ -283,7 +282,6 @@ class RemoteLibrary:
             if intake.shares_changed or len(changed) > MAX_NAMED_ITEMS
             else tuple(sorted({item_id(*row) for row in changed})),
             done=page.head.last,
-            end=page.spans[-1].last if page.spans else -1,
             work=page.size
             + intake.written
             + REMOVAL * max(0, -intake.growth)
@@ -293,18 +291,16 @@ class RemoteLibrary:
     def _take(self, page: Page) -> tuple[CatalogueReceiver, bool]:
         """Write a page; return what is different, and whether all had been told before."""
         with self._store.write() as db:
-            was_complete = _state(db, "theirs") is not None
-            intake = take(db, page)
+            was_complete = _state(db, "complete") is not None
+            intake = take(db, page, self._begun)
             if self._items + intake.growth > MAX_ITEMS:
                 raise BadCatalogue("it has too many items")
             if _size(db) > MAX_DATABASE:
                 raise BadCatalogue("it takes too much room")
             if intake:
                 raise_revision(db)
-            if page.head.revision is not None:
-                _note(db, "arriving", page.head.revision)
             if page.head.last:
-                _note(db, "theirs", _state(db, "arriving") or 0)
+                _note(db, "complete", 1)
         self._items += intake.growth
         return intake, was_complete
 
@@ -313,7 +309,10 @@ class RemoteLibrary:
         begun = time.monotonic()
         with self._store.read() as db:
             stale = [
-                share for (share,) in db.execute("SELECT share FROM told WHERE stale")
+                share
+                for (share,) in db.execute(
+                    "SELECT share FROM remote_shares WHERE stale"
+                )
             ]
         for share in stale:
             refresh(self._store, share)
@@ -325,7 +324,9 @@ class RemoteLibrary:
                     """,
                     (share,),
                 )
-                db.execute("UPDATE told SET stale = 0 WHERE share = ?", (share,))
+                db.execute(
+                    "UPDATE remote_shares SET stale = 0 WHERE share = ?", (share,)
+                )
         ended = time.monotonic()
         pause = max(SUMMARY_SECONDS, _SUMMARY_SHARE * (ended - begun))
         self._next_summary = ended + pause
@@ -334,7 +335,6 @@ class RemoteLibrary:
         with self._store.read() as db:
             (self._items,) = db.execute("SELECT count(*) FROM items").fetchone()
             self._revision = _state(db, "revision") or 0
-            self._their_revision = _state(db, "theirs")
             each = counts(db).values()
         self._counts = Counts(
             video=sum(share.video for share in each),
@@ -359,7 +359,7 @@ def _shares(
     """Return the shares in the owner's order, and the ids of those whose files can be reached at present."""
     configured, available = [], set()
     for id_, name, kinds, is_available in db.execute(
-        "SELECT id, name, kinds, available FROM shares JOIN told ON share = number ORDER BY position"
+        "SELECT id, name, kinds, available FROM shares JOIN remote_shares ON share = number ORDER BY position"
     ):
         its = tuple(kind for kind in Kind if kinds >> NUMBERS[kind] & 1)
         configured.append(ShareConfig(id=id_, path="", name=name, kinds=its))
@@ -370,7 +370,9 @@ def _shares(
 
 def _has_tables(db: sqlite3.Connection) -> bool:
     return (
-        db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'told'").fetchone()
+        db.execute(
+            "SELECT 1 FROM sqlite_schema WHERE name = 'remote_shares'"
+        ).fetchone()
         is not None
     )
 

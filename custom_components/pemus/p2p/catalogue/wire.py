@@ -1,21 +1,19 @@
-"""What a home tells another of its library: the catalogue, as it crosses the link.
+"""A catalogue as it crosses the link: the list of items in the shares that another home may see.
 
-A catalogue is the list of items in the shares that the other home may see. Items are told in buckets of BUCKET row
-numbers. Each bucket has a digest: the receiver says which buckets it has with which digests, and is told those only
-that differ. It is told in pages, each compressed JSON that stands for itself, so whatever arrived counts, and a
-transfer that was interrupted goes on where it ended.
+It is told share by share. First the receiver is told all items of a share in the order of their rows; from then on only
+what changed, in the order of the owner's change log (see `changelog`). So whatever arrived counts, and a transfer that
+was interrupted goes on where it ended. The receiver says how far it knows each share (`Known`).
 
-A page holds spans of rows. Who reads one replaces all that he knows of the rows of a span by its entries. A span that
-completes its bucket carries the bucket's digest; only a bucket that is too large for one page has others. A span
-without entries and digest says that a bucket is gone. Folders and shares have their owner's numbers, so a place has the
-same id there and here.
+A catalogue is told in pages, each compressed JSON. A page has the parts of some shares. A part follows on what the
+receiver knows (`after`) and says how far it knows the share then (`until`): rows while the share is told as a whole, later
+sequences. Folders and shares have their owner's numbers, so a place has the same id there and here.
 
-All of it comes from somebody else's engine. `read` believes nothing but what has been looked at here.
+All of it comes from somebody else's engine. `read` checks everything but what depends on former pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 import re
 from typing import Any, Final, NotRequired, TypedDict, cast
@@ -31,12 +29,14 @@ from ..library.ids import NONCE_SIZE
 from ..library.items import ITEM
 from ..library.names import NO_KEY
 from ..models import ErrorKey, Kind
-from ..models.codec import DecodeError, from_plain
+from ..models.codec import DecodeError, decode, from_plain
 
 FORMAT: Final = 1
-"""Raised when entries say more, or the same otherwise: then whatever is known of a home is told anew."""
-BUCKET: Final = 256
-"""Row numbers in a bucket."""
+"""Raised when items are told otherwise: then whatever is known of a home is told anew."""
+BEFORE_ALL: Final = -1
+"""The row that the first part of a whole share follows."""
+MAX_ROW: Final = 2**48 - 1
+"""The last row that there can be: item ids have room for so much. The last part of a whole share ends with it."""
 
 MAX_PAGE: Final = 256 * 1024
 """Bytes of a page."""
@@ -46,8 +46,6 @@ MAX_VALUES: Final = 128 * 1024
 """Values in a page, about: the smallest ones take thirty times as much memory as JSON."""
 MAX_ITEMS: Final = 1_000_000
 """Items of one home."""
-MAX_BUCKETS: Final = 16_384
-"""Buckets with items of one home: what is said of them fits into a request."""
 MAX_SHARES: Final = 200
 MAX_NAME: Final = 255
 """Characters of a name."""
@@ -65,16 +63,12 @@ MAX_SIZE: Final = 2**50
 """Bytes of an item."""
 MAX_ADDED: Final = 2.0**34
 """Seconds from the epoch, before it or after."""
-DIGEST_SIZE: Final = 8
 
 _MAX_NUMBER: Final = 10**15 - 1
 """Of folders and shares: node ids have room for so many digits."""
 _MAX_WHOLE: Final = 2**40
 _MAX_DURATION: Final = 10 * 366 * 86400.0
 _MAX_MOMENT: Final = 2.0**38
-_BUCKET_SIZE: Final = 5
-"""Bytes of a bucket's number: an item's id has room for rows of 48 bits."""
-
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**63 - 1
 _KINDS: Final = frozenset(kind.value for kind in Kind)
@@ -82,7 +76,6 @@ _KINDS: Final = frozenset(kind.value for kind in Kind)
 _SHARE: Final = re.compile(r"[a-z0-9_-]{1,64}")
 _RESERVED: Final = frozenset({ALL, ITEM, "home"})
 """First segments of node ids that name no share."""
-_DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_SIZE}}}")
 _NONCE: Final = re.compile(rf"[0-9a-f]{{{2 * NONCE_SIZE}}}")
 _GROUP: Final = re.compile(rf"[0-9a-f]{{20}}|{NO_KEY}")
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,4}")
@@ -92,6 +85,34 @@ class BadCatalogue(EngineError):
     """What came is no page of a catalogue, or not one that an engine makes. The message says why."""
 
     key = ErrorKey.UNAVAILABLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A moment in the owner's history: the last sequence that was given, and a random id."""
+
+    sequence: int
+    id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """How far somebody knows a share."""
+
+    share: int
+    sequence: int
+    """All changes up to this one are known, once all items are."""
+    checkpoint: Checkpoint
+    """The last one of the owner when he told of the share; nothing that is known is newer."""
+    row: int | None = None
+    """The last row that is known, while the share is still told as a whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Have:
+    """How far somebody knows all shares that he was told of."""
+
+    shares: tuple[Known, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,33 +188,33 @@ class Entry(TypedDict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """All items in some rows of one bucket."""
+class Part:
+    """The items of one share that follow on what the receiver knows.
 
-    first: int
-    last: int
-    digest: str | None = None
-    """Of the bucket, in hexadecimal, if it is complete with this span."""
-    entries: Sequence[Entry] = ()
-    """In the order of their rows."""
+    While the share is told as a whole, these are all that it has in the rows behind `after`, up to `until`. Later, `after`
+    and `until` are sequences, and these are the items that changed between them.
+    """
 
-    @property
-    def bucket(self) -> int:
-        """The bucket that the rows are in."""
-        return self.first // BUCKET
+    share: int
+    whole: bool
+    after: int
+    until: int
+    items: list[Entry]
+    gone: list[int]
+    """Rows of items that changed and are no longer listed in the share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What a page says beside its spans."""
+    """What a page says beside its parts."""
 
     format: int
-    revision: int | None = None
-    """Of the owner's library, in the first page."""
+    checkpoint: Checkpoint
+    """The owner's last one when it was made."""
     shares: tuple[Share, ...] | None = None
     """All shares that the receiver may see, in the owner's order, in the first page."""
     folders: tuple[Folder, ...] = ()
-    """All that entries of this page lie in, and in the first page the roots of shares."""
+    """All that items of this page lie in, and in the first page the roots of shares."""
     last: bool = False
 
 
@@ -202,8 +223,7 @@ class Page:
     """A part of a catalogue."""
 
     head: Head
-    spans: tuple[Span, ...] = ()
-    """In the order of their rows."""
+    parts: tuple[Part, ...] = ()
     size: int = 0
     """Bytes of its JSON."""
 
@@ -220,36 +240,18 @@ class Place:
     depth: int
 
 
-def bucket_rows(bucket: int) -> tuple[int, int]:
-    """Return the first row and the last row of a bucket."""
-    return bucket * BUCKET, bucket * BUCKET + BUCKET - 1
-
-
-# What the receiver has.
-
-
-def write_have(digests: Mapping[int, bytes]) -> bytes:
-    """Return in one piece which buckets somebody has, with which digests."""
-    return bytes([FORMAT]) + b"".join(
-        bucket.to_bytes(_BUCKET_SIZE) + digests[bucket] for bucket in sorted(digests)
-    )
-
-
-def read_have(payload: bytes) -> dict[int, bytes]:
-    """Return which buckets somebody has, with which digests. Raises ValueError for what `write_have` does not make."""
-    entry = _BUCKET_SIZE + DIGEST_SIZE
-    count, rest = divmod(len(payload) - 1, entry)
-    if not payload or payload[0] != FORMAT or rest or count > MAX_BUCKETS:
-        raise ValueError("that is no list of buckets")
-    found: dict[int, bytes] = {}
-    before = -1
-    for at in range(1, len(payload), entry):
-        bucket = int.from_bytes(payload[at : at + _BUCKET_SIZE])
-        if bucket <= before:
-            raise ValueError("that is no list of buckets")
-        found[bucket] = payload[at + _BUCKET_SIZE : at + entry]
-        before = bucket
-    return found
+def read_have(text: str) -> dict[int, Known]:
+    """Return how far the other home knows each share, by number. Raises ValueError."""
+    have = decode(Have, text) if text else Have()
+    if len(have.shares) > MAX_SHARES:
+        raise ValueError("there are too many shares")
+    for known in have.shares:
+        numbers = (known.sequence, known.checkpoint.sequence, known.checkpoint.id)
+        if not all(_is_whole(number, _LEAST, _MOST) for number in numbers):
+            raise ValueError("there is no such checkpoint")
+        if known.row is not None and not _is_whole(known.row, BEFORE_ALL, MAX_ROW):
+            raise ValueError("there is no such row")
+    return {known.share: known for known in have.shares}
 
 
 # What the owner says.
@@ -291,16 +293,25 @@ def read(payload: bytes) -> Page:
     unpacked = _unpacked(payload)
     try:
         plain = orjson.loads(unpacked)
-        spans = plain.pop("spans", []) if isinstance(plain, dict) else []
+        parts = plain.pop("parts", []) if isinstance(plain, dict) else []
         head = from_plain(Head, plain)
     except (orjson.JSONDecodeError, DecodeError, RecursionError) as err:
         raise BadCatalogue(f"it cannot be read: {err}") from None
     if head.format != FORMAT:
         raise BadCatalogue("it is of another release")
-    _expect(head.revision is None or 0 <= head.revision < 2**63, "its revision is none")
+    _expect(
+        0 <= head.checkpoint.sequence <= _MOST
+        and _LEAST <= head.checkpoint.id <= _MOST,
+        "its checkpoint is none",
+    )
     if head.shares is not None:
         _check_shares(head.shares)
-    return Page(head=head, spans=_spans(spans), size=len(unpacked))
+    _expect(isinstance(parts, list), "its parts are none")
+    return Page(
+        head=head,
+        parts=tuple(_part(each, head.checkpoint.sequence) for each in parts),
+        size=len(unpacked),
+    )
 
 
 def places(folders: Iterable[Folder]) -> Iterator[Place]:
@@ -393,49 +404,54 @@ def _check_shares(shares: tuple[Share, ...]) -> None:
         )
 
 
-def _spans(plain: Any) -> tuple[Span, ...]:
-    _expect(isinstance(plain, list), "its rows are none")
-    spans = []
-    before = -1
-    for each in plain:
+def _part(plain: Any, latest: int) -> Part:
+    _expect(isinstance(plain, dict), "a part of it is none")
+    part = Part(
+        share=plain.get("share"),
+        whole=plain.get("whole", False),
+        after=plain.get("after"),
+        until=plain.get("until"),
+        items=plain.get("items", []),
+        gone=plain.get("gone", []),
+    )
+    _expect(
+        _is_whole(part.share, 1, _MAX_NUMBER)
+        and isinstance(part.whole, bool)
+        and isinstance(part.items, list)
+        and isinstance(part.gone, list)
+        and all(_is_whole(row, 0, MAX_ROW) for row in part.gone),
+        "a part of it is none",
+    )
+    if part.whole:
         _expect(
-            isinstance(each, dict) and isinstance(each.get("entries", []), list),
-            "its rows are none",
-        )
-        span = Span(
-            first=each.get("first"),
-            last=each.get("last"),
-            digest=each.get("digest"),
-            entries=each.get("entries", []),
-        )
-        _expect(
-            _is_whole(span.first, 0, 2**48 - 1)
-            and _is_whole(span.last, span.first, span.first | (BUCKET - 1))
-            and before < span.first,
+            _is_whole(part.after, BEFORE_ALL, MAX_ROW)
+            and _is_whole(part.until, part.after + 1, MAX_ROW)
+            and not part.gone,
             "its rows are not in order",
         )
-        before = span.last
-        digest = span.digest
+    else:
+        is_empty = not part.items and not part.gone
         _expect(
-            digest is None
-            or (isinstance(digest, str) and _DIGEST.fullmatch(digest) is not None),
-            "a digest is none",
+            _is_whole(part.after, 0, latest)
+            and _is_whole(part.until, part.after + (not is_empty), latest),
+            "its changes are not in order",
         )
-        _check_entries(span)
-        spans.append(span)
-    return tuple(spans)
-
-
-def _check_entries(span: Span) -> None:
-    row = span.first - 1
-    for entry in span.entries:
+    rows = set(part.gone)
+    least = part.after + 1 if part.whole else 0
+    for entry in part.items:
         try:
             _check_entry(entry)
         except (KeyError, TypeError, AttributeError):
             raise BadCatalogue("an item of it is none") from None
-        if not row < entry["row"] <= span.last:
-            raise BadCatalogue("an item of it is not where it belongs")
         row = entry["row"]
+        _expect(
+            least <= row <= (part.until if part.whole else MAX_ROW) and row not in rows,
+            "an item of it is not where it belongs",
+        )
+        rows.add(row)
+        if part.whole:
+            least = row + 1
+    return part
 
 
 def _check_entry(entry: Entry) -> None:

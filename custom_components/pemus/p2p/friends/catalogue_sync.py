@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
 import logging
@@ -181,8 +180,8 @@ class FriendList:
         self._work = PAGE_WORK
         if not self._is_open:
             await self.open()
-        have = b64encode(await self.library.have()).decode()
-        pages, done, end = 0, False, -1
+        have = await self.library.have()
+        pages, done = 0, False
         buffer = bytearray()
         async for part in self._fetch(have):
             buffer += part
@@ -191,12 +190,15 @@ class FriendList:
                     raise BadCatalogue("the list goes on after its end")
                 # Until it is known, or if it turns out to be none.
                 self._work += MAX_UNPACKED
-                applied = await self.library.apply(page, end)
+                try:
+                    applied = await self.library.apply(page)
+                except BadCatalogue:
+                    await self.library.distrust()
+                    raise
                 self._work += max(applied.work, PAGE_WORK) - MAX_UNPACKED
                 if self._work > MAX_WORK:
                     raise BadCatalogue("the list is too long")
                 pages, done = pages + 1, applied.done
-                end = max(end, applied.end)
                 if self.was_listed:
                     # The first time everything is.
                     self._add_news(applied)

@@ -22,6 +22,18 @@ FACTS, PICTURE = range(1, 3)
 """Values of `items.todo`, the next step for an item that is in the search index: read it, make its picture. NULL when all
 is done."""
 
+_TOLD: Final = ", ".join(
+    f"{{row}}.{column}"
+    for column in (
+        "nonce", "share", "folder", "name", "shown", "size", "mtime_ns", "inode", "added", "facts", "month", "moment",
+        "artist_key", "artist_name", "album_key", "album_name", "album_by", "album_position",
+    )
+) + (
+    ", {row}.picture IS NOT 0 AND "
+    f"coalesce({{row}}.has_picture, coalesce({{row}}.content_kind, {{row}}.kind) != {MUSIC})"
+)  # fmt: skip
+"""What friends are told of an item."""
+
 STEPS: Final = (
     """
     CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -177,5 +189,58 @@ STEPS: Final = (
     CREATE VIRTUAL TABLE words USING fts5 (
         title, people, album, place, tags, tokenize = 'unicode61 remove_diacritics 2', prefix = '1 2'
     );
+    """,
+    f"""
+    -- What friends are told (see `catalogue/changelog`): every item of a share that they were told of, also if it is gone
+    -- by now, in the order of the last changes.
+    CREATE TABLE changes (
+        share INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        row INTEGER NOT NULL,
+        gone INTEGER NOT NULL, -- whether the item is no longer listed in this share
+        PRIMARY KEY (share, sequence)
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX changes_by_row ON changes (share, row);
+    CREATE INDEX changes_gone ON changes (sequence) WHERE gone;
+
+    -- The last sequences of some moments, each with a random id.
+    CREATE TABLE checkpoints (sequence INTEGER PRIMARY KEY, id INTEGER NOT NULL);
+    INSERT INTO checkpoints VALUES (0, random());
+
+    -- Items that changed since they got their sequence. Those behind the row `numbered` have none yet.
+    CREATE TABLE changed (share INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (share, row)) WITHOUT ROWID;
+    INSERT INTO state VALUES ('numbered', 0);
+
+    CREATE TRIGGER items_updated AFTER UPDATE ON items
+    WHEN new.row <= (SELECT value FROM state WHERE key = 'numbered')
+        AND ({_TOLD.format(row="old")}) IS NOT ({_TOLD.format(row="new")})
+    BEGIN
+        INSERT OR IGNORE INTO changed VALUES (old.share, old.row), (new.share, new.row);
+    END;
+    CREATE TRIGGER items_deleted AFTER DELETE ON items
+    WHEN old.row <= (SELECT value FROM state WHERE key = 'numbered')
+    BEGIN
+        INSERT OR IGNORE INTO changed VALUES (old.share, old.row);
+    END;
+    CREATE TRIGGER subtitles_inserted AFTER INSERT ON subtitles
+    WHEN new.item <= (SELECT value FROM state WHERE key = 'numbered')
+    BEGIN
+        INSERT OR IGNORE INTO changed SELECT share, row FROM items WHERE row = new.item;
+    END;
+    CREATE TRIGGER subtitles_updated AFTER UPDATE ON subtitles
+    WHEN new.item <= (SELECT value FROM state WHERE key = 'numbered')
+    BEGIN
+        INSERT OR IGNORE INTO changed SELECT share, row FROM items WHERE row = new.item;
+    END;
+    CREATE TRIGGER subtitles_deleted AFTER DELETE ON subtitles
+    WHEN old.item <= (SELECT value FROM state WHERE key = 'numbered')
+    BEGIN
+        INSERT OR IGNORE INTO changed SELECT share, row FROM items WHERE row = old.item;
+    END;
+    CREATE TRIGGER shares_deleted AFTER DELETE ON shares
+    BEGIN
+        DELETE FROM changes WHERE share = old.number;
+        DELETE FROM changed WHERE share = old.number;
+    END;
     """,
 )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from base64 import b64decode
-import binascii
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -152,12 +150,15 @@ class Serving:
             raise Busy("the list is being told already") from None
         making: asyncio.Task[bytes | None] | None = None
         try:
-            pages = self._catalogue.pages(self._shares(home), _decoded(have))
+            granted = frozenset(self._shares(home))
+            pages = self._catalogue.pages(granted, have)
             while True:
                 making = asyncio.ensure_future(_next(pages))
                 await asyncio.wait((making,))
                 if (page := making.result()) is None:
                     return
+                if granted != frozenset(self._shares(home)):
+                    raise Unavailable("what this home may see has changed")
                 yield page
         finally:
             if making is None or making.done():
@@ -266,10 +267,3 @@ def _whole(file: LocalFile, limit: int) -> bytes:
 async def _next(pages: AsyncIterator[bytes]) -> bytes | None:
     """Return the next page, None after the last one."""
     return await anext(pages, None)
-
-
-def _decoded(have: str) -> bytes:
-    try:
-        return b64decode(have, validate=True)
-    except binascii.Error:
-        raise BadRequest("what the other home has cannot be read") from None

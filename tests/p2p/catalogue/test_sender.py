@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from contextlib import suppress
 import dataclasses
+import json
 import os
 from pathlib import Path
 import random
@@ -14,31 +16,31 @@ from typing import Any
 import zlib
 
 from hypothesis import given, settings, strategies as st
+import orjson
 import pytest
 
-from p2p.catalogue import sender as catalogue
+from p2p.catalogue import changelog, sender
 from p2p.catalogue.sender import Catalogue
 from p2p.catalogue.wire import (
-    BUCKET,
+    BEFORE_ALL,
     MAX_DEPTH,
     MAX_PAGE,
+    MAX_SHARES,
     MAX_UNPACKED,
     read_have,
-    write_have,
 )
 from p2p.core.errors import BadRequest, NotFound, Unavailable
 from p2p.library import items
 from p2p.library.ids import item_id
 from p2p.media.facts import MediaFacts
 from p2p.media.reader import MediaReader
-from p2p.models import EngineConfig, Kind, ShareConfig
+from p2p.models import EngineConfig, Kind, SearchQuery, ShareConfig
+from tests.p2p.library.shelved import OLD, song
+from tests.p2p.library.test_library import Running
 from tests.p2p.media import make
 
-from .friends import Friend, Owner, assert_same, entries, unpacked
-from .shelved import OLD, song
-from .test_library import Running
+from .friends import Friend, Owner, assert_same, entries, gone, unpacked
 
-NOTHING = write_have({})
 LAKE = MediaFacts(
     kind=Kind.VIDEO,
     content_type="video/mp4",
@@ -97,6 +99,18 @@ def filled(owner: Owner) -> Owner:
     owner.put(second, "Second film.mp4")
     owner.put(second, "Music/01.mp3", song("Three", "Ada Moll", "Roads", track=1))
     owner.put(second, "東京/タワー.jpg")
+    for number in range(450):
+        owner.put(second, f"many/{number}.jpg")
+    owner.scan()
+    return owner
+
+
+@pytest.fixture
+def unread(owner: Owner) -> Owner:
+    """A home with two shares, whose files say nothing of themselves."""
+    first, second = owner.share("First"), owner.share("Second")
+    for number in range(10):
+        owner.put(first, f"Films/{number}.mp4")
     for number in range(450):
         owner.put(second, f"many/{number}.jpg")
     owner.scan()
@@ -168,49 +182,85 @@ async def test_an_empty_library_is_told_of(owner: Owner, friend: Friend) -> None
 async def test_nothing_is_told_twice(filled: Owner, friend: Friend) -> None:
     await filled.tell(friend)
     (page,) = await filled.pages(friend, filled.ids)
-    assert not unpacked(page)["spans"]
+    assert not unpacked(page)["parts"]
+    assert len(page) + len(await friend.library.have()) < 500
     # Nor after the owner has forgotten what it told.
     filled.catalogue = filled.new_catalogue()
     filled.store.close()
     filled.store.open()
     (page,) = await filled.pages(friend, filled.ids)
-    assert not unpacked(page)["spans"]
+    assert not unpacked(page)["parts"]
     await friend.library.apply(page)
     await assert_same(filled, friend)
 
 
-async def test_one_change_is_told_with_what_is_around_it_only(
+async def test_one_change_is_told_alone(unread: Owner, friend: Friend) -> None:
+    await unread.tell(friend)
+    unread.put(unread.shares[0], "another.mp4")
+    Path(unread.shares[1].path, "many/7.jpg").unlink()
+    unread.scan()
+    (page,) = await unread.pages(friend, unread.ids)
+    assert [entry["name"] for entry in entries([page])] == ["another.mp4"]
+    assert len(gone([page])) == 1
+    await friend.library.apply(page)
+    await assert_same(unread, friend)
+
+
+async def test_a_change_where_a_friend_may_not_look_tells_it_nothing(
+    unread: Owner, friend: Friend
+) -> None:
+    first, _ = unread.ids
+    await unread.tell(friend, [first])
+    unread.put(unread.shares[1], "many/451.jpg")
+    Path(unread.shares[1].path, "many/7.jpg").unlink()
+    unread.scan()
+    (page,) = await unread.pages(friend, [first])
+    assert (entries([page]), gone([page])) == ([], [])
+    await friend.library.apply(page)
+    await assert_same(unread, friend, [first])
+
+
+async def test_a_share_that_is_granted_later_is_told_alone(
     filled: Owner, friend: Friend
 ) -> None:
-    await filled.tell(friend)
-    filled.put(filled.shares[0], "Films/another.mp4")
-    filled.scan()
-    pages = await filled.pages(friend, filled.ids)
-    assert len(pages) == 1
-    assert 0 < len(entries(pages)) <= 2 * BUCKET
+    first, second = filled.ids
+    await filled.tell(friend, [second])
+    pages = await filled.pages(friend, [first, second])
+    assert 0 < len(entries(pages)) < 20
     for page in pages:
         await friend.library.apply(page)
     await assert_same(filled, friend)
 
 
-async def test_what_a_friend_may_not_see_is_not_looked_at_again(
-    filled: Owner, friend: Friend, monkeypatch: pytest.MonkeyPatch
+async def test_an_item_that_moves_into_a_share_that_is_not_granted_is_gone(
+    filled: Owner, friend: Friend
 ) -> None:
-    await filled.tell(friend, ["id-first"])
-    looked_at: list[int] = []
-    read = Catalogue._read
-
-    def watched(self: Catalogue, buckets: Sequence[int]) -> Any:
-        looked_at.extend(buckets)
-        return read(self, buckets)
-
-    monkeypatch.setattr(Catalogue, "_read", watched)
-    await filled.tell(friend, ["id-first"])
-    assert looked_at == []
+    first, second = filled.shares
+    await filled.tell(friend, [first.id])
     with filled.store.write() as db:
-        db.execute("UPDATE items SET added = 1 WHERE row = ?", (BUCKET + 5,))
-    await filled.tell(friend, ["id-first"])
-    assert looked_at == [1]
+        numbers = dict(db.execute("SELECT id, number FROM shares").fetchall())
+        ((folder, row),) = db.execute(
+            "SELECT (SELECT number FROM folders WHERE share = ? AND path = ''), row FROM items WHERE name = 'Lake.mp4'",
+            (numbers[second.id],),
+        )
+        db.execute(
+            "UPDATE items SET share = ?, folder = ? WHERE row = ?",
+            (numbers[second.id], folder, row),
+        )
+    pages = await filled.pages(friend, [first.id])
+    assert (entries(pages), gone(pages)) == ([], [row])
+    for page in pages:
+        await friend.library.apply(page)
+    assert not (await found(friend, "lake"))
+    # Who may see both keeps it.
+    await filled.tell(friend)
+    assert await found(friend, "lake")
+
+
+async def found(friend: Friend, text: str) -> list[str]:
+    """Return the names of the items that a friend finds."""
+    result = await friend.library.search(SearchQuery(text=text), online=True)
+    return [item.name for item in result.items]
 
 
 async def test_changes_of_all_kinds_are_told(filled: Owner, friend: Friend) -> None:
@@ -269,7 +319,7 @@ async def test_whatever_is_written_to_an_item_is_told(
     with filled.store.write() as db:
         db.execute(written)
     pages = await filled.pages(friend, filled.ids)
-    assert entries(pages)
+    assert entries(pages) or gone(pages)
     for page in pages:
         await friend.library.apply(page)
     with filled.store.read() as db:
@@ -426,14 +476,10 @@ async def test_pages_are_bounded(owner: Owner, friend: Friend) -> None:
     assert len(pages) > 3
     assert max(map(len, pages)) <= MAX_PAGE
     assert max(len(zlib.decompress(page)) for page in pages) <= MAX_UNPACKED
-    assert any(
-        "digest" not in span for page in pages for span in unpacked(page)["spans"]
-    )
-    # Whatever arrives of a bucket counts, but it is complete with its last part only.
+    # Whatever arrived counts.
     await friend.library.apply(pages[0])
-    assert read_have(await friend.library.have()) == {}
     await friend.restart()
-    assert 0 < friend.total < BUCKET
+    assert 0 < friend.total < 300
     await owner.tell(friend)
     await assert_same(owner, friend)
 
@@ -444,15 +490,18 @@ async def test_a_catalogue_is_no_longer_than_it_may_be(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(catalogue, "MAX_ITEMS", 300)
+    monkeypatch.setattr(changelog, "MAX_ITEMS", 300)
     await filled.tell(friend)
-    assert 0 < friend.total <= 300
-    assert "not of all" in caplog.text
-    monkeypatch.setattr(catalogue, "MAX_ITEMS", 1000)
-    monkeypatch.setattr(catalogue, "MAX_BUCKETS", 1)
+    assert friend.total == 300
+    assert "the first 300 items only" in caplog.text
+    # Where something is removed, there is room for more.
+    Path(filled.shares[0].path, "Films/Lake.mp4").unlink()
+    filled.scan()
+    filled.scan()
     await filled.tell(friend)
-    assert len(read_have(await friend.library.have())) == 1
-    monkeypatch.setattr(catalogue, "MAX_BUCKETS", 10)
+    await filled.tell(friend)
+    assert friend.total == 300
+    monkeypatch.setattr(changelog, "MAX_ITEMS", 1000)
     await filled.tell(friend)
     await assert_same(filled, friend)
 
@@ -460,8 +509,7 @@ async def test_a_catalogue_is_no_longer_than_it_may_be(
 async def test_what_is_written_meanwhile_is_told_the_next_time_at_the_latest(
     filled: Owner, friend: Friend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "_TOGETHER", 1)
-    monkeypatch.setattr(catalogue, "_PAGE", 1)
+    monkeypatch.setattr(sender, "_PAGE", 100)
     have = await friend.library.have()
     number = 0
     async for page in filled.catalogue.pages(filled.ids, have):
@@ -488,49 +536,79 @@ async def test_two_friends_are_told_at_the_same_time(
     await other.library.close()
 
 
+def having(**known: object) -> dict[str, Any]:
+    """Return what somebody says of a share that it knows."""
+    checkpoint = {"sequence": 1, "id": 1}
+    return {"share": 1, "sequence": 1, "checkpoint": checkpoint} | known
+
+
 @pytest.mark.parametrize(
     "have",
     [
-        b"",
-        b"\x00",
-        NOTHING + b"\x00",
-        NOTHING * 2,
-        NOTHING + bytes(12),
-        NOTHING + bytes(26),
-        NOTHING + bytes([0, 0, 0, 0, 2]) + bytes(8) + bytes([0, 0, 0, 0, 1]) + bytes(8),
-        NOTHING + bytes(13 * 20_000),
+        "%%%",
+        "5",
+        "[]",
+        json.dumps({"shares": 5}),
+        json.dumps({"shares": [5]}),
+        json.dumps({"shares": [having(share="1")]}),
+        json.dumps({"shares": [having(sequence=2**63)]}),
+        json.dumps({"shares": [having(checkpoint=1)]}),
+        json.dumps({"shares": [having(checkpoint={"sequence": 2**63, "id": 1})]}),
+        json.dumps({"shares": [having(checkpoint={"sequence": 1, "id": 2**63})]}),
+        json.dumps({"shares": [having(row=2**48)]}),
+        json.dumps({"shares": [having(row=-2)]}),
+        json.dumps({"shares": [having(share=n) for n in range(MAX_SHARES + 1)]}),
     ],
 )
-async def test_what_no_friend_has_is_refused(filled: Owner, have: bytes) -> None:
+async def test_what_no_friend_knows_is_refused(filled: Owner, have: str) -> None:
     with pytest.raises(BadRequest):
         await anext(filled.catalogue.pages(filled.ids, have))
 
 
 @settings(max_examples=300)
-@given(st.binary(max_size=200), st.booleans())
-def test_whatever_a_friend_says_it_has_is_read_or_refused(
-    have: bytes, begins_well: bool
-) -> None:
-    if begins_well:
-        have = NOTHING + have
-    try:
-        found = read_have(have)
-    except ValueError:
-        return
-    assert write_have(found) == have
+@given(st.text(max_size=200))
+def test_whatever_a_friend_says_it_knows_is_read_or_refused(have: str) -> None:
+    with suppress(ValueError):
+        read_have(have)
 
 
-async def test_a_friend_that_claims_to_have_anything_does_no_harm(
-    filled: Owner, friend: Friend
+@pytest.mark.parametrize("row", [None, BEFORE_ALL, 5, 2**48 - 1])
+@pytest.mark.parametrize("sequence", [-(2**63), 0, 1, 2, 400, 10_000, 2**63 - 1])
+@pytest.mark.parametrize("last", [0, 1, 400, 2**63 - 1])
+async def test_a_friend_that_claims_to_know_anything_is_told_all(
+    filled: Owner, friend: Friend, row: int | None, sequence: int, last: int
 ) -> None:
-    """It is told what it has not, as for the rest."""
-    claimed = {bucket: bytes(8) for bucket in (0, 1, 7, 2**40 - 1)}
-    pages = [
-        page async for page in filled.catalogue.pages(filled.ids, write_have(claimed))
+    claim = [
+        having(
+            share=share,
+            sequence=sequence,
+            checkpoint={"sequence": last, "id": 7},
+            row=row,
+        )
+        for share in (0, 1, 2, 3)
     ]
-    for page in pages:
+    have = json.dumps({"shares": claim})
+    async for page in filled.catalogue.pages(filled.ids, have):
         await friend.library.apply(page)
     await assert_same(filled, friend)
+
+
+async def test_a_friend_that_knows_a_checkpoint_gets_no_more_than_it_may_whatever_it_claims(
+    filled: Owner, friend: Friend
+) -> None:
+    first, _ = filled.ids
+    await filled.tell(friend)
+    (known, other) = orjson.loads(await friend.library.have())["shares"]
+    for row in (None, BEFORE_ALL, 3):
+        for sequence in (-5, 0, 1, known["sequence"], known["sequence"] + 1):
+            claim = {"sequence": sequence, "row": row}
+            have = orjson.dumps({"shares": [known | claim, other | claim]}).decode()
+            pages = [page async for page in filled.catalogue.pages([first], have)]
+            assert all(
+                part["share"] == known["share"]
+                for page in pages
+                for part in unpacked(page)["parts"]
+            )
 
 
 async def test_an_index_that_cannot_be_read_is_told_so(
@@ -543,19 +621,89 @@ async def test_an_index_that_cannot_be_read_is_told_so(
     assert filled.faults == 1
 
 
-async def test_an_index_that_is_opened_again_in_the_middle_ends_a_transfer(
+async def test_an_index_that_is_opened_again_in_the_middle_is_told_to_its_end(
     filled: Owner, friend: Friend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "_TOGETHER", 1)
-    monkeypatch.setattr(catalogue, "_PAGE", 1)
+    monkeypatch.setattr(sender, "_PAGE", 100)
+    async for page in filled.catalogue.pages(filled.ids, await friend.library.have()):
+        await friend.library.apply(page)
+        filled.store.close()
+        filled.store.open()
+    await assert_same(filled, friend)
+
+
+async def test_an_index_that_is_made_anew_in_the_middle_ends_a_transfer(
+    filled: Owner, friend: Friend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "_PAGE", 100)
     pages = filled.catalogue.pages(filled.ids, await friend.library.have())
     await friend.library.apply(await anext(pages))
-    filled.store.close()
-    filled.store.open()
+    filled.store.replace()
+    filled.scan()
     with pytest.raises(Unavailable):
         await anext(pages)
     await filled.tell(friend)
     await assert_same(filled, friend)
+
+
+# The change log.
+
+
+async def test_a_friend_that_was_away_for_too_long_is_told_all(
+    unread: Owner, friend: Friend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changelog, "MAX_TOMBSTONES", 10)
+    many = Path(unread.shares[1].path, "many")
+    await unread.tell(friend)
+    for number in range(8):
+        (many / f"{number}.jpg").unlink()
+    unread.scan()
+    assert not entries(await unread.pages(friend, unread.ids))
+    for number in range(8, 16):
+        (many / f"{number}.jpg").unlink()
+    unread.scan()
+    assert len(entries(await unread.pages(friend, unread.ids))) > 400
+    await unread.tell(friend)
+    await assert_same(unread, friend)
+    with unread.store.read() as db:
+        (kept,) = db.execute("SELECT count(*) FROM changes WHERE gone").fetchone()
+    assert kept <= 10
+
+
+async def test_there_are_only_so_many_checkpoints(
+    filled: Owner, friend: Friend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changelog, "MAX_CHECKPOINTS", 4)
+    for number in range(10):
+        filled.put(filled.shares[0], f"{number}.mp4")
+        filled.scan()
+        await filled.tell(friend)
+        await assert_same(filled, friend)
+    with filled.store.read() as db:
+        (kept,) = db.execute("SELECT count(*) FROM checkpoints").fetchone()
+    assert kept <= 4
+
+
+async def test_many_changes_are_put_into_the_log_step_by_step(
+    filled: Owner, friend: Friend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changelog, "BATCH", 7)
+    await filled.tell(friend)
+    await assert_same(filled, friend)
+    shutil.rmtree(Path(filled.shares[1].path, "many"))
+    for number in range(20):
+        filled.put(filled.shares[0], f"{number}.mp4")
+    filled.scan()
+    await filled.tell(friend)
+    await assert_same(filled, friend)
+
+
+async def test_a_home_without_friends_keeps_no_log(filled: Owner) -> None:
+    with filled.store.write() as db:
+        db.execute("UPDATE items SET size = 5")
+        db.execute("DELETE FROM items WHERE row < 5")
+        for table in ("changed", "changes"):
+            assert not db.execute(f"SELECT * FROM {table}").fetchall()
 
 
 async def test_a_transfer_that_is_given_up_leaves_nothing_behind(

@@ -18,9 +18,8 @@ from p2p.library.browse import listing
 from p2p.library.search import search
 from p2p.library.store import Store
 from p2p.models import Item, Listing, SearchQuery, ShareConfig
-
-from .conftest import check
-from .shelved import Shelved
+from tests.p2p.library.conftest import check
+from tests.p2p.library.shelved import Shelved
 
 HOME = "A" * 28
 
@@ -172,6 +171,16 @@ def entries(pages: Collection[bytes]) -> list[dict[str, Any]]:
     return [
         entry
         for page in pages
-        for span in unpacked(page)["spans"]
-        for entry in span.get("entries", [])
+        for part in unpacked(page)["parts"]
+        for entry in part.get("items", [])
+    ]
+
+
+def gone(pages: Collection[bytes]) -> list[int]:
+    """Return the rows of the items that pages take away."""
+    return [
+        row
+        for page in pages
+        for part in unpacked(page)["parts"]
+        for row in part.get("gone", [])
     ]
