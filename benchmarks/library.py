@@ -31,14 +31,14 @@ from typing import TYPE_CHECKING, Any, cast
 ROOT = Path(__file__).parent.parent
 
 if TYPE_CHECKING:
-    from custom_components.pemus.p2p.engine import resident_memory
+    from custom_components.pemus.p2p.home import resident_memory
     from custom_components.pemus.p2p.library import Library
     from custom_components.pemus.p2p.media.facts import MediaFacts
     from custom_components.pemus.p2p.models import EngineConfig, Kind, ShareConfig
 else:
     sys.path.insert(0, str(ROOT / ".venvs" / "engine-path"))
 
-    from p2p.engine import resident_memory
+    from p2p.home import resident_memory
     from p2p.library import Library
     from p2p.models import EngineConfig, Kind, ShareConfig
 

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 # Only now can they be found.
 from custom_components.pemus import stream
 from custom_components.pemus.p2p.models import LocalFile, WaitQuery
+from custom_components.pemus.p2p.models.items import ItemRef, Wanted
 
 TICK = 0.01
 
@@ -36,41 +37,21 @@ class FolderSource:
             f"{'a' * 25}{'abcdefgh'[i]}": path for i, path in enumerate(files)
         }
 
-    async def file(self, item_id: str) -> LocalFile:
-        """Look at the file now."""
-        path = self.paths[item_id]
+    async def locate(self, wanted: Wanted) -> LocalFile:
+        """Look at the file now. There are no pictures or subtitles here."""
+        path = self.paths[wanted.item.id]
         status = await asyncio.to_thread(path.stat)
         return LocalFile.of(str(path), path.name, "video/mp4", status)
 
-    async def thumbnail(self, item_id: str) -> LocalFile:
-        """Look at the same file: there are no pictures here."""
-        return await self.file(item_id)
+    async def wait(self, ref: ItemRef, query: WaitQuery) -> int:
+        """Return that all of it is there."""
+        return (await self.locate(Wanted(ref))).size
 
-    async def subtitles(self, item_id: str, index: int) -> LocalFile:
-        """Look at the same file: there are no subtitles here."""
-        return await self.file(item_id)
+    async def release(self, ref: ItemRef, reader: str) -> None:
+        """Take no note of readers."""
 
     async def streaming(self) -> None:
         """Take no note of it."""
-
-    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
-        """Look at the same file, as if it had come from another home."""
-        return await self.file(item_id)
-
-    async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
-        """Look for the same picture."""
-        return await self.thumbnail(item_id)
-
-    async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
-        """Look for the same subtitles."""
-        return await self.subtitles(item_id, index)
-
-    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
-        """Say that all of it is there."""
-        return (await self.file(item_id)).size
-
-    async def release(self, owner: str, item_id: str, reader: str) -> None:
-        """Take no note of readers."""
 
 
 class LagMeter:
@@ -139,14 +120,14 @@ def publish(
 ) -> dict[str, dict[str, str]]:
     """Serve the files, and return their signed addresses."""
     source = FolderSource(files)
-    stream.async_register(hass, source)
+    stream.async_register(hass, lambda: source)
 
     def sign(path: str) -> str:
         return async_sign_path(hass, path, timedelta(days=1), use_content_user=True)
 
     return {
         "pemus": {
-            path.name: sign(stream.stream_path(item, path.name))
+            path.name: sign(stream.stream_path(ItemRef(None, item), path.name))
             for item, path in source.paths.items()
         },
         "home_assistant_local": {

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 if TYPE_CHECKING:
     from custom_components.pemus.p2p.access.ticket import ItemFacts, Ticket
     from custom_components.pemus.p2p.core.descriptors import raise_limit
-    from custom_components.pemus.p2p.engine import resident_memory
+    from custom_components.pemus.p2p.home import resident_memory
     from custom_components.pemus.p2p.models import Kind
     from custom_components.pemus.p2p.torrent import metainfo
     from custom_components.pemus.p2p.torrent.session import Session, SessionSettings
@@ -42,7 +42,7 @@ else:
 
     from p2p.access.ticket import ItemFacts, Ticket
     from p2p.core.descriptors import raise_limit
-    from p2p.engine import resident_memory
+    from p2p.home import resident_memory
     from p2p.models import Kind
     from p2p.torrent import metainfo
     from p2p.torrent.session import Session, SessionSettings

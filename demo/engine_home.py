@@ -166,7 +166,7 @@ class EngineHome(SecondEngine):
         on_bytes: Callable[[int], None] = lambda _count: None,
     ) -> str:
         """Read bytes of a friend's item as the range view does; return their SHA-256. Raises SecondEngineError."""
-        path = f"remote/{other.id}/{item}"
+        path = f"items/{other.id}/{item}"
         file = await self.ask("GET", f"{path}/file")
         stop = file["size"] if size is None else min(file["size"], start + size)
         reader, digest, at = uuid4().hex, sha256(), start

@@ -4,6 +4,8 @@ The work is done by the engine, a process of its own (see `p2p`), which outlives
 that plays, or a friend's transfer, is not cut because somebody changed an option.
 """
 
+from functools import partial
+
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import Platform
 from homeassistant.core import HomeAssistant, callback
@@ -14,9 +16,8 @@ from homeassistant.helpers.typing import ConfigType
 from . import services, stream, transfers
 from .const import DOMAIN
 from .coordinator import PemusConfigEntry, PemusCoordinator
-from .engine.process import DATA_ENGINE, Engine
+from .engine.process import DATA_ENGINE, Engine, async_client
 from .entity import async_update_devices
-from .files import EngineFiles, async_follow
 from .friends.lan import LanNeighbours
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
@@ -35,7 +36,7 @@ async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
     """Register the actions, commands and views, which stay whatever becomes of the entry."""
     services.async_register(hass)
     transfers.async_register(hass)
-    stream.async_register(hass, EngineFiles(hass))
+    stream.async_register(hass, partial(async_client, hass))
     return True
 
 
@@ -43,7 +44,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: PemusConfigEntry) -> boo
     """Start the engine unless it runs, tell it what to share, and show what it says."""
     if (engine := hass.data.get(DATA_ENGINE)) is None:
         engine = hass.data[DATA_ENGINE] = Engine(hass)
-        async_follow(hass, engine)
+        stream.async_follow(hass, engine)
     coordinator = PemusCoordinator(hass, entry, engine)
     try:
         await coordinator.async_config_entry_first_refresh()

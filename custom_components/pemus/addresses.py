@@ -33,24 +33,18 @@ class Addresses:
 
     @classmethod
     @callback
-    def of(
-        cls, hass: HomeAssistant, item: Item, owner: str | None, base: str = ""
-    ) -> Self:
-        """Sign the addresses of an item. `owner`: the home whose item it is, None for this one."""
+    def of(cls, hass: HomeAssistant, item: Item, base: str = "") -> Self:
+        """Sign the addresses of an item."""
 
         def signed(path: str) -> str:
             lifetime = timedelta(seconds=CONTENT_AUTH_EXPIRY_TIME)
             return f"{base}{async_sign_path(hass, path, lifetime)}"
 
         return cls(
-            signed(stream_path(item.id, item.name, item.content_type, owner=owner)),
-            (
-                signed(thumbnail_path(item.id, owner=owner))
-                if item.has_thumbnail
-                else None
-            ),
+            signed(stream_path(item.ref, item.name, item.content_type)),
+            signed(thumbnail_path(item.ref)) if item.has_thumbnail else None,
             tuple(
-                signed(subtitles_path(item.id, subtitle.index, owner=owner))
+                signed(subtitles_path(item.ref, subtitle.index))
                 for subtitle in item.subtitles
             ),
         )

@@ -24,6 +24,7 @@ from .const import DOMAIN
 from .coordinator import async_get_coordinator
 from .engine.client import EngineError, EngineUnavailable
 from .p2p.models import Item, Kind
+from .p2p.models.items import ItemRef
 from .stream import streamed_item
 
 if TYPE_CHECKING:
@@ -65,20 +66,19 @@ async def async_play_media(
     """Play an item of this home or of another one. Returns False for anything else."""
     if (wanted := _wanted(hass, media_id)) is None:
         return False
-    owner, item_id = wanted
-    if (item := await _item(hass, owner, item_id)) is None:
+    if (item := await _item(hass, wanted)) is None:
         # Then it is played by default. It may play none the less.
         return False
     url = async_process_play_media_url(hass, media_id)
-    addresses = Addresses.of(hass, item, owner, async_base(hass))
+    addresses = Addresses.of(hass, item, async_base(hass))
     await hass.async_add_executor_job(
         _play, chromecast, _load(item, url, media_type, addresses)
     )
     return True
 
 
-def _wanted(hass: HomeAssistant, media_id: str) -> tuple[str | None, str] | None:
-    """Return owner and id of the item that an address of this home names."""
+def _wanted(hass: HomeAssistant, media_id: str) -> ItemRef | None:
+    """Return the item that an address of this home names."""
     try:
         url = URL(media_id)
     except ValueError:
@@ -88,13 +88,13 @@ def _wanted(hass: HomeAssistant, media_id: str) -> tuple[str | None, str] | None
     return streamed_item(url.path)
 
 
-async def _item(hass: HomeAssistant, owner: str | None, item_id: str) -> Item | None:
+async def _item(hass: HomeAssistant, ref: ItemRef) -> Item | None:
     """Return what is known of an item, None if that is nothing."""
     if (coordinator := async_get_coordinator(hass)) is None:
         return None
     client = coordinator.engine.client
     try:
-        return await client.item(item_id, owner)
+        return await client.item(ref)
     except (EngineError, EngineUnavailable) as err:
         _LOGGER.debug("An item is cast without its title: %s", err)
         return None

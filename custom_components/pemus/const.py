@@ -4,6 +4,9 @@ from typing import Final
 
 DOMAIN: Final = "pemus"
 
+MEDIA_SOURCE: Final = f"media-source://{DOMAIN}/"
+"""What comes before the id of a node in a media content id."""
+
 SUBENTRY_SHARE: Final = "share"
 """Type of the config subentries that are shared folders."""
 

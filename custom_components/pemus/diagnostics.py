@@ -148,7 +148,7 @@ def _without_ids(value: Any, known: dict[str, str]) -> Any:
 async def _transfers(engine: Engine) -> Any:
     """Return what comes from other homes, None if the engine does not tell."""
     try:
-        return _plain(await engine.client.remote())["items"]
+        return _plain(await engine.client.transfers())["items"]
     except EngineError, EngineUnavailable:
         return None
 

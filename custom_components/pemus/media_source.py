@@ -32,8 +32,8 @@ from .coordinator import PemusCoordinator, async_get_coordinator
 from .didl import DidlItem, DidlPlayMedia
 from .engine.client import EngineClient
 from .errors import engine_errors
-from .identifiers import item_node, local_item, owner_of, remote_item
 from .p2p.models import Item, Kind, Node, NodeKind, SearchQuery
+from .p2p.models.items import ItemRef, Wanted, owner_of
 from .p2p.models.transfers import TransferState
 from .search import async_search
 from .stream import stream_path, thumbnail_path
@@ -165,7 +165,7 @@ class PemusMediaSource(MediaSource):
         titles = await self._titles()
         results = [
             *(_browse_node(node, titles, above=None) for node in found.nodes),
-            *(_browse_item(result.item, result.owner) for result in found.items),
+            *map(_browse_item, found.items),
         ]
         for result in results:
             assert result.identifier is not None
@@ -181,22 +181,17 @@ class PemusMediaSource(MediaSource):
         """Return where a player gets an item, and where it lies on this home's disks if it does."""
         client = self._client(Unresolvable)
         node_id = _node_id(item)
-        if (remote := remote_item(node_id)) is not None:
-            owner, item_id = remote
-            media = await _resolve_remote(client, owner, item_id)
-        elif (local := local_item(node_id)) is not None:
-            owner, item_id = None, local
-            media = await _resolve_local(client, item_id)
-        else:
+        if (ref := ItemRef.of_node(node_id)) is None:
             raise Unresolvable(
                 translation_domain=DOMAIN, translation_key="not_playable"
             )
-        if not self._is_renderer(item.target_media_player):
-            return media
-        with engine_errors(Unresolvable, remote=owner is not None):
-            known = await client.item(item_id, owner)
+        with engine_errors(Unresolvable, remote=ref.owner is not None):
+            media = await _resolve(client, ref)
+            if not self._is_renderer(item.target_media_player):
+                return media
+            known = await client.item(ref)
         base = async_base(self.hass)
-        addresses = Addresses.of(self.hass, known, owner)
+        addresses = Addresses.of(self.hass, known)
         # The address in the description must be the very one that is played. One that is signed is not signed again.
         return DidlPlayMedia(
             addresses.media,
@@ -246,35 +241,28 @@ class PemusMediaSource(MediaSource):
         return {key.rpartition(".")[2]: title for key, title in translations.items()}
 
 
-async def _resolve_local(client: EngineClient, item_id: str) -> PlayMedia:
-    """Return where a player gets an item of this home, and where it lies."""
-    with engine_errors(Unresolvable):
-        file = await client.file(item_id)
-    return PlayMedia(
-        stream_path(item_id, file.name, file.content_type),
-        file.content_type,
-        path=Path(file.path),
-    )
+async def _resolve(client: EngineClient, ref: ItemRef) -> PlayMedia:
+    """Return where a player gets an item, and where it lies on this home's disks.
 
-
-async def _resolve_remote(client: EngineClient, owner: str, item_id: str) -> PlayMedia:
-    """Return where a player gets an item of another home, which arrives while it plays.
-
-    It has a path on this home's disks only if it is kept there whole. What is merely in the cache may be taken away, or
-    not be there yet, and who reads a file by its path would get zeros.
+    A friend's item has a path only if it is kept here whole. What is merely in the cache may be removed, or not be there
+    yet: whoever reads such a file by its path gets zeros. Raises EngineError, EngineUnavailable.
     """
-    with engine_errors(Unresolvable, remote=True):
-        file = await client.remote_file(owner, item_id)
-        transfers = await client.remote()
-    kept = any(
-        transfer.pinned and transfer.state is TransferState.COMPLETE
-        for transfer in transfers.items
-        if (transfer.owner, transfer.item) == (owner, item_id)
-    )
+    file = await client.locate(Wanted(ref))
     return PlayMedia(
-        stream_path(item_id, file.name, file.content_type, owner=owner),
+        stream_path(ref, file.name, file.content_type),
         file.content_type,
-        path=Path(file.path) if kept else None,
+        path=None
+        if file.arriving and not await _is_kept(client, ref)
+        else Path(file.path),
+    )
+
+
+async def _is_kept(client: EngineClient, ref: ItemRef) -> bool:
+    """Tell whether a friend's item is to be kept, and all of it is here."""
+    return any(
+        transfer.pinned and transfer.state is TransferState.COMPLETE
+        for transfer in (await client.transfers()).items
+        if (transfer.owner, transfer.item) == (ref.owner, ref.id)
     )
 
 
@@ -289,7 +277,7 @@ def _browse_node(
     """Return a node as the media browser wants it, without what lies in it."""
     thumbnail = None
     if node.thumbnail is not None:
-        thumbnail = thumbnail_path(node.thumbnail, owner=owner_of(node.id))
+        thumbnail = thumbnail_path(ItemRef(owner_of(node.id), node.thumbnail))
     title = _title(node, titles, above)
     if node.kind is NodeKind.ITEM:
         return BrowseMediaSource(
@@ -319,20 +307,18 @@ def _browse_node(
     )
 
 
-def _browse_item(item: Item, owner: str | None) -> BrowseMediaSource:
-    """Return an item that was found as the media browser wants it. `owner`: the home that it is of, None for this one."""
+def _browse_item(item: Item) -> BrowseMediaSource:
+    """Return an item that was found as the media browser wants it."""
     title = f"{item.title} – {item.artist}" if item.artist else item.title
     return BrowseMediaSource(
         domain=DOMAIN,
-        identifier=item_node(item.id, owner),
+        identifier=item.ref.node,
         media_class=ITEM_CLASSES[item.kind],
         media_content_type=item.content_type,
         title=title,
         can_play=item.available,
         can_expand=False,
-        thumbnail=(
-            thumbnail_path(item.id, owner=owner) if item.has_thumbnail else None
-        ),
+        thumbnail=thumbnail_path(item.ref) if item.has_thumbnail else None,
     )
 
 

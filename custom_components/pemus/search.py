@@ -2,41 +2,25 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, zip_longest
 import logging
 
 from .coordinator import PemusCoordinator
 from .engine.client import EngineError
-from .identifiers import home_node, owner_of
-from .p2p.models import Item, Node, SearchQuery, SearchResult
+from .p2p.models import Item, SearchQuery, SearchResult
+from .p2p.models.items import home_node
 
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An item that matches, and whose it is."""
-
-    item: Item
-    owner: str | None
-    """PeMuS ID of a friend, None for this home."""
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """What matches: the best of each home first, and what cannot be had at present last."""
-
-    items: tuple[Found, ...]
-    nodes: tuple[Node, ...]
-
-
 async def async_search(
     coordinator: PemusCoordinator, query: SearchQuery, *, with_friends: bool
-) -> Results:
+) -> SearchResult:
     """Search below a place, and in all friends' libraries `with_friends`.
 
-    A friend whose library is not known yet has nothing to be found. Raises EngineError, EngineUnavailable.
+    The best matches of each home come first, and what is not available at present last. A friend whose library is not
+    known yet has no matches. Raises EngineError, EngineUnavailable.
     """
     client = coordinator.engine.client
     places = [query.below]
@@ -53,18 +37,15 @@ async def async_search(
             return SearchResult(items=(), nodes=())
 
     answers = await asyncio.gather(*map(search, places))
-    found = _in_turn(
-        [Found(item, owner_of(place)) for item in answer.items]
-        for place, answer in zip(places, answers, strict=True)
-    )
-    return Results(
-        tuple(sorted(found, key=lambda each: not each.item.available)[: query.limit]),
-        tuple(node for answer in answers for node in answer.nodes),
+    found = _in_turn(answer.items for answer in answers)
+    return SearchResult(
+        items=tuple(sorted(found, key=lambda item: not item.available)[: query.limit]),
+        nodes=tuple(node for answer in answers for node in answer.nodes),
     )
 
 
-def _in_turn(lists: Iterable[list[Found]]) -> list[Found]:
-    """Return the first of each list, then the second of each: how well a thing matches is known among its own only."""
+def _in_turn(lists: Iterable[tuple[Item, ...]]) -> list[Item]:
+    """Return the first of each list, then the second of each: matches are ranked within one home only."""
     return [
         each for each in chain.from_iterable(zip_longest(*lists)) if each is not None
     ]

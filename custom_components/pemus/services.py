@@ -25,16 +25,16 @@ from homeassistant.util.json import JsonValueType
 import voluptuous as vol
 
 from .addresses import Addresses, async_base
-from .const import CONF_KINDS, DOMAIN
+from .const import CONF_KINDS, DOMAIN, MEDIA_SOURCE
 from .coordinator import PemusCoordinator, async_get_coordinator
 from .engine.client import EngineError
 from .errors import engine_errors
 from .flows.forms import is_over
 from .friends.pairings import Step
 from .friends.terms import Terms, friend_subentries, read_invitation
-from .identifiers import MEDIA_SOURCE, home_node, item_node, remote_item
-from .p2p.models import Kind, SearchQuery
-from .search import Found, async_search
+from .p2p.models import Item, Kind, SearchQuery
+from .p2p.models.items import ItemRef, home_node
+from .search import async_search
 from .shares import share_id, share_subentries
 
 SERVICE_ANSWER_REQUEST: Final = "answer_request"
@@ -143,17 +143,17 @@ async def _async_rescan(call: ServiceCall) -> None:
 async def _async_pin(call: ServiceCall) -> None:
     """Have an item of another home fetched whole, and kept."""
     client = _coordinator(call.hass).engine.client
-    owner, item_id = _remote_item(call)
+    ref = _friends_item(call)
     with engine_errors(HomeAssistantError, remote=True):
-        await client.pin(owner, item_id)
+        await client.pin(ref)
 
 
 async def _async_unpin(call: ServiceCall) -> None:
     """Let an item of another home go when room is needed."""
     client = _coordinator(call.hass).engine.client
-    owner, item_id = _remote_item(call)
+    ref = _friends_item(call)
     with engine_errors(HomeAssistantError, remote=True):
-        await client.unpin(owner, item_id)
+        await client.unpin(ref)
 
 
 async def _async_search(call: ServiceCall) -> ServiceResponse:
@@ -250,7 +250,7 @@ async def _async_play_from_friend(call: ServiceCall) -> None:
         SERVICE_PLAY_MEDIA,
         {
             **target,
-            ATTR_MEDIA_CONTENT_ID: f"{MEDIA_SOURCE}{item_node(item.id, home)}",
+            ATTR_MEDIA_CONTENT_ID: f"{MEDIA_SOURCE}{item.ref.node}",
             ATTR_MEDIA_CONTENT_TYPE: item.content_type,
         },
         blocking=True,
@@ -273,19 +273,19 @@ def _coordinator(hass: HomeAssistant) -> PemusCoordinator:
     return coordinator
 
 
-def _remote_item(call: ServiceCall) -> tuple[str, str]:
-    """Return owner and id of the item that an action is about."""
+def _friends_item(call: ServiceCall) -> ItemRef:
+    """Return the friend's item that an action is about."""
     wanted: str = call.data[ATTR_MEDIA_CONTENT_ID].strip()
-    remote = None
+    ref = None
     if wanted.startswith(MEDIA_SOURCE):
-        remote = remote_item(wanted.removeprefix(MEDIA_SOURCE))
-    if remote is None:
+        ref = ItemRef.of_node(wanted.removeprefix(MEDIA_SOURCE))
+    if ref is None or ref.owner is None:
         raise ServiceValidationError(
             translation_domain=DOMAIN,
             translation_key="not_remote",
             translation_placeholders={"media": wanted},
         )
-    return remote
+    return ref
 
 
 def _home_id(call: ServiceCall) -> str:
@@ -353,19 +353,18 @@ def _share(coordinator: PemusCoordinator, wanted: str | None) -> str | None:
     )
 
 
-def _result(coordinator: PemusCoordinator, found: Found, base: str) -> dict[str, Any]:
+def _result(coordinator: PemusCoordinator, item: Item, base: str) -> dict[str, Any]:
     """Return what an automation needs to choose an item and to play it."""
-    item, owner = found.item, found.owner
-    addresses = Addresses.of(coordinator.hass, item, owner, base)
+    addresses = Addresses.of(coordinator.hass, item, base)
     return {
-        "media_content_id": f"{MEDIA_SOURCE}{item_node(item.id, owner)}",
+        "media_content_id": f"{MEDIA_SOURCE}{item.ref.node}",
         "media_content_type": item.content_type,
         "kind": item.kind.value,
         "title": item.title,
         "artist": item.artist,
         "album": item.album,
         "duration": item.duration,
-        "friend": None if owner is None else coordinator.name_of(owner),
+        "friend": None if item.owner is None else coordinator.name_of(item.owner),
         "available": item.available,
         "url": addresses.media,
         "thumbnail": addresses.thumbnail,

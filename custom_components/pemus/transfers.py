@@ -81,7 +81,7 @@ class TransferWatch:
         if (status := engine.status) is None or status is self._seen:
             return
         try:
-            transfers = (await engine.client.remote()).items
+            transfers = (await engine.client.transfers()).items
         except EngineError:
             # It runs without what it needs for other homes.
             transfers = ()

@@ -75,7 +75,7 @@ async def engine(folder: Path) -> AsyncIterator[Engine]:
 
 def ports(engine: Engine) -> tuple[int, int]:
     """Return the ports for homes in the local network, and for torrents."""
-    status = engine.status()
+    status = engine.home.status()
     assert status.peers is not None
     assert status.swarm is not None
     return status.peers.port, status.swarm.port
@@ -87,18 +87,18 @@ async def test_no_port_is_open_before_it_is_known_what_the_user_wants(
     engine = made(folder)
     async with engine.running():
         assert ports(engine) == (0, 0)
-        await engine.configure(EngineConfig(home_name="Ann", lan_visible=False))
+        await engine.home.configure(EngineConfig(home_name="Ann", lan_visible=False))
         assert ports(engine) == (0, 0)
-        await engine.configure(EngineConfig(home_name="Ann"))
+        await engine.home.configure(EngineConfig(home_name="Ann"))
         assert ports(engine)[0]
         assert ports(engine)[1] == 0
 
 
 async def test_torrents_have_a_port_with_a_friend_only(engine: Engine) -> None:
     friend = FriendConfig(id=FRIEND, name="Bob")
-    await engine.configure(EngineConfig(home_name="Ann", friends=(friend,)))
+    await engine.home.configure(EngineConfig(home_name="Ann", friends=(friend,)))
     await until(lambda: ports(engine)[1])
-    await engine.configure(EngineConfig(home_name="Ann"))
+    await engine.home.configure(EngineConfig(home_name="Ann"))
     assert ports(engine)[1] == 0
 
 
@@ -151,7 +151,9 @@ async def the_film(engine: Engine) -> str:
     """Return the id of the one film that a home shares, once it is found: it is counted a moment before."""
 
     async def found() -> tuple[Item, ...]:
-        return (await engine.search(SearchQuery(text="Lighthouse"))).items
+        return (
+            await engine.components.library.search(SearchQuery(text="Lighthouse"))
+        ).items
 
     await until(found)
     (item,) = await found()
@@ -159,7 +161,7 @@ async def the_film(engine: Engine) -> str:
 
 
 def seeds(engine: Engine) -> int:
-    status = engine.status().swarm
+    status = engine.home.status().swarm
     return 0 if status is None else status.active_seeds
 
 
@@ -179,7 +181,7 @@ async def test_a_home_that_is_itself_again_serves_for_its_tickets(
     async with engine.running(config):
         assert lost(engine)
         key.write_bytes(kept)
-        await engine.restore_identity()
+        await engine.home.restore_identity()
         await until(lambda: seeds(engine), 20)
 
 
@@ -201,9 +203,9 @@ async def test_torrents_that_did_not_start_do_with_the_next_configuration(
             with pytest.raises(Unavailable, match="libtorrent"):
                 await engine.revoke(FRIEND, None)
             item = await the_film(owner)
-            query = TicketQuery(item=item, receiver=engine.home())
+            query = TicketQuery(item=item, receiver=engine.home.id)
             await engine.accept(await owner.issue(query))
-            await engine.configure(replace(CONFIG, home_name="Bea"))
+            await engine.home.configure(replace(CONFIG, home_name="Bea"))
             await engine.revoke(FRIEND, None)
             path = (await engine.remote_file(owner.home(), item)).path
             part = WaitQuery(reader="player", start=0, stop=1, path=path)
@@ -214,7 +216,7 @@ async def test_torrents_that_did_not_start_do_with_the_next_configuration(
 
 
 def friends(engine: Engine) -> list[str]:
-    peers = engine.status().peers
+    peers = engine.home.status().peers
     assert peers is not None
     return [each.id for each in peers.friends]
 
@@ -223,20 +225,20 @@ async def test_who_was_removed_is_no_friend_even_if_the_library_cannot_be_writte
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     friend = FriendConfig(id=FRIEND, name="Bob")
-    await engine.configure(EngineConfig(home_name="Ann", friends=(friend,)))
+    await engine.home.configure(EngineConfig(home_name="Ann", friends=(friend,)))
     assert friends(engine) == [FRIEND]
 
     async def full(_config: EngineConfig) -> None:
         raise StoreFull("no room")
 
-    monkeypatch.setattr(engine._library, "_apply", full)
+    monkeypatch.setattr(engine.components.library, "_apply", full)
     with pytest.raises(Unavailable):
-        await engine.configure(EngineConfig(home_name="Ann"))
+        await engine.home.configure(EngineConfig(home_name="Ann"))
     assert not friends(engine)
     # And not the other way round either.
     monkeypatch.undo()
     applied = asyncio.Event()
-    whole = engine._library.apply
+    whole = engine.components.library.apply
 
     async def noted(config: EngineConfig) -> None:
         await whole(config)
@@ -245,25 +247,25 @@ async def test_who_was_removed_is_no_friend_even_if_the_library_cannot_be_writte
     async def broken(_config: EngineConfig) -> None:
         raise OSError("broken")
 
-    monkeypatch.setattr(engine._library, "apply", noted)
-    monkeypatch.setattr(engine._peers, "apply", broken)
+    monkeypatch.setattr(engine.components.library, "apply", noted)
+    monkeypatch.setattr(engine.components.active_friends, "apply", broken)
     with pytest.raises(OSError, match="broken"):
-        await engine.configure(EngineConfig(home_name="Ann"))
+        await engine.home.configure(EngineConfig(home_name="Ann"))
     assert applied.is_set()
 
 
 async def test_a_home_that_becomes_another_asks_nobody_any_more(engine: Engine) -> None:
-    former = engine.home()
-    await engine.request_pairing(PairingQuery(home=FRIEND))
-    assert await engine.new_identity() != former
-    peers = engine.status().peers
+    former = engine.home.id
+    await engine.components.friends.request(PairingQuery(home=FRIEND))
+    assert await engine.home.new_identity() != former
+    peers = engine.home.status().peers
     assert peers is not None
     assert not peers.pairings
 
 
 def lost(engine: Engine) -> Problem | None:
     """Return what the engine says of the identity it does not have."""
-    for problem in engine.status().problems:
+    for problem in engine.home.status().problems:
         if problem.key is ProblemKey.IDENTITY_LOST:
             return problem
     return None
@@ -271,10 +273,10 @@ def lost(engine: Engine) -> Problem | None:
 
 async def works_alone(engine: Engine) -> None:
     """See that the library answers, and that nobody pretends to be a home."""
-    assert (await engine.browse("")).node.id == ""
-    assert engine.status().peers is None
+    assert (await engine.components.library.browse("")).node.id == ""
+    assert engine.home.status().peers is None
     with pytest.raises(Unavailable):
-        engine.home()
+        engine.home.id
 
 
 async def test_a_home_that_lost_its_key_waits_for_its_user_and_works_alone(
@@ -293,19 +295,19 @@ async def test_a_home_that_lost_its_key_waits_for_its_user_and_works_alone(
             assert problem is not None
             assert problem.placeholders == {"path": str(key), "error": "it is missing"}
             await works_alone(engine)
-            await engine.configure(config)
+            await engine.home.configure(config)
             assert not key.exists()
             with pytest.raises(Unavailable, match="it is missing"):
-                await engine.restore_identity()
+                await engine.home.restore_identity()
     engine = made(folder)
     async with engine.running(BEFRIENDED):
         key.write_bytes(kept)
-        home = await engine.restore_identity()
+        home = await engine.home.restore_identity()
         assert home == Identity.of(kept).id
         assert lost(engine) is None
         assert friends(engine) == [FRIEND]
         # There is nothing to bring back any more.
-        assert await engine.restore_identity() == home
+        assert await engine.home.restore_identity() == home
 
 
 async def test_a_home_that_lost_its_key_becomes_another_if_its_user_says_so(
@@ -318,14 +320,14 @@ async def test_a_home_that_lost_its_key_becomes_another_if_its_user_says_so(
     engine = made(folder)
     async with engine.running(BEFRIENDED):
         assert lost(engine) is not None
-        home = await engine.new_identity()
+        home = await engine.home.new_identity()
         assert lost(engine) is None
-        assert engine.status().peers is not None
+        assert engine.home.status().peers is not None
     (aside,) = key.parent.glob("identity.broken-*")
     assert aside.read_bytes() == b"half a key"
     engine = made(folder)
     async with engine.running(BEFRIENDED):
-        assert engine.home() == home
+        assert engine.home.id == home
 
 
 async def test_a_home_that_lost_all_its_data_makes_no_identity_before_it_hears_of_its_friends(
@@ -336,13 +338,13 @@ async def test_a_home_that_lost_all_its_data_makes_no_identity_before_it_hears_o
     async with engine.running():
         await works_alone(engine)
         assert lost(engine) is None
-        await engine.configure(BEFRIENDED)
+        await engine.home.configure(BEFRIENDED)
         assert lost(engine) is not None
         assert not key.exists()
         # It was told that it has none by now, after it lost its only one.
-        await engine.configure(CONFIG)
+        await engine.home.configure(CONFIG)
         assert lost(engine) is None
-        home = engine.home()
+        home = engine.home.id
     async with made(folder, awaits_config=True).running():
         pass
     assert Identity.of(key.read_bytes()).id == home
@@ -351,9 +353,9 @@ async def test_a_home_that_lost_all_its_data_makes_no_identity_before_it_hears_o
 async def test_a_new_home_has_an_identity_once_it_is_configured(folder: Path) -> None:
     engine = made(folder, awaits_config=True)
     async with engine.running():
-        await engine.configure(CONFIG)
+        await engine.home.configure(CONFIG)
         assert lost(engine) is None
-        assert engine.home()
+        assert engine.home.id
 
 
 async def test_a_disk_that_is_full_at_the_first_start_gives_no_identity_but_goes_on(
@@ -368,8 +370,8 @@ async def test_a_disk_that_is_full_at_the_first_start_gives_no_identity_but_goes
         async with engine.running(CONFIG):
             await works_alone(engine)
             patch.undo()
-            await engine.configure(CONFIG)
-            assert engine.home()
+            await engine.home.configure(CONFIG)
+            assert engine.home.id
 
 
 async def test_hashing_waits_while_bytes_are_played_and_not_for_a_player_that_is_paused(
@@ -386,17 +388,17 @@ async def test_hashing_waits_while_bytes_are_played_and_not_for_a_player_that_is
     engine = made(folder)
 
     def progress() -> tuple[int, int]:
-        status = engine.status().swarm
+        status = engine.home.status().swarm
         assert status is not None
         return status.hashed, status.hashable
 
     def playing() -> tuple[int, int]:
-        engine.streaming()
+        engine.components.torrents.streaming()
         return progress()
 
     async with engine.running(CONFIG):
-        engine.streaming()
-        await engine.configure(replace(CONFIG, shares=(share,)))
+        engine.components.torrents.streaming()
+        await engine.home.configure(replace(CONFIG, shares=(share,)))
         await until(lambda: playing()[1] == 3_000_000)
         with contextlib.suppress(TimeoutError):
             # Longer than it takes, and than what was played before counts.
@@ -437,12 +439,12 @@ async def test_a_slow_configuration_is_not_applied_twice_by_the_next_one(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = Slow(monkeypatch, FriendList, "open")
-    first = asyncio.create_task(engine.configure(BEFRIENDED))
+    first = asyncio.create_task(engine.home.configure(BEFRIENDED))
     await until(lambda: slow.begun)
     # Whoever sent it lost patience and sends it again, as Home Assistant does.
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    again = asyncio.create_task(engine.configure(BEFRIENDED))
+    again = asyncio.create_task(engine.home.configure(BEFRIENDED))
     with contextlib.suppress(TimeoutError):
         await until(lambda: slow.begun > 1, 0.5)
     slow.go_on.set()
@@ -451,7 +453,7 @@ async def test_a_slow_configuration_is_not_applied_twice_by_the_next_one(
     assert slow.begun == 1
     assert tasks("watch ") == ["watch Bob"]
     assert tasks("list ") == ["list Bob"]
-    await engine.configure(CONFIG)
+    await engine.home.configure(CONFIG)
     assert not tasks("watch ")
 
 
@@ -459,9 +461,9 @@ async def test_of_two_configurations_the_later_one_counts(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = Slow(monkeypatch, FriendList, "open")
-    former = asyncio.create_task(engine.configure(BEFRIENDED))
+    former = asyncio.create_task(engine.home.configure(BEFRIENDED))
     await until(lambda: slow.begun)
-    later = asyncio.create_task(engine.configure(CONFIG))
+    later = asyncio.create_task(engine.home.configure(CONFIG))
     await asyncio.sleep(0)
     slow.go_on.set()
     await asyncio.gather(former, later)
@@ -472,19 +474,19 @@ async def test_of_two_configurations_the_later_one_counts(
 async def test_a_new_identity_is_finished_also_when_nobody_waits_for_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    former = engine.home()
+    former = engine.home.id
     slow = Slow(monkeypatch, Peers, "stop")
-    renewing = asyncio.create_task(engine.new_identity())
+    renewing = asyncio.create_task(engine.home.new_identity())
     await until(lambda: slow.begun)
     # The time for an answer is over.
     renewing.cancel()
     await asyncio.gather(renewing, return_exceptions=True)
     # What is said meanwhile is for the new home.
-    configuring = asyncio.create_task(engine.configure(BEFRIENDED))
+    configuring = asyncio.create_task(engine.home.configure(BEFRIENDED))
     slow.go_on.set()
     await configuring
     assert friends(engine) == [FRIEND]
-    assert engine.home() != former
+    assert engine.home.id != former
 
 
 async def test_the_bytes_moved_do_not_fall_while_a_home_becomes_another(
@@ -493,9 +495,9 @@ async def test_the_bytes_moved_do_not_fall_while_a_home_becomes_another(
     """Fewer of them, and not none, would be taken for a correction and not for a new count."""
     monkeypatch.setattr(Peers, "moved", property(lambda _self: (500, 700)))
     slow = Slow(monkeypatch, Peers, "stop")
-    renewing = asyncio.create_task(engine.new_identity())
+    renewing = asyncio.create_task(engine.home.new_identity())
     await until(lambda: slow.begun)
-    status = engine.status().swarm
+    status = engine.home.status().swarm
     slow.go_on.set()
     await renewing
     assert status is not None
@@ -510,7 +512,7 @@ async def test_an_engine_that_stops_in_the_middle_of_a_change_leaves_nothing(
     with monkeypatch.context() as patch:
         async with engine.running(CONFIG):
             slow = Slow(patch, FriendList, "open")
-            configuring = asyncio.create_task(engine.configure(BEFRIENDED))
+            configuring = asyncio.create_task(engine.home.configure(BEFRIENDED))
             await until(lambda: slow.begun)
     await asyncio.gather(configuring, return_exceptions=True)
     assert asyncio.all_tasks() == before
@@ -525,7 +527,7 @@ async def test_an_engine_that_stops_does_not_go_on_with_a_configuration(
             library = Slow(patch, Library, "apply")
             library.go_on.set()
             peers = Slow(patch, Peers, "apply")
-            configuring = asyncio.create_task(engine.configure(BEFRIENDED))
+            configuring = asyncio.create_task(engine.home.configure(BEFRIENDED))
             await until(lambda: peers.begun)
     await asyncio.gather(configuring, return_exceptions=True)
     assert library.begun == 0
@@ -544,11 +546,11 @@ async def test_peers_that_cannot_begin_leave_nothing_and_begin_later(
     with monkeypatch.context() as patch:
         patch.setattr(Peers, "_apply_servers", broken)
         async with engine.running(CONFIG):
-            assert engine.status().peers is None
+            assert engine.home.status().peers is None
             assert not tasks("pairings")
             assert not tasks("keep peers")
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.1", ports[0])
             patch.undo()
-            await engine.configure(BEFRIENDED)
+            await engine.home.configure(BEFRIENDED)
             assert friends(engine) == [FRIEND]

@@ -39,11 +39,11 @@ class Home:
     async def grant(self, *shares: str) -> None:
         friend = FriendConfig(id=FRIEND, name="Ann", shares=shares)
         self.config = replace(self.config, friends=(friend,))
-        await self.engine.configure(self.config)
+        await self.engine.home.configure(self.config)
 
     async def ask(self, home: str, **ask: object) -> bytes:
         """Return what a home is answered."""
-        peers = self.engine._peers
+        peers = self.engine.components.active_friends
         assert peers is not None
         parts = peers._serving.answer(home, Ask(**ask))  # type: ignore[arg-type]
         return b"".join([part async for part in parts])
@@ -69,7 +69,7 @@ async def read_item(engine: Engine, share: str) -> Item:
     """Return the item of a share, as soon as all is known of it."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            found = await engine.search(SearchQuery(text=share))
+            found = await engine.components.library.search(SearchQuery(text=share))
             for item in found.items:
                 if item.has_thumbnail and item.subtitles and item.duration:
                     return item

@@ -214,12 +214,12 @@ async def test_a_film_that_changed_at_a_friend_is_played_as_it_is_now() -> None:
         for title, item in items.items():
             assert await ann.play(bob, item) == digest(films / f"{title}.mp4")
         before = versions(database_of(ann, bob))
-        file = await ann.ask("GET", f"remote/{bob.id}/{items['Ocean']}/file")
+        file = await ann.ask("GET", f"items/{bob.id}/{items['Ocean']}/file")
         change(films / "Ocean.mp4")
         await listed_again(ann, bob, before)
         played = await ann.play(bob, items["Ocean"])
         assert played == digest(films / "Ocean.mp4")
-        now = await ann.ask("GET", f"remote/{bob.id}/{items['Ocean']}/file")
+        now = await ann.ask("GET", f"items/{bob.id}/{items['Ocean']}/file")
         assert now["etag"] != file["etag"]
         # What did not change is not fetched once more, and needs no owner.
         before = versions(database_of(ann, bob))
@@ -238,7 +238,7 @@ async def test_a_film_that_changes_while_it_is_played_does_not_go_on_as_another(
     async with two_homes() as (ann, bob, films):
         await ann.pair(bob)
         items = {title: item for item, title in (await ann.listed(bob, 2)).items()}
-        path = f"remote/{bob.id}/{items['Ocean']}"
+        path = f"items/{bob.id}/{items['Ocean']}"
         await ann.play(bob, items["Ocean"])
         file = await ann.ask("GET", f"{path}/file")
         query = {"reader": "tv", "path": file["path"], "start": 0, "stop": 1000}

@@ -221,7 +221,7 @@ async def test_of_who_was_a_friend_nothing_is_left(
     await ann.start()
     assert not list(friends.glob(f"{bob.id}*"))
     assert not pictures.exists()
-    assert not (await ann.ask("GET", "remote"))["items"]
+    assert not (await ann.ask("GET", "transfers"))["items"]
     assert bob.id not in json.dumps(await ann.ask("GET", "browse", node=""))
     memory = ann.folder / "data" / "peers.json"
     await ann.stop()

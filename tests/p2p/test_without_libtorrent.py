@@ -103,12 +103,12 @@ async def test_a_copy_to_keep_is_fetched_whole(
 ) -> None:
     ann, bob, _ = homes
     items = {title: item for item, title in (await ann.listed(bob, 2)).items()}
-    path = f"remote/{bob.id}/{items['Ocean']}"
+    path = f"items/{bob.id}/{items['Ocean']}"
     await ann.ask("GET", f"{path}/file")
     await ann.ask("PUT", f"{path}/pin")
 
     async def complete() -> bool:
-        transfers = (await ann.ask("GET", "remote"))["items"]
+        transfers = (await ann.ask("GET", "transfers"))["items"]
         return any(each["state"] == "complete" for each in transfers)
 
     await ann.until(complete, "a whole copy")

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-import re
 from typing import Final, Self
 
 from aiohttp import (
@@ -51,6 +50,7 @@ from custom_components.pemus.p2p.models.homes import (
     PairingStatus,
     is_home,
 )
+from custom_components.pemus.p2p.models.items import SELF, ItemRef, Wanted
 from custom_components.pemus.p2p.models.transfers import Transfers, TransferStatus
 
 CONNECT_TIMEOUT: Final = 5
@@ -66,7 +66,6 @@ MAX_EVENT: Final = 4 * 1024 * 1024
 """Bytes of one event."""
 
 _BASE: Final = URL("http://engine/v1")
-_ITEM_ID: Final = re.compile(r"[a-z2-7]{26}")
 
 
 class EngineUnavailable(Exception):
@@ -143,8 +142,8 @@ class EngineClient:
         self.outdated = False
         """Whether there is no engine of this release any more."""
         self._session: ClientSession | None = None
-        self._work = asyncio.Semaphore(MAX_WORK)
-        # A friend who does not answer must not keep the pictures of this home waiting.
+        self._own_work = asyncio.Semaphore(MAX_WORK)
+        # A friend that does not answer must not hold up the pictures of this home.
         self._remote_work = asyncio.Semaphore(MAX_WORK)
 
     async def close(self) -> None:
@@ -171,23 +170,18 @@ class EngineClient:
             url = url.with_query(share=share)
         return await self._ask(Status, hdrs.METH_POST, url)
 
-    async def item(self, item_id: str, owner: str | None = None) -> Item:
-        """Return an item. `owner` is the home whose item it is, None for this one."""
-        url = _item_url(item_id) if owner is None else _remote_url(owner, item_id)
-        return await self._ask(Item, hdrs.METH_GET, url)
+    async def item(self, ref: ItemRef) -> Item:
+        """Return an item."""
+        return await self._ask(Item, hdrs.METH_GET, _item_url(ref))
 
-    async def file(self, item_id: str) -> LocalFile:
-        """Return an item's file as it is on disk now."""
-        return await self._ask(LocalFile, hdrs.METH_GET, _item_url(item_id) / "file")
-
-    async def thumbnail(self, item_id: str) -> LocalFile:
-        """Return an item's picture, which may have to be made first."""
-        return await self._ask_work(_item_url(item_id) / "thumbnail", self._work)
-
-    async def subtitles(self, item_id: str, index: int) -> LocalFile:
-        """Return one of an item's subtitles as WebVTT, which may have to be made first."""
-        url = _item_url(item_id) / "subtitles" / str(index)
-        return await self._ask_work(url, self._work)
+    async def locate(self, wanted: Wanted) -> LocalFile:
+        """Return a file: as it is on disk now, or where it arrives. A picture or subtitles may have to be made or fetched first."""
+        url = _item_url(wanted.item).joinpath(*wanted.part)
+        if wanted.is_media:
+            return await self._ask(LocalFile, hdrs.METH_GET, url)
+        bound = self._own_work if wanted.item.owner is None else self._remote_work
+        async with bound:
+            return await self._ask(LocalFile, hdrs.METH_GET, url, seconds=WORK_TIMEOUT)
 
     async def browse(self, node: str) -> Listing:
         """Return what lies in a node of the library."""
@@ -198,52 +192,38 @@ class EngineClient:
         """Return what matches."""
         return await self._ask(SearchResult, hdrs.METH_POST, _BASE / "search", query)
 
-    async def remote(self) -> Transfers:
-        """Return all items of other homes that this one holds a ticket or a copy of."""
-        return await self._ask(Transfers, hdrs.METH_GET, _BASE / "remote")
+    async def transfers(self) -> Transfers:
+        """Return how far friends' items have arrived."""
+        return await self._ask(Transfers, hdrs.METH_GET, _BASE / "transfers")
 
-    async def pin(self, owner: str, item_id: str) -> TransferStatus:
-        """Have another home's item fetched whole and kept."""
-        url = _remote_url(owner, item_id) / "pin"
-        return await self._ask(TransferStatus, hdrs.METH_PUT, url)
+    async def pin(self, ref: ItemRef) -> TransferStatus:
+        """Fetch a friend's item whole and keep it."""
+        url = _item_url(ref) / "pin"
+        # Its owner may have to be asked first.
+        return await self._ask(TransferStatus, hdrs.METH_PUT, url, seconds=WORK_TIMEOUT)
 
-    async def unpin(self, owner: str, item_id: str) -> TransferStatus:
-        """Let another home's item go when room is needed."""
-        url = _remote_url(owner, item_id) / "pin"
+    async def unpin(self, ref: ItemRef) -> TransferStatus:
+        """Let a friend's item go when room is needed."""
+        url = _item_url(ref) / "pin"
         return await self._ask(TransferStatus, hdrs.METH_DELETE, url)
 
     async def streaming(self) -> None:
         """Tell that bytes of something that is played have just left."""
         await self._ask(Done, hdrs.METH_PUT, _BASE / "streaming")
 
-    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
-        """Return the file into which another home's item is fetched."""
-        url = _remote_url(owner, item_id) / "file"
-        return await self._ask(LocalFile, hdrs.METH_GET, url)
-
-    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
-        """Wait until the first of these bytes are there; return the end of those that are."""
-        url = _remote_url(owner, item_id) / "wait"
+    async def wait(self, ref: ItemRef, query: WaitQuery) -> int:
+        """Wait until the first of these bytes of a friend's item are there; return the end of those that are."""
+        url = _item_url(ref) / "wait"
         # As long as something trickles in, the engine waits on.
         arrived = await self._ask(
             Arrived, hdrs.METH_POST, url, query, seconds=WORK_TIMEOUT
         )
         return arrived.stop
 
-    async def release(self, owner: str, item_id: str, reader: str) -> None:
-        """Tell that somebody does not read a remote item any more."""
-        url = _remote_url(owner, item_id) / "readers" / reader
+    async def release(self, ref: ItemRef, reader: str) -> None:
+        """Report that somebody does not read a friend's item any more."""
+        url = _item_url(ref) / "readers" / reader
         await self._ask(Done, hdrs.METH_DELETE, url)
-
-    async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
-        """Return the picture of another home's item, which may have to be fetched first."""
-        url = _remote_url(owner, item_id) / "thumbnail"
-        return await self._ask_work(url, self._remote_work)
-
-    async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
-        """Return one of the subtitles of another home's item as WebVTT, which may have to be fetched first."""
-        url = _remote_url(owner, item_id) / "subtitles" / str(index)
-        return await self._ask_work(url, self._remote_work)
 
     async def restore_identity(self) -> str:
         """Have this home be who it was, if its key is back; return its PeMuS ID."""
@@ -306,10 +286,6 @@ class EngineClient:
         kind = EngineOutdated if self.outdated else EngineUnavailable
         return kind(_reason(err))
 
-    async def _ask_work(self, url: URL, bound: asyncio.Semaphore) -> LocalFile:
-        async with bound:
-            return await self._ask(LocalFile, hdrs.METH_GET, url, seconds=WORK_TIMEOUT)
-
     async def _ask[T](
         self,
         kind: type[T],
@@ -342,18 +318,11 @@ class EngineClient:
         raise EngineError(error.error, error.message)
 
 
-def _item_url(item_id: str) -> URL:
-    """Return the URL of an item. Its id may come from anywhere, and must not become another path."""
-    if not _ITEM_ID.fullmatch(item_id):
+def _item_url(ref: ItemRef) -> URL:
+    """Return the URL of an item. Raises EngineError: what names it may come from anywhere, and must not become another path."""
+    if not ref.is_valid:
         raise EngineError(ErrorKey.NOT_FOUND, "there is no such item")
-    return _BASE / "items" / item_id
-
-
-def _remote_url(owner: str, item_id: str) -> URL:
-    """Return the URL of another home's item; both ids may come from anywhere."""
-    if not _ITEM_ID.fullmatch(item_id) or not is_home(owner):
-        raise EngineError(ErrorKey.NOT_FOUND, "there is no such item")
-    return _BASE / "remote" / owner / item_id
+    return _BASE / "items" / (ref.owner or SELF) / ref.id
 
 
 def _pairing_url(home: str) -> URL:

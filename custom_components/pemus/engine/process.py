@@ -561,3 +561,11 @@ def _log_level() -> str:
         if level <= logging.getLevelNamesMapping()[name.upper()]:
             return name
     return "error"
+
+
+@callback
+def async_client(hass: HomeAssistant) -> EngineClient:
+    """Return the client of the engine that there is now. Raises EngineUnavailable: it comes and goes with the config entry."""
+    if (engine := hass.data.get(DATA_ENGINE)) is None:
+        raise EngineUnavailable("PeMuS is not set up")
+    return engine.client

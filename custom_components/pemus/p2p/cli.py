@@ -62,28 +62,8 @@ async def _question(options: argparse.Namespace) -> list[str]:
             return await ask.browse(socket_path, options.node)
         case "search":
             return await ask.search(socket_path, options.text)
-        case "home":
-            return await ask.home(socket_path)
-        case "ticket":
-            return await ask.ticket(
-                socket_path, options.item, options.receiver, options.hours
-            )
-        case "revoke":
-            return await ask.revoke(socket_path, options.receiver, options.item)
-        case "accept":
-            return await ask.accept(socket_path, _read(options.ticket))
-        case "fetch":
-            return await ask.fetch(socket_path, _read(options.ticket), options.output)
         case _:
             return await ask.transfers(socket_path)
-
-
-def _read(ticket: Path) -> bytes:
-    """Return what is in a file, or on standard input. Raises AskError."""
-    try:
-        return sys.stdin.buffer.read() if ticket == Path("-") else ticket.read_bytes()
-    except OSError as err:
-        raise ask.AskError(f"{ticket} cannot be read: {err.strerror}") from err
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,46 +123,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     search = commands.add_parser("search", help="search the library")
     search.add_argument("text", metavar="TEXT")
-    home = commands.add_parser("home", help="show the id of this home")
-    ticket = commands.add_parser(
-        "ticket", help="make a ticket with which another home can fetch an item"
-    )
-    ticket.add_argument("item", metavar="ITEM", help="id of the item")
-    ticket.add_argument(
-        "--receiver",
-        required=True,
-        metavar="HOME",
-        help="id of the home that the ticket is for; its command `home` shows it",
-    )
-    ticket.add_argument(
-        "--hours", type=int, default=24, help="how long it is good for (%(default)s)"
-    )
-    revoke = commands.add_parser("revoke", help="make tickets worthless")
-    revoke.add_argument("receiver", metavar="HOME", help="id of the home that has them")
-    revoke.add_argument(
-        "item", nargs="?", metavar="ITEM", help="for this item only (all)"
-    )
-    accept = commands.add_parser("accept", help="take another home's ticket")
-    fetch = commands.add_parser(
-        "fetch", help="take another home's ticket and fetch its item whole"
-    )
-    fetch.add_argument(
-        "--output", type=Path, metavar="FILE", help="copy the item to this file"
-    )
-    for command in (accept, fetch):
-        command.add_argument(
-            "ticket",
-            nargs="?",
-            type=Path,
-            default=Path("-"),
-            metavar="TICKET",
-            help="file with the ticket (standard input)",
-        )
     transfers = commands.add_parser(
-        "transfers", help="show how far the items of other homes have arrived"
+        "transfers", help="show how far friends' items have arrived"
     )
-    asking = (status, browse, search, home, ticket, revoke, accept, fetch, transfers)
-    for command in (run, *asking):
+    for command in (run, status, browse, search, transfers):
         command.add_argument(
             "--socket",
             type=Path,

@@ -1,45 +1,111 @@
-"""Other homes in the library's tree: one node for each home whose items this one holds tickets for."""
+"""Own and friends' media by the same questions, and friends' homes as parts of this home's tree."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import dataclasses
-import re
-from typing import Final
+from pathlib import Path
 
-from .core.errors import NotFound
-from .library.browse import paging
-from .library.browse.address import parse
-from .library.browse.series import fixed
-from .library.items import ITEM
-from .models import Item, Listing, Node, NodeKind
+from .components import Components
+from .core.errors import NotFound, Unavailable
+from .library import Library
+from .models import Item, Listing, LocalFile, Node, NodeKind, SearchQuery, SearchResult
 from .models.homes import FriendStatus
-from .models.transfers import RemoteItem
-
-PREFIX: Final = "home/"
-_ITEM: Final = re.compile(r"[a-z2-7]{26}")
+from .models.items import HOME_PREFIX, ITEM_PREFIX, home_node, is_item, owner_of
 
 
-def add_to(
-    root: Listing, friends: Sequence[FriendStatus], items: Sequence[RemoteItem]
-) -> Listing:
-    """Return the root with the homes after what it holds itself: friends, and others that tickets came from."""
-    known = {friend.id for friend in friends}
-    others = [each for each in _owners(items) if each not in known]
+def media_of(components: Components, owner: str | None) -> Library | FriendMedia:
+    """Return where to ask about the media of a friend, or of this home (None)."""
+    return components.library if owner is None else FriendMedia(components, owner)
+
+
+class FriendMedia:
+    """A friend's media. The methods are those of `Library`."""
+
+    def __init__(self, components: Components, owner: str) -> None:
+        """Ask about the media of `owner`. Every method raises NotFound if that is no friend."""
+        self._components = components
+        self._owner = owner
+
+    async def item(self, item_id: str) -> Item:
+        """Return an item of the friend's list. Raises NotFound."""
+        item = await self._components.friends.item(self._owner, item_id)
+        return dataclasses.replace(item, owner=self._owner)
+
+    async def file(self, item_id: str) -> LocalFile:
+        """Return the file in the cache that an item arrives in. Raises NotFound, Gone, DiskFull, Unavailable."""
+        await self._components.friends.prepare(self._owner, item_id)
+        return await self._components.transfers.file(self._owner, item_id)
+
+    async def thumbnail(self, item_id: str) -> LocalFile:
+        """Return an item's picture, fetched first if need be. Raises EngineError."""
+        item = await self.item(item_id)
+        path = await self._components.friends.thumbnail(self._owner, item)
+        return _cached(path, f"{item.title}.jpg", "image/jpeg")
+
+    async def subtitles(self, item_id: str, index: int) -> LocalFile:
+        """Return one of an item's subtitles as WebVTT, fetched first if need be. Raises EngineError."""
+        item = await self.item(item_id)
+        path = await self._components.friends.subtitles(self._owner, item, index)
+        return _cached(path, f"{item.title}.vtt", "text/vtt; charset=utf-8")
+
+    async def browse(self, node: str) -> Listing:
+        """Return what lies in a node, given the id that it has in this home's tree. Raises NotFound, BadRequest."""
+        friends = self._components.friends
+        listing = await friends.browse(self._owner, _node_there(node, self._owner))
+        for friend in friends.friends:
+            if friend.id == self._owner:
+                return as_part(listing, friend)
+        raise NotFound("there is no such home")
+
+    async def search(self, query: SearchQuery) -> SearchResult:
+        """Return what matches below a node, given the id that it has in this home's tree. Raises NotFound, BadRequest."""
+        below = _node_there(query.below, self._owner)
+        found = await self._components.friends.search(
+            self._owner, dataclasses.replace(query, below=below)
+        )
+        return SearchResult(
+            items=tuple(
+                dataclasses.replace(item, owner=self._owner) for item in found.items
+            ),
+            nodes=tuple(_moved(node, self._owner) for node in found.nodes),
+        )
+
+
+async def browse(components: Components, node: str) -> Listing:
+    """Return what lies in a node. Friends' homes lie in the root. Raises NotFound, BadRequest, Unavailable."""
+    listing = await media_of(components, owner_of(node)).browse(node)
+    if node or components.active_friends is None:
+        return listing
+    homes = tuple(map(_home, components.active_friends.friends))
+    return dataclasses.replace(listing, children=(*listing.children, *homes))
+
+
+def as_part(listing: Listing, friend: FriendStatus) -> Listing:
+    """Return a listing of a friend's library as a part of this home's tree."""
+    home = _home(friend)
+    root = Node(id="", kind=NodeKind.ROOT)
+    if listing.node.kind is NodeKind.ROOT:
+        node: Node = home
+        parents: tuple[Node, ...] = (root,)
+    else:
+        node = _moved(listing.node, friend.id)
+        # The first one is the root there, which is the home here.
+        parents = (
+            root,
+            home,
+            *(_moved(each, friend.id) for each in listing.parents[1:]),
+        )
     return dataclasses.replace(
-        root,
-        children=(
-            *root.children,
-            *(friend_node(each) for each in friends),
-            *(_home(items, each) for each in others),
-        ),
+        listing,
+        node=node,
+        parents=parents,
+        children=tuple(_moved(each, friend.id) for each in listing.children),
     )
 
 
-def friend_node(friend: FriendStatus) -> Node:
-    """Return the node of a friend's home."""
+def _home(friend: FriendStatus) -> Node:
     return Node(
-        id=f"{PREFIX}{friend.id}",
+        id=home_node(friend.id),
         kind=NodeKind.HOME,
         title=friend.name,
         count=friend.items,
@@ -47,123 +113,22 @@ def friend_node(friend: FriendStatus) -> Node:
     )
 
 
-def divided(node_id: str) -> tuple[str, str]:
-    """Return the home of a node, and the id that the node has there."""
-    home, _, rest = node_id.removeprefix(PREFIX).partition("/")
-    return home, f"{ITEM}/{rest}" if _ITEM.fullmatch(rest) else rest
+def _node_there(node: str, owner: str) -> str:
+    """Return the id that a node of a friend has in the friend's own tree."""
+    there = node.removeprefix(f"{HOME_PREFIX}{owner}").removeprefix("/")
+    return f"{ITEM_PREFIX}{there}" if is_item(there) else there
 
 
-def of_friend(listing: Listing, friend: FriendStatus) -> Listing:
-    """Return a listing of a friend's library as a part of this home's tree."""
-    home = friend_node(friend)
-    root = Node(id="", kind=NodeKind.ROOT)
-    if listing.node.kind is NodeKind.ROOT:
-        node: Node = home
-        parents: tuple[Node, ...] = (root,)
-    else:
-        node = moved(listing.node, friend.id)
-        # The first one is the root there, which is the home here.
-        parents = (
-            root,
-            home,
-            *(moved(each, friend.id) for each in listing.parents[1:]),
-        )
+def _moved(node: Node, owner: str) -> Node:
+    """Return a node of a friend's tree as one of this home's."""
     return dataclasses.replace(
-        listing,
-        node=node,
-        parents=parents,
-        children=tuple(moved(each, friend.id) for each in listing.children),
+        node, id=home_node(owner, node.id.removeprefix(ITEM_PREFIX))
     )
 
 
-def moved(node: Node, home: str) -> Node:
-    """Return a node of a friend's library as one of this home's tree."""
-    return dataclasses.replace(
-        node, id=f"{PREFIX}{home}/{node.id.removeprefix(f'{ITEM}/')}"
-    )
-
-
-def listing(node_id: str, items: Sequence[RemoteItem], revision: int) -> Listing:
-    """Return a home with its items, or a part of them.
-
-    Raises:
-        BadRequest: that is no node id.
-        NotFound: there is no such home or item, or no longer.
-
-    """
-    owner, _, rest = node_id.removeprefix(PREFIX).partition("/")
-    # The parts of an id that are of this home's making are as those of any other.
-    address = parse("/".join((PREFIX[:-1], *([rest] if rest else []))))
-    _, item = (*address.segments, "")[:2]
-    its = [each for each in items if each.owner == owner and item in ("", each.id)]
-    if not its or len(address.segments) > 2:
-        raise NotFound("there is no such home")
-    root, home = Node(id="", kind=NodeKind.ROOT), _home(items, owner)
-    if item:
-        return Listing(
-            node=_item(its[0]), parents=(root, home), children=(), revision=revision
-        )
-    its.sort(key=lambda each: (each.title.casefold(), each.id))
-    contents = fixed([_item(each) for each in its])
-    if address.page is None:
-        return Listing(
-            node=home,
-            parents=(root,),
-            children=tuple(paging.children(home, contents)),
-            revision=revision,
-        )
-    around, page, children = paging.turned_to(home, contents, address.page)
-    return Listing(
-        node=page,
-        parents=(root, home, *around),
-        children=tuple(children),
-        revision=revision,
-    )
-
-
-def item_of(items: Sequence[RemoteItem], owner: str, item_id: str) -> Item:
-    """Return what a ticket tells of an item. Raises NotFound."""
-    for each in items:
-        if (each.owner, each.id) == (owner, item_id):
-            return Item(
-                id=each.id,
-                share="",
-                kind=each.kind,
-                name=each.name,
-                title=each.title,
-                folder="",
-                content_type=each.content_type,
-                size=each.size,
-                modified=each.modified,
-                added=each.modified,
-                available=True,
-                etag=each.etag,
-                duration=each.duration,
-                bit_rate=each.bit_rate,
-            )
-    raise NotFound("there is no such item")
-
-
-def _owners(items: Sequence[RemoteItem]) -> list[str]:
-    names = {each.owner: each.owner_name.casefold() for each in items}
-    return sorted(names, key=lambda owner: (names[owner], owner))
-
-
-def _home(items: Sequence[RemoteItem], owner: str) -> Node:
-    its = [each for each in items if each.owner == owner]
-    return Node(
-        id=f"{PREFIX}{owner}",
-        kind=NodeKind.HOME,
-        title=its[0].owner_name,
-        count=len(its),
-    )
-
-
-def _item(item: RemoteItem) -> Node:
-    return Node(
-        id=f"{PREFIX}{item.owner}/{item.id}",
-        kind=NodeKind.ITEM,
-        title=item.title,
-        media=item.kind,
-        content_type=item.content_type,
-    )
+def _cached(path: Path, name: str, content_type: str) -> LocalFile:
+    """Return a file of the cache as the view sends it. Raises Unavailable."""
+    try:
+        return LocalFile.of(str(path), name, content_type, path.stat())
+    except OSError as err:
+        raise Unavailable(f"it is gone: {err.strerror}") from None

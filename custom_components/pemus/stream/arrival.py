@@ -7,6 +7,7 @@ player is, and fetches ahead of it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 import logging
 import secrets
 import time
@@ -14,6 +15,7 @@ from typing import Final
 
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey, WaitQuery
+from custom_components.pemus.p2p.models.items import ItemRef
 
 from .disk import FileChanged
 from .facts import FileSource
@@ -33,11 +35,10 @@ class NeverArrived(Exception):
 class Arrival:
     """One reader of a file that is still being fetched."""
 
-    def __init__(self, source: FileSource, owner: str, item: str) -> None:
-        """Prepare to read an item of another home."""
+    def __init__(self, source: Callable[[], FileSource], ref: ItemRef) -> None:
+        """Prepare to read a friend's item. `source` is as in `Facts`."""
         self._source = source
-        self._owner = owner
-        self._item = item
+        self._ref = ref
         self._reader = secrets.token_hex(8)
         self._there = Span(0, 0)
         self._path = ""
@@ -72,7 +73,7 @@ class Arrival:
         give_up = time.monotonic() + ENGINE_TIMEOUT
         while True:
             try:
-                end = await self._source.wait(self._owner, self._item, query)
+                end = await self._source().wait(self._ref, query)
                 break
             except EngineError as err:
                 if err.key is ErrorKey.REPLACED:
@@ -90,7 +91,7 @@ class Arrival:
     async def close(self) -> None:
         """Let the engine know that nobody reads any more."""
         try:
-            await self._source.release(self._owner, self._item, self._reader)
+            await self._source().release(self._ref, self._reader)
         except (EngineError, EngineUnavailable) as err:
             # It forgets readers that do not come back, too.
             _LOGGER.debug("The engine was not told that a reader left: %s", err)

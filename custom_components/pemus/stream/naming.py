@@ -7,6 +7,8 @@ import re
 from typing import Final
 from urllib.parse import quote
 
+from custom_components.pemus.p2p.models.items import ItemRef
+
 STREAM_PATH: Final = "/api/pemus/stream"
 THUMBNAIL_PATH: Final = "/api/pemus/thumbnail"
 SUBTITLES_PATH: Final = "/api/pemus/subtitles"
@@ -31,35 +33,32 @@ _ATTRIBUTE_CHARS: Final = "!#$&+-.^_`|~"
 """What may stand unencoded in an extended value besides letters and digits (RFC 8187 section 3.2.1)."""
 
 
-def stream_path(
-    item_id: str, name: str, content_type: str = "", *, owner: str | None = None
-) -> str:
+def stream_path(ref: ItemRef, name: str, content_type: str = "") -> str:
     """Return the address of an item's bytes, without a query string: Home Assistant signs no path that has one.
 
-    The extension is for players that look at it; it comes from the file's name, or else from its type. `owner` is the
-    id of the home whose item it is, None for this one.
+    The extension is for players that look at it; it comes from the file's name, or else from its type.
     """
-    return f"{_folder(STREAM_PATH, owner)}/{item_id}.{_extension(name, content_type)}"
+    return f"{STREAM_PATH}/{_below(ref)}.{_extension(name, content_type)}"
 
 
-def streamed_item(path: str) -> tuple[str | None, str] | None:
-    """Return owner and id of the item whose bytes an address names, None if it is no such address."""
+def streamed_item(path: str) -> ItemRef | None:
+    """Return the item whose bytes an address names, None if it is no such address."""
     found = _STREAMED.fullmatch(path)
-    return None if found is None else (found["owner"], found["item"])
+    return None if found is None else ItemRef(found["owner"], found["item"])
 
 
-def thumbnail_path(item_id: str, *, owner: str | None = None) -> str:
-    """Return the address of an item's picture. `owner` is as in `stream_path`."""
-    return f"{_folder(THUMBNAIL_PATH, owner)}/{item_id}"
+def thumbnail_path(ref: ItemRef) -> str:
+    """Return the address of an item's picture."""
+    return f"{THUMBNAIL_PATH}/{_below(ref)}"
 
 
-def subtitles_path(item_id: str, index: int, *, owner: str | None = None) -> str:
-    """Return the address of one of an item's subtitles, as WebVTT. `owner` is as in `stream_path`."""
-    return f"{_folder(SUBTITLES_PATH, owner)}/{item_id}/{index}.vtt"
+def subtitles_path(ref: ItemRef, index: int) -> str:
+    """Return the address of one of an item's subtitles, as WebVTT."""
+    return f"{SUBTITLES_PATH}/{_below(ref)}/{index}.vtt"
 
 
-def _folder(path: str, owner: str | None) -> str:
-    return path if owner is None else f"{path}/{owner}"
+def _below(ref: ItemRef) -> str:
+    return ref.id if ref.owner is None else f"{ref.owner}/{ref.id}"
 
 
 def _extension(name: str, content_type: str) -> str:

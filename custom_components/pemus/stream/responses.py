@@ -23,11 +23,12 @@ from aiohttp.web import BaseRequest, StreamResponse
 
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey, LocalFile
+from custom_components.pemus.p2p.models.items import Wanted
 
 from . import dlna
 from .arrival import Arrival, NeverArrived
 from .disk import FileChanged, OpenFile
-from .facts import Facts, Wanted
+from .facts import Facts
 from .plan import Plan, make_plan
 from .ranges import Span
 from .senders import FIRST_WINDOW, ReadingSender, SendfileSender
@@ -240,9 +241,8 @@ class MediaResponse(StreamResponse):
 
     def _follow(self, facts: LocalFile) -> None:
         """Wait for what is read of this file from now on, if it is still arriving."""
-        owner = self._wanted.owner
-        if owner is not None and facts.arriving and self._arrival is None:
-            self._arrival = Arrival(self._facts.source, owner, self._wanted.item)
+        if facts.arriving and self._arrival is None:
+            self._arrival = Arrival(self._facts.source, self._wanted.item)
         if self._arrival is not None:
             self._arrival.follow(facts.path)
 

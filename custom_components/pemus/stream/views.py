@@ -21,7 +21,9 @@ from homeassistant.helpers.http import (
     request_handler_factory,
 )
 
-from .facts import Facts, Wanted
+from custom_components.pemus.p2p.models.items import ItemRef, Wanted
+
+from .facts import Facts
 from .naming import (
     EXTENSION_PATTERN,
     ITEM_PATTERN,
@@ -58,7 +60,7 @@ _PREFLIGHT: Final[dict[str, str]] = _CORS | {
 
 
 class MediaView(HomeAssistantView):
-    """What the addresses have in common."""
+    """What the addresses have in common. One with an owner names an item of a friend."""
 
     requires_auth = False
     cache_control = _REVALIDATE
@@ -74,17 +76,18 @@ class MediaView(HomeAssistantView):
     ) -> None:
         """Register the methods, without the general CORS support that would take OPTIONS for itself."""
         assert self.url is not None
-        for method in (self.get, self.head, self.options):
-            router.add_route(
-                method.__name__, self.url, request_handler_factory(hass, self, method)
-            )
+        for url in (self.url, *self.extra_urls):
+            for method in (self.get, self.head, self.options):
+                router.add_route(
+                    method.__name__, url, request_handler_factory(hass, self, method)
+                )
 
     async def get(self, request: web.Request, **parts: str) -> web.StreamResponse:
         """Send the file or parts of it."""
         if not request.get(KEY_AUTHENTICATED, False):
             return web.Response(status=HTTPStatus.FORBIDDEN, headers=_CORS)
         return MediaResponse(
-            self.wanted(**parts),
+            self.wanted(ItemRef(parts.pop("owner", None), parts.pop("item")), **parts),
             self._facts,
             self._workers,
             headers=_CORS,
@@ -100,74 +103,40 @@ class MediaView(HomeAssistantView):
         """Tell a browser what it may ask for from another origin. This is asked without any authorisation."""
         return web.Response(status=HTTPStatus.NO_CONTENT, headers=_PREFLIGHT)
 
-    def wanted(self, **parts: str) -> Wanted:
-        """Return which file the address names."""
-        return Wanted(parts["item"])
+    def wanted(self, item: ItemRef, **parts: str) -> Wanted:
+        """Return which file of an item the address names."""
+        return Wanted(item)
 
 
 class StreamView(MediaView):
     """The media themselves. The extension is for players that look at it; the type is that of the file."""
 
     url = f"{STREAM_PATH}/{_ITEM}.{_EXTENSION}"
+    extra_urls = [f"{STREAM_PATH}/{_OWNER}/{_ITEM}.{_EXTENSION}"]
     name = "api:pemus:stream"
     for_renderers = True
-
-
-class RemoteStreamView(MediaView):
-    """The media of other homes, while they arrive."""
-
-    url = f"{STREAM_PATH}/{_OWNER}/{_ITEM}.{_EXTENSION}"
-    name = "api:pemus:remote_stream"
-    for_renderers = True
-
-    def wanted(self, **parts: str) -> Wanted:
-        """Return which home's item the address names."""
-        return Wanted(parts["item"], owner=parts["owner"])
 
 
 class ThumbnailView(MediaView):
     """Posters, covers, and photos made small."""
 
     url = f"{THUMBNAIL_PATH}/{_ITEM}"
+    extra_urls = [f"{THUMBNAIL_PATH}/{_OWNER}/{_ITEM}"]
     name = "api:pemus:thumbnail"
     cache_control = _KEEP_A_WHILE
 
-    def wanted(self, **parts: str) -> Wanted:
+    def wanted(self, item: ItemRef, **parts: str) -> Wanted:
         """Return which picture the address names."""
-        return Wanted(parts["item"], picture=True)
-
-
-class RemoteThumbnailView(MediaView):
-    """The pictures of other homes' media, once they have arrived."""
-
-    url = f"{THUMBNAIL_PATH}/{_OWNER}/{_ITEM}"
-    name = "api:pemus:remote_thumbnail"
-    cache_control = _KEEP_A_WHILE
-
-    def wanted(self, **parts: str) -> Wanted:
-        """Return which picture the address names."""
-        return Wanted(parts["item"], owner=parts["owner"], picture=True)
+        return Wanted(item, picture=True)
 
 
 class SubtitlesView(MediaView):
     """Subtitles as WebVTT."""
 
     url = f"{SUBTITLES_PATH}/{_ITEM}/{_INDEX}.vtt"
+    extra_urls = [f"{SUBTITLES_PATH}/{_OWNER}/{_ITEM}/{_INDEX}.vtt"]
     name = "api:pemus:subtitles"
 
-    def wanted(self, **parts: str) -> Wanted:
+    def wanted(self, item: ItemRef, **parts: str) -> Wanted:
         """Return which subtitles the address names."""
-        return Wanted(parts["item"], subtitles=int(parts["index"]))
-
-
-class RemoteSubtitlesView(MediaView):
-    """Subtitles of other homes' videos as WebVTT, once they have arrived."""
-
-    url = f"{SUBTITLES_PATH}/{_OWNER}/{_ITEM}/{_INDEX}.vtt"
-    name = "api:pemus:remote_subtitles"
-
-    def wanted(self, **parts: str) -> Wanted:
-        """Return which subtitles the address names."""
-        return Wanted(
-            parts["item"], owner=parts["owner"], subtitles=int(parts["index"])
-        )
+        return Wanted(item, subtitles=int(parts["index"]))

@@ -266,9 +266,9 @@ def test_nobody_elsewhere_points_this_home_at_its_own_machine_or_at_none(
         read(ticket)
     if host in NOBODYS:
         with pytest.raises(BadTicket, match="endpoint"):
-            read(ticket, by_hand=True)
+            read(ticket, kept=True)
     else:
-        assert read(ticket, by_hand=True).endpoints == (f"{host}:40000",)
+        assert read(ticket, kept=True).endpoints == (f"{host}:40000",)
 
 
 @pytest.mark.parametrize(

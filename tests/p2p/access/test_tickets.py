@@ -71,7 +71,7 @@ async def test_with_a_ticket_alone_the_item_can_be_fetched(
     owner, tickets = office
     path = owner.folder.put(FILM, "film.mp4")
     sent = (await tickets.issue(FILM, ANN, 60, wait=30)).encode()
-    ticket = read(sent, by_hand=True)
+    ticket = read(sent, kept=True)
     assert (ticket.owner, ticket.owner_name, ticket.receiver) == (HOME, "Home", ANN)
     assert 50 < ticket.expires - time.time() <= 60
     facts, file = ticket.item, await owner.folder.file(FILM)
@@ -101,7 +101,7 @@ async def test_an_empty_file_has_a_ticket_without_a_torrent(
     owner, tickets = office
     owner.folder.put(FILM, "film.mp4", 0)
     ticket = await tickets.issue(FILM, ANN, 60, wait=30)
-    assert read(ticket.encode(), by_hand=True) == ticket
+    assert read(ticket.encode(), kept=True) == ticket
     assert (ticket.item.size, ticket.torrent) == (0, None)
 
 

@@ -1,8 +1,9 @@
-"""A served API with a small backend behind it, and clients that speak to its socket."""
+"""A served API with a small home behind it, and clients that speak to its socket."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 import tempfile
 
@@ -11,6 +12,7 @@ import pytest
 
 from p2p.api import ApiServer
 from p2p.core.errors import DiskFull, Gone, NoPicture, NotFound, Replaced, Unavailable
+from p2p.core.news import News
 from p2p.models import (
     API_VERSION,
     Counts,
@@ -27,8 +29,11 @@ from p2p.models import (
     Status,
     WaitQuery,
 )
+from p2p.models.homes import FriendStatus
+from p2p.models.transfers import TransferState, TransferStatus
 
 ITEM_ID = "a" * 26
+OWNER = "H" * 28
 ITEM = Item(
     id=ITEM_ID,
     share="home",
@@ -55,10 +60,13 @@ FILE = LocalFile(
 )
 
 
-class SmallBackend:
-    """An engine of one item. What a request does can be replaced."""
+class SmallHome:
+    """A home of one item, with one friend who has one, too. It stands in for all components; what a request does can be replaced."""
 
     def __init__(self) -> None:
+        self.components = self.library = self.transfers = self.active_transfers = self
+        self.friends = self.active_friends = SmallFriends(self)
+        self.news = News()
         self.config: EngineConfig | None = None
         self.rescanned: list[str | None] = []
         self.asked: list[tuple[object, ...]] = []
@@ -92,6 +100,9 @@ class SmallBackend:
             raise NotFound("there is no such share")
         self.rescanned.append(share)
 
+    def streaming(self) -> None:
+        self.asked.append(("streaming",))
+
     async def item(self, item_id: str) -> Item:
         if self.on_item is not None:
             await self.on_item()
@@ -99,8 +110,11 @@ class SmallBackend:
             raise NotFound("there is no such item")
         return ITEM
 
-    async def file(self, item_id: str) -> LocalFile:
-        raise Unavailable("the disk is unplugged")
+    async def file(self, *ids: str) -> LocalFile:
+        """Return the file of an item, or of a friend's by its owner and its id."""
+        if len(ids) == 1:
+            raise Unavailable("the disk is unplugged")
+        return replace(FILE, arriving=True)
 
     async def thumbnail(self, item_id: str) -> LocalFile:
         raise NoPicture("there is no picture")
@@ -108,18 +122,6 @@ class SmallBackend:
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         self.asked.append((item_id, index))
         return FILE
-
-    def streaming(self) -> None:
-        self.asked.append(("streaming",))
-
-    def home(self) -> str:
-        raise Unavailable("libtorrent does not run")
-
-    async def remote_item(self, owner: str, item_id: str) -> Item:
-        self.asked.append((owner, item_id))
-        if item_id != ITEM_ID:
-            raise NotFound("there is no such item")
-        return ITEM
 
     async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
         self.asked.append((owner, item_id, query))
@@ -134,6 +136,20 @@ class SmallBackend:
     def release(self, owner: str, item_id: str, reader: str) -> None:
         self.asked.append((owner, item_id, reader))
 
+    async def pin(self, owner: str, item_id: str, *, pinned: bool) -> TransferStatus:
+        self.asked.append(("pin", owner, item_id, pinned))
+        return TransferStatus(
+            owner=owner,
+            owner_name="Bob",
+            item=item_id,
+            title="Film",
+            kind=Kind.VIDEO,
+            size=1,
+            done=0,
+            pinned=pinned,
+            state=TransferState.WAITING,
+        )
+
     async def browse(self, node: str) -> Listing:
         self.asked.append((node,))
         root = Node(id=node, kind=NodeKind.ROOT)
@@ -144,9 +160,48 @@ class SmallBackend:
         return SearchResult(items=(ITEM,), nodes=())
 
 
+class SmallFriends:
+    """One friend, whose library is a folder with one item."""
+
+    def __init__(self, home: SmallHome) -> None:
+        self._home = home
+        self.friends = (FriendStatus(id=OWNER, name="Bob", online=False, items=7),)
+
+    async def item(self, owner: str, item_id: str) -> Item:
+        self._home.asked.append((owner, item_id))
+        return await self._home.item(item_id)
+
+    async def prepare(self, owner: str, item_id: str) -> None:
+        self._home.asked.append(("prepare", owner, item_id))
+        if owner != OWNER:
+            raise NotFound("there is no such home")
+
+    async def browse(self, owner: str, node: str) -> Listing:
+        if owner != OWNER:
+            raise NotFound("there is no such home")
+        root = Node(id="", kind=NodeKind.ROOT)
+        folder = Node(id="all/video/folders", kind=NodeKind.FOLDERS)
+        item = Node(id=f"item/{ITEM_ID}", kind=NodeKind.ITEM)
+        for place, parents, children in (
+            (root, (), (folder,)),
+            (folder, (root,), (item,)),
+            (item, (root, folder), ()),
+        ):
+            if place.id == node:
+                return Listing(
+                    node=place, parents=parents, children=children, revision=1
+                )
+        raise NotFound("there is no such place")
+
+    async def search(self, owner: str, query: SearchQuery) -> SearchResult:
+        self._home.asked.append((owner, query))
+        album = Node(id="all/music/albums/x", kind=NodeKind.ALBUM)
+        return SearchResult(items=(ITEM,), nodes=(album,))
+
+
 @pytest.fixture
-def backend() -> SmallBackend:
-    return SmallBackend()
+def home() -> SmallHome:
+    return SmallHome()
 
 
 @pytest.fixture
@@ -157,8 +212,8 @@ async def socket_path() -> AsyncGenerator[Path]:
 
 
 @pytest.fixture
-async def server(backend: SmallBackend, socket_path: Path) -> AsyncGenerator[ApiServer]:
-    served = ApiServer(backend, socket_path)
+async def server(home: SmallHome, socket_path: Path) -> AsyncGenerator[ApiServer]:
+    served = ApiServer(home, socket_path)
     await served.start()
     yield served
     await served.stop()

@@ -13,11 +13,12 @@ import aiohttp
 import pytest
 
 from p2p.api import ApiServer, events
+from p2p.core import news
 from p2p.models import Hello, ItemsChanged, StatusChanged
 from p2p.models.codec import decode
 from tests.patience import PATIENCE, Stopwatch, until
 
-from .conftest import SmallBackend
+from .conftest import SmallHome
 
 
 @pytest.fixture
@@ -41,27 +42,27 @@ async def hear(
 
 
 async def test_the_first_word_is_hello(
-    listener: aiohttp.ClientWebSocketResponse, backend: SmallBackend
+    listener: aiohttp.ClientWebSocketResponse, home: SmallHome
 ) -> None:
-    assert await hear(listener) == Hello(status=backend.status())
+    assert await hear(listener) == Hello(status=home.status())
 
 
 async def test_a_change_is_told_at_once(
-    listener: aiohttp.ClientWebSocketResponse, server: ApiServer, backend: SmallBackend
+    listener: aiohttp.ClientWebSocketResponse, home: SmallHome
 ) -> None:
     await hear(listener)
-    await asyncio.sleep(2 * events.PACE)
-    backend.revision = 7
+    await asyncio.sleep(2 * events.EVENT_INTERVAL)
+    home.revision = 7
     with Stopwatch() as watch:
-        server.events.status_changed()
-        server.events.items_changed(("a" * 26,))
+        home.news.status_changed()
+        home.news.items_changed(("a" * 26,))
         assert await hear(listener) == ItemsChanged(revision=7, items=("a" * 26,))
-        assert await hear(listener) == StatusChanged(status=backend.status())
-    assert watch.seconds < events.PACE / 2
+        assert await hear(listener) == StatusChanged(status=home.status())
+    assert watch.seconds < events.EVENT_INTERVAL / 2
 
 
 async def test_a_thousand_changes_a_second_become_a_few_with_the_newest_last(
-    listener: aiohttp.ClientWebSocketResponse, server: ApiServer, backend: SmallBackend
+    listener: aiohttp.ClientWebSocketResponse, home: SmallHome
 ) -> None:
     await hear(listener)
     heard: list[StatusChanged] = []
@@ -75,15 +76,15 @@ async def test_a_thousand_changes_a_second_become_a_few_with_the_newest_last(
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         tasks.create_task(listen())
         for revision in range(1, 1001):
-            backend.revision = revision
-            server.events.status_changed()
+            home.revision = revision
+            home.news.status_changed()
             await asyncio.sleep(0.001)
-    assert len(heard) <= 3 + 1000 * 0.003 / events.PACE
+    assert len(heard) <= 3 + 1000 * 0.003 / events.EVENT_INTERVAL
     assert heard[-1].status.revision == 1000
 
 
 async def test_the_state_is_put_together_once_for_all_who_listen(
-    session: aiohttp.ClientSession, server: ApiServer, backend: SmallBackend
+    session: aiohttp.ClientSession, home: SmallHome
 ) -> None:
     async with (
         session.ws_connect("events") as one,
@@ -91,24 +92,24 @@ async def test_the_state_is_put_together_once_for_all_who_listen(
     ):
         for socket in (one, other):
             await hear(socket)
-        backend.statuses = 0
-        backend.revision = 7
-        server.events.status_changed()
-        server.events.items_changed(("a" * 26,))
+        home.statuses = 0
+        home.revision = 7
+        home.news.status_changed()
+        home.news.items_changed(("a" * 26,))
         for socket in (one, other):
             assert isinstance(await hear(socket), ItemsChanged)
             event = await hear(socket)
             assert isinstance(event, StatusChanged)
             assert event.status.revision == 7
-        assert backend.statuses == 1
+        assert home.statuses == 1
 
 
 async def test_changed_items_are_collected_without_doubles(
-    listener: aiohttp.ClientWebSocketResponse, server: ApiServer
+    listener: aiohttp.ClientWebSocketResponse, home: SmallHome
 ) -> None:
     await hear(listener)
-    server.events.items_changed(("b" * 26, "a" * 26))
-    server.events.items_changed(("a" * 26,))
+    home.news.items_changed(("b" * 26, "a" * 26))
+    home.news.items_changed(("a" * 26,))
     event = await hear(listener)
     assert isinstance(event, ItemsChanged)
     assert event.items == ("a" * 26, "b" * 26)
@@ -116,47 +117,47 @@ async def test_changed_items_are_collected_without_doubles(
 
 @pytest.mark.parametrize("named", [False, True])
 async def test_too_many_changed_items_are_not_named(
-    listener: aiohttp.ClientWebSocketResponse, server: ApiServer, named: bool
+    listener: aiohttp.ClientWebSocketResponse, home: SmallHome, named: bool
 ) -> None:
     await hear(listener)
-    many = tuple(f"{number:026}" for number in range(events.MAX_NAMED_ITEMS + 1))
-    server.events.items_changed(many if named else None)
-    server.events.items_changed(("a" * 26,))
+    many = tuple(f"{number:026}" for number in range(news.MAX_NAMED_ITEMS + 1))
+    home.news.items_changed(many if named else None)
+    home.news.items_changed(("a" * 26,))
     event = await hear(listener)
     assert isinstance(event, ItemsChanged)
     assert event.items is None
 
 
 async def test_what_changes_while_nobody_listens_is_in_the_next_hello(
-    session: aiohttp.ClientSession, server: ApiServer, backend: SmallBackend
+    session: aiohttp.ClientSession, home: SmallHome
 ) -> None:
-    backend.revision = 3
-    server.events.status_changed()
+    home.revision = 3
+    home.news.status_changed()
     async with session.ws_connect("events") as socket:
-        assert await hear(socket) == Hello(status=backend.status())
+        assert await hear(socket) == Hello(status=home.status())
 
 
 async def test_a_listener_that_does_not_read_costs_nothing_and_is_given_up(
     session: aiohttp.ClientSession,
-    server: ApiServer,
+    home: SmallHome,
     socket_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(events, "PACE", 0)
+    monkeypatch.setattr(events, "EVENT_INTERVAL", 0)
     monkeypatch.setattr(events, "SEND_TIMEOUT", 0.5)
-    many = tuple(f"{number:026}" for number in range(events.MAX_NAMED_ITEMS))
+    many = tuple(f"{number:026}" for number in range(news.MAX_NAMED_ITEMS))
     with sockets.socket(sockets.AF_UNIX) as deaf:
         deaf.connect(str(socket_path))
         deaf.sendall(
             b"GET /v1/events HTTP/1.1\r\nHost: e\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
-        await until(lambda: len(server.events._listeners) == 1)
+        await until(lambda: home.news.listeners == 1)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         rounds = 0
         async with asyncio.timeout(20):
-            while server.events._listeners:
-                server.events.items_changed(many)
+            while home.news.listeners:
+                home.news.items_changed(many)
                 rounds += 1
                 await asyncio.sleep(0)
         # Much more was said than a socket's buffers hold, and none of it was kept.
@@ -168,27 +169,27 @@ async def test_a_listener_that_does_not_read_costs_nothing_and_is_given_up(
 
 
 async def test_a_listener_that_vanishes_is_forgotten(
-    server: ApiServer, socket_path: Path
+    server: ApiServer, home: SmallHome, socket_path: Path
 ) -> None:
     async with aiohttp.ClientSession(
         connector=aiohttp.UnixConnector(str(socket_path))
     ) as client:
         socket = await client.ws_connect("http://engine/v1/events")
         await hear(socket)
-        assert len(server.events._listeners) == 1
+        assert home.news.listeners == 1
         transport = socket._response.connection.transport  # type: ignore[union-attr]
         transport.abort()  # type: ignore[union-attr]
-        await until(lambda: not server.events._listeners)
-        server.events.status_changed()
+        await until(lambda: not home.news.listeners)
+        home.news.status_changed()
         await socket.close()
 
 
 async def test_a_listener_that_talks_too_much_is_sent_away(
-    listener: aiohttp.ClientWebSocketResponse, server: ApiServer
+    listener: aiohttp.ClientWebSocketResponse, home: SmallHome
 ) -> None:
     await hear(listener)
     await listener.send_str("hello?")
-    server.events.status_changed()
+    home.news.status_changed()
     assert isinstance(await hear(listener), StatusChanged)
     await listener.send_str("x" * (events.MAX_INCOMING + 1))
     message = await listener.receive(timeout=5)

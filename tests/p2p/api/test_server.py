@@ -13,7 +13,7 @@ import pytest
 from p2p.api import ApiServer, SocketError
 from tests.patience import Stopwatch
 
-from .conftest import ITEM_ID, SmallBackend
+from .conftest import ITEM_ID, SmallHome
 
 
 async def test_only_this_user_may_use_the_socket(
@@ -23,21 +23,19 @@ async def test_only_this_user_may_use_the_socket(
 
 
 async def test_the_socket_is_gone_when_the_server_stopped(
-    backend: SmallBackend, socket_path: Path
+    home: SmallHome, socket_path: Path
 ) -> None:
-    server = ApiServer(backend, socket_path)
+    server = ApiServer(home, socket_path)
     await server.start()
     await server.stop()
     assert not socket_path.exists()
     await server.stop()
 
 
-async def test_a_dead_socket_is_replaced(
-    backend: SmallBackend, socket_path: Path
-) -> None:
+async def test_a_dead_socket_is_replaced(home: SmallHome, socket_path: Path) -> None:
     with sockets.socket(sockets.AF_UNIX) as dead:
         dead.bind(str(socket_path))
-    server = ApiServer(backend, socket_path)
+    server = ApiServer(home, socket_path)
     await server.start()
     await server.stop()
 
@@ -45,10 +43,10 @@ async def test_a_dead_socket_is_replaced(
 async def test_a_socket_in_use_is_left_alone(
     server: ApiServer,
     session: aiohttp.ClientSession,
-    backend: SmallBackend,
+    home: SmallHome,
     socket_path: Path,
 ) -> None:
-    second = ApiServer(backend, socket_path)
+    second = ApiServer(home, socket_path)
     with pytest.raises(SocketError, match="another engine listens"):
         await second.start()
     await second.stop()
@@ -57,12 +55,12 @@ async def test_a_socket_in_use_is_left_alone(
 
 
 async def test_the_socket_of_a_successor_is_not_removed(
-    backend: SmallBackend, socket_path: Path
+    home: SmallHome, socket_path: Path
 ) -> None:
-    first = ApiServer(backend, socket_path)
+    first = ApiServer(home, socket_path)
     await first.start()
     socket_path.unlink()
-    second = ApiServer(backend, socket_path)
+    second = ApiServer(home, socket_path)
     await second.start()
     await first.stop()
     assert socket_path.is_socket()
@@ -70,41 +68,41 @@ async def test_the_socket_of_a_successor_is_not_removed(
 
 
 async def test_a_file_at_its_place_is_left_alone(
-    backend: SmallBackend, socket_path: Path
+    home: SmallHome, socket_path: Path
 ) -> None:
     socket_path.write_text("precious")
     with pytest.raises(SocketError, match="is no socket"):
-        await ApiServer(backend, socket_path).start()
+        await ApiServer(home, socket_path).start()
     assert socket_path.read_text() == "precious"
 
 
-async def test_a_path_that_is_too_long_is_said_to_be(backend: SmallBackend) -> None:
+async def test_a_path_that_is_too_long_is_said_to_be(home: SmallHome) -> None:
     # 108 bytes, though fewer characters.
     path = Path("/tmp") / ("é" * 51 + "x")
     assert len(str(path)) < 107
     with pytest.raises(SocketError, match="108 bytes long, at most 107"):
-        await ApiServer(backend, path).start()
+        await ApiServer(home, path).start()
 
 
-async def test_the_longest_path_works(backend: SmallBackend, socket_path: Path) -> None:
+async def test_the_longest_path_works(home: SmallHome, socket_path: Path) -> None:
     path = socket_path.parent / ("x" * (106 - len(str(socket_path.parent))))
     assert len(str(path)) == 107
-    server = ApiServer(backend, path)
+    server = ApiServer(home, path)
     await server.start()
     await server.stop()
 
 
-async def test_a_folder_that_is_not_there_is_named(backend: SmallBackend) -> None:
+async def test_a_folder_that_is_not_there_is_named(home: SmallHome) -> None:
     with pytest.raises(SocketError, match="cannot listen at /nowhere"):
-        await ApiServer(backend, Path("/nowhere/engine.sock")).start()
+        await ApiServer(home, Path("/nowhere/engine.sock")).start()
 
 
 async def test_stopping_does_not_wait_for_half_requests_and_slow_answers(
-    backend: SmallBackend, socket_path: Path
+    home: SmallHome, socket_path: Path
 ) -> None:
-    server = ApiServer(backend, socket_path)
+    server = ApiServer(home, socket_path)
     await server.start()
-    backend.on_item = asyncio.Event().wait
+    home.on_item = asyncio.Event().wait
     with (
         sockets.socket(sockets.AF_UNIX) as half,
         sockets.socket(sockets.AF_UNIX) as slow,
@@ -112,7 +110,9 @@ async def test_stopping_does_not_wait_for_half_requests_and_slow_answers(
         half.connect(str(socket_path))
         half.sendall(b"GET /v1/sta")
         slow.connect(str(socket_path))
-        slow.sendall(f"GET /v1/items/{ITEM_ID} HTTP/1.1\r\nHost: e\r\n\r\n".encode())
+        slow.sendall(
+            f"GET /v1/items/self/{ITEM_ID} HTTP/1.1\r\nHost: e\r\n\r\n".encode()
+        )
         await asyncio.sleep(0.1)
         with Stopwatch() as watch:
             await server.stop()

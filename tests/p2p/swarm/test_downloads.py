@@ -861,7 +861,7 @@ from receiving import Home, read
 async def main():
     home = Home(Path(sys.argv[3]))
     downloads = await home.start()
-    ticket = tickets.read(Path(sys.argv[4]).read_bytes(), by_hand=True)
+    ticket = tickets.read(Path(sys.argv[4]).read_bytes(), kept=True)
     await downloads.accept(ticket)
     await read(downloads, ticket, 0, int(sys.argv[5]))
     print("read", flush=True)

@@ -139,10 +139,10 @@ def is_elsewhere(endpoint: str) -> bool:
     return addresses.is_elsewhere(_address(endpoint)[0])
 
 
-def read(payload: bytes | str, *, by_hand: bool = False) -> Ticket:
+def read(payload: bytes | str, *, kept: bool = False) -> Ticket:
     """Return the ticket that somebody sent.
 
-    With `by_hand` a user of this machine gave it to the engine: its owner may be another engine on this machine.
+    With `kept` it comes from this home itself, where tests have engines on one machine: endpoints of this machine are taken, too.
 
     Raises:
         BadTicket: it is none, or something in it is not as an engine makes it.
@@ -165,7 +165,7 @@ def read(payload: bytes | str, *, by_hand: bool = False) -> Ticket:
     if len(ticket.endpoints) > MAX_ENDPOINTS:
         raise BadTicket("it has too many endpoints")
     for host, _ in map(_address, ticket.endpoints):
-        if not (addresses.is_elsewhere(host) or (by_hand and addresses.is_own(host))):
+        if not (addresses.is_elsewhere(host) or (kept and addresses.is_own(host))):
             raise BadTicket("one of its endpoints is not of a home elsewhere")
     ticket.metainfo()
     return ticket

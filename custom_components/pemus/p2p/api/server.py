@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 import errno
-from functools import partial
 import logging
 import os
 from pathlib import Path
@@ -13,10 +12,10 @@ import stat
 
 from aiohttp import web
 
-from .backend import Backend
-from .channel import carry
-from .events import EventHub
-from .routes import MAX_BODY, Routes, errors_as_json
+from ..home import Home
+from . import control, friends, media, transfers
+from .events import EventStream
+from .requests import COMPONENTS, HOME, MAX_BODY, errors_as_json
 
 MAX_PATH = 107
 """Bytes of a unix socket's path: what the system's structure holds, without the zero at its end."""
@@ -33,17 +32,18 @@ class SocketError(Exception):
 class ApiServer:
     """Serves the API on a unix socket that only this user may use."""
 
-    def __init__(self, backend: Backend, path: Path) -> None:
-        """Prepare the API of `backend`; nothing listens yet."""
-        self.events = EventHub(backend.status)
+    def __init__(self, home: Home, path: Path) -> None:
+        """Prepare the API of a home; nothing listens yet."""
+        self._events = EventStream(home.components.news, home.status)
         self._path = path
         self._identity: tuple[int, int] | None = None
         app = web.Application(middlewares=[errors_as_json], client_max_size=MAX_BODY)
-        Routes(backend).add_to(app)
-        app.router.add_get("/v1/events", self.events.handle)
-        app.router.add_get("/v1/channels/{home}", partial(carry, backend))
-        app.on_shutdown.append(self._send_listeners_away)
-        # What aiohttp has to say is that somebody sent garbage; what goes wrong in here is logged by the routes.
+        app[HOME], app[COMPONENTS] = home, home.components
+        for router in (control, media, transfers, friends):
+            app.add_routes(router.routes)
+        app.router.add_get("/v1/events", self._events.handle)
+        app.on_shutdown.append(self._close_events)
+        # aiohttp only logs that somebody sent garbage. What goes wrong in here is logged by `errors_as_json`.
         http_log = logging.getLogger(f"{__name__}.http")
         http_log.setLevel(logging.CRITICAL)
         self._runner = web.AppRunner(
@@ -73,8 +73,8 @@ class ApiServer:
                 self._path.unlink()
         self._identity = None
 
-    async def _send_listeners_away(self, _app: web.Application) -> None:
-        await self.events.close()
+    async def _close_events(self, _app: web.Application) -> None:
+        await self._events.close()
 
 
 def _bind(path: Path) -> socket.socket:

@@ -13,6 +13,7 @@ import os
 from typing import Literal
 
 from .homes import FriendConfig, PeersStatus
+from .items import ItemRef
 
 API_VERSION = 1
 """Raised whenever a change here would be misread by the other side; both sides compare it when they connect."""
@@ -208,6 +209,8 @@ class Item:
 
     id: str
     """26 characters a-z, 2-7: random, kept for as long as the file lives, wherever it moves inside its share."""
+    owner: str | None = None
+    """PeMuS ID of the friend that owns it, None for this home."""
     share: str
     kind: Kind
     name: str
@@ -245,6 +248,11 @@ class Item:
     subtitles: tuple[Subtitle, ...] = ()
     fault: str | None = None
     """Why the file could not be read in full, in plain English; None for a healthy file."""
+
+    @property
+    def ref(self) -> ItemRef:
+        """What names the item."""
+        return ItemRef(self.owner, self.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,17 +321,6 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TicketQuery:
-    """For which item, and for which home, a ticket is wanted."""
-
-    item: str
-    receiver: str
-    """PeMuS ID of the home that may fetch the item, without dashes."""
-    ttl: int = 6 * 3600
-    """Seconds for which the ticket is good."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WaitQuery:
     """Which bytes of a remote item somebody is about to read."""
 
@@ -372,7 +369,7 @@ class NodeKind(StrEnum):
     PAGE = "page"
     """A part of a list that is too long to show at once."""
     HOME = "home"
-    """Another home: a friend, or one that this home holds tickets of."""
+    """A friend's home."""
     ITEM = "item"
 
 

@@ -299,8 +299,7 @@ class Cache:
             _LOGGER.warning("A download is dropped: its record is damaged")
             return None
         try:
-            # It was taken before, whichever way it came.
-            ticket = read(payload, by_hand=True)
+            ticket = read(payload, kept=True)
             meta = ticket.metainfo()
             spans = Spans.decode(text, ticket.item.size)
         except (BadTicket, ValueError, RecursionError) as err:

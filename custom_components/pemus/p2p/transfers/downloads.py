@@ -907,11 +907,8 @@ def describe(ticket: Ticket) -> RemoteItem:
 
 
 def _checked(ticket: Ticket) -> tuple[Ticket, Metainfo | None]:
-    """Return a ticket as if it had just come in. Raises BadTicket.
-
-    Where it came from decided about its endpoints when it did.
-    """
-    checked = tickets.read(ticket.encode(), by_hand=True)
+    """Return a ticket as if it had just come in. Raises BadTicket."""
+    checked = tickets.read(ticket.encode(), kept=True)
     return checked, checked.metainfo()
 
 

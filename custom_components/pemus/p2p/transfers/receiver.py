@@ -153,13 +153,10 @@ class Receiver:
 
     # What comes in.
 
-    async def accept(self, payload: bytes, *, by_hand: bool = False) -> RemoteItem:
-        """Take a ticket as another engine sent it. Raises BadRequest, Gone, Unavailable.
-
-        With `by_hand` a user of this machine gave it to the engine: its owner may be another engine on this machine.
-        """
+    async def accept(self, payload: bytes) -> RemoteItem:
+        """Take a ticket as another engine sent it. Raises BadRequest, Gone, Unavailable."""
         try:
-            ticket = await asyncio.to_thread(tickets.read, payload, by_hand=by_hand)
+            ticket = await asyncio.to_thread(tickets.read, payload)
         except BadTicket as err:
             raise BadRequest(f"that is no ticket that could be used: {err}") from None
         if ticket.receiver != self.home:
@@ -187,10 +184,6 @@ class Receiver:
     async def forget(self, owner: str) -> None:
         """Forget everything of another home."""
         await self._downloads.remove(owner)
-
-    def items(self) -> tuple[RemoteItem, ...]:
-        """Return all items that this home holds a ticket for, or a copy of."""
-        return self._downloads.items()
 
     def transfers(self) -> Transfers:
         """Return how far remote items have arrived."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AsyncExitStack, suppress
 from ipaddress import ip_address
 import logging
 from pathlib import Path
 import socket
-import time
 from typing import Final, Protocol
 
 from ..access import ticket as tickets
@@ -26,9 +25,7 @@ from ..models import (
     ShareStatus,
     SwarmConfig,
     SwarmStatus,
-    TicketQuery,
 )
-from ..models.transfers import RemoteItem
 from ..torrent import background
 from ..torrent.background import Background
 from ..torrent.hashing import Hasher
@@ -45,9 +42,6 @@ STREAMING_RATE: Final = 10_000
 """Bytes per second, in or out, from which on something streams and hashing waits."""
 PLAYING: Final = 15.0
 """Seconds for which hashing waits after bytes were played. Whoever sends them says so every few seconds."""
-
-PORT_CHECK: Final = 60.0
-"""Seconds between two looks at whether the port is still of use: tickets end by themselves."""
 
 # Never sent to: a datagram socket that is connected only tells which address would be used.
 _ELSEWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
@@ -103,9 +97,6 @@ class Swarm(Receiver):
         """When bytes of this home's were played last."""
         self._resuming: asyncio.TimerHandle | None = None
         self._stun = ""
-        self._issuing = 0
-        """Tickets that are being made."""
-        self._port_check: asyncio.TimerHandle | None = None
 
     async def start(self, config: EngineConfig) -> None:
         """Bring everything up. Raises SessionError, CacheError, StoreError, OSError."""
@@ -115,7 +106,7 @@ class Swarm(Receiver):
             await asyncio.to_thread(store.open)
             parts.push_async_callback(asyncio.to_thread, store.close)
             self._session = await Session.open(
-                self._session_settings(listens=bool(config.friends)),
+                self._session_settings(),
                 on_stats=self._on_stats,
             )
             parts.push_async_callback(self._session.close)
@@ -155,8 +146,6 @@ class Swarm(Receiver):
             parts.push_async_callback(self._tickets.stop)
             await self._start_downloads(parts, self._session, self._channels)
             self._parts = parts.pop_all()
-        self._parts.callback(self._check_port_no_more)
-        self._check_port()
 
     def apply(self, config: EngineConfig) -> None:
         """Apply the differences to what runs; transfers go on."""
@@ -204,17 +193,13 @@ class Swarm(Receiver):
 
     # The owner's side.
 
-    async def issue(self, query: TicketQuery) -> Ticket:
-        """Return a ticket for one of this home's items. Raises what `Tickets.issue` raises."""
-        async with self._open_for_ticket():
-            return await self._tickets.issue(query.item, query.receiver, query.ttl)
-
     async def issue_to(
         self, item: str, receiver: str, ttl: float, wait: float
     ) -> Ticket:
         """Return a ticket, with a torrent if it is there within so many seconds. Raises what `Tickets.issue` raises."""
-        async with self._open_for_ticket():
-            return await self._tickets.issue(item, receiver, ttl, wait=wait)
+        # The ticket names the port, which may be just being opened.
+        await self._session.listening()
+        return await self._tickets.issue(item, receiver, ttl, wait=wait)
 
     async def review(self) -> None:
         """Make all tickets worthless that the present configuration does not allow.
@@ -227,15 +212,6 @@ class Swarm(Receiver):
     async def revoke(self, receiver: str, item: str | None) -> None:
         """Make tickets worthless. Raises Unavailable."""
         await self._tickets.revoke(receiver, item)
-        self._apply_session()
-
-    # The receiver's side.
-
-    async def accept(self, payload: bytes, *, by_hand: bool = False) -> RemoteItem:
-        """Take a ticket as `Receiver.accept` does, and have a port to be reached at for as long as it is good."""
-        accepted = await super().accept(payload, by_hand=by_hand)
-        self._apply_session()
-        return accepted
 
     # Channels.
 
@@ -259,17 +235,6 @@ class Swarm(Receiver):
     async def part(self, home: str, channel: SignalingRelay) -> None:
         """Use a channel no longer."""
         await self._channels.close(home, channel)
-
-    @asynccontextmanager
-    async def channel(
-        self, home: str, send: Send
-    ) -> AsyncGenerator[Callable[[bytes], None]]:
-        """Introduce WebRTC peers over a channel to a home; what comes out of it goes to the function that is entered."""
-        channel = await self._channels.open(home, send)
-        try:
-            yield channel.receive
-        finally:
-            await self._channels.close(home, channel)
 
     # Inside.
 
@@ -300,47 +265,14 @@ class Swarm(Receiver):
             self._resuming.cancel()
             self._resuming = None
 
-    # The port.
-
-    @property
-    def _needs_port(self) -> bool:
-        """Whether there is anybody who may connect: a friend, or a home with a ticket of this one or for this one."""
-        now = time.time()
-        return bool(
-            self._config.friends
-            or self._issuing
-            or self._tickets.live
-            or any(each.expires > now for each in self._downloads.items())
-        )
-
-    @asynccontextmanager
-    async def _open_for_ticket(self) -> AsyncGenerator[None]:
-        """Have a port while a ticket is made, which names it."""
-        self._issuing += 1
-        try:
-            self._apply_session()
-            await self._session.listening()
-            yield
-        finally:
-            self._issuing -= 1
-            self._apply_session()
-
-    def _check_port(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._port_check = loop.call_later(PORT_CHECK, self._check_port)
-        self._apply_session()
-
-    def _check_port_no_more(self) -> None:
-        if self._port_check is not None:
-            self._port_check.cancel()
-
     def _apply_session(self) -> None:
-        self._session.apply(self._session_settings(listens=self._needs_port))
+        self._session.apply(self._session_settings())
 
-    def _session_settings(self, *, listens: bool) -> SessionSettings:
+    def _session_settings(self) -> SessionSettings:
         config = self._config.swarm
         return SessionSettings(
-            addresses=ADDRESSES if listens else (),
+            # Nobody else may connect.
+            addresses=ADDRESSES if self._config.friends else (),
             port=config.port,
             upload_limit=config.upload_limit,
             download_limit=config.download_limit,

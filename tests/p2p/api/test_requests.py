@@ -11,7 +11,7 @@ import socket as sockets
 import aiohttp
 import pytest
 
-from p2p.api import routes
+from p2p.api import requests
 from p2p.models import (
     ApiError,
     EngineConfig,
@@ -27,7 +27,7 @@ from p2p.models import (
 )
 from p2p.models.codec import decode, encode
 
-from .conftest import FILE, ITEM, ITEM_ID, SmallBackend
+from .conftest import FILE, ITEM, ITEM_ID, SmallHome
 
 CONFIG = EngineConfig(
     home_name="Zuhause",
@@ -40,30 +40,28 @@ async def refusal(response: aiohttp.ClientResponse) -> ApiError:
     return decode(ApiError, await response.read())
 
 
-async def test_status_is_told(
-    session: aiohttp.ClientSession, backend: SmallBackend
-) -> None:
+async def test_status_is_told(session: aiohttp.ClientSession, home: SmallHome) -> None:
     async with session.get("status") as response:
         assert response.status == 200
-        assert decode(Status, await response.read()) == backend.status()
+        assert decode(Status, await response.read()) == home.status()
 
 
 async def test_configuration_arrives_and_the_state_comes_back(
-    session: aiohttp.ClientSession, backend: SmallBackend
+    session: aiohttp.ClientSession, home: SmallHome
 ) -> None:
     async with session.put("config", data=encode(CONFIG)) as response:
         assert response.status == 200
         decode(Status, await response.read())
-    assert backend.config == CONFIG
+    assert home.config == CONFIG
 
 
 async def test_rescan_is_of_one_share_or_of_all(
-    session: aiohttp.ClientSession, backend: SmallBackend
+    session: aiohttp.ClientSession, home: SmallHome
 ) -> None:
     for query in ({}, {"share": "s"}):
         async with session.post("rescan", params=query) as response:
             assert response.status == 202
-    assert backend.rescanned == [None, "s"]
+    assert home.rescanned == [None, "s"]
 
 
 async def test_rescan_of_an_unknown_share_is_not_found(
@@ -75,18 +73,18 @@ async def test_rescan_of_an_unknown_share_is_not_found(
 
 
 async def test_item_comes_whole(session: aiohttp.ClientSession) -> None:
-    async with session.get(f"items/{ITEM_ID}") as response:
+    async with session.get(f"items/self/{ITEM_ID}") as response:
         assert decode(Item, await response.read()) == ITEM
 
 
 @pytest.mark.parametrize(
     ("path", "status", "error"),
     [
-        ("items/" + "b" * 26, 404, ErrorKey.NOT_FOUND),
-        (f"items/{ITEM_ID}/file", 503, ErrorKey.UNAVAILABLE),
-        (f"items/{ITEM_ID}/thumbnail", 404, ErrorKey.NO_PICTURE),
-        (f"items/{ITEM_ID}/subtitles/one", 400, ErrorKey.BAD_REQUEST),
-        (f"items/{ITEM_ID}/subtitles/{'9' * 5000}", 400, ErrorKey.BAD_REQUEST),
+        ("items/self/" + "b" * 26, 404, ErrorKey.NOT_FOUND),
+        (f"items/self/{ITEM_ID}/file", 503, ErrorKey.UNAVAILABLE),
+        (f"items/self/{ITEM_ID}/thumbnail", 404, ErrorKey.NO_PICTURE),
+        (f"items/self/{ITEM_ID}/subtitles/one", 400, ErrorKey.BAD_REQUEST),
+        (f"items/self/{ITEM_ID}/subtitles/{'9' * 5000}", 400, ErrorKey.BAD_REQUEST),
         ("nothing", 404, ErrorKey.NOT_FOUND),
         ("items/%2e%2e%2fstatus/file/x", 404, ErrorKey.NOT_FOUND),
         ("search", 405, ErrorKey.BAD_REQUEST),
@@ -101,33 +99,33 @@ async def test_errors_have_a_status_and_a_key(
 
 
 async def test_subtitles_are_asked_by_number(
-    session: aiohttp.ClientSession, backend: SmallBackend
+    session: aiohttp.ClientSession, home: SmallHome
 ) -> None:
-    async with session.get(f"items/{ITEM_ID}/subtitles/3") as response:
+    async with session.get(f"items/self/{ITEM_ID}/subtitles/3") as response:
         assert decode(LocalFile, await response.read()) == FILE
-    assert backend.asked == [(ITEM_ID, 3)]
+    assert home.asked == [(ITEM_ID, 3)]
 
 
 @pytest.mark.parametrize(
     "node", ["", "all/video/folders/x", "../../etc", "\0", "é" * 2000]
 )
 async def test_browse_hands_the_node_on_as_it_is(
-    session: aiohttp.ClientSession, backend: SmallBackend, node: str
+    session: aiohttp.ClientSession, home: SmallHome, node: str
 ) -> None:
     async with session.get("browse", params={"node": node}) as response:
         assert response.status in (200, 400)
         if response.status == 200:
             decode(Listing, await response.read())
-            assert backend.asked == [(node,)]
+            assert home.asked == [(node,)]
 
 
 async def test_search_takes_a_query(
-    session: aiohttp.ClientSession, backend: SmallBackend
+    session: aiohttp.ClientSession, home: SmallHome
 ) -> None:
     query = SearchQuery(text="ärger", kinds=(Kind.VIDEO,), limit=5)
     async with session.post("search", data=encode(query)) as response:
         assert decode(SearchResult, await response.read()).items == (ITEM,)
-    assert backend.asked == [(query,)]
+    assert home.asked == [(query,)]
 
 
 @pytest.mark.parametrize(
@@ -145,20 +143,20 @@ async def test_search_takes_a_query(
     ],
 )
 async def test_bad_bodies_are_refused_and_change_nothing(
-    session: aiohttp.ClientSession, backend: SmallBackend, body: bytes
+    session: aiohttp.ClientSession, home: SmallHome, body: bytes
 ) -> None:
     for method, path in (("POST", "search"), ("PUT", "config")):
         async with session.request(method, path, data=body) as response:
             assert response.status == 400
             assert (await refusal(response)).error is ErrorKey.BAD_REQUEST
-    assert backend.config is None
-    assert backend.asked == []
+    assert home.config is None
+    assert home.asked == []
 
 
 async def test_a_body_that_is_too_large_is_refused(
     session: aiohttp.ClientSession,
 ) -> None:
-    body = io.BytesIO(b'{"text": "' + b"x" * routes.MAX_BODY + b'"}')
+    body = io.BytesIO(b'{"text": "' + b"x" * requests.MAX_BODY + b'"}')
     async with session.post("search", data=body) as response:
         assert response.status == 413
         assert (await refusal(response)).error is ErrorKey.BAD_REQUEST
@@ -166,14 +164,14 @@ async def test_a_body_that_is_too_large_is_refused(
 
 async def test_a_mistake_is_logged_but_not_told(
     session: aiohttp.ClientSession,
-    backend: SmallBackend,
+    home: SmallHome,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def fail() -> None:
         raise RuntimeError("a secret detail")
 
-    backend.on_item = fail
-    async with session.get(f"items/{ITEM_ID}") as response:
+    home.on_item = fail
+    async with session.get(f"items/self/{ITEM_ID}") as response:
         assert response.status == 500
         error = await refusal(response)
     assert error.error is ErrorKey.INTERNAL
@@ -183,23 +181,23 @@ async def test_a_mistake_is_logged_but_not_told(
 
 async def test_an_answer_that_takes_too_long_is_given_up(
     session: aiohttp.ClientSession,
-    backend: SmallBackend,
+    home: SmallHome,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from p2p.api import ApiServer
 
-    monkeypatch.setattr(routes, "QUICK_TIMEOUT", 0.1)
-    backend.on_item = asyncio.Event().wait
+    monkeypatch.setattr(requests, "QUICK_TIMEOUT", 0.1)
+    home.on_item = asyncio.Event().wait
     connector = session.connector
     assert isinstance(connector, aiohttp.UnixConnector)
-    hurried = ApiServer(backend, Path(f"{connector.path}.2"))
+    hurried = ApiServer(home, Path(f"{connector.path}.2"))
     await hurried.start()
     try:
         async with (
             aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(f"{connector.path}.2")
             ) as client,
-            client.get(f"http://engine/v1/items/{ITEM_ID}") as response,
+            client.get(f"http://engine/v1/items/self/{ITEM_ID}") as response,
         ):
             assert response.status == 503
             assert (await refusal(response)).error is ErrorKey.BUSY
@@ -208,13 +206,13 @@ async def test_an_answer_that_takes_too_long_is_given_up(
 
 
 async def test_a_time_out_of_the_backend_is_a_mistake_not_a_full_house(
-    session: aiohttp.ClientSession, backend: SmallBackend
+    session: aiohttp.ClientSession, home: SmallHome
 ) -> None:
     async def fail() -> None:
         raise TimeoutError
 
-    backend.on_item = fail
-    async with session.get(f"items/{ITEM_ID}") as response:
+    home.on_item = fail
+    async with session.get(f"items/self/{ITEM_ID}") as response:
         assert response.status == 500
 
 
@@ -252,12 +250,12 @@ async def test_garbage_on_the_socket_does_no_harm(
 
 
 async def test_a_client_that_leaves_before_its_answer_does_no_harm(
-    session: aiohttp.ClientSession, backend: SmallBackend
+    session: aiohttp.ClientSession, home: SmallHome
 ) -> None:
-    backend.on_item = lambda: asyncio.sleep(0.2)
+    home.on_item = lambda: asyncio.sleep(0.2)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await session.get(f"items/{ITEM_ID}")
+            await session.get(f"items/self/{ITEM_ID}")
     await asyncio.sleep(0.3)
-    async with session.get(f"items/{ITEM_ID}") as response:
+    async with session.get(f"items/self/{ITEM_ID}") as response:
         assert response.status == 200

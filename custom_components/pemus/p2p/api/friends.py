@@ -1,0 +1,59 @@
+"""Friends: pairing, blocked homes, and what the local network shows."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ..models.homes import LanHomes, PairingAnswer, PairingQuery
+from .requests import COMPONENTS, answer, body, done, quick
+
+routes = web.RouteTableDef()
+
+
+@routes.post("/v1/pairings")
+@quick
+async def request_pairing(request: web.Request) -> web.Response:
+    """Ask another home to become a friend."""
+    query = await body(request, PairingQuery)
+    return answer(request.app[COMPONENTS].friends.request(query), status=201)
+
+
+@routes.put("/v1/pairings/{home}/answer")
+@quick
+async def answer_pairing(request: web.Request) -> web.Response:
+    """Accept or refuse a pairing."""
+    reply = await body(request, PairingAnswer)
+    request.app[COMPONENTS].friends.answer_request(request.match_info["home"], reply)
+    return done()
+
+
+@routes.delete("/v1/pairings/{home}")
+@quick
+async def forget_pairing(request: web.Request) -> web.Response:
+    """Take a request back, or forget how a pairing ended."""
+    request.app[COMPONENTS].friends.forget_request(request.match_info["home"])
+    return done()
+
+
+@routes.delete("/v1/blocked/{home}")
+@quick
+async def unblock(request: web.Request) -> web.Response:
+    """Show a home's requests again."""
+    request.app[COMPONENTS].friends.unblock(request.match_info["home"])
+    return done()
+
+
+@routes.put("/v1/lan")
+@quick
+async def lan_homes(request: web.Request) -> web.Response:
+    """Take note of all homes that the local network shows now."""
+    request.app[COMPONENTS].friends.lan_homes(await body(request, LanHomes))
+    return done()
+
+
+@routes.put("/v1/network")
+@quick
+async def network_changed(request: web.Request) -> web.Response:
+    """Try everything again at once that waits for a connection, also after another home used the same identity."""
+    request.app[COMPONENTS].friends.resume()
+    return done()

@@ -1,0 +1,73 @@
+"""What is fetched from friends: waiting for bytes, keeping copies, and how far everything is."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ..core.errors import NotFound
+from ..models import Arrived, WaitQuery
+from .media import ITEM, item_ref
+from .requests import COMPONENTS, answer, body, done, quick, slow
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/v1/transfers")
+@quick
+async def transfers(request: web.Request) -> web.Response:
+    """Return how far friends' items have arrived."""
+    return answer(request.app[COMPONENTS].transfers.transfers())
+
+
+@routes.put("/v1/streaming")
+@quick
+async def streaming(request: web.Request) -> web.Response:
+    """Take note that bytes of something that is played have just left."""
+    active = request.app[COMPONENTS].active_transfers
+    if active is not None:
+        active.streaming()
+    return done()
+
+
+@routes.post(f"{ITEM}/wait")
+@slow
+async def wait(request: web.Request) -> web.Response:
+    """Wait for bytes of an item, and return up to where they are there."""
+    query = await body(request, WaitQuery)
+    stop = await request.app[COMPONENTS].transfers.wait(*_remote(request), query)
+    return answer(Arrived(stop=stop))
+
+
+@routes.delete(f"{ITEM}/readers/{{reader}}")
+@quick
+async def release(request: web.Request) -> web.Response:
+    """Forget a reader."""
+    transfers = request.app[COMPONENTS].transfers
+    transfers.release(*_remote(request), request.match_info["reader"])
+    return done()
+
+
+@routes.put(f"{ITEM}/pin")
+@slow
+async def pin(request: web.Request) -> web.Response:
+    """Fetch an item whole and keep it."""
+    components = request.app[COMPONENTS]
+    owner, item = _remote(request)
+    await components.friends.prepare(owner, item)
+    return answer(await components.transfers.pin(owner, item, pinned=True))
+
+
+@routes.delete(f"{ITEM}/pin")
+@quick
+async def unpin(request: web.Request) -> web.Response:
+    """Let an item go when room is needed."""
+    transfers = request.app[COMPONENTS].transfers
+    return answer(await transfers.pin(*_remote(request), pinned=False))
+
+
+def _remote(request: web.Request) -> tuple[str, str]:
+    """Return owner and id of the friend's item that a path names. Raises NotFound."""
+    ref = item_ref(request)
+    if ref.owner is None:
+        raise NotFound("that is an item of this home, which is not fetched")
+    return ref.owner, ref.id
