@@ -25,9 +25,9 @@ from friends_options import IN_HOME_ASSISTANT, options, show  # noqa: E402
 from stream_load import film  # noqa: E402
 from swarm_home import LAG, loop_lag, write_film  # noqa: E402
 
-from demo.engine_home import SHARE, EngineHome  # noqa: E402
+from demo.engine_home import EngineHome  # noqa: E402
 from demo.home import HOST, Home, free_port  # noqa: E402
-from demo.two_homes import SignalingServer, pemus_id, use_servers, wait_for_list  # noqa: E402
+from demo.two_homes import SignalingServer, befriend, use_servers  # noqa: E402
 
 ENVS: Final = ROOT / ".venvs"
 FRIENDS: Final = 3
@@ -39,23 +39,6 @@ SETTLE: Final = 10.0
 LEAST: Final = 0.9
 """Share of what a player should have got by then: films that do not come would not be felt."""
 BYTES_PER_SECOND: Final = 25_000_000 / 8
-
-
-async def _befriend(home: Home, friend: EngineHome) -> None:
-    """Have two homes become friends, as users who know each other's PeMuS IDs would."""
-    ours = await pemus_id(home)
-
-    async def asks() -> bool:
-        pairings = (await friend.peers())["pairings"]
-        return any(
-            each["home"] == ours and each["state"] == "comparing" for each in pairings
-        )
-
-    await home.post("/api/services/pemus/request_friend", {"home_id": friend.id})
-    await friend.until(asks, "a request")
-    await friend.ask("PUT", f"pairings/{ours}/answer", {"accept": True})
-    await friend.configure(friends=[{"id": ours, "name": home.name, "shares": [SHARE]}])
-    await wait_for_list(home, friend.id)
 
 
 async def _films(home: Home, friends: list[EngineHome]) -> list[dict[str, Any]]:
@@ -92,7 +75,7 @@ async def _round(
             await stack.enter_async_context(friend)
             await friend.share(path.parent, upload_limit=0)
             await friend.configure(servers=[server.url])
-            await _befriend(home, friend)
+            await befriend(home, friend)
             friends.append(friend)
         films = await _films(home, friends)
         await asyncio.sleep(SETTLE)

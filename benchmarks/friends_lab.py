@@ -166,7 +166,7 @@ class Couple:
 
     async def first_byte(self, title: str) -> float:
         """Return the seconds until a byte of a film may be read, as the range view asks for it."""
-        receiver, path = self.receiver, f"remote/{self.owner.id}"
+        receiver, path = self.receiver, f"items/{self.owner.id}"
         path = f"{path}/{await self._item(title)}"
         reader = uuid4().hex
         start = time.perf_counter()

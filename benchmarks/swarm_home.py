@@ -1,19 +1,20 @@
 """Measures films of another home through Home Assistant's view: how soon they start, and how fast they come.
 
-Part of `script/bench swarm`, after `swarm.py`, whose figures of the same names are those of the engines alone. A second
-engine gives a real Home Assistant a ticket, and a client takes the film by a signed link, as a television would. Each
-round has an owner that was never met before, so nothing is in the cache.
+Part of `script/bench swarm`, after `swarm.py`, whose figures of the same names are those of the engines alone. An owner
+without a Home Assistant becomes a friend of a real one, and a client takes the film by a signed link, as a television
+would. Each round has an owner that was never met before, so nothing is in the cache. The link of the friends helps where
+the torrent is slower, as it always does.
 
 - `play_mb_s.{pemus,pemus_webrtc}`: a whole film, and `cpu_s_per_gb` of all that took part: Home Assistant, its engine and
   the owner's;
-- `first_byte_s`: from the ticket to the first byte of the body, and from a seek to 80 % to its first byte: by TCP, by
-  WebRTC, and with the owner limited to 10 MB/s;
+- `first_byte_s`: from the first request to the first byte of the body, and from a seek to 80 % to its first byte: by
+  TCP, by WebRTC, and with the owner limited to 10 MB/s;
 - `shaped`: a film over a line of 20 or 100 Mbit/s, as a share of the line. The line is a pair of network namespaces,
   which only an administrator can make; without that the figures are absent;
 - `loop_lag_ms_p99.{home_idle,home_hashing}`: how late Home Assistant's event loop is while its engine rests, and while
   it hashes files that are in memory.
 
-WebRTC's offers and answers are carried between the two engines by this program, as a link of friends would.
+For WebRTC, the owner's tickets name no address (`swarm_webrtc_owner.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 import json
 import os
 from pathlib import Path
@@ -42,9 +43,12 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from stream_load import Client  # noqa: E402
 
+from demo.engine_home import MAIN, EngineHome  # noqa: E402
 from demo.home import HOST, Home, free_port  # noqa: E402
-from demo.second_engine import SecondEngine  # noqa: E402
+from demo.two_homes import befriend, introduce, remove_friends  # noqa: E402
 
+WEBRTC_OWNER = Path(__file__).parent / "swarm_webrtc_owner.py"
+HASHING_TIMEOUT = 120.0
 ENGINE_PYTHON = ROOT / ".venvs" / "engine" / "bin" / "python"
 MB = 1_000_000
 FIRST_BYTE_MB = 400
@@ -76,41 +80,6 @@ def write_film(path: Path, size: int, seed: int) -> None:
     os.utime(path, (SETTLED, SETTLED))
 
 
-@asynccontextmanager
-async def carried(home: Path, owner: Path) -> AsyncGenerator[None]:
-    """Carry what two engines say to each other to introduce their WebRTC peers."""
-    async with AsyncExitStack() as stack:
-        ends = []
-        for socket in (home, owner):
-            session = aiohttp.ClientSession(
-                connector=aiohttp.UnixConnector(str(socket))
-            )
-            await stack.enter_async_context(session)
-            async with session.get("http://engine/v1/home") as answer:
-                ends.append((session, (await answer.json())["id"]))
-        (one, here), (other, there) = ends
-        left = await one.ws_connect(f"http://engine/v1/channels/{there}")
-        right = await other.ws_connect(f"http://engine/v1/channels/{here}")
-        carriers = [
-            asyncio.create_task(_carry(left, right)),
-            asyncio.create_task(_carry(right, left)),
-        ]
-        try:
-            yield
-        finally:
-            for carrier in carriers:
-                carrier.cancel()
-            await asyncio.gather(*carriers, return_exceptions=True)
-
-
-async def _carry(
-    source: aiohttp.ClientWebSocketResponse, target: aiohttp.ClientWebSocketResponse
-) -> None:
-    async for message in source:
-        if message.type is aiohttp.WSMsgType.BINARY:
-            await target.send_bytes(message.data)
-
-
 class Bench:
     """The home, and the owners that it meets."""
 
@@ -139,49 +108,43 @@ class Bench:
         folder = self.folder / f"owner-{self._count}"
         path = folder / "Films" / "A film.mp4"
         await asyncio.to_thread(write_film, path, size, self._count)
-        socket = self.home.engine_socket()
         try:
-            async with AsyncExitStack() as stack:
-                engine = SecondEngine(folder, python=ENGINE_PYTHON, prefix=prefix)
-                await stack.enter_async_context(engine)
-                await engine.share(
-                    path.parent, upload_limit=limit, lan_exempt=not limit
-                )
-                (item,) = await engine.items()
-                receiver = await engine.home_at(socket)
-                while True:
-                    ticket = json.loads(
-                        await engine.command("ticket", item, "--receiver", receiver)
-                    )
-                    if ticket["torrent"]:
-                        break
-                    await asyncio.sleep(0.5)
-                if webrtc:
-                    ticket["endpoints"] = []
-                    await stack.enter_async_context(carried(socket, engine.socket))
+            async with EngineHome(
+                folder,
+                python=ENGINE_PYTHON,
+                prefix=prefix,
+                name=f"Owner {self._count}",
+                main=WEBRTC_OWNER if webrtc else MAIN,
+            ) as owner:
+                await owner.share(path.parent, upload_limit=limit, lan_exempt=not limit)
+                (item,) = await owner.items()
+
+                async def hashed() -> bool:
+                    swarm = (await owner.ask("GET", "status"))["swarm"]
+                    return int(swarm["hashed"]) >= size
+
+                await owner.until(hashed, "hashing", HASHING_TIMEOUT)
+                if prefix:
+                    await introduce(self.home, owner, NEAR, FAR)
+                else:
+                    await introduce(self.home, owner)
+                await befriend(self.home, owner)
                 signed = await self.home.ask(
                     "auth/sign_path",
-                    path=f"/api/pemus/stream/{ticket['owner']}/{item}.mp4",
+                    path=f"/api/pemus/stream/{owner.id}/{item}.mp4",
                     expires=3600,
                 )
                 # Whatever the engines had to do after their start is done.
                 await asyncio.sleep(2)
-                began = time.perf_counter()
-                async with (
-                    aiohttp.ClientSession(
-                        connector=aiohttp.UnixConnector(str(socket))
-                    ) as session,
-                    session.post("http://engine/v1/remote", json=ticket) as answer,
-                ):
-                    answer.raise_for_status()
                 target = {
                     "host": HOST,
                     "port": self.home.port,
                     "path": signed["path"],
                     "size": size,
                 }
-                assert engine.process is not None
-                yield Film(target, began, psutil.Process(engine.process.pid))
+                assert owner.process is not None
+                yield Film(target, psutil.Process(owner.process.pid))
+            await remove_friends(self.home)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -196,7 +159,7 @@ class Bench:
             ):
                 size = FIRST_BYTE_MB * MB
                 async with self.film(size, webrtc=webrtc, limit=limit) as film:
-                    start = await asyncio.to_thread(film.first_byte, 0, film.began)
+                    start = await asyncio.to_thread(film.first_byte, 0)
                     seek = await asyncio.to_thread(film.first_byte, size * 4 // 5)
                 found.setdefault(f"{prefix}offset0", []).append(start)
                 found.setdefault(f"{prefix}seek80", []).append(seek)
@@ -275,19 +238,15 @@ class Bench:
 class Film:
     """A film of another home, as a player sees it."""
 
-    def __init__(
-        self, target: dict[str, Any], began: float, owner: psutil.Process
-    ) -> None:
-        """Know where it is, when the home got its ticket, and the process of its owner's engine."""
-        self.began = began
+    def __init__(self, target: dict[str, Any], owner: psutil.Process) -> None:
+        """Know where it is, and the process of its owner's engine."""
         self.owner = owner
         self._target = target
 
-    def first_byte(self, start: int, since: float | None = None) -> float:
-        """Return the seconds until a byte of the body was there, from `since` or from the question on."""
+    def first_byte(self, start: int) -> float:
+        """Return the seconds from the question until a byte of the body was there."""
         client = Client(self._target)
-        if since is None:
-            since = time.perf_counter()
+        since = time.perf_counter()
         client.ask(f"Range: bytes={start}-\r\n")
         client.drop(1)
         took = time.perf_counter() - since

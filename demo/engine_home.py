@@ -7,15 +7,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 import os
 from pathlib import Path
+import shutil
+import tempfile
 import time
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import uuid4
 
-from .second_engine import SecondEngine, SecondEngineError
+import aiohttp
 
+MAIN: Final = (
+    Path(__file__).parent.parent / "custom_components" / "pemus" / "p2p" / "__main__.py"
+)
+NAME: Final = "Second home"
+
+START_TIMEOUT: Final = 60
+LIBRARY_TIMEOUT: Final = 90
+"""Seconds until the shared films are read."""
+STOP_TIMEOUT: Final = 10
+ASK_TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
+POLL: Final = 0.2
+PAUSE: Final = 1.0
+"""Seconds without a change, after which the library is read: it rests between finding the files and reading them."""
 PATIENCE: Final = 60.0
 """Seconds for whatever is waited for."""
 LOOK: Final = 0.05
@@ -26,25 +42,116 @@ READ: Final = 4 * 1024**2
 SHARE: Final = "films"
 
 
-class EngineHome(SecondEngine):
-    """A home with friends."""
+class EngineHomeError(Exception):
+    """The engine did not do what was asked. The message is fit to be shown."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        """Prepare a home as `SecondEngine` does."""
-        super().__init__(*arguments, **options)
+
+class EngineHome:
+    """A home with friends: its engine's folder, process and socket."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        python: Path,
+        name: str = NAME,
+        prefix: tuple[str, ...] = (),
+        main: Path = MAIN,
+        log_level: str = "info",
+    ) -> None:
+        """Prepare; nothing runs yet. `python` belongs to an environment with the engine's requirements.
+
+        `log_level` is the engine's own. `prefix` is a command that starts the engine, in another network for example, and
+        `main` the script that runs it.
+        """
+        self.folder = folder
+        self.name = name
+        self.log = folder / "engine.log"
+        self.process: asyncio.subprocess.Process | None = None
         self.id = ""
         """PeMuS ID, once started."""
         self.port = 0
         self.look = LOOK
         """Seconds between two looks at whether something has happened."""
-        self.config: dict[str, Any] = {"home_name": self.name}
+        self.config: dict[str, Any] = {"home_name": name}
+        self._python = python
+        self._prefix = prefix
+        self._main = main
+        self._log_level = log_level
+        # Not below the folder: a socket's path has 107 bytes.
+        self._run_folder: Path | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start the engine. It is stopped if that fails."""
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop the engine."""
+        await self.stop()
+
+    @property
+    def socket(self) -> Path:
+        """Where the engine listens."""
+        if self._run_folder is None:
+            raise EngineHomeError("the engine was not started")
+        return self._run_folder / "engine.sock"
 
     async def start(self) -> None:
-        """Start the engine, with its former configuration if there was one. Raises SecondEngineError."""
-        await super().start()
+        """Start the engine, with its former configuration if there was one. Raises EngineHomeError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._run_folder = Path(tempfile.mkdtemp(prefix="pemus-home-"))
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self._prefix,
+                *(self._python, "-I", self._main, "run", "--watch-stdin"),
+                *("--log-level", self._log_level),
+                *("--data", self.folder / "data", "--cache", self.folder / "cache"),
+                *("--socket", self.socket),
+                # Never written to. It ends with this process, and so does the engine.
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        connector = aiohttp.UnixConnector(str(self.socket))
+        self._session = aiohttp.ClientSession(connector=connector, timeout=ASK_TIMEOUT)
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline and self.process.returncode is None:
+            with suppress(aiohttp.ClientError):
+                await self.ask("GET", "status")
+                break
+            await asyncio.sleep(POLL)
+        else:
+            raise EngineHomeError(
+                f"the engine did not start\n{self.log.read_text('utf-8', 'replace')}"
+            )
         await self.configure()
-        peers = await self.peers()
-        self.id, self.port = peers["id"], peers["port"]
+        # None without the libraries that it takes to have friends.
+        if peers := (await self.ask("GET", "status"))["peers"]:
+            self.id, self.port = peers["id"], peers["port"]
+
+    async def stop(self) -> None:
+        """End the engine, wait for its end, and remove its socket. What it keeps stays in its folder."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+        if self.process is not None and self.process.returncode is None:
+            self.process.terminate()
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    await self.process.wait()
+            except TimeoutError:
+                self.process.kill()
+                await self.process.wait()
+        if self._run_folder is not None:
+            shutil.rmtree(self._run_folder, ignore_errors=True)
+            self._run_folder = None
 
     async def kill(self) -> None:
         """End the engine as a power cut would."""
@@ -61,18 +168,40 @@ class EngineHome(SecondEngine):
     async def share(
         self, folder: Path, kinds: tuple[str, ...] = ("video",), **swarm: Any
     ) -> None:
-        """Share a folder, and wait until it is read."""
-        await super().share(folder, kinds, **swarm)
-        self.config["shares"] = [
-            {
-                "id": SHARE,
-                "path": str(folder.resolve()),
-                "name": folder.name,
-                "kinds": list(kinds),
-            }
-        ]
-        self.config["swarm"] = swarm
-        await self.configure()
+        """Share a folder, and wait until it is read. `swarm` are settings of the swarm. Raises EngineHomeError."""
+        share = {
+            "id": SHARE,
+            "path": str(folder.resolve()),
+            "name": folder.name,
+            "kinds": list(kinds),
+        }
+        await self.configure(shares=[share], swarm=swarm)
+        deadline = time.monotonic() + LIBRARY_TIMEOUT
+        revision, since = -1, 0.0
+        while time.monotonic() < deadline:
+            state = await self.ask("GET", "status")
+            (share,) = state["shares"]
+            settled = (
+                share["available"]
+                and share["last_scan"] is not None
+                and state["scan_state"] == "idle"
+            )
+            if not settled or state["revision"] != revision:
+                revision, since = state["revision"], time.monotonic()
+            elif time.monotonic() > since + PAUSE:
+                return
+            await asyncio.sleep(POLL)
+        raise EngineHomeError(f"the engine does not get {folder} read")
+
+    async def items(self, node: str = "all/video/folders") -> dict[str, str]:
+        """Return id and title of each item below a place of the library. Raises EngineHomeError."""
+        found: dict[str, str] = {}
+        for child in (await self.ask("GET", "browse", node=node))["children"]:
+            if child["kind"] == "item":
+                found[child["id"].removeprefix("item/")] = child["title"]
+            else:
+                found |= await self.items(child["id"])
+        return found
 
     async def befriend(
         self, other: EngineHome, shares: tuple[str, ...] = (SHARE,), **more: Any
@@ -93,10 +222,10 @@ class EngineHome(SecondEngine):
         await self.ask("PUT", "lan", {"homes": homes})
 
     async def peers(self) -> dict[str, Any]:
-        """Return what the engine says of other homes. Raises SecondEngineError if it has none."""
+        """Return what the engine says of other homes. Raises EngineHomeError if it has none."""
         peers: dict[str, Any] | None = (await self.ask("GET", "status"))["peers"]
         if peers is None:
-            raise SecondEngineError("the engine runs without friends")
+            raise EngineHomeError("the engine runs without friends")
         return peers
 
     async def friend(self, other: EngineHome) -> dict[str, Any]:
@@ -104,7 +233,7 @@ class EngineHome(SecondEngine):
         for friend in (await self.peers())["friends"]:
             if friend["id"] == other.id:
                 return dict(friend)
-        raise SecondEngineError(f"{other.name} is no friend")
+        raise EngineHomeError(f"{other.name} is no friend")
 
     async def pairing(self, other: EngineHome) -> dict[str, Any]:
         """Return the pairing with a home, {} if there is none."""
@@ -116,14 +245,14 @@ class EngineHome(SecondEngine):
     async def until(
         self, true: Callable[[], Any], what: str, seconds: float = PATIENCE
     ) -> Any:
-        """Wait until a question is answered with something, and return that. Raises SecondEngineError."""
+        """Wait until a question is answered with something, and return that. Raises EngineHomeError."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := await true():
                 return found
             await asyncio.sleep(self.look)
         log = self.log.read_text("utf-8", "replace")[-LOG:]
-        raise SecondEngineError(f"{self.name}: {what} did not happen\n{log}")
+        raise EngineHomeError(f"{self.name}: {what} did not happen\n{log}")
 
     async def pair(self, other: EngineHome, seconds: float = PATIENCE) -> None:
         """Ask another home by its ID, and let it say yes. Both count each other among their friends afterwards."""
@@ -165,7 +294,7 @@ class EngineHome(SecondEngine):
         size: int | None = None,
         on_bytes: Callable[[int], None] = lambda _count: None,
     ) -> str:
-        """Read bytes of a friend's item as the range view does; return their SHA-256. Raises SecondEngineError."""
+        """Read bytes of a friend's item as the range view does; return their SHA-256. Raises EngineHomeError."""
         path = f"items/{other.id}/{item}"
         file = await self.ask("GET", f"{path}/file")
         stop = file["size"] if size is None else min(file["size"], start + size)
@@ -189,3 +318,17 @@ class EngineHome(SecondEngine):
             finally:
                 await self.ask("DELETE", f"{path}/readers/{reader}")
         return digest.hexdigest()
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, **query: str
+    ) -> dict[str, Any]:
+        """Return the answer of the engine's API. Raises EngineHomeError, aiohttp.ClientError."""
+        if self._session is None:
+            raise EngineHomeError("the engine was not started")
+        async with self._session.request(
+            method, f"http://engine/v1/{path}", json=body, params=query
+        ) as answer:
+            said: dict[str, Any] = await answer.json()
+            if answer.status >= 400:
+                raise EngineHomeError(f"{method} {path}: {said.get('message')}")
+            return said

@@ -23,8 +23,6 @@ from typing import Any, Self
 import aiohttp
 import psutil  # type: ignore[import-untyped]
 
-from .second_engine import SecondEngine, SecondEngineError
-
 ROOT = Path(__file__).parent.parent
 ENGINE = str(Path("pemus", "p2p", "__main__.py"))
 HOST = "127.0.0.1"
@@ -448,9 +446,9 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-async def _run(home: Home, share: Path, name: str, second: SecondEngine | None) -> None:
-    """Run a home, and a second engine beside it, until a signal says that it is enough."""
-    running = asyncio.create_task(_keep_running(home, share, name, second))
+async def _run(home: Home, share: Path, name: str) -> None:
+    """Run a home until a signal says that it is enough."""
+    running = asyncio.create_task(_keep_running(home, share, name))
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(sign, running.cancel)
@@ -459,17 +457,11 @@ async def _run(home: Home, share: Path, name: str, second: SecondEngine | None) 
     except asyncio.CancelledError:
         _say("Stopping")
     finally:
-        try:
-            await home.stop()
-        finally:
-            if second is not None:
-                await second.stop()
+        await home.stop()
 
 
-async def _keep_running(
-    home: Home, share: Path, name: str, second: SecondEngine | None
-) -> None:
-    """Start the home, and again whenever it wants to be restarted. Raises HomeError, SecondEngineError."""
+async def _keep_running(home: Home, share: Path, name: str) -> None:
+    """Start the home, and again whenever it wants to be restarted. Raises HomeError."""
     while True:
         _say("Starting Home Assistant")
         await home.start()
@@ -483,15 +475,10 @@ async def _keep_running(
         with suppress(HomeError):
             # A large one is read while it is looked at.
             await home.wait_for_library(PATIENCE)
-        beside = ""
-        if second is not None:
-            count = await _introduce(second, home, share)
-            beside = f"  {second.name:<15}  {count} films, in the media browser\n"
         sys.stdout.write(
             f"\n  Home Assistant   {home.url}/media-browser\n"
             f"  Login            {USER} / {PASSWORD}\n"
             f"  Shared folder    {share}\n"
-            f"{beside}"
             f"  Log              {home.log}\n\n"
             "  Ctrl-C stops it.\n\n"
         )
@@ -505,17 +492,6 @@ async def _keep_running(
             )
 
 
-async def _introduce(second: SecondEngine, home: Home, share: Path) -> int:
-    """Have the second engine, started if need be, give the home tickets for its films; return how many."""
-    if second.process is None:
-        _say("Starting the second engine")
-        await second.start()
-        # All on one machine, there is no upload to keep free.
-        await second.share(share, upload_limit=0)
-    _say("Giving tickets for its films to the home")
-    return await second.give_all(home.engine_socket())
-
-
 def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -524,12 +500,6 @@ def main() -> None:
     parser.add_argument("--name", help="what the share is called")
     parser.add_argument("--port", type=int, help=f"from {DEFAULT_PORT} by default")
     parser.add_argument("--python", type=Path, help="that has Home Assistant")
-    parser.add_argument(
-        "--second-engine",
-        type=Path,
-        metavar="PYTHON",
-        help="run a second engine, with this interpreter, whose films the home can play",
-    )
     arguments = parser.parse_args()
     if not arguments.share.is_dir():
         sys.exit(f"error: {arguments.share} is not a folder")
@@ -541,13 +511,10 @@ def main() -> None:
     share = arguments.share.resolve()
     name = arguments.name or share.name
     folder = arguments.folder.resolve()
-    second = None
-    if python := arguments.second_engine:
-        second = SecondEngine(folder.parent / "second-home", python=python.absolute())
     try:
         home = Home(folder, port=port, python=arguments.python)
-        asyncio.run(_run(home, share, name, second))
-    except (HomeError, SecondEngineError) as err:
+        asyncio.run(_run(home, share, name))
+    except HomeError as err:
         sys.exit(f"error: {err}")
 
 

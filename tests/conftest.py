@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from custom_components.pemus.engine.process import Engine
     from demo.engine_home import EngineHome
-    from demo.second_engine import SecondEngine
 
     from .household import Stage
 
@@ -171,41 +170,30 @@ async def bob(
     hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path
 ) -> AsyncGenerator[EngineHome]:
     """Start another home that shares two films with its friends. It and this one see each other in the network."""
-    from custom_components.pemus.p2p.models.homes import LanHome, LanHomes
     from demo.engine_home import EngineHome
 
-    from .household import fill
+    from .household import fill, introduce
 
     folder = await hass.async_add_executor_job(fill, tmp_path / "Bob" / "Cinema")
     python = ENVIRONMENT / "bin" / "python"
     async with EngineHome(tmp_path / "Bob" / "home", python=python, name="Bob") as home:
         await home.share(folder)
-        there = LanHome(
-            id=home.id, name=home.name, addresses=("127.0.0.1",), port=home.port
-        )
-        client = entry.runtime_data.engine.client
-        await client.lan_homes(LanHomes(homes=(there,)))
-        peers = entry.runtime_data.data.peers
-        assert peers is not None
-        here = {"id": peers.id, "name": "Casa", "port": peers.port}
-        homes = [here | {"addresses": ["127.0.0.1"]}]
-        await home.ask("PUT", "lan", {"homes": homes})
+        await introduce(entry, home)
         yield home
 
 
 @pytest.fixture
 async def neighbour(
     hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path
-) -> AsyncGenerator[SecondEngine]:
-    """Start another home that shares two films, and that has given this home tickets for them."""
-    from custom_components.pemus.engine.process import DATA_ENGINE
-    from demo.second_engine import SecondEngine
+) -> AsyncGenerator[EngineHome]:
+    """Start a friend's home that shares two films with this one, and wait until they are listed."""
+    from demo.engine_home import EngineHome
 
-    from .household import fill
+    from .household import fill, make_friends
 
     folder = await hass.async_add_executor_job(fill, tmp_path / "Cinema")
     python = ENVIRONMENT / "bin" / "python"
-    async with SecondEngine(tmp_path / "neighbour", python=python) as second:
-        await second.share(folder)
-        assert await second.give_all(hass.data[DATA_ENGINE]._socket) == 2
-        yield second
+    async with EngineHome(tmp_path / "neighbour", python=python) as home:
+        await home.share(folder)
+        await make_friends(hass, entry, home, items=2)
+        yield home

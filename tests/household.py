@@ -28,12 +28,15 @@ from custom_components.pemus.p2p.models import (
 )
 from custom_components.pemus.p2p.models.homes import (
     FriendStatus,
+    LanHome,
+    LanHomes,
     PairingState,
     PairingStatus,
     PeersStatus,
 )
 from custom_components.pemus.p2p.models.pemus_id import pemus_id, read_id
 from custom_components.pemus.p2p.models.version import VERSION
+from demo.engine_home import SHARE, EngineHome
 from tests.p2p.media.make import film, photo, song
 from tests.patience import until
 
@@ -230,6 +233,35 @@ def befriend(
 ) -> ConfigSubentry:
     """Make a home a friend, as it is in the end."""
     return async_add_friend(hass, entry, home, name, Terms(**terms))
+
+
+async def introduce(entry: MockConfigEntry, other: EngineHome) -> None:
+    """Show this home and another one to each other in the local network."""
+    there = LanHome(
+        id=other.id, name=other.name, addresses=("127.0.0.1",), port=other.port
+    )
+    await entry.runtime_data.engine.client.lan_homes(LanHomes(homes=(there,)))
+    peers = entry.runtime_data.data.peers
+    assert peers is not None
+    here = {"id": peers.id, "name": "Casa", "port": peers.port}
+    homes = [here | {"addresses": ["127.0.0.1"]}]
+    await other.ask("PUT", "lan", {"homes": homes})
+
+
+async def make_friends(
+    hass: HomeAssistant, entry: MockConfigEntry, other: EngineHome, items: int
+) -> None:
+    """Make this home and another one friends without a pairing, and wait until so many of its items are listed here."""
+    await introduce(entry, other)
+    here = {"id": entry.runtime_data.data.peers.id, "name": "Casa"}
+    await other.configure(friends=[here | {"shares": [SHARE]}])
+    befriend(hass, entry, other.id, other.name)
+
+    def listed() -> bool:
+        friends = entry.runtime_data.data.peers.friends
+        return any(each.online and each.items == items for each in friends)
+
+    await eventually(hass, listed)
 
 
 class StagedEngine(Engine):

@@ -15,7 +15,7 @@ from custom_components.pemus.engine.client import (
     EngineUnavailable,
 )
 from custom_components.pemus.engine.process import Engine
-from custom_components.pemus.p2p.api import events as engine_events, routes
+from custom_components.pemus.p2p.api import events as engine_events, requests
 from custom_components.pemus.p2p.models import (
     API_VERSION,
     ApiError,
@@ -29,6 +29,7 @@ from custom_components.pemus.p2p.models import (
     SearchQuery,
     ShareConfig,
     StatusChanged,
+    WaitQuery,
 )
 from custom_components.pemus.p2p.models.codec import encode
 from custom_components.pemus.p2p.models.homes import (
@@ -36,10 +37,13 @@ from custom_components.pemus.p2p.models.homes import (
     PairingAnswer,
     PairingQuery,
 )
+from custom_components.pemus.p2p.models.items import ItemRef, Wanted
 from custom_components.pemus.p2p.models.version import VERSION
 
 ITEM_ID = "a" * 26
 HOME_ID = "A" * 28
+OWN, FRIENDS = ItemRef(None, ITEM_ID), ItemRef(HOME_ID, ITEM_ID)
+WAIT = WaitQuery(reader="tv", path="/cache/part", start=0, stop=1)
 
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 type Ask = Callable[[EngineClient], Awaitable[object]]
@@ -48,15 +52,20 @@ EVERYTHING: list[Ask] = [
     lambda client: client.status(),
     lambda client: client.configure(EngineConfig(home_name="x")),
     lambda client: client.rescan(),
-    lambda client: client.item(ITEM_ID),
-    lambda client: client.item(ITEM_ID, HOME_ID),
-    lambda client: client.file(ITEM_ID),
-    lambda client: client.thumbnail(ITEM_ID),
-    lambda client: client.subtitles(ITEM_ID, 0),
+    lambda client: client.item(OWN),
+    lambda client: client.locate(Wanted(OWN)),
+    lambda client: client.locate(Wanted(OWN, picture=True)),
+    lambda client: client.locate(Wanted(OWN, subtitles=0)),
     lambda client: client.browse(""),
     lambda client: client.search(SearchQuery(text="x")),
-    lambda client: client.remote_thumbnail(HOME_ID, ITEM_ID),
-    lambda client: client.remote_subtitles(HOME_ID, ITEM_ID, 0),
+    lambda client: client.item(FRIENDS),
+    lambda client: client.locate(Wanted(FRIENDS, picture=True)),
+    lambda client: client.locate(Wanted(FRIENDS, subtitles=0)),
+    lambda client: client.wait(FRIENDS, WAIT),
+    lambda client: client.release(FRIENDS, "tv"),
+    lambda client: client.pin(FRIENDS),
+    lambda client: client.unpin(FRIENDS),
+    lambda client: client.transfers(),
     lambda client: client.new_identity(),
     lambda client: client.request_pairing(PairingQuery(home=HOME_ID)),
     lambda client: client.answer_pairing(HOME_ID, PairingAnswer(accept=True)),
@@ -156,9 +165,21 @@ async def test_an_id_that_is_none_never_leaves_the_house(
     client: EngineClient, item_id: str
 ) -> None:
     # Nobody listens: any request would be EngineUnavailable.
-    for ask in (client.item, client.file, client.thumbnail):
+    for owner in (None, HOME_ID):
+        ref = ItemRef(owner, item_id)
+        for ask in (client.item(ref), client.locate(Wanted(ref)), client.pin(ref)):
+            with pytest.raises(EngineError) as refused:
+                await ask
+            assert refused.value.key is ErrorKey.NOT_FOUND
+
+
+@pytest.mark.parametrize("item_id", ["a" * 26 + "/", "a" * 27])
+async def test_no_picture_is_asked_for_by_such_an_id(
+    client: EngineClient, item_id: str
+) -> None:
+    for owner in (None, HOME_ID):
         with pytest.raises(EngineError) as refused:
-            await ask(item_id)
+            await client.locate(Wanted(ItemRef(owner, item_id), picture=True))
         assert refused.value.key is ErrorKey.NOT_FOUND
 
 
@@ -174,8 +195,10 @@ async def test_what_is_no_home_is_never_asked_for(
         client.forget_pairing(home),
         client.unblock(home),
         client.answer_pairing(home, PairingAnswer(accept=True)),
-        client.remote_thumbnail(home, ITEM_ID),
-        client.remote_subtitles(home, ITEM_ID, 0),
+        client.item(ItemRef(home, ITEM_ID)),
+        client.locate(Wanted(ItemRef(home, ITEM_ID))),
+        client.wait(ItemRef(home, ITEM_ID), WAIT),
+        client.release(ItemRef(home, ITEM_ID), "tv"),
     ):
         with pytest.raises(EngineError) as refused:
             await ask
@@ -190,7 +213,7 @@ async def test_without_an_engine_everything_is_unavailable(
         await ask(client)
 
 
-@pytest.mark.parametrize("ask", [EVERYTHING[0], EVERYTHING[5], EVERYTHING[8]])
+@pytest.mark.parametrize("ask", [EVERYTHING[0], EVERYTHING[4], EVERYTHING[7]])
 @pytest.mark.parametrize(
     ("status", "body"),
     [
@@ -267,15 +290,15 @@ async def test_pictures_do_not_keep_a_look_up_waiting(
         )
 
     await serve(be_slow_with_pictures)
-    pictures = [asyncio.create_task(client.thumbnail(ITEM_ID)) for _ in range(200)]
-    pictures += [
-        asyncio.create_task(client.remote_thumbnail(HOME_ID, ITEM_ID))
+    pictures = [
+        asyncio.create_task(client.locate(Wanted(ref, picture=True)))
+        for ref in (OWN, FRIENDS)
         for _ in range(200)
     ]
     await asyncio.sleep(0.1)
     async with asyncio.timeout(2):
         with pytest.raises(EngineError):
-            await client.file(ITEM_ID)
+            await client.locate(Wanted(OWN))
     # Nor do those of other homes keep those of this one waiting.
     assert len(asked) == 2 * client_module.MAX_WORK + 1
     for picture in pictures:
@@ -369,6 +392,6 @@ async def test_an_engine_that_hangs_ends_the_stream(
 
 
 async def test_the_client_allows_a_little_more_time_than_the_engine() -> None:
-    assert client_module.QUICK_TIMEOUT > routes.QUICK_TIMEOUT
-    assert client_module.WORK_TIMEOUT > routes.WORK_TIMEOUT
+    assert client_module.QUICK_TIMEOUT > requests.QUICK_TIMEOUT
+    assert client_module.WORK_TIMEOUT > requests.SLOW_TIMEOUT
     assert client_module.SILENCE_TIMEOUT > engine_events.HEARTBEAT + 1

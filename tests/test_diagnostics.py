@@ -23,8 +23,9 @@ from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.engine.provision import Limit, LimitedReason
 from custom_components.pemus.friends.terms import Terms, async_grant
 from custom_components.pemus.p2p.models.homes import PathKind, ServerStatus
+from custom_components.pemus.p2p.models.items import ItemRef
 from custom_components.pemus.p2p.models.pemus_id import grouped
-from demo.second_engine import NAME, SecondEngine
+from demo.engine_home import NAME, EngineHome
 
 from .household import ADA, BEN, HOME_ID, Stage, befriend, eventually, friend, request
 
@@ -70,12 +71,11 @@ async def test_the_report_has_what_helps(
 async def test_the_report_tells_of_transfers_but_not_whose_and_what(
     hass: HomeAssistant,
     entry: MockConfigEntry,
-    neighbour: SecondEngine,
+    neighbour: EngineHome,
     hass_client: ClientSessionGenerator,
 ) -> None:
-    owner = (await neighbour.ask("GET", "home"))["id"]
     for item in await neighbour.items():
-        await entry.runtime_data.engine.client.pin(owner, item)
+        await entry.runtime_data.engine.client.pin(ItemRef(neighbour.id, item))
 
     report = await get_diagnostics_for_config_entry(hass, hass_client, entry)
 
@@ -84,7 +84,7 @@ async def test_the_report_tells_of_transfers_but_not_whose_and_what(
         assert transfer["pinned"]
         assert transfer["size"] > 0
     text = json.dumps(report)
-    for secret in (owner, NAME, "Ocean", "Mountain", "127.0.0.1"):
+    for secret in (neighbour.id, NAME, "Ocean", "Mountain", "127.0.0.1"):
         assert secret not in text
 
 

@@ -1,4 +1,4 @@
-"""What other homes share: in the media browser, played, and kept."""
+"""What friends share: in the media browser, played, and kept."""
 
 import os
 from pathlib import Path
@@ -34,10 +34,10 @@ from custom_components.pemus.engine.client import EngineError
 from custom_components.pemus.errors import engine_errors
 from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.p2p.models.transfers import TransferState, TransferStatus
-from demo.second_engine import NAME, SecondEngine
+from demo.engine_home import NAME, EngineHome
 from tests.patience import until
 
-from .household import eventually
+from .household import eventually, introduce
 
 ROOT = "media-source://pemus"
 NOBODY = f"{ROOT}/home/{'A' * 28}/{'b' * 26}"
@@ -46,9 +46,19 @@ NOBODY = f"{ROOT}/home/{'A' * 28}/{'b' * 26}"
 async def films(hass: HomeAssistant) -> dict[str, BrowseMediaSource]:
     """Return the films of the other home, by title."""
     root = await async_browse_media(hass, ROOT)
-    (home,) = (child for child in root.children if child.title == NAME)
-    place = await async_browse_media(hass, home.media_content_id)
-    return {child.title: child for child in place.children}
+    (home,) = (child for child in root.children if child.title.startswith(NAME))
+    return await films_below(hass, f"{home.media_content_id}/all/video/folders")
+
+
+async def films_below(hass: HomeAssistant, place: str) -> dict[str, BrowseMediaSource]:
+    """Return the films in a folder and its folders, by title."""
+    found: dict[str, BrowseMediaSource] = {}
+    for child in (await async_browse_media(hass, place)).children:
+        if child.can_expand:
+            found |= await films_below(hass, child.media_content_id)
+        else:
+            found[child.title] = child
+    return found
 
 
 async def play(hass: HomeAssistant, media_content_id: str) -> PlayMedia:
@@ -65,7 +75,7 @@ async def act(
 
 async def transfer_of(entry: MockConfigEntry, item: str) -> TransferStatus | None:
     """Return how far an item has arrived, None if nothing of it was wanted yet."""
-    transfers = await entry.runtime_data.engine.client.remote()
+    transfers = await entry.runtime_data.engine.client.transfers()
     return next((each for each in transfers.items if item.endswith(each.item)), None)
 
 
@@ -82,7 +92,7 @@ async def pin(hass: HomeAssistant, entry: MockConfigEntry, item: str) -> None:
 
 
 async def test_other_homes_are_shown_beside_what_this_one_shares(
-    hass: HomeAssistant, media: Path, neighbour: SecondEngine
+    hass: HomeAssistant, media: Path, neighbour: EngineHome
 ) -> None:
     root = await async_browse_media(hass, ROOT)
 
@@ -109,7 +119,7 @@ async def test_other_homes_are_shown_beside_what_this_one_shares(
 
 async def test_a_film_of_another_home_plays_while_it_arrives(
     hass: HomeAssistant,
-    neighbour: SecondEngine,
+    neighbour: EngineHome,
     tmp_path: Path,
     hass_client_no_auth: ClientSessionGenerator,
 ) -> None:
@@ -135,7 +145,7 @@ async def test_a_film_of_another_home_plays_while_it_arrives(
 async def test_what_is_kept_whole_has_a_path(
     hass: HomeAssistant,
     entry: MockConfigEntry,
-    neighbour: SecondEngine,
+    neighbour: EngineHome,
     tmp_path: Path,
     hass_client: ClientSessionGenerator,
 ) -> None:
@@ -164,7 +174,7 @@ async def test_what_is_kept_whole_has_a_path(
 async def test_only_administrators_decide_what_is_kept(
     hass: HomeAssistant,
     entry: MockConfigEntry,
-    neighbour: SecondEngine,
+    neighbour: EngineHome,
     hass_read_only_user: MockUser,
     hass_admin_user: MockUser,
 ) -> None:
@@ -217,7 +227,7 @@ async def test_what_is_not_of_another_home_is_neither_pinned_nor_unpinned(
 
 
 async def test_what_is_nowhere_is_neither_shown_nor_played(
-    hass: HomeAssistant, neighbour: SecondEngine
+    hass: HomeAssistant, neighbour: EngineHome
 ) -> None:
     home = (await films(hass))["Ocean"].media_content_id.rpartition("/")[0]
 
@@ -274,17 +284,23 @@ async def test_everything_says_when_the_engine_or_the_home_is_not_there(
 
 
 async def test_what_was_pinned_outlives_the_engine(
-    hass: HomeAssistant, entry: MockConfigEntry, neighbour: SecondEngine
+    hass: HomeAssistant, entry: MockConfigEntry, neighbour: EngineHome
 ) -> None:
     ocean = (await films(hass))["Ocean"].media_content_id
     await pin(hass, entry, ocean)
     coordinator = entry.runtime_data
 
-    os.kill(coordinator.data.pid, signal.SIGKILL)
-    await eventually(hass, lambda: not coordinator.last_update_success)
-    await eventually(hass, lambda: coordinator.last_update_success)
+    former = coordinator.data.pid
+    os.kill(former, signal.SIGKILL)
 
+    def knows_its_friends() -> bool:
+        status = coordinator.data
+        return status.pid != former and bool(status.peers and status.peers.friends)
+
+    await eventually(hass, knows_its_friends)
     assert "Ocean" in await films(hass)
+    # A small film has no hashes to compare it with after a crash, and is fetched again.
+    await introduce(entry, neighbour)
 
     async def complete() -> bool:
         return (await play(hass, ocean)).path is not None

@@ -29,7 +29,8 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 from yarl import URL
 
-from demo.second_engine import SecondEngine
+from custom_components.pemus.p2p.models import SearchQuery
+from demo.engine_home import EngineHome
 
 from .test_services import search
 
@@ -288,13 +289,12 @@ async def test_what_is_not_of_this_home_is_cast_as_ever(
 
 
 async def test_what_a_ticket_is_for_has_a_title_too(
-    hass: HomeAssistant, entry: MockConfigEntry, neighbour: SecondEngine
+    hass: HomeAssistant, entry: MockConfigEntry, neighbour: EngineHome
 ) -> None:
     client = entry.runtime_data.engine.client
-    owner = (await neighbour.ask("GET", "home"))["id"]
-    listing = await client.browse(f"home/{owner}")
-    (ocean,) = (each for each in listing.children if each.title == "Ocean")
-    media_id = f"media-source://pemus/{ocean.id}"
+    query = SearchQuery(text="Ocean", below=f"home/{neighbour.id}")
+    (ocean,) = (await client.search(query)).items
+    media_id = f"media-source://pemus/{ocean.ref.node}"
 
     cast = await on_chromecast(hass, media_id)
     told = await on_television(hass, media_id)

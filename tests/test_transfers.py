@@ -18,12 +18,13 @@ from pytest_homeassistant_custom_component.typing import (
 from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey
+from custom_components.pemus.p2p.models.items import ItemRef
 from custom_components.pemus.p2p.models.transfers import Transfers
 from custom_components.pemus.transfers import DATA_WATCH
-from demo.second_engine import NAME, SecondEngine
+from demo.engine_home import NAME, EngineHome
 from tests.patience import PATIENCE
 
-from .household import eventually
+from .household import eventually, introduce
 
 
 async def subscribe(client: MockHAClientWebSocket) -> int:
@@ -48,7 +49,7 @@ async def nothing(client: MockHAClientWebSocket) -> None:
     assert (await client.receive_json())["type"] == "pong"
 
 
-async def item_of(neighbour: SecondEngine, title: str) -> str:
+async def item_of(neighbour: EngineHome, title: str) -> str:
     """Return the id of one of the other home's items."""
     return next(
         item for item, name in (await neighbour.items()).items() if name == title
@@ -58,7 +59,7 @@ async def item_of(neighbour: SecondEngine, title: str) -> str:
 async def test_transfers_are_told_until_they_are_complete(
     hass: HomeAssistant,
     entry: MockConfigEntry,
-    neighbour: SecondEngine,
+    neighbour: EngineHome,
     hass_ws_client: WebSocketGenerator,
     hass_read_only_access_token: str,
 ) -> None:
@@ -66,15 +67,14 @@ async def test_transfers_are_told_until_they_are_complete(
     client = await hass_ws_client(hass, hass_read_only_access_token)
     await subscribe(client)
     assert await told(client) == []
-    owner = (await neighbour.ask("GET", "home"))["id"]
     item = await item_of(neighbour, "Ocean")
 
-    await entry.runtime_data.engine.client.pin(owner, item)
+    await entry.runtime_data.engine.client.pin(ItemRef(neighbour.id, item))
     while (transfers := await told(client))[0]["state"] != "complete":
         assert transfers[0]["pinned"]
 
     (transfer,) = transfers
-    assert transfer["owner"] == owner
+    assert transfer["owner"] == neighbour.id
     assert transfer["owner_name"] == NAME
     assert transfer["item"] == item
     assert transfer["title"] == "Ocean"
@@ -88,7 +88,7 @@ async def test_transfers_are_told_until_they_are_complete(
 async def test_two_who_watch_are_told_the_same_and_who_leaves_nothing(
     hass: HomeAssistant,
     entry: MockConfigEntry,
-    neighbour: SecondEngine,
+    neighbour: EngineHome,
     hass_ws_client: WebSocketGenerator,
 ) -> None:
     watch = hass.data[DATA_WATCH]
@@ -103,9 +103,8 @@ async def test_two_who_watch_are_told_the_same_and_who_leaves_nothing(
         {"type": "unsubscribe_events", "subscription": number}
     )
     assert (await first.receive_json())["success"]
-    owner = (await neighbour.ask("GET", "home"))["id"]
     item = await item_of(neighbour, "Ocean")
-    await entry.runtime_data.engine.client.pin(owner, item)
+    await entry.runtime_data.engine.client.pin(ItemRef(neighbour.id, item))
     assert (await told(second))[0]["item"] == item
     await nothing(first)
 
@@ -117,7 +116,7 @@ async def test_two_who_watch_are_told_the_same_and_who_leaves_nothing(
 async def test_the_watching_survives_engine_and_home(
     hass: HomeAssistant,
     entry: MockConfigEntry,
-    neighbour: SecondEngine,
+    neighbour: EngineHome,
     hass_ws_client: WebSocketGenerator,
 ) -> None:
     coordinator = entry.runtime_data
@@ -128,10 +127,9 @@ async def test_the_watching_survives_engine_and_home(
     os.kill(coordinator.data.pid, signal.SIGKILL)
     await eventually(hass, lambda: not coordinator.last_update_success)
     await eventually(hass, lambda: coordinator.last_update_success)
-    owner = (await neighbour.ask("GET", "home"))["id"]
     item = await item_of(neighbour, "Ocean")
-    assert await neighbour.give(item, coordinator.engine._socket)
-    await coordinator.engine.client.pin(owner, item)
+    await introduce(entry, neighbour)
+    await coordinator.engine.client.pin(ItemRef(neighbour.id, item))
     while (transfers := await told(client))[0]["state"] != "complete":
         assert transfers[0]["item"] == item
 
@@ -164,7 +162,7 @@ async def test_an_engine_that_cannot_reach_other_homes_transfers_nothing(
     async def refuse() -> None:
         raise EngineError(ErrorKey.UNAVAILABLE, "libtorrent does not run")
 
-    monkeypatch.setattr(entry.runtime_data.engine.client, "remote", refuse)
+    monkeypatch.setattr(entry.runtime_data.engine.client, "transfers", refuse)
     client = await hass_ws_client(hass)
 
     await subscribe(client)
@@ -179,16 +177,16 @@ async def test_an_engine_that_does_not_answer_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = entry.runtime_data.engine.client
-    remote, asked = client.remote, 0
+    transfers, asked = client.transfers, 0
 
     async def fail_first() -> Transfers:
         nonlocal asked
         asked += 1
         if asked == 1:
             raise EngineUnavailable("it fell silent")
-        return await remote()
+        return await transfers()
 
-    monkeypatch.setattr(client, "remote", fail_first)
+    monkeypatch.setattr(client, "transfers", fail_first)
     browser = await hass_ws_client(hass)
 
     await subscribe(browser)

@@ -1,4 +1,4 @@
-"""A film of another home, in this home's media browser: it plays and seeks while it arrives from a second engine."""
+"""A film of a friend, in this home's media browser: it plays and seeks while it arrives from a friend's engine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest_asyncio
 from screen import Screen
 from test_ffmpeg import frame, progress
 
+from demo.engine_home import EngineHome
 from demo.home import Home
 from demo.sample_library import LIGHTHOUSE, VIDEOS, Video
-from demo.second_engine import NAME, SecondEngine
+from demo.two_homes import befriend, introduce, remove_friends
 
 ENGINE_PYTHON = Path(__file__).parents[2] / ".venvs" / "engine" / "bin" / "python"
 pytestmark = pytest.mark.timeout(240)
@@ -26,23 +27,34 @@ LINE = 10_000_000
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def second(
     home: Home, library: Path, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncGenerator[str]:
-    """Have a second engine give this home tickets for its films; return the node of its home."""
+) -> AsyncGenerator[dict[str, str]]:
+    """Start a friend's home that shares the films; return the folder of each by the film's title."""
     folder = tmp_path_factory.mktemp("second")
-    async with SecondEngine(folder, python=ENGINE_PYTHON) as engine:
-        await engine.share(library, upload_limit=LINE, lan_exempt=False)
-        assert await engine.give_all(home.engine_socket()) >= len(VIDEOS)
-        root = await home.browse()
-        (node,) = [
-            child["media_content_id"].removeprefix("media-source://pemus/")
-            for child in root["children"]
-            if child["title"] == NAME
-        ]
-        yield node
+    async with EngineHome(folder, python=ENGINE_PYTHON) as owner:
+        await owner.share(library, upload_limit=LINE, lan_exempt=False)
+        await introduce(home, owner)
+        await befriend(home, owner)
+        folders = await films(home, f"home/{owner.id}/all/video/folders")
+        assert len(folders) >= len(VIDEOS)
+        yield folders
+    # Other tests use this home, and know of no friends.
+    await remove_friends(home)
+
+
+async def films(home: Home, node: str) -> dict[str, str]:
+    """Return the folder of each film in a folder and its folders, by the film's title."""
+    found: dict[str, str] = {}
+    for child in (await home.browse(node))["children"]:
+        if child["can_play"]:
+            found[child["title"]] = node
+        else:
+            place = child["media_content_id"].removeprefix("media-source://pemus/")
+            found |= await films(home, place)
+    return found
 
 
 async def link(home: Home, node: str, title: str) -> str:
-    """Return a signed link to a film of the second home."""
+    """Return a signed link to a film in a folder of the second home."""
     listing = await home.browse(node)
     item = next(
         child["media_content_id"]
@@ -58,11 +70,11 @@ async def link(home: Home, node: str, title: str) -> str:
 
 @pytest.mark.parametrize("video", VIDEOS, ids=lambda video: Path(video.path).name)
 async def test_a_film_of_another_home_plays_and_seeks(
-    screen: Screen, second: str, video: Video
+    screen: Screen, second: dict[str, str], video: Video
 ) -> None:
-    await screen.open_node("")
-    await screen.enter(NAME)
-    await screen.enter(Path(video.path).stem)
+    title = Path(video.path).stem
+    await screen.open_node(second[title])
+    await screen.enter(title)
     early = await screen.wait_for_video("video.currentTime > 0.5")
     later = await screen.wait_for_video(f"video.currentTime > {early.time} + 1")
     assert later.frames > early.frames + 5
@@ -80,9 +92,10 @@ async def test_a_film_of_another_home_plays_and_seeks(
 
 @pytest.mark.parametrize("video", VIDEOS, ids=lambda video: Path(video.path).name)
 async def test_ffmpeg_seeks_in_it_and_what_arrives_is_the_film(
-    home: Home, second: str, library: Path, video: Video
+    home: Home, second: dict[str, str], library: Path, video: Video
 ) -> None:
-    url = await link(home, second, Path(video.path).stem)
+    title = Path(video.path).stem
+    url = await link(home, second[title], title)
     for share in (0.7, 0):
         picture = await frame(url, video.seconds * share)
         assert progress(picture) == pytest.approx(share, abs=0.02)

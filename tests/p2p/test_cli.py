@@ -18,6 +18,7 @@ import pytest
 
 import p2p
 from p2p import cli
+from p2p.models.pemus_id import read_id
 from p2p.models.version import VERSION
 from tests.p2p.media.make import photo
 
@@ -164,9 +165,8 @@ def test_who_it_is_may_wait_until_somebody_says_whether_it_has_friends(
     try:
         process.wait_until_ready()
         assert not (folder / "data" / "identity").exists()
-        shown = pemus("home", "--socket", str(process.socket))
-        assert shown.returncode == 1
-        assert "no identity" in shown.stderr
+        shown = pemus("status", "--socket", str(process.socket))
+        assert "home: " not in shown.stdout
         process.process.terminate()
         process.end()
     finally:
@@ -175,6 +175,9 @@ def test_who_it_is_may_wait_until_somebody_says_whether_it_has_friends(
     try:
         process.wait_until_ready()
         assert (folder / "data" / "identity").exists()
+        shown = pemus("status", "--socket", str(process.socket))
+        (home,) = (line for line in shown.stdout.splitlines() if "home: " in line)
+        assert read_id(home.removeprefix("home: "))
     finally:
         process.close()
 
@@ -182,7 +185,7 @@ def test_who_it_is_may_wait_until_somebody_says_whether_it_has_friends(
 def test_help_names_every_command() -> None:
     shown = pemus("--help")
     assert shown.returncode == 0
-    for command in ("run", "check", "status", "browse", "search"):
+    for command in ("run", "check", "status", "browse", "search", "transfers"):
         assert command in shown.stdout
 
 
@@ -243,6 +246,11 @@ def test_shared_folder_is_browsed_and_searched(engine: Process) -> None:
     assert pemus("browse", "--socket", str(engine.socket)).stdout.startswith(
         "all/video  "
     )
+
+
+def test_without_friends_there_are_no_transfers(engine: Process) -> None:
+    shown = pemus("transfers", "--socket", str(engine.socket))
+    assert (shown.returncode, shown.stdout) == (0, ""), shown.stderr
 
 
 def test_a_refusal_is_told_without_a_traceback(engine: Process) -> None:

@@ -13,9 +13,10 @@ import tempfile
 
 import pytest
 
-from p2p.access.ticket import read
+from p2p.access import endpoints
+from p2p.access.ticket import Ticket
 from p2p.core import atomic
-from p2p.core.errors import NotFound, Unavailable
+from p2p.core.errors import Unavailable
 from p2p.core.sqlite import StoreFull
 from p2p.engine import Engine
 from p2p.friends.catalogue_sync import FriendList
@@ -29,7 +30,6 @@ from p2p.models import (
     ProblemKey,
     SearchQuery,
     ShareConfig,
-    TicketQuery,
     WaitQuery,
 )
 from p2p.models.homes import FriendConfig, PairingQuery
@@ -102,49 +102,21 @@ async def test_torrents_have_a_port_with_a_friend_only(engine: Engine) -> None:
     assert ports(engine)[1] == 0
 
 
-async def test_torrents_have_a_port_for_as_long_as_there_is_a_ticket(
-    folder: Path,
-) -> None:
-    shared = folder / "Films"
-    shared.mkdir()
-    film(shared / "Lighthouse.mp4", seconds=1)
-    share = ShareConfig(id="s", path=str(shared), name="Films", kinds=(Kind.VIDEO,))
-    config = EngineConfig(home_name="Ann", shares=(share,))
-
-    engine, other = made(folder), made(folder / "other")
-    async with engine.running(config), other.running():
-        item = await the_film(engine)
-        assert ports(engine)[1] == 0
-        ticket = await engine.issue(TicketQuery(item=item, receiver=other.home()))
-        # It says where this home is.
-        endpoints, port = read(ticket).endpoints, ports(engine)[1]
-        assert endpoints
-        assert all(each.endswith(f":{port}") for each in endpoints)
-        assert ports(other)[1] == 0
-        await other.accept(ticket)
-        await until(lambda: ports(other)[1])
-        await engine.issue(TicketQuery(item=item, receiver=FRIEND))
-        await engine.revoke(other.home(), None)
-        assert ports(engine)[1] == port
-
-    # Also after a restart.
-    engine = made(folder)
-    async with engine.running(config):
-        await until(lambda: ports(engine)[1])
-        await engine.revoke(FRIEND, None)
-        assert ports(engine)[1] == 0
-        # What is refused leaves nothing open.
-        with pytest.raises(NotFound):
-            await engine.issue(TicketQuery(item="a" * 26, receiver=FRIEND))
-        assert ports(engine)[1] == 0
-
-
-def sharing(folder: Path) -> EngineConfig:
-    """Return the configuration of a home that shares a film."""
+def sharing(folder: Path, friend: str = FRIEND) -> EngineConfig:
+    """Return the configuration of a home that shares a film with a friend."""
     folder.mkdir(parents=True)
     film(folder / "Lighthouse.mp4", seconds=1)
     share = ShareConfig(id="s", path=str(folder), name="Films", kinds=(Kind.VIDEO,))
-    return EngineConfig(home_name="Ann", shares=(share,))
+    grant = FriendConfig(id=friend, name="Bob", shares=("s",))
+    return EngineConfig(home_name="Ann", shares=(share,), friends=(grant,))
+
+
+async def ticket_for(engine: Engine, item: str, receiver: str) -> Ticket:
+    """Return a ticket with a torrent."""
+    torrents = engine.components.torrents
+    ticket = await torrents.issue_to(item, receiver, ttl=3600, wait=30)
+    assert ticket.torrent is not None
+    return ticket
 
 
 async def the_film(engine: Engine) -> str:
@@ -171,9 +143,10 @@ async def test_a_home_that_is_itself_again_serves_for_its_tickets(
     config = sharing(folder / "Films")
     key = folder / "data" / "identity"
     engine = made(folder)
-    async with engine.running(config):
+    async with engine.running(CONFIG):
+        await engine.home.configure(config)
         item = await the_film(engine)
-        await engine.issue(TicketQuery(item=item, receiver=FRIEND))
+        await ticket_for(engine, item, FRIEND)
         await until(lambda: seeds(engine))
     kept = key.read_bytes()
     key.write_bytes(b"half a key")
@@ -193,26 +166,32 @@ async def test_torrents_that_did_not_start_do_with_the_next_configuration(
     async def broken(*arguments: object, **options: object) -> Session:
         raise SessionError("libtorrent does not start")
 
+    # Both engines are on one machine.
+    monkeypatch.setattr(endpoints, "is_elsewhere", lambda _address: True)
+    monkeypatch.setattr(swarm, "is_elsewhere", lambda _address: False)
     engine, owner = made(folder), made(folder / "owner")
-    async with owner.running(sharing(folder / "Films")):
-        with monkeypatch.context() as patch:
-            patch.setattr(Session, "open", broken)
-            running = engine.running(CONFIG)
-            await running.__aenter__()
-        try:
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "open", broken)
+        running = engine.running(CONFIG)
+        await running.__aenter__()
+    try:
+        async with owner.running(CONFIG):
+            await owner.home.configure(sharing(folder / "Films", engine.home.id))
+            transfers = engine.components.transfers
             with pytest.raises(Unavailable, match="libtorrent"):
-                await engine.revoke(FRIEND, None)
+                _ = engine.components.torrents
             item = await the_film(owner)
-            query = TicketQuery(item=item, receiver=engine.home.id)
-            await engine.accept(await owner.issue(query))
-            await engine.home.configure(replace(CONFIG, home_name="Bea"))
-            await engine.revoke(FRIEND, None)
-            path = (await engine.remote_file(owner.home(), item)).path
+            ticket = await ticket_for(owner, item, engine.home.id)
+            assert ticket.endpoints
+            await transfers.accept(ticket.encode())
+            await engine.home.configure(BEFRIENDED)
+            transfers = engine.components.torrents
+            path = (await transfers.file(owner.home.id, item)).path
             part = WaitQuery(reader="player", start=0, stop=1, path=path)
             async with asyncio.timeout(20):
-                assert await engine.wait(owner.home(), item, part)
-        finally:
-            await running.__aexit__(None, None, None)
+                assert await transfers.wait(owner.home.id, item, part)
+    finally:
+        await running.__aexit__(None, None, None)
 
 
 def friends(engine: Engine) -> list[str]:
@@ -256,7 +235,7 @@ async def test_who_was_removed_is_no_friend_even_if_the_library_cannot_be_writte
 
 async def test_a_home_that_becomes_another_asks_nobody_any_more(engine: Engine) -> None:
     former = engine.home.id
-    await engine.components.friends.request(PairingQuery(home=FRIEND))
+    engine.components.friends.request(PairingQuery(home=FRIEND))
     assert await engine.home.new_identity() != former
     peers = engine.home.status().peers
     assert peers is not None
@@ -276,7 +255,7 @@ async def works_alone(engine: Engine) -> None:
     assert (await engine.components.library.browse("")).node.id == ""
     assert engine.home.status().peers is None
     with pytest.raises(Unavailable):
-        engine.home.id
+        _ = engine.home.id
 
 
 async def test_a_home_that_lost_its_key_waits_for_its_user_and_works_alone(

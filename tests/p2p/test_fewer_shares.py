@@ -15,7 +15,7 @@ from p2p.catalogue.wire import Checkpoint, Have, Known, read
 from p2p.core.errors import NotFound
 from p2p.engine import Engine
 from p2p.library.ids import item_id
-from p2p.models import EngineConfig, Item, Kind, SearchQuery, ShareConfig, TicketQuery
+from p2p.models import EngineConfig, Item, Kind, SearchQuery, ShareConfig
 from p2p.models.codec import encode
 from p2p.models.homes import FriendConfig
 from p2p.net.identity import Identity
@@ -129,15 +129,6 @@ async def test_ids_of_another_share_are_ids_of_nothing(home: Home) -> None:
         for ask in requests(item):
             with pytest.raises(NotFound, match="there is no such item"):
                 await home.ask(STRANGER, **ask)
-
-
-async def test_no_ticket_by_hand_gets_around_that(home: Home) -> None:
-    secret = home.items["secret"].id
-    with pytest.raises(NotFound, match="there is no such item"):
-        await home.engine.issue(TicketQuery(item=secret, receiver=FRIEND, ttl=60))
-    assert await home.engine.issue(
-        TicketQuery(item=home.items["open"].id, receiver=FRIEND, ttl=60)
-    )
 
 
 async def test_a_list_tells_of_one_share_whatever_the_friend_says_it_has(

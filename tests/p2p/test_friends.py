@@ -14,8 +14,7 @@ import time
 
 import pytest
 
-from demo.engine_home import EngineHome
-from demo.second_engine import SecondEngineError
+from demo.engine_home import EngineHome, EngineHomeError
 
 SIZE = 20_000_000
 PYTHON = Path(sys.executable)
@@ -118,7 +117,7 @@ async def test_what_a_friend_shares_no_more_is_gone_within_seconds() -> None:
             return (await ann.friend(bob))["items"] == 0
 
         await ann.until(empty, "an empty list", 10)
-        with pytest.raises(SecondEngineError):
+        with pytest.raises(EngineHomeError):
             await ann.play(bob, next(iter(items)))
 
 
@@ -131,7 +130,7 @@ async def test_a_friend_that_was_removed_gets_nothing_any_more() -> None:
         async def estranged() -> bool:
             return bool((await ann.friend(bob))["unfriended"])
 
-        with pytest.raises(SecondEngineError):
+        with pytest.raises(EngineHomeError):
             await ann.play(bob, next(iter(items)))
         await ann.until(estranged, "the end of a friendship", 20)
 
@@ -228,7 +227,7 @@ async def test_a_film_that_changed_at_a_friend_is_played_as_it_is_now() -> None:
         await bob.kill()
         assert await ann.play(bob, items["Ocean"]) == played
         # The old version is not taken for the new one, which cannot be had now.
-        with pytest.raises(SecondEngineError):
+        with pytest.raises(EngineHomeError):
             await ann.play(bob, items["Pond"])
 
 
@@ -248,7 +247,7 @@ async def test_a_film_that_changes_while_it_is_played_does_not_go_on_as_another(
         async def refused() -> bool:
             try:
                 await ann.ask("POST", f"{path}/wait", query)
-            except SecondEngineError:
+            except EngineHomeError:
                 return True
             return False
 

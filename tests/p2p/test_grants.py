@@ -22,9 +22,6 @@ from .test_friends import two_homes
 
 STRANGER = Identity.of(bytes([9] * 32)).id
 BYSTANDER = Identity.of(bytes([8] * 32)).id
-MONTH = 30 * 24
-"""Hours that a ticket may live at most."""
-
 type Change = Callable[[EngineHome], Awaitable[None]]
 
 
@@ -32,23 +29,6 @@ def torrent_of(ticket: Ticket) -> Metainfo:
     meta = ticket.metainfo()
     assert meta is not None
     return meta
-
-
-async def by_hand(owner: EngineHome, item: str, receiver: str) -> Ticket:
-    """Return a ticket that somebody has the owner's engine make."""
-    ticket = None
-
-    async def made() -> bool:
-        nonlocal ticket
-        said = await owner.command(
-            *("ticket", item, "--receiver", receiver, "--hours", str(MONTH))
-        )
-        ticket = read(said)
-        return ticket.torrent is not None
-
-    await owner.until(made, "a ticket with a torrent")
-    assert ticket is not None
-    return ticket
 
 
 async def by_link(receiver: EngineHome, owner: EngineHome, item: str) -> Ticket:
@@ -144,8 +124,6 @@ async def test_what_a_friend_was_given_is_worth_nothing_once_it_may_not_have_it(
 ) -> None:
     ann, bob, item = homes
     given = torrent_of(await by_link(ann, bob, item))
-    made = torrent_of(await by_hand(bob, item, ann.id))
-    assert given == made
     await ann.stop()
     assert await delivers(bob, given, tmp_path)
     await ending(bob)
@@ -173,32 +151,6 @@ async def test_what_a_friend_may_still_have_goes_on(
 
     await bob.until(served, "that the film is served again")
     assert await delivers(bob, given, tmp_path)
-
-
-@pytest.mark.parametrize("change", [unshare, lose_item])
-async def test_a_ticket_by_hand_ends_with_the_share(
-    homes: tuple[EngineHome, EngineHome, str], tmp_path: Path, change: Change
-) -> None:
-    _, bob, item = homes
-    given = torrent_of(await by_hand(bob, item, STRANGER))
-    # Who is no friend has it for as long as there is that share, whatever friends may see.
-    await bob.stop()
-    await remove(bob)
-    await bob.start()
-    assert await delivers(bob, given, tmp_path)
-    await bob.stop()
-    await change(bob)
-    await bob.start()
-    assert not await delivers(bob, given, tmp_path)
-
-
-async def test_a_ticket_by_hand_for_a_friend_is_for_what_it_may_see(
-    homes: tuple[EngineHome, EngineHome, str],
-) -> None:
-    ann, bob, item = homes
-    await bob.befriend(ann, shares=())
-    with pytest.raises(Exception, match="no such item"):
-        await by_hand(bob, item, ann.id)
 
 
 async def test_of_who_was_a_friend_nothing_is_left(

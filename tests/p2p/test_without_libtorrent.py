@@ -13,8 +13,7 @@ import venv
 
 import pytest
 
-from demo.engine_home import EngineHome
-from demo.second_engine import SecondEngineError
+from demo.engine_home import EngineHome, EngineHomeError
 
 from .test_friends import PYTHON, SIZE, digest, fill
 
@@ -94,7 +93,7 @@ async def test_what_was_taken_back_does_not(
     ann, bob, _ = homes
     items = await ann.listed(bob, 2)
     await bob.befriend(ann, shares=())
-    with pytest.raises(SecondEngineError):
+    with pytest.raises(EngineHomeError):
         await ann.play(bob, next(iter(items)))
 
 
@@ -112,11 +111,3 @@ async def test_a_copy_to_keep_is_fetched_whole(
         return any(each["state"] == "complete" for each in transfers)
 
     await ann.until(complete, "a whole copy")
-
-
-async def test_what_takes_torrents_says_why_it_does_not_work(without: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="pemus-") as name:
-        async with EngineHome(Path(name), python=without, name="Ann") as ann:
-            ticket = {"item": "a" * 26, "receiver": ann.id, "ttl": 60}
-            with pytest.raises(SecondEngineError, match="libtorrent does not run"):
-                await ann.ask("POST", "tickets", ticket)

@@ -22,6 +22,7 @@ import pytest
 from custom_components.pemus import stream
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey, LocalFile, WaitQuery
+from custom_components.pemus.p2p.models.items import ItemRef, Wanted
 from custom_components.pemus.stream import disk
 from custom_components.pemus.stream.workers import DiskWorkers
 from tests.patience import PATIENCE
@@ -53,33 +54,25 @@ class Folder:
         self.files[item] = (path, content_type)
         return path
 
-    async def file(self, item_id: str) -> LocalFile:
-        return self._look(*self.files.get(item_id, (None, "")))
-
-    async def thumbnail(self, item_id: str) -> LocalFile:
-        if item_id in self.files and item_id not in self.pictures:
-            raise EngineError(ErrorKey.NO_PICTURE, "there is no picture")
-        return self._look(self.pictures.get(item_id), "image/jpeg")
-
-    async def subtitles(self, item_id: str, index: int) -> LocalFile:
-        return self._look(self.texts.get((item_id, index)), "text/vtt")
+    async def locate(self, wanted: Wanted) -> LocalFile:
+        item = wanted.item.id
+        if wanted.picture:
+            if item in self.files and item not in self.pictures:
+                raise EngineError(ErrorKey.NO_PICTURE, "there is no picture")
+            return self._look(self.pictures.get(item), "image/jpeg")
+        if wanted.subtitles is not None:
+            return self._look(self.texts.get((item, wanted.subtitles)), "text/vtt")
+        if wanted.item.owner is not None:
+            raise EngineError(ErrorKey.NOT_FOUND, "there is no such home")
+        return self._look(*self.files.get(item, (None, "")))
 
     async def streaming(self) -> None:
         self.played += 1
 
-    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
+    async def wait(self, ref: ItemRef, query: WaitQuery) -> int:
         raise EngineError(ErrorKey.NOT_FOUND, "there is no such home")
 
-    async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
-        return await self.thumbnail(item_id)
-
-    async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
-        return await self.subtitles(item_id, index)
-
-    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
-        raise EngineError(ErrorKey.NOT_FOUND, "there is no such home")
-
-    async def release(self, owner: str, item_id: str, reader: str) -> None:
+    async def release(self, ref: ItemRef, reader: str) -> None:
         pass
 
     def _look(self, path: Path | None, content_type: str) -> LocalFile:
@@ -185,7 +178,7 @@ class Site:
     tls: ssl.SSLContext | None = None
 
     def path(self, item: str = FILM, name: str = "film.mp4") -> str:
-        return self.sign(stream.stream_path(item, name))
+        return self.sign(stream.stream_path(ItemRef(None, item), name))
 
     def sign(self, path: str, lifetime: timedelta = timedelta(hours=1)) -> str:
         return async_sign_path(self.hass, path, lifetime, use_content_user=True)
@@ -237,7 +230,7 @@ async def serve(
     """Serve an empty folder by a Home Assistant's own HTTP application."""
     assert await async_setup_component(hass, "http", {})
     folder = Folder()
-    stream.async_register(hass, folder)
+    stream.async_register(hass, lambda: folder)
     server = TestServer(hass.http.app, scheme="https" if server_tls else "http")
     await server.start_server(ssl=server_tls)
     try:

@@ -13,12 +13,14 @@ import pytest
 from custom_components.pemus import stream
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import ErrorKey, LocalFile, WaitQuery
+from custom_components.pemus.p2p.models.items import ItemRef, Wanted
 from custom_components.pemus.stream import arrival
 from tests.patience import PATIENCE
 
 from .conftest import FILM, Site, all_closed
 
 OWNER = "H" * 28
+REF = ItemRef(OWNER, FILM)
 PIECE = 256 * 1024
 ETAG = '"film-1"'
 
@@ -43,8 +45,8 @@ class Remote:
             file.write(self.content[piece * PIECE : (piece + 1) * PIECE])
         self.there.add(piece)
 
-    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
-        if (owner, item_id) != (OWNER, FILM):
+    async def locate(self, wanted: Wanted) -> LocalFile:
+        if wanted != Wanted(REF):
             raise EngineError(ErrorKey.NOT_FOUND, "there is no such item")
         facts = LocalFile.of(
             str(self.path), "Ein Film.mp4", "video/mp4", self.path.stat()
@@ -53,8 +55,8 @@ class Remote:
             facts, etag=ETAG, mtime_ns=1_700_000_000 * 10**9, arriving=True
         )
 
-    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
-        assert (owner, item_id) == (OWNER, FILM)
+    async def wait(self, ref: ItemRef, query: WaitQuery) -> int:
+        assert ref == REF
         self.queries.append(query)
         if query.path != str(self.path):
             raise EngineError(ErrorKey.REPLACED, "it was evicted")
@@ -70,7 +72,7 @@ class Remote:
             piece += 1
         return min(piece * PIECE, len(self.content))
 
-    async def release(self, owner: str, item_id: str, reader: str) -> None:
+    async def release(self, ref: ItemRef, reader: str) -> None:
         self.released.append(reader)
 
 
@@ -79,13 +81,13 @@ def remote(
     any_site: Site, tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> Remote:
     engine = Remote(tmp_path / "part", content)
-    for name in ("remote_file", "wait", "release"):
+    for name in ("locate", "wait", "release"):
         monkeypatch.setattr(any_site.folder, name, getattr(engine, name))
     return engine
 
 
 def path(site: Site, owner: str = OWNER, item: str = FILM) -> str:
-    return site.sign(stream.stream_path(item, "film.mp4", owner=owner))
+    return site.sign(stream.stream_path(ItemRef(owner, item), "film.mp4"))
 
 
 async def test_a_file_is_sent_while_it_arrives(
@@ -213,7 +215,7 @@ async def test_an_engine_that_stays_away_is_not_waited_for_for_ever(
 async def test_an_engine_that_promises_nothing_is_not_asked_for_ever(
     any_site: Site, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nothing(owner: str, item_id: str, query: WaitQuery) -> int:
+    async def nothing(ref: ItemRef, query: WaitQuery) -> int:
         return query.start
 
     monkeypatch.setattr(any_site.folder, "wait", nothing)
@@ -269,7 +271,7 @@ async def test_another_home_or_item_is_404(any_site: Site, remote: Remote) -> No
 
 
 async def test_a_stranger_is_403(any_site: Site, remote: Remote) -> None:
-    unsigned = stream.stream_path(FILM, "film.mp4", owner=OWNER)
+    unsigned = stream.stream_path(REF, "film.mp4")
     answer = await any_site.ask(unsigned)
     assert answer.status == 403
     local = any_site.path().split("?")[1]
@@ -299,7 +301,7 @@ async def test_an_outage_that_was_met_when_looking_ahead_is_forgotten_when_it_is
 async def test_what_was_there_in_another_file_is_asked_for_again(
     remote: Remote, any_site: Site
 ) -> None:
-    one = arrival.Arrival(any_site.folder, OWNER, FILM)
+    one = arrival.Arrival(lambda: any_site.folder, REF)
     one.follow(str(remote.path))
     end = await one.until(0, len(remote.content))
     assert one.end(0, len(remote.content)) == end > 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from custom_components.pemus.engine.client import EngineUnavailable
 from custom_components.pemus.p2p.models import LocalFile
+from custom_components.pemus.p2p.models.items import ItemRef, Wanted
 from custom_components.pemus.stream import facts as facts_module
-from custom_components.pemus.stream.facts import MAX_FACTS, Facts, Wanted
+from custom_components.pemus.stream.facts import MAX_FACTS, Facts
 from tests.patience import until
 
 
@@ -50,23 +52,18 @@ class Engine:
             raise self.error
         return answer
 
-    async def file(self, item_id: str) -> LocalFile:
-        return await self._answer(item_id)
+    async def locate(self, wanted: Wanted) -> LocalFile:
+        ref = wanted.item
+        name = ref.id if ref.owner is None else f"{ref.owner}/{ref.id}"
+        if wanted.picture:
+            name += "/picture"
+        elif wanted.subtitles is not None:
+            name += f"/{wanted.subtitles}"
+        return await self._answer(name)
 
-    async def thumbnail(self, item_id: str) -> LocalFile:
-        return await self._answer(f"{item_id}/picture")
 
-    async def subtitles(self, item_id: str, index: int) -> LocalFile:
-        return await self._answer(f"{item_id}/{index}")
-
-    async def remote_file(self, owner: str, item_id: str) -> LocalFile:
-        return await self._answer(f"{owner}/{item_id}")
-
-    async def remote_thumbnail(self, owner: str, item_id: str) -> LocalFile:
-        return await self._answer(f"{owner}/{item_id}/picture")
-
-    async def remote_subtitles(self, owner: str, item_id: str, index: int) -> LocalFile:
-        return await self._answer(f"{owner}/{item_id}/{index}")
+def file(item: str, owner: str | None = None, **part: Any) -> Wanted:
+    return Wanted(ItemRef(owner, item), **part)
 
 
 @pytest.fixture
@@ -76,11 +73,11 @@ def engine() -> Engine:
 
 @pytest.fixture
 def facts(engine: Engine) -> Facts:
-    return Facts(engine)
+    return Facts(lambda: engine)
 
 
 async def test_a_file_is_asked_for_once(engine: Engine, facts: Facts) -> None:
-    assert [await facts.get(Wanted("a")) for _ in range(3)] == [described("a-0")] * 3
+    assert [await facts.get(file("a")) for _ in range(3)] == [described("a-0")] * 3
     assert engine.asked == ["a"]
 
 
@@ -88,15 +85,15 @@ async def test_the_files_of_an_item_are_kept_apart(
     engine: Engine, facts: Facts
 ) -> None:
     for wanted in (
-        Wanted("a"),
-        Wanted("a", picture=True),
-        Wanted("a", subtitles=0),
-        Wanted("a", subtitles=1),
-        Wanted("b"),
-        Wanted("a", owner="X"),
-        Wanted("a", owner="X", picture=True),
-        Wanted("a", owner="X", subtitles=0),
-        Wanted("a", owner="Y"),
+        file("a"),
+        file("a", picture=True),
+        file("a", subtitles=0),
+        file("a", subtitles=1),
+        file("b"),
+        file("a", owner="X"),
+        file("a", owner="X", picture=True),
+        file("a", owner="X", subtitles=0),
+        file("a", owner="Y"),
     ):
         await facts.get(wanted)
     at_home = ["a", "a/picture", "a/0", "a/1", "b"]
@@ -107,8 +104,7 @@ async def test_requests_that_come_together_share_one_question(
     engine: Engine, facts: Facts
 ) -> None:
     assert (
-        len(set(await asyncio.gather(*(facts.get(Wanted("a")) for _ in range(50)))))
-        == 1
+        len(set(await asyncio.gather(*(facts.get(file("a")) for _ in range(50))))) == 1
     )
     assert engine.asked == ["a"]
 
@@ -117,7 +113,7 @@ async def test_a_question_goes_on_when_the_first_who_asked_gives_up(
     engine: Engine, facts: Facts
 ) -> None:
     engine.let.clear()
-    first, second = (asyncio.create_task(facts.get(Wanted("a"))) for _ in range(2))
+    first, second = (asyncio.create_task(facts.get(file("a"))) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     engine.let.set()
@@ -130,31 +126,31 @@ async def test_an_error_reaches_everybody_and_is_not_remembered(
 ) -> None:
     engine.error = RuntimeError("no")
     answers = await asyncio.gather(
-        *(facts.get(Wanted("a")) for _ in range(3)), return_exceptions=True
+        *(facts.get(file("a")) for _ in range(3)), return_exceptions=True
     )
     assert [str(answer) for answer in answers] == ["no"] * 3
     engine.error = None
-    assert await facts.get(Wanted("a")) == described("a-0")
+    assert await facts.get(file("a")) == described("a-0")
 
 
 async def test_an_item_that_changed_is_forgotten_with_all_its_files(
     engine: Engine, facts: Facts
 ) -> None:
-    for wanted in (Wanted("a"), Wanted("a", picture=True), Wanted("b")):
+    for wanted in (file("a"), file("a", picture=True), file("b")):
         await facts.get(wanted)
     engine.version = 1
     facts.forget(["a", "unknown"])
-    assert await facts.get(Wanted("a")) == described("a-1")
-    assert await facts.get(Wanted("a", picture=True)) == described("a/picture-1")
-    assert await facts.get(Wanted("b")) == described("b-0")
+    assert await facts.get(file("a")) == described("a-1")
+    assert await facts.get(file("a", picture=True)) == described("a/picture-1")
+    assert await facts.get(file("b")) == described("b-0")
 
 
 async def test_everything_is_forgotten_when_too_much_changed_to_name(
     engine: Engine, facts: Facts
 ) -> None:
-    await facts.get(Wanted("a"))
+    await facts.get(file("a"))
     facts.forget(None)
-    await facts.get(Wanted("a"))
+    await facts.get(file("a"))
     assert engine.asked == ["a", "a"]
 
 
@@ -162,24 +158,24 @@ async def test_an_answer_that_was_under_way_when_the_item_changed_is_not_remembe
     engine: Engine, facts: Facts
 ) -> None:
     engine.let.clear()
-    early = asyncio.create_task(facts.get(Wanted("a")))
+    early = asyncio.create_task(facts.get(file("a")))
     await asyncio.sleep(0.01)
     engine.version = 1
     facts.forget(["a"])
-    late = asyncio.create_task(facts.get(Wanted("a")))
+    late = asyncio.create_task(facts.get(file("a")))
     await asyncio.sleep(0.01)
     engine.let.set()
     assert await early == described("a-0")
     assert await late == described("a-1")
-    assert await facts.get(Wanted("a")) == described("a-1")
+    assert await facts.get(file("a")) == described("a-1")
 
 
 async def test_what_is_known_to_be_stale_is_asked_for_again_but_only_once(
     engine: Engine, facts: Facts
 ) -> None:
-    stale = await facts.get(Wanted("a"))
+    stale = await facts.get(file("a"))
     engine.version = 1
-    answers = [await facts.fresh(Wanted("a"), stale) for _ in range(5)]
+    answers = [await facts.fresh(file("a"), stale) for _ in range(5)]
     assert answers == [described("a-1")] * 5
     assert engine.asked == ["a", "a"]
 
@@ -187,21 +183,21 @@ async def test_what_is_known_to_be_stale_is_asked_for_again_but_only_once(
 async def test_only_so_much_is_remembered_and_what_was_used_last_stays(
     engine: Engine, facts: Facts
 ) -> None:
-    await facts.get(Wanted("first"))
+    await facts.get(file("first"))
     for index in range(MAX_FACTS - 1):
-        await facts.get(Wanted(str(index)))
-    await facts.get(Wanted("first"))
-    await facts.get(Wanted("one more"))
+        await facts.get(file(str(index)))
+    await facts.get(file("first"))
+    await facts.get(file("one more"))
     engine.asked.clear()
-    await facts.get(Wanted("first"))
+    await facts.get(file("first"))
     assert engine.asked == []
-    await facts.get(Wanted("0"))
+    await facts.get(file("0"))
     assert engine.asked == ["0"]
 
 
 async def test_closing_gives_up_what_is_asked(engine: Engine, facts: Facts) -> None:
     engine.let.clear()
-    waiting = asyncio.create_task(facts.get(Wanted("a")))
+    waiting = asyncio.create_task(facts.get(file("a")))
     await asyncio.sleep(0.01)
     await facts.close()
     with pytest.raises(asyncio.CancelledError):
@@ -211,7 +207,7 @@ async def test_closing_gives_up_what_is_asked(engine: Engine, facts: Facts) -> N
 async def test_the_engine_hears_again_and_again_that_something_is_played(
     engine: Engine, facts: Facts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts_module, "TELL", 0.05)
+    monkeypatch.setattr(facts_module, "REPORT_INTERVAL", 0.05)
     for _ in range(1000):
         facts.played()
     await asyncio.sleep(0)

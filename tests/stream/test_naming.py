@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from hypothesis import given, strategies as st
 import pytest
 
+from custom_components.pemus.p2p.models.items import ItemRef
 from custom_components.pemus.stream.naming import (
     content_disposition,
     is_passive,
@@ -40,28 +41,34 @@ ID = "abcdefghijklmnopqrstuvwxyz"
 def test_the_address_of_a_stream_ends_in_a_sane_extension(
     name: str, content_type: str, extension: str
 ) -> None:
-    assert stream_path(ID, name, content_type) == f"/api/pemus/stream/{ID}.{extension}"
+    assert (
+        stream_path(ItemRef(None, ID), name, content_type)
+        == f"/api/pemus/stream/{ID}.{extension}"
+    )
 
 
 @given(name=st.text(), content_type=st.text())
 def test_no_name_gets_into_an_address(name: str, content_type: str) -> None:
     assert re.fullmatch(
         r"/api/pemus/stream/[a-z]{26}\.[a-z0-9]{1,8}",
-        stream_path(ID, name, content_type),
+        stream_path(ItemRef(None, ID), name, content_type),
     )
 
 
 def test_pictures_and_subtitles_have_addresses_of_their_own() -> None:
-    assert thumbnail_path(ID) == f"/api/pemus/thumbnail/{ID}"
-    assert subtitles_path(ID, 2) == f"/api/pemus/subtitles/{ID}/2.vtt"
+    assert thumbnail_path(ItemRef(None, ID)) == f"/api/pemus/thumbnail/{ID}"
+    assert subtitles_path(ItemRef(None, ID), 2) == f"/api/pemus/subtitles/{ID}/2.vtt"
 
 
 def test_what_is_of_another_home_has_its_address_below_that_home() -> None:
     home = "H" * 28
-    assert stream_path(ID, "a.mp4", owner=home) == f"/api/pemus/stream/{home}/{ID}.mp4"
-    assert thumbnail_path(ID, owner=home) == f"/api/pemus/thumbnail/{home}/{ID}"
     assert (
-        subtitles_path(ID, 2, owner=home) == f"/api/pemus/subtitles/{home}/{ID}/2.vtt"
+        stream_path(ItemRef(home, ID), "a.mp4") == f"/api/pemus/stream/{home}/{ID}.mp4"
+    )
+    assert thumbnail_path(ItemRef(home, ID)) == f"/api/pemus/thumbnail/{home}/{ID}"
+    assert (
+        subtitles_path(ItemRef(home, ID), 2)
+        == f"/api/pemus/subtitles/{home}/{ID}/2.vtt"
     )
 
 
@@ -143,7 +150,11 @@ def test_what_is_no_type_is_not_sent_as_one(content_type: str) -> None:
 
 def test_the_address_of_an_item_says_whose_it_is() -> None:
     item, owner = "a" * 26, "A" * 28
-    assert streamed_item(stream_path(item, "a.mp4")) == (None, item)
-    assert streamed_item(stream_path(item, "a.mp4", owner=owner)) == (owner, item)
+    assert streamed_item(stream_path(ItemRef(None, item), "a.mp4")) == ItemRef(
+        None, item
+    )
+    assert streamed_item(stream_path(ItemRef(owner, item), "a.mp4")) == ItemRef(
+        owner, item
+    )
     for other in ("", "/", f"/api/pemus/thumbnail/{item}", f"/api/pemus/stream/{item}"):
         assert streamed_item(other) is None

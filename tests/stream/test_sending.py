@@ -13,6 +13,7 @@ import threading
 from homeassistant.core import HomeAssistant
 import pytest
 
+from custom_components.pemus.p2p.models.items import ItemRef
 from custom_components.pemus.stream import disk, facts, thumbnail_path
 
 from .conftest import FILM, Connection, Site, all_closed, open_files, pages
@@ -39,7 +40,7 @@ async def begin(site: Site, connection: Connection, count: int = 100_000) -> byt
 async def test_a_player_that_is_paused_plays_nothing(
     any_site: Site, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts, "TELL", 0.0)
+    monkeypatch.setattr(facts, "REPORT_INTERVAL", 0.0)
     async with any_site.connection() as connection:
         await begin(any_site, connection)
         played = 0
@@ -59,7 +60,7 @@ async def test_what_goes_with_a_film_is_not_what_is_played(
     picture = large.with_name("picture.jpg")
     picture.write_bytes(b"picture")
     any_site.folder.pictures[FILM] = picture
-    path = any_site.sign(thumbnail_path(FILM))
+    path = any_site.sign(thumbnail_path(ItemRef(None, FILM)))
     assert (await any_site.ask(path)).body == b"picture"
     assert any_site.folder.played == 0
 

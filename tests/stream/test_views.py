@@ -17,6 +17,7 @@ from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 from custom_components.pemus import stream
 from custom_components.pemus.engine.client import EngineError
 from custom_components.pemus.p2p.models import ErrorKey
+from custom_components.pemus.p2p.models.items import ItemRef
 
 from .conftest import FILM, SONG, Site, all_closed
 from .test_plan import parts
@@ -36,7 +37,7 @@ async def test_a_signed_path_opens(site: Site, film: Path, content: bytes) -> No
 async def test_a_token_opens(
     hass: HomeAssistant, site: Site, film: Path, hass_access_token: str
 ) -> None:
-    path = stream.stream_path(FILM, "film.mp4")
+    path = stream.stream_path(ItemRef(None, FILM), "film.mp4")
     answer = await site.ask(
         path, {"Authorization": f"Bearer {hass_access_token}", "Range": "bytes=0-3"}
     )
@@ -47,17 +48,19 @@ async def test_a_token_opens(
 async def test_nobody_else_may_read_and_nobody_is_banned_for_it(
     site: Site, film: Path, method: str
 ) -> None:
-    path = stream.stream_path(FILM, "film.mp4")
+    path = stream.stream_path(ItemRef(None, FILM), "film.mp4")
     strangers = [
         path,
-        stream.thumbnail_path(FILM),
-        stream.subtitles_path(FILM, 0),
-        stream.stream_path(FILM, "film.mp4", owner=HOME),
-        stream.thumbnail_path(FILM, owner=HOME),
-        stream.subtitles_path(FILM, 0, owner=HOME),
+        stream.thumbnail_path(ItemRef(None, FILM)),
+        stream.subtitles_path(ItemRef(None, FILM), 0),
+        stream.stream_path(ItemRef(HOME, FILM), "film.mp4"),
+        stream.thumbnail_path(ItemRef(HOME, FILM)),
+        stream.subtitles_path(ItemRef(HOME, FILM), 0),
         f"{path}?authSig=nonsense",
         # Signed, but for another item, another extension, or until a while ago.
-        site.sign(stream.stream_path(SONG, "film.mp4")).replace(SONG, FILM),
+        site.sign(stream.stream_path(ItemRef(None, SONG), "film.mp4")).replace(
+            SONG, FILM
+        ),
         site.path().replace(".mp4?", ".mkv?"),
         site.sign(path, timedelta(seconds=-1)),
         f"{site.path()}&more=1",
@@ -113,7 +116,7 @@ async def test_nothing_can_be_written(site: Site, film: Path, method: str) -> No
 async def test_another_page_may_ask_for_ranges(site: Site, film: Path) -> None:
     """This is what a Chromecast's receiver sends."""
     answer = await site.ask(
-        stream.stream_path(FILM, "a.mp4"),
+        stream.stream_path(ItemRef(None, FILM), "a.mp4"),
         {
             "Origin": "https://www.gstatic.com",
             "Access-Control-Request-Method": "GET",
@@ -126,7 +129,11 @@ async def test_another_page_may_ask_for_ranges(site: Site, film: Path) -> None:
     assert "Range" in answer["Access-Control-Allow-Headers"]
     assert answer.get("Access-Control-Allow-Credentials") is None
 
-    for path in (site.path(), stream.stream_path(FILM, "a.mp4"), site.path(SONG)):
+    for path in (
+        site.path(),
+        stream.stream_path(ItemRef(None, FILM), "a.mp4"),
+        site.path(SONG),
+    ):
         answer = await site.ask(path, {"Origin": "https://www.gstatic.com"})
         assert answer["Access-Control-Allow-Origin"] == "*"
         assert "Content-Range" in answer["Access-Control-Expose-Headers"]
@@ -326,7 +333,7 @@ async def test_pictures_and_subtitles(
     picture, text = tmp_path / "p.jpg", tmp_path / "en.vtt"
     picture.write_bytes(b"JPEG")
     text.write_text("WEBVTT\n")
-    path = site.sign(stream.thumbnail_path(FILM, owner=owner))
+    path = site.sign(stream.thumbnail_path(ItemRef(owner, FILM)))
     assert (await site.ask(path)).status == 404
     site.folder.pictures[FILM] = picture
     site.folder.texts[FILM, 1] = text
@@ -338,7 +345,8 @@ async def test_pictures_and_subtitles(
     )
     assert "max-age" in answer["Cache-Control"]
     answer = await site.ask(
-        site.sign(stream.subtitles_path(FILM, 1, owner=owner)), {"Range": "bytes=0-5"}
+        site.sign(stream.subtitles_path(ItemRef(owner, FILM), 1)),
+        {"Range": "bytes=0-5"},
     )
     assert (answer.status, answer["Content-Type"], answer.body) == (
         206,
@@ -346,7 +354,7 @@ async def test_pictures_and_subtitles(
         b"WEBVTT",
     )
     assert (
-        await site.ask(site.sign(stream.subtitles_path(FILM, 0, owner=owner)))
+        await site.ask(site.sign(stream.subtitles_path(ItemRef(owner, FILM), 0)))
     ).status == 404
 
 
@@ -585,11 +593,11 @@ async def test_a_home_assistant_client_is_served(
 
     assert await async_setup_component(hass, "http", {})
     folder = Folder()
-    stream.async_register(hass, folder)
+    stream.async_register(hass, lambda: folder)
     folder.put(FILM, tmp_path / "a.mp4", b"0123456789")
     client = await hass_client()
     response = await client.get(
-        stream.stream_path(FILM, "a.mp4"), headers={"Range": "bytes=2-4"}
+        stream.stream_path(ItemRef(None, FILM), "a.mp4"), headers={"Range": "bytes=2-4"}
     )
     assert response.status == 206
     assert await response.read() == b"234"
