@@ -13,13 +13,7 @@ import pytest
 
 from pemus_signaling.cluster import redis as redis_cluster
 from pemus_signaling.cluster.cluster import StoreAwayError
-from pemus_signaling.cluster.redis import (
-    RedisCluster,
-    _frame,
-    _frames,
-    _joined,
-    _superseded,
-)
+from pemus_signaling.cluster.redis import RedisCluster, _head, _publications, _taken
 from tests.patience import PATIENCE, until
 
 from .daemons import Redis
@@ -373,7 +367,7 @@ async def test_what_is_said_late_of_a_former_connection_ends_no_newer_one(
         assert await first.claim("name", take=True)
         await until(lambda: heard.messages)
         heard.messages.clear()
-        first._hear(second.node, "superseded", _superseded(former, "name"))
+        first._taken_over(second.node, _taken(former, "name"))
         assert heard.messages == []
         first.release("name")
         await until(lambda: claimed(second), 10)
@@ -584,11 +578,23 @@ async def test_a_name_that_was_given_back_while_redis_was_away_is_free(
     messages=st.lists(
         st.tuples(st.text("abc", min_size=1, max_size=9), st.binary(max_size=300)),
         max_size=30,
-    )
+    ),
+    at_once=st.integers(1, 5_000),
 )
 def test_messages_that_are_put_together_come_apart_again(
-    messages: list[tuple[str, bytes]],
+    messages: list[tuple[str, bytes]], at_once: int
 ) -> None:
-    frames = [_frame(topic, message) for topic, message in messages]
-    parts = list(_joined(b"n" * 12, frames))
-    assert [each for part in parts for each in _frames(part)] == messages
+    heard: list[tuple[str, bytes]] = []
+    here = RedisCluster("unix:///nowhere")
+    for topic in {topic for topic, _ in messages}:
+        here.on(topic, lambda _, message, topic=topic: heard.append((topic, message)))
+    parts = [
+        part
+        for topic, message in messages
+        for part in (_head(topic, len(message)), message)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redis_cluster, "AT_ONCE", at_once)
+        for publication in _publications(b"n" * 12, parts):
+            here._take(publication)
+    assert heard == messages

@@ -75,6 +75,9 @@ _FRAME: Final = struct.Struct(">BI")
 """Before each message: the length of its topic's name, which follows, and its own."""
 _CHANGED: Final = "nodes"
 _SUPERSEDED: Final = "superseded"
+_TAKEN: Final = "taken"
+"""What nodes tell each other of names that were taken over. Handlers of `_SUPERSEDED` get the name alone."""
+_CHANGED_BYTES: Final = _CHANGED.encode()
 _RETRY: Final = 0.5
 
 # The store's own clock is the only one that all nodes share.
@@ -190,6 +193,8 @@ class RedisCluster:
         self._ear: Any = Redis.from_url(
             url,
             socket_connect_timeout=ANSWER,
+            # With RESP3 redis-py writes each publication out for a log, whether anybody reads that or not.
+            protocol=2,
             # It would connect anew without a word, and nobody would know that something was missed.
             retry=Retry(NoBackoff(), 0),
             **keepalive,
@@ -201,7 +206,10 @@ class RedisCluster:
         self._release_script = self._redis.register_script(_RELEASE_SCRIPT)
         self._clock = time.monotonic
         self._shared = b""
-        self._handlers: dict[str, Handler] = {_CHANGED: self._others_changed}
+        self._handlers: dict[bytes, Handler] = {}
+        """By topic, as it stands in a publication."""
+        self.on(_CHANGED, self._others_changed)
+        self.on(_TAKEN, self._taken_over)
         self._node_handlers: list[Callable[[], None]] = []
         self._missed_handlers: list[Callable[[], None]] = []
         self._secret_handlers: list[Callable[[bytes], None]] = []
@@ -215,6 +223,7 @@ class RedisCluster:
         """Names to give back, with their epochs."""
         self._located: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._outbox: dict[str, list[bytes]] = {}
+        """By node, heads and messages in turn."""
         self._waiting = 0
         self._filled = asyncio.Event()
         self._due = asyncio.Event()
@@ -246,7 +255,7 @@ class RedisCluster:
         if self._tasks and not self.is_away:
             with suppress(*STORE_ERRORS):
                 await self._redis.zrem(_NODES, self.node)
-                message = _frame(_CHANGED, b"")
+                message = _head(_CHANGED, 0)
                 await self._redis.publish(_ALL, self.node.encode() + message)
         await self._close_connections()
 
@@ -262,7 +271,7 @@ class RedisCluster:
 
     def on(self, topic: str, handler: Handler) -> None:
         """Hand messages about a topic to `handler`."""
-        self._handlers[topic] = handler
+        self._handlers[topic.encode()] = handler
 
     def on_nodes(self, handler: Callable[[], None]) -> None:
         """Call `handler` when nodes come or go, and when the store is back."""
@@ -313,11 +322,11 @@ class RedisCluster:
     def send(self, node: str, topic: str, message: bytes) -> None:
         """Tell one other node."""
         if node in self._nodes:
-            self._post(_channel(node), topic, message)
+            self._post(node, topic, message)
 
     def broadcast(self, topic: str, message: bytes) -> None:
         """Tell all other nodes."""
-        self._post(_ALL, topic, message)
+        self._post("", topic, message)
 
     async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
         """Have a name for this node."""
@@ -501,7 +510,7 @@ class RedisCluster:
                 if self._names.get(name) is not claim:
                     continue
                 if epoch is None:
-                    self._hear(self.node, _SUPERSEDED, _superseded(claim.epoch, name))
+                    self._taken_over(self.node, _taken(claim.epoch, name))
                 else:
                     claim.epoch = max(claim.epoch, int(epoch))
 
@@ -514,7 +523,7 @@ class RedisCluster:
         """
         # What the former node is told, around the epoch of what it has, which the store knows.
         said = name.encode()
-        head = self.node.encode() + _head(_SUPERSEDED, _EPOCH_LENGTH + len(said))
+        head = self.node.encode() + _head(_TAKEN, _EPOCH_LENGTH + len(said))
         epoch = _written(at or claim.epoch)
         return await self._claim_script(
             keys=[_name(name), _NODES],
@@ -538,16 +547,20 @@ class RedisCluster:
 
     # Speaking.
 
-    def _post(self, channel: str, topic: str, message: bytes) -> None:
+    def _post(self, node: str, topic: str, message: bytes) -> None:
+        """Have a message published soon to a node, or to all others where none is named."""
         if self.is_away:
             return
-        frame = _frame(topic, message)
-        if self._waiting + len(frame) > MAX_OUTBOX:
+        head = _head(topic, len(message))
+        size = len(head) + len(message)
+        if self._waiting + size > MAX_OUTBOX:
             self.dropped += 1
             return
-        self._waiting += len(frame)
-        self._outbox.setdefault(channel, []).append(frame)
-        self._filled.set()
+        self._waiting += size
+        if (parts := self._outbox.get(node)) is None:
+            parts = self._outbox[node] = []
+            self._filled.set()
+        parts += (head, message)
 
     async def _flush(self) -> None:
         """Publish what has gathered while the last publication was under way."""
@@ -560,9 +573,10 @@ class RedisCluster:
             unsure, self._unsure = self._unsure, set()
             try:
                 async with self._redis.pipeline(transaction=False) as pipeline:
-                    for channel, frames in outbox.items():
-                        for part in _joined(self.node.encode(), frames):
-                            pipeline.publish(channel, part)
+                    for node, parts in outbox.items():
+                        channel = _channel(node) if node else _ALL
+                        for publication in _publications(self.node.encode(), parts):
+                            pipeline.publish(channel, publication)
                     for name, epoch in released.items():
                         await self._release_script(
                             keys=[_name(name)],
@@ -619,34 +633,45 @@ class RedisCluster:
             await asyncio.sleep(_RETRY)
 
     def _take(self, data: bytes) -> None:
+        """Hand on what a publication holds. This runs for every message that crosses nodes."""
         node = data[:_NODE_LENGTH].decode()
-        # Who is told that it was superseded may have done that itself, at another node's bidding.
-        for topic, message in _frames(data):
-            if node != self.node:
-                # The last that one says is that nodes changed: it leaves.
-                if topic != _CHANGED:
-                    self._meet(node)
-                self._hear(node, topic, message)
-
-    def _hear(self, node: str, topic: str, message: bytes) -> None:
-        if topic == _SUPERSEDED:
-            epoch, message = int(message[:_EPOCH_LENGTH]), message[_EPOCH_LENGTH:]
-            name = message.decode()
-            if (claim := self._names.get(name)) is not None:
-                if claim.epoch > epoch:
-                    # It was said of a former connection. Let the store tell which one is newer.
-                    self._unsure.add(name)
-                    self._filled.set()
-                    return
-                del self._names[name]
-        if (handler := self._handlers.get(topic)) is None:
+        # A node that tells another's client that it was superseded may be told so itself by that.
+        if node == self.node:
             return
-        try:
-            handler(node, message)
-        except Exception as error:  # noqa: BLE001 - one message must not end the hearing of others
-            _LOGGER.error(
-                "A message about %s was not understood: %s", topic, type(error).__name__
-            )
+        handlers = self._handlers
+        at, end = _NODE_LENGTH, len(data)
+        while at < end:
+            length, size = _FRAME.unpack_from(data, at)
+            at += _FRAME.size
+            topic = data[at : at + length]
+            at += length
+            message = data[at : at + size]
+            at += size
+            # The last that a node says is that nodes changed: it leaves.
+            if node not in self._nodes and topic != _CHANGED_BYTES:
+                self._meet(node)
+            try:
+                if (handler := handlers.get(topic)) is not None:
+                    handler(node, message)
+            except Exception as error:  # noqa: BLE001 - one message must not end the hearing of others
+                _LOGGER.error(
+                    "A message about %s was not understood: %s",
+                    topic.decode(errors="replace"),
+                    type(error).__name__,
+                )
+
+    def _taken_over(self, node: str, message: bytes) -> None:
+        """Take note that a node took a name over, and from a connection of which epoch."""
+        epoch, name = int(message[:_EPOCH_LENGTH]), message[_EPOCH_LENGTH:]
+        if (claim := self._names.get(name.decode())) is not None:
+            if claim.epoch > epoch:
+                # It was said of a former connection. Let the store tell which one is newer.
+                self._unsure.add(name.decode())
+                self._filled.set()
+                return
+            del self._names[name.decode()]
+        if (handler := self._handlers.get(_SUPERSEDED.encode())) is not None:
+            handler(node, name)
 
     async def _close_connections(self) -> None:
         for connection in (self._redis, self._pulse, self._ear):
@@ -662,7 +687,7 @@ def _name(name: str) -> str:
     return f"{_PREFIX}name:{name}"
 
 
-def _superseded(epoch: int, name: str) -> bytes:
+def _taken(epoch: int, name: str) -> bytes:
     """Return what is told of a name that was taken over from a connection of this epoch, or of a former one."""
     return f"{_written(epoch)}{name}".encode()
 
@@ -676,27 +701,13 @@ def _head(topic: str, length: int) -> bytes:
     return _FRAME.pack(len(name), length) + name
 
 
-def _frame(topic: str, message: bytes) -> bytes:
-    return _head(topic, len(message)) + message
-
-
-def _joined(head: bytes, frames: list[bytes]) -> Iterator[bytes]:
-    """Put frames together into a few publications."""
-    part, length = [head], 0
-    for frame in frames:
-        if length + len(frame) > AT_ONCE and length:
-            yield b"".join(part)
-            part, length = [head], 0
-        part.append(frame)
-        length += len(frame)
-    yield b"".join(part)
-
-
-def _frames(data: bytes) -> Iterator[tuple[str, bytes]]:
-    at = _NODE_LENGTH
-    while at < len(data):
-        topic, message = _FRAME.unpack_from(data, at)
-        at += _FRAME.size
-        end = at + topic + message
-        yield data[at : at + topic].decode(), data[at + topic : end]
-        at = end
+def _publications(node: bytes, parts: list[bytes]) -> Iterator[bytes]:
+    """Put heads and messages together into a few publications of a node."""
+    begun, length = 0, 0
+    for at, part in enumerate(parts):
+        # Only in front of a head.
+        if length >= AT_ONCE and not at % 2:
+            yield b"".join((node, *parts[begun:at]))
+            begun, length = at, 0
+        length += len(part)
+    yield b"".join((node, *parts[begun:]))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 import hmac
 from struct import Struct
+from time import monotonic
 from typing import Any, Final
 import uuid
 
@@ -340,7 +341,7 @@ class Peers:
             handed_on = self._handed_on
             known = (node, receiver, sender)
             wait = NOTICED if kind == _DELIVER else NOTICED + self._keep_for
-            handed_on[known] = asyncio.get_running_loop().time() + wait
+            handed_on[known] = monotonic() + wait
             handed_on.move_to_end(known)
             if len(handed_on) > MAX_HANDED_ON:
                 handed_on.popitem(last=False)
@@ -392,7 +393,7 @@ class Peers:
                 self.route(sender, receiver, message, keep=True)
 
     def _tell_of_lost(self, dead: frozenset[str]) -> None:
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         for known in [known for known in self._handed_on if known[0] in dead]:
             if self._handed_on.pop(known) >= now:
                 _, receiver, sender = known
@@ -413,9 +414,10 @@ class Peers:
             # Its id is free at once: it may take a while until a connection is known to be dead.
             self.leave(client)
             client.socket.close(Close.IDLE, "nothing was heard for too long")
+        now = monotonic()
         while self._handed_on:
             known = next(iter(self._handed_on))
-            if self._handed_on[known] >= loop.time():
+            if self._handed_on[known] >= now:
                 break
             del self._handed_on[known]
         self._sweeping = loop.call_later(
