@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .access.ticket import Ticket
     from .friends.peers import Peers
     from .net.identity import Identity
+    from .net.link.frames import Ask
     from .transfers.receiver import Receiver
     from .transfers.sources.torrent import Source
     from .transfers.swarm import Swarm
@@ -162,13 +164,18 @@ class Components:
         return await self.friends.renew(former)
 
     def _link_source(self, ticket: Ticket, swarm: Source | None) -> Source | None:
-        """Return a source over the link to the owner of an item, None if that is not a friend."""
-        friends = self.active_friends
-        if friends is None or not friends.is_friend(ticket.owner):
-            return None
-        from .transfers.sources.link import LinkSource
+        """Return a source over the link to the owner of an item, None where the libraries for links are missing.
 
-        return LinkSource(ticket, partial(friends.ask, ticket.owner), swarm)
+        The owner need not be a friend yet: kept items are fetched from the start on, before this home is configured.
+        """
+        try:
+            from .transfers.sources.link import LinkSource
+        except ModuleNotFoundError:
+            return None
+        return LinkSource(ticket, partial(self._ask_friend, ticket.owner), swarm)
+
+    def _ask_friend(self, owner: str, ask: Ask, limit: int) -> AsyncIterator[bytes]:
+        return self.friends.ask(owner, ask, limit)
 
     # Friends.
 
