@@ -196,6 +196,49 @@ class Server:
         metrics.gauge(
             "tracker_sockets", "Clients of the tracker.", lambda: self.tracker.sockets
         )
+        metrics.counter(
+            "tracker_announces",
+            "Announces that swarms of this node took.",
+            lambda: self.tracker.swarms.announces,
+        )
+        metrics.counter(
+            "tracker_offers",
+            "Offers that swarms of this node passed on.",
+            lambda: self.tracker.swarms.offers,
+        )
+        metrics.counter(
+            "tracker_answers",
+            "Answers to offers that swarms of this node passed on.",
+            lambda: self.tracker.swarms.answers,
+        )
+        if (turn := self.turn) is not None:
+            metrics.counter(
+                "turn_granted",
+                "TURN credentials that were handed out.",
+                lambda: turn.granted,
+            )
+            if (coturn := turn.coturn) is not None:
+                metrics.counter(
+                    "coturn_starts",
+                    "How often coturn was started.",
+                    lambda: coturn.starts,
+                )
+        if isinstance(cluster := self.cluster, RedisCluster):
+            metrics.gauge(
+                "nodes",
+                "Nodes of the cluster that are alive, with this one.",
+                lambda: len(cluster.nodes()),
+            )
+            metrics.gauge(
+                "redis_away",
+                "1 while the Redis does not answer.",
+                lambda: int(cluster.is_away),
+            )
+            metrics.counter(
+                "node_messages_dropped",
+                "Messages to other nodes that were dropped because too much waited for the Redis.",
+                lambda: cluster.dropped,
+            )
         metrics.gauge(
             "revocations",
             "Revoked rooms and tokens that are remembered.",

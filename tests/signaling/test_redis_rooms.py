@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 import time
 
-import orjson
 import pytest
 from redis.asyncio import Redis as Client
 
@@ -64,24 +63,6 @@ async def test_of_two_that_change_a_room_at_once_one_has_to_look_again(
     )
     assert sorted(done) == [False, True]
     assert await here.get("one") == changes[done.index(True)]
-
-
-async def test_a_room_that_was_kept_before_there_was_more_to_it_can_be_closed(
-    stores: tuple[RedisStore, RedisStore], redis_server: Redis
-) -> None:
-    here, _ = stores
-    await here.create(room("one"), 10)
-    client = Client.from_url(redis_server.url)
-    kept = orjson.loads(await client.get("pemus:room:one"))
-    del kept["network"], kept["renew_by"]
-    await client.set("pemus:room:one", orjson.dumps(kept))
-    await client.aclose()
-    old = await here.get("one")
-    assert old is not None
-    closed = close_room(old, time.time())
-    assert await here.replace(old, closed)
-    assert await here.get("one") == closed
-    assert not await here.replace(old, replace(old, password=True))
 
 
 async def test_a_home_has_only_so_many_rooms_however_many_it_opens_at_once(
@@ -170,16 +151,6 @@ async def test_while_redis_is_away_no_guest_is_told_that_a_room_is_gone(
         # It kept nothing, so now that is known.
         status, _ = await server.ask("GET", f"/room/{opened['slug']}")
         assert status == 404
-
-
-async def test_all_homes_together_have_so_many_rooms(redis_server: Redis) -> None:
-    store = RedisStore(redis_server.url, most=2)
-    gone = room("gone", "a", expires=int(time.time()) - REMEMBERED - 10)
-    assert await store.create(gone, 10) is Created.DONE
-    assert await store.create(room("one", "b"), 10) is Created.DONE
-    assert await store.create(room("two", "c"), 10) is Created.DONE
-    assert await store.create(room("three", "d"), 10) is Created.FULL
-    await store.close()
 
 
 async def test_nothing_is_left_of_a_home_whose_rooms_are_forgotten(

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 import os
 from pathlib import Path
+import re
 import secrets
 import signal
 import socket
@@ -102,6 +103,34 @@ async def ready(port: int) -> None:
             except aiohttp.ClientError:
                 pass
             await asyncio.sleep(0.05)
+
+
+async def numbers_of(server: Server) -> dict[str, float]:
+    """Return what a server shows to monitoring, without what has labels."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(http(server, "/metrics")) as answer,
+    ):
+        found = re.findall(r"^(pemus_\w+) (\S+)$", await answer.text(), re.MULTILINE)
+    return {name: float(number) for name, number in found}
+
+
+@pytest.mark.usefixtures("quick")
+async def test_monitoring_sees_the_nodes_and_whether_redis_answers(
+    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with two(redis_server) as (here, there):
+        numbers = await numbers_of(here)
+        assert numbers["pemus_nodes"] == 2
+        assert numbers["pemus_redis_away"] == 0
+        assert numbers["pemus_node_messages_dropped_total"] == 0
+        monkeypatch.setattr(redis_cluster, "MAX_OUTBOX", 0)
+        cluster(here).send(there.cluster.node, "peers", b"too much")
+        assert (await numbers_of(here))["pemus_node_messages_dropped_total"] == 1
+        await redis_server.stop()
+        await until(lambda: cluster(here).is_away)
+        numbers = await numbers_of(here)
+        assert (numbers["pemus_nodes"], numbers["pemus_redis_away"]) == (1, 1)
 
 
 @pytest.mark.usefixtures("quick")

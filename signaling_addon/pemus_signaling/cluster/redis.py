@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import batched
 import logging
+import random
 import secrets
 import struct
 import time
@@ -36,7 +37,7 @@ BEAT: Final = 1.0
 ALIVE_MS: Final = 4000
 """Milliseconds after which a node that said nothing is dead, and what it had is free."""
 RENEW: Final = 40.0
-"""Seconds after which a node says again which names it has."""
+"""Seconds, on average, between two renewals of a name."""
 NAME_S: Final = 150
 """Seconds after which the store forgets a name of which it heard nothing."""
 ANSWER: Final = 3.0
@@ -46,7 +47,7 @@ LOCATED_S: Final = 10.0
 MAX_LOCATED: Final = 20_000
 MAX_OUTBOX: Final = 16 * 1024**2
 """Bytes that may wait for the store. What is beyond is dropped."""
-GATHER: Final = 0.01
+GATHER: Final = 0.005
 """Seconds for which messages gather, since a publication costs the same for one or for a hundred."""
 AT_ONCE: Final = 512 * 1024
 """Bytes after which a publication is long enough."""
@@ -475,14 +476,25 @@ class RedisCluster:
     # Names.
 
     async def _renew(self) -> None:
+        """Renew every name once per `RENEW`, a few at a time, so that the store never gets all of them at once."""
         while True:
-            await asyncio.sleep(RENEW)
+            names = list(self._names)
+            parts = list(batched(names, NAMES_AT_ONCE)) or [()]
+            for some in parts:
+                await asyncio.sleep(RENEW * random.uniform(0.75, 1.25) / len(parts))
+                if not self.is_away:
+                    with suppress(*STORE_ERRORS):
+                        await self._renew_names(some)
             if not self.is_away:
                 with suppress(*STORE_ERRORS):
-                    await self._claim_all()
+                    await self._renew_secret()
 
     async def _claim_all(self) -> None:
-        """Say again which names this node has. Who came to have one elsewhere meanwhile keeps it."""
+        """Tell a store that may have lost them which names this node has, and the secret. A newer claim elsewhere wins."""
+        await self._renew_secret()
+        await self._renew_names(list(self._names))
+
+    async def _renew_secret(self) -> None:
         if self._shared:
             # A store that came back empty would give the next node another one.
             await self._redis.set(_SECRET, self._shared, nx=True)
@@ -492,9 +504,8 @@ class RedisCluster:
                 self._shared = shared
                 for handler in self._secret_handlers:
                     handler(shared)
-        await self._renew_names(list(self._names))
 
-    async def _renew_names(self, names: list[str]) -> None:
+    async def _renew_names(self, names: Sequence[str]) -> None:
         for at in range(0, len(names), NAMES_AT_ONCE):
             asked = [
                 (name, claim)
@@ -551,8 +562,9 @@ class RedisCluster:
         """Have a message published soon to a node, or to all others where none is named."""
         if self.is_away:
             return
-        head = _head(topic, len(message))
-        size = len(head) + len(message)
+        length = len(message)
+        head = _head(topic, length)
+        size = len(head) + length
         if self._waiting + size > MAX_OUTBOX:
             self.dropped += 1
             return
@@ -697,8 +709,7 @@ def _written(epoch: int) -> str:
 
 
 def _head(topic: str, length: int) -> bytes:
-    name = topic.encode()
-    return _FRAME.pack(len(name), length) + name
+    return _FRAME.pack(len(topic), length) + topic.encode()
 
 
 def _publications(node: bytes, parts: list[bytes]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""One port for everything: it reads the head of each request and hands WebSockets to picows, and the rest to aiohttp.
+"""One port for everything: it reads the head of each request and hands WebSockets to `websocket`, and the rest to aiohttp.
 
 aiohttp speaks WebSockets as well, but takes twice the time for a message and more memory for a socket.
 """
@@ -17,8 +17,6 @@ from typing import Any, Final, cast
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
-from picows import WSAutoPingStrategy, WSUpgradeResponseWithListener
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from pemus_signaling.settings import Settings
 
@@ -26,7 +24,7 @@ from .addresses import Networks, Origins, household, plain_address
 from .answers import failed
 from .heads import END, Handshake, HeadError, read_handshake, wants_websocket
 from .sockets import Close, Listener, Refusal, Upgrade
-from .websocket import Sockets, WebSocket, Wire
+from .websocket import Sockets, open_websocket
 
 type Accept = Callable[[Upgrade], Listener | Refusal]
 """Decides about a client that wants a WebSocket."""
@@ -388,29 +386,15 @@ class _Connection(asyncio.BufferedProtocol):
         self._handler.data_received(head)
 
     def _upgrade(self, key: str, rest: bytes, listener: Listener) -> None:
-        """Let picows speak on."""
+        """Continue as a WebSocket."""
         assert self._transport is not None
-        sockets = self._front.sockets
-        opened = WebSocket(listener, self._household, sockets)
-        answered = WSUpgradeResponseWithListener(cast(Any, _Switching()), opened)
-        protocol = WSProtocol(
-            None, None, False, lambda _: answered, _QUIET, True, None,  # client's side, time-out of the handshake
-            False, 0, 0, WSAutoPingStrategy.PING_WHEN_IDLE, False,  # pings and pongs of its own accord
-            sockets.message_size, None, 0,
-        )  # fmt: skip
         self._forget()
         transport, self._transport = self._transport, None
-        transport.set_protocol(protocol)
         # The place is the socket's from here on.
         self.has_place = False
-        wire = Wire(transport)
-        protocol.connection_made(wire)
-        wire.hold_answer()
-        _feed(protocol, _UPGRADE % key.encode() + rest)
-        if not opened.began:
-            # picows did not like what was fed to it, and tells nobody.
-            wire.abort()
-            sockets.places.leave(self._household)
+        open_websocket(
+            transport, key, rest, listener, self._household, self._front.sockets
+        )
 
     def _answer(self, refusal: Refusal) -> None:
         assert self._transport is not None
@@ -430,44 +414,6 @@ class _Connection(asyncio.BufferedProtocol):
     def _forget(self) -> None:
         self._front.requests.discard(self)
         self._head = b""
-
-
-_UPGRADE: Final = (
-    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
-)
-"""What picows needs to see of a request. It understands less of what stands in one than browsers send."""
-
-
-class _Switching:
-    """The answer to a handshake, as far as picows looks at it."""
-
-    __slots__ = ("headers",)
-
-    status = HTTPStatus.SWITCHING_PROTOCOLS
-
-    def __init__(self) -> None:
-        self.headers: dict[str, str] = {}
-
-    def to_bytes(self) -> bytearray:
-        return bytearray(_SWITCHING % self.headers["Sec-WebSocket-Accept"].encode())
-
-
-_SWITCHING: Final = (
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: %b\r\n\r\n"
-)
-
-
-def _feed(protocol: Any, data: bytes) -> None:
-    """Hand bytes to picows as if they had just been read."""
-    at = 0
-    while at < len(data):
-        buffer = protocol.get_buffer(-1)
-        size = min(len(buffer), len(data) - at)
-        buffer[:size] = data[at : at + size]
-        protocol.buffer_updated(size)
-        at += size
 
 
 def _phrase(status: int) -> str:
@@ -547,18 +493,3 @@ def _listen(
         sock.close()
         raise
     return sock
-
-
-class _Quiet:
-    """The log that picows gets: it writes addresses, and what clients send, into its own."""
-
-    def isEnabledFor(self, level: int) -> bool:
-        return False
-
-    def debug(self, *args: object) -> None:
-        pass
-
-    info = warning = error = exception = log = debug
-
-
-_QUIET: Final = _Quiet()

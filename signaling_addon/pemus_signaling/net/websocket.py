@@ -1,14 +1,28 @@
-"""A WebSocket (RFC 6455) as picows speaks it, with the limits that all parts of the program share."""
+"""WebSockets (RFC 6455), with the limits that all parts of the program share.
+
+This is the only module that uses picows, which is pinned exactly: its public server reads the head of each request itself,
+so it cannot share a port with aiohttp, and its protocol is a private class.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 import logging
 from typing import Any, Final, cast
 
 from multidict import CIMultiDict
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+from picows import (
+    WSAutoPingStrategy,
+    WSCloseCode,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeResponseWithListener,
+)
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from .limits import Places
 from .sockets import Close, Listener
@@ -368,3 +382,86 @@ class WebSocket(WSListener):
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.closed()
+
+
+def open_websocket(
+    transport: asyncio.Transport,
+    key: str,
+    rest: bytes,
+    listener: Listener,
+    household: str,
+    sockets: Sockets,
+) -> None:
+    """Answer a handshake with this key on a connection, and let `listener` speak over it.
+
+    `rest` is what the client sent after the handshake. The place that `household` took is given back when the socket ends.
+    """
+    opened = WebSocket(listener, household, sockets)
+    answered = WSUpgradeResponseWithListener(cast(Any, _Switching()), opened)
+    protocol = WSProtocol(
+        None, None, False, lambda _: answered, _QUIET, True, None,  # client's side, time-out of the handshake
+        False, 0, 0, WSAutoPingStrategy.PING_WHEN_IDLE, False,  # pings and pongs of its own accord
+        sockets.message_size, None, 0,
+    )  # fmt: skip
+    transport.set_protocol(protocol)
+    wire = Wire(transport)
+    protocol.connection_made(wire)
+    wire.hold_answer()
+    _feed(protocol, _UPGRADE % key.encode() + rest)
+    if not opened.began:
+        # picows did not accept what was fed to it, and reports that to nobody.
+        wire.abort()
+        sockets.places.leave(household)
+
+
+_UPGRADE: Final = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+)
+"""The part of a request that picows needs. It rejects some headers that browsers send."""
+
+
+class _Switching:
+    """The answer to a handshake: the part of it that picows uses."""
+
+    __slots__ = ("headers",)
+
+    status = HTTPStatus.SWITCHING_PROTOCOLS
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+
+    def to_bytes(self) -> bytearray:
+        return bytearray(_SWITCHING % self.headers["Sec-WebSocket-Accept"].encode())
+
+
+_SWITCHING: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n\r\n"
+)
+
+
+def _feed(protocol: Any, data: bytes) -> None:
+    """Hand bytes to picows as if they had just been read."""
+    at = 0
+    while at < len(data):
+        buffer = protocol.get_buffer(-1)
+        size = min(len(buffer), len(data) - at)
+        buffer[:size] = data[at : at + size]
+        protocol.buffer_updated(size)
+        at += size
+
+
+class _Quiet:
+    """The log that picows gets. In its own it would write addresses and what clients send."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return False
+
+    def debug(self, *args: object) -> None:
+        pass
+
+    info = warning = error = exception = log = debug
+
+
+_QUIET: Final = _Quiet()

@@ -66,6 +66,7 @@ _TRY: Final = b"T"
 """Likewise, if the receiver is still there: it is of no use to one who comes later."""
 _KEEP: Final = b"K"
 """To the node that the receiver's id belongs to: the same."""
+_HANDED_ON: Final = frozenset((_DELIVER, _TRY, _KEEP))
 _ARRIVED: Final = b"A"
 """To the node that an id belongs to: a client is here now."""
 _RECLAIM: Final = b"R"
@@ -353,13 +354,14 @@ class Peers:
         """Take what another node says."""
         kind, one, other, relayed = _unpack(message)
         receiver = one.decode()
-        if kind in (_DELIVER, _TRY, _KEEP):
+        if kind in _HANDED_ON:
             sender = other.decode()
             # Who answers has got what was handed on.
             self._handed_on.pop((node, sender, receiver), None)
-            if self._deliver(receiver, relayed):
-                return
-            if kind == _KEEP:
+            if (client := self.clients.get(receiver)) is not None:
+                self.counts.relayed += 1
+                client.socket.relay(relayed)
+            elif kind == _KEEP:
                 self._keep(receiver, sender, relayed)
             else:
                 # It went meanwhile, maybe to another node.
@@ -618,7 +620,7 @@ async def _get_peers(request: web.Request) -> web.Response:
 
 
 def _pack(kind: bytes, one: bytes, other: bytes = b"", message: bytes = b"") -> bytes:
-    return _HEAD.pack(kind, len(one), len(other)) + one + other + message
+    return b"".join((_HEAD.pack(kind, len(one), len(other)), one, other, message))
 
 
 def _unpack(message: bytes) -> tuple[bytes, bytes, bytes, bytes]:

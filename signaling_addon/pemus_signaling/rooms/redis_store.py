@@ -23,30 +23,24 @@ from .tokens import REMEMBERED
 
 _ROOM: Final = "pemus:room:"
 _HOME: Final = "pemus:home:"
-_ROOMS: Final = "pemus:rooms"
-"""All rooms by the time at which they are forgotten, so that they can be counted."""
 _NETWORK: Final = "pemus:network:"
-"""Likewise those that a network made."""
+"""The rooms that a network made, by the time at which they are forgotten, so that they can be counted."""
 _CREATE: Final = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'TAKEN' end
 local now, most = tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('ZCOUNT', KEYS[2], '(' .. now, '+inf') >= most then return 'TOO_MANY' end
-if redis.call('ZCOUNT', KEYS[4], '(' .. now, '+inf') >= tonumber(ARGV[9]) then return 'CROWDED' end
-if redis.call('ZCOUNT', KEYS[3], '(' .. now, '+inf') >= tonumber(ARGV[8]) then return 'FULL' end
+if redis.call('ZCOUNT', KEYS[3], '(' .. now, '+inf') >= tonumber(ARGV[8]) then return 'CROWDED' end
 local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)
 for place = 1, #gone - most + 1 do
   redis.call('DEL', ARGV[6] .. gone[place])
   redis.call('ZREM', KEYS[2], gone[place])
   redis.call('ZREM', KEYS[3], gone[place])
-  redis.call('ZREM', KEYS[4], gone[place])
 end
 redis.call('SET', KEYS[1], ARGV[1], 'EXAT', ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[7])
-for place = 3, 4 do
-  redis.call('ZADD', KEYS[place], ARGV[3], ARGV[7])
-  redis.call('ZREMRANGEBYSCORE', KEYS[place], '-inf', now)
-end
-for place = 2, 4 do
+redis.call('ZADD', KEYS[3], ARGV[3], ARGV[7])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+for place = 2, 3 do
   redis.call('EXPIREAT', KEYS[place], ARGV[3], 'NX')
   redis.call('EXPIREAT', KEYS[place], ARGV[3], 'GT')
 end
@@ -57,8 +51,7 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'EXAT', ARGV[4])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[5])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[5])
-redis.call('ZADD', KEYS[4], ARGV[4], ARGV[5])
-for place = 2, 4 do
+for place = 2, 3 do
   redis.call('EXPIREAT', KEYS[place], ARGV[4], 'NX')
   redis.call('EXPIREAT', KEYS[place], ARGV[4], 'GT')
 end
@@ -71,9 +64,8 @@ _LOGGER = logging.getLogger(__name__)
 class RedisStore:
     """Keeps rooms in a Redis."""
 
-    def __init__(self, url: str, most: int = MAX_ROOMS) -> None:
-        """Prepare to keep `most` rooms at a URL (`redis://`, `rediss://` or `unix://`)."""
-        self._most = most
+    def __init__(self, url: str) -> None:
+        """Prepare to keep rooms at a URL (`redis://`, `rediss://` or `unix://`). Its memory alone bounds them all."""
         self._redis = store_at(url)
         self._create = self._redis.register_script(_CREATE)
         self._replace = self._redis.register_script(_REPLACE)
@@ -95,8 +87,8 @@ class RedisStore:
             try:
                 # fmt: off
                 answer = await self._create(
-                    keys=[_ROOM + room.slug, _HOME + room.host, _ROOMS, _NETWORK + room.network],
-                    args=[encode_room(room), room.ended, _forgotten(room), int(time.time()), most, _ROOM, room.slug, self._most, in_network],
+                    keys=[_ROOM + room.slug, _HOME + room.host, _NETWORK + room.network],
+                    args=[encode_room(room), room.ended, _forgotten(room), int(time.time()), most, _ROOM, room.slug, in_network],
                 )
                 # fmt: on
             except OutOfMemoryError:
@@ -110,22 +102,11 @@ class RedisStore:
 
     async def replace(self, old: Room, new: Room) -> bool:
         """Change a room, unless somebody did meanwhile. Raises StoreAwayError."""
-        if await self._swap(encode_room(old), new):
-            return True
-        # One that was kept before there was more to a room is the same, and is written in another way.
-        with _asking():
-            kept = await self._redis.get(_ROOM + old.slug)
-        if kept is None or _decoded(kept) != old:
-            return False
-        return await self._swap(kept, new)
-
-    async def _swap(self, kept: bytes, new: Room) -> bool:
-        """Keep a room instead of what is kept, if that is so still."""
         with _asking():
             # fmt: off
             return bool(await self._replace(
-                keys=[_ROOM + new.slug, _HOME + new.host, _ROOMS, _NETWORK + new.network],
-                args=[kept, encode_room(new), new.ended, _forgotten(new), new.slug],
+                keys=[_ROOM + new.slug, _HOME + new.host, _NETWORK + new.network],
+                args=[encode_room(old), encode_room(new), new.ended, _forgotten(new), new.slug],
             ))
             # fmt: on
 

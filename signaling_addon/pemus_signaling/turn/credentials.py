@@ -69,7 +69,7 @@ class Turn:
         self._secret = secret.encode()
         self._host = host
         self._port = port
-        self._coturn = coturn
+        self.coturn = coturn
         self._lookups = lookups
         self._grants = grants
         self.granted = 0
@@ -77,13 +77,13 @@ class Turn:
 
     async def start(self) -> None:
         """Begin to run coturn."""
-        if self._coturn is not None:
-            await self._coturn.start()
+        if self.coturn is not None:
+            await self.coturn.start()
 
     async def close(self) -> None:
         """End coturn."""
-        if self._coturn is not None:
-            await self._coturn.close()
+        if self.coturn is not None:
+            await self.coturn.close()
 
     def routes(self, prefix: str = "/") -> list[web.RouteDef]:
         """Return what to add to an application. `prefix` begins and ends with a slash."""
@@ -121,7 +121,7 @@ class Turn:
         now = time.time()
         key, who, expires = await self._allowed(bearer(request), now)
         take(self._grants, key.hex())
-        if self._coturn is not None and not self._coturn.is_ready:
+        if self.coturn is not None and not self.coturn.is_ready:
             raise Failure(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "unavailable",
