@@ -34,14 +34,24 @@ from tests.p2p.torrent.owned import (
 from tests.patience import until
 
 HOME = "H" * 28
+ELSEWHERE = "192.0.2.9"
+"""An address that this home has, as far as it tells its friends."""
 SHARE = ShareConfig(id="share", path="/", name="Share", kinds=(Kind.VIDEO,))
-CONFIG = EngineConfig(home_name="Home", shares=(SHARE,))
-"""One share, and no friends: tickets are given by hand."""
+STRANGERS = EngineConfig(home_name="Home", shares=(SHARE,))
+"""One share, and no friends."""
+CONFIG = replace(
+    STRANGERS,
+    friends=tuple(
+        FriendConfig(id=home, name=name, shares=("share",))
+        for home, name in ((ANN, "Ann"), (BOB, "Bob"))
+    ),
+)
+"""Two friends who may see the share."""
 
 
 @asynccontextmanager
 async def issuing(tmp_path: Path) -> AsyncIterator[tuple[Owner, Tickets]]:
-    """Run an owner's side that gives out tickets by hand."""
+    """Run an owner's side that gives out tickets to two friends."""
     async with configured(tmp_path, CONFIG) as (owner, made, _):
         yield owner, made
 
@@ -71,13 +81,14 @@ async def test_with_a_ticket_alone_the_item_can_be_fetched(
     owner, tickets = office
     path = owner.folder.put(FILM, "film.mp4")
     sent = (await tickets.issue(FILM, ANN, 60, wait=30)).encode()
-    ticket = read(sent, kept=True)
+    ticket = read(sent)
     assert (ticket.owner, ticket.owner_name, ticket.receiver) == (HOME, "Home", ANN)
     assert 50 < ticket.expires - time.time() <= 60
     facts, file = ticket.item, await owner.folder.file(FILM)
     assert (facts.id, facts.name, facts.size) == (FILM, "film.mp4", file.size)
     assert (facts.etag, facts.duration) == (file.etag, 60.0)
-    ((_, port),) = ticket.addresses()
+    (address,) = ticket.addresses()
+    assert address == (ELSEWHERE, port := owner.session.port)
     async with fetching(tmp_path) as fetcher:
         assert await fetcher.fetch(torrent_of(ticket), port) == path.read_bytes()
 
@@ -101,7 +112,7 @@ async def test_an_empty_file_has_a_ticket_without_a_torrent(
     owner, tickets = office
     owner.folder.put(FILM, "film.mp4", 0)
     ticket = await tickets.issue(FILM, ANN, 60, wait=30)
-    assert read(ticket.encode(), kept=True) == ticket
+    assert read(ticket.encode()) == ticket
     assert (ticket.item.size, ticket.torrent) == (0, None)
 
 
@@ -365,9 +376,14 @@ async def test_nobody_gets_any_number_of_tickets(
 
 
 def friend(*shares: str) -> EngineConfig:
-    """Return a configuration by which Ann is a friend who may see these shares."""
+    """Return a configuration by which Ann is the only friend and may see these shares."""
     ann = FriendConfig(id=ANN, name="Ann", shares=shares)
     return replace(CONFIG, friends=(ann,))
+
+
+def both_friends(*shares: str) -> EngineConfig:
+    """Return a configuration by which Ann may see these shares, and Bob all."""
+    return replace(CONFIG, friends=(*friend(*shares).friends, CONFIG.friends[1]))
 
 
 @asynccontextmanager
@@ -393,7 +409,9 @@ async def configured(
             owner_name=lambda: "Home",
             item=owner.folder.item,
             files=owner.folder.file,
-            endpoints=lambda: [endpoint("127.0.0.1", owner.session.port)],
+            endpoints=lambda: [
+                endpoint(host, owner.session.port) for host in (ELSEWHERE, "127.0.0.1")
+            ],
             **told,  # type: ignore[arg-type]
         )
         await made.start()
@@ -404,17 +422,17 @@ async def configured(
 
 
 async def test_a_friend_has_tickets_only_for_what_it_may_see(tmp_path: Path) -> None:
-    async with configured(tmp_path, friend("other")) as (owner, tickets, configs):
+    config = both_friends("other")
+    async with configured(tmp_path, config) as (owner, tickets, configs):
         owner.folder.put(FILM, "film.mp4")
         with pytest.raises(NotFound, match="no such item"):
             await tickets.issue(FILM, ANN, 60)
         assert tickets.live == 0
-        # Bob, who is no friend, is given it by hand.
         await tickets.issue(FILM, BOB, 60, wait=30)
-        configs.append(friend("share"))
+        configs.append(both_friends("share"))
         await tickets.issue(FILM, ANN, 60, wait=30)
         assert len(served(owner)) == 2
-        configs.append(friend())
+        configs.append(both_friends())
         await tickets.review()
         assert [each.receiver for each in owner.store.grants()] == [BOB]
         assert len(served(owner)) == 1
@@ -464,18 +482,23 @@ async def test_what_moves_while_its_first_ticket_is_made_is_not_served(
         await until(lambda: served(owner) == set())
 
 
-async def test_a_ticket_by_hand_becomes_a_friends_and_ends_with_that(
-    tmp_path: Path,
-) -> None:
-    async with configured(tmp_path, CONFIG) as (owner, tickets, configs):
+async def test_a_ticket_ends_with_the_friendship(tmp_path: Path) -> None:
+    async with configured(tmp_path, friend("share")) as (owner, tickets, configs):
         owner.folder.put(FILM, "film.mp4")
         await tickets.issue(FILM, ANN, 60, wait=30)
-        configs.append(friend("share"))
         await tickets.review()
         assert len(served(owner)) == 1
-        configs.append(CONFIG)
+        configs.append(STRANGERS)
         await tickets.review()
         assert (served(owner), owner.store.grants()) == (set(), [])
+
+
+async def test_a_home_that_is_no_friend_gets_no_ticket(tmp_path: Path) -> None:
+    async with configured(tmp_path, friend("share")) as (owner, tickets, _):
+        owner.folder.put(FILM, "film.mp4")
+        with pytest.raises(NotFound, match="no such item"):
+            await tickets.issue(FILM, BOB, 60)
+        assert tickets.live == 0
 
 
 async def test_what_cannot_be_told_is_neither_served_nor_forgotten(
@@ -523,11 +546,10 @@ async def test_before_the_first_review_news_of_the_library_decide_nothing(
 
 
 async def test_no_friend_is_sent_to_its_own_machine(tmp_path: Path) -> None:
-    async with configured(tmp_path, friend("share")) as (owner, tickets, _):
+    async with configured(tmp_path, CONFIG) as (owner, tickets, _):
         owner.folder.put(FILM, "film.mp4")
-        assert (await tickets.issue(FILM, ANN, 60, wait=30)).endpoints == ()
-        # By hand it may be for another engine on this one.
-        assert (await tickets.issue(FILM, BOB, 60, wait=30)).endpoints
+        told = (await tickets.issue(FILM, ANN, 60, wait=30)).endpoints
+        assert told == (endpoint(ELSEWHERE, owner.session.port),)
 
 
 HOUR, DAY = 3600.0, 86400.0

@@ -1,7 +1,6 @@
 """Who may fetch what of this home, by the configuration as it is at this moment.
 
-A friend may have what lies in the shares that it was granted. Whoever is no friend may have only what it was given a
-ticket for by hand, for as long as that lies in any share.
+A friend may have what lies in the shares that it was granted, and nobody else anything.
 """
 
 from __future__ import annotations
@@ -33,17 +32,12 @@ class Access:
         self._library = library
         self._config = config
 
-    def is_friend(self, home: str) -> bool:
-        """Tell whether a home is a friend."""
-        return self._config().shares_of(home) is not None
-
-    def may_have(self, home: str, share: str, *, as_friend: bool) -> bool:
-        """Tell whether a home may have what lies in a share, if it has it as a friend, or by hand."""
+    def may_have(self, home: str, share: str) -> bool:
+        """Tell whether a home may have what lies in a share."""
         config = self._config()
-        if share not in {each.id for each in config.shares}:
-            return False
-        granted = config.shares_of(home)
-        return not as_friend if granted is None else share in granted
+        return share in (config.shares_of(home) or ()) and any(
+            each.id == share for each in config.shares
+        )
 
     async def refused(self, grants: Iterable[Grant]) -> tuple[list[Grant], list[Grant]]:
         """Return those of the grants that may not be used any more, and those of which that cannot be told at present."""
@@ -61,6 +55,6 @@ class Access:
             share = shares.get(each.item)
             if share is None:
                 (refused if is_whole else unknown).append(each)
-            elif not self.may_have(each.receiver, share, as_friend=each.friend):
+            elif not self.may_have(each.receiver, share):
                 refused.append(each)
         return refused, unknown

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
 import contextlib
-from dataclasses import replace
 import logging
 import secrets
 import time
@@ -196,10 +195,9 @@ class Tickets:
         item = await self._item(item_id)
         file = await self._files(item_id)
         # From here to the grant nothing waits: a configuration that comes later finds it.
-        friend = self._access.is_friend(receiver)
-        if not self._access.may_have(receiver, item.share, as_friend=friend):
+        if not self._access.may_have(receiver, item.share):
             raise NotFound("there is no such item")
-        grant = self._grant(receiver, item.id, ttl, friend=friend)
+        grant = self._grant(receiver, item.id, ttl)
         await self._keep(grant)
         key = receiver, item.id
         # It may have been renewed once more meanwhile, which is no less a right to fetch the item.
@@ -224,10 +222,10 @@ class Tickets:
             ),
             torrent=torrent,
             endpoints=tuple(
-                # A friend calls nothing on its own machine. Only by hand is something given to an engine on this one.
+                # A friend calls nothing on its own machine.
                 each
                 for each in self._endpoints()
-                if not friend or is_elsewhere(each)
+                if is_elsewhere(each)
             )[:MAX_ENDPOINTS],
             expires=grant.expires,
         )
@@ -247,7 +245,7 @@ class Tickets:
         if not await self._end(chosen):
             raise Unavailable("the disk does not keep that tickets were revoked")
 
-    def _grant(self, receiver: str, item: str, ttl: float, *, friend: bool) -> Grant:
+    def _grant(self, receiver: str, item: str, ttl: float) -> Grant:
         """Return the grant for a receiver and an item that lives for so long at least. Raises Busy."""
         key = receiver, item
         now = self._passed()
@@ -262,7 +260,7 @@ class Tickets:
             ):
                 raise Busy("this home has too many tickets")
             salt = secrets.token_bytes(SALT)
-        grant = Grant(receiver, item, salt, self._clock() + end - now, friend)
+        grant = Grant(receiver, item, salt, self._clock() + end - now)
         self._grants[key] = grant
         self._ends[key] = end
         self._former.discard(key)
@@ -283,11 +281,8 @@ class Tickets:
         return present if present and present.salt == grant.salt else None
 
     async def _admit(self, grant: Grant) -> None:
-        """Serve what a grant is for, if it is one of a former engine; a friend's ends with the friendship from now on."""
+        """Serve what a grant is for, if it is one of a former engine."""
         key = grant.receiver, grant.item
-        if not grant.friend and self._access.is_friend(grant.receiver):
-            grant = self._grants[key] = replace(grant, friend=True)
-            await self._keep(grant)
         if key not in self._waiting or key not in self._grants:
             return
         self._waiting.discard(key)

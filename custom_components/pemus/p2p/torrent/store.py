@@ -48,8 +48,6 @@ STEPS: Final = (
         PRIMARY KEY (receiver, item)
     ) WITHOUT ROWID;
     """,
-    # Of what is older nobody knows who it was for: it counts as a friend's, which may have less.
-    "ALTER TABLE grants ADD COLUMN friend INTEGER NOT NULL DEFAULT 1;",
 )
 
 
@@ -81,8 +79,6 @@ class Grant:
     salt: bytes
     """What makes the torrent this receiver's own."""
     expires: float
-    friend: bool = True
-    """Whether the receiver has it as a friend: then it ends with the friendship. Others were given it by hand."""
 
 
 class SwarmStore(Database):
@@ -198,15 +194,14 @@ class SwarmStore(Database):
         with self.write() as db:
             db.execute(
                 """
-                INSERT OR REPLACE INTO grants (receiver, item, salt, expires, friend)
-                VALUES (?, ?, ?, ?, ?)
+                INSERT OR REPLACE INTO grants (receiver, item, salt, expires)
+                VALUES (?, ?, ?, ?)
                 """,
                 (
                     grant.receiver,
                     grant.item,
                     grant.salt,
                     grant.expires,
-                    grant.friend,
                 ),
             )
 
@@ -222,8 +217,8 @@ class SwarmStore(Database):
         """Return all grants, the ones that live longest first."""
         with self.read() as db:
             return [
-                Grant(receiver, item, salt, expires, bool(friend))
-                for receiver, item, salt, expires, friend in db.execute(
-                    "SELECT receiver, item, salt, expires, friend FROM grants ORDER BY expires DESC"
+                Grant(receiver, item, salt, expires)
+                for receiver, item, salt, expires in db.execute(
+                    "SELECT receiver, item, salt, expires FROM grants ORDER BY expires DESC"
                 )
             ]
