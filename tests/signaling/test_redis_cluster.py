@@ -13,7 +13,9 @@ import pytest
 
 from pemus_signaling.cluster import redis as redis_cluster
 from pemus_signaling.cluster.cluster import StoreAwayError
-from pemus_signaling.cluster.redis import RedisCluster, _head, _publications, _taken
+from pemus_signaling.cluster.publications import head, messages, publications
+from pemus_signaling.cluster.redis import RedisCluster, _taken
+from pemus_signaling.cluster.scripts import NODE_LENGTH
 from tests.patience import PATIENCE, until
 
 from .daemons import Redis
@@ -75,9 +77,9 @@ async def joined(
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds by itself takes less."""
-    monkeypatch.setattr(redis_cluster, "BEAT", 0.1)
-    monkeypatch.setattr(redis_cluster, "ALIVE_MS", 1500)
-    monkeypatch.setattr(redis_cluster, "_RETRY", 0.05)
+    monkeypatch.setattr(redis_cluster, "HEARTBEAT_INTERVAL", 0.1)
+    monkeypatch.setattr(redis_cluster, "NODE_LIFE_MS", 1500)
+    monkeypatch.setattr(redis_cluster, "_RETRY_DELAY", 0.05)
 
 
 async def test_nodes_know_each_other_and_notice_who_leaves(redis_server: Redis) -> None:
@@ -112,7 +114,7 @@ async def test_a_message_reaches_the_one_node_it_is_for(redis_server: Redis) -> 
 async def test_who_came_a_moment_ago_is_told_too(
     redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_cluster, "BEAT", 1000)
+    monkeypatch.setattr(redis_cluster, "HEARTBEAT_INTERVAL", 1000)
     async with joined(redis_server, 1) as nodes:
         ((here, _),) = nodes
         # What is said of who comes is still on its way.
@@ -136,7 +138,7 @@ async def test_who_came_a_moment_ago_is_told_too(
 async def test_who_speaks_is_known(
     redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_cluster, "BEAT", 1000)
+    monkeypatch.setattr(redis_cluster, "HEARTBEAT_INTERVAL", 1000)
     async with joined(redis_server) as nodes:
         (here, heard), (there, answered) = nodes
         here._nodes = frozenset((here.node,))
@@ -418,7 +420,7 @@ async def test_a_connection_that_is_new_at_the_same_node_counts(
 async def test_the_newest_connection_keeps_a_name_that_was_asked_for_in_vain(
     redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_cluster, "ANSWER", 0.5)
+    monkeypatch.setattr(redis_cluster, "STORE_TIMEOUT", 0.5)
     async with joined(redis_server) as nodes:
         (first, heard), (second, other) = nodes
         # The store knows what is asked.
@@ -575,26 +577,20 @@ async def test_a_name_that_was_given_back_while_redis_was_away_is_free(
 
 
 @given(
-    messages=st.lists(
+    said=st.lists(
         st.tuples(st.text("abc", min_size=1, max_size=9), st.binary(max_size=300)),
         max_size=30,
     ),
     at_once=st.integers(1, 5_000),
 )
 def test_messages_that_are_put_together_come_apart_again(
-    messages: list[tuple[str, bytes]], at_once: int
+    said: list[tuple[str, bytes]], at_once: int
 ) -> None:
-    heard: list[tuple[str, bytes]] = []
-    here = RedisCluster("unix:///nowhere")
-    for topic in {topic for topic, _ in messages}:
-        here.on(topic, lambda _, message, topic=topic: heard.append((topic, message)))
     parts = [
-        part
-        for topic, message in messages
-        for part in (_head(topic, len(message)), message)
+        part for topic, message in said for part in (head(topic, len(message)), message)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(redis_cluster, "AT_ONCE", at_once)
-        for publication in _publications(b"n" * 12, parts):
-            here._take(publication)
-    assert heard == messages
+        patch.setattr("pemus_signaling.cluster.publications.AT_ONCE", at_once)
+        published = list(publications(b"n" * NODE_LENGTH, parts))
+    heard = [each for publication in published for each in messages(publication)]
+    assert heard == [(topic.encode(), message) for topic, message in said]

@@ -45,9 +45,9 @@ class Process:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds by itself takes less."""
-    monkeypatch.setattr(redis_cluster, "BEAT", 0.1)
-    monkeypatch.setattr(redis_cluster, "ALIVE_MS", 1500)
-    monkeypatch.setattr(redis_cluster, "_RETRY", 0.05)
+    monkeypatch.setattr(redis_cluster, "HEARTBEAT_INTERVAL", 0.1)
+    monkeypatch.setattr(redis_cluster, "NODE_LIFE_MS", 1500)
+    monkeypatch.setattr(redis_cluster, "_RETRY_DELAY", 0.05)
 
 
 def cluster(server: Server) -> RedisCluster:

@@ -1,19 +1,19 @@
-"""Nodes that find each other, and talk, through a Redis or Valkey.
+"""A cluster whose nodes find each other, and exchange messages, through a Redis or Valkey.
 
-The store knows which nodes live (each says so once a second), which node has which name, and carries messages between
-nodes by its channels; it keeps nothing that somebody said. While it is away every node goes on for its own clients, and
-when it is back each says anew what it has.
+The store records which nodes are alive (each renews its sign of life once a second) and which node has which name. Its
+channels carry messages between nodes; no message is stored. While the store is away, every node continues to serve its own
+clients. When it is back, each node claims its names again.
 
-A name is claimed with an epoch: when its client connected, by the store's clock, which nodes carry on while it is away. Of
-two connections of one owner the newer one has the name, so that one that is dead and was not noticed to be ends nobody. Of
-two owners, who can only have got one name while the store was away, the first one keeps it.
+A name is claimed with an epoch: the time at which its client connected, by the store's clock, which nodes extrapolate while
+the store is away. Of two connections of one owner, the newer one gets the name, so a dead connection that was not noticed
+never wins. Two owners can claim one name only while the store is away; then the first one keeps it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import batched
@@ -30,124 +30,52 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from . import scripts
 from .cluster import Handler, StoreAwayError
+from .publications import head, messages, publications
+from .scripts import EPOCH_LENGTH, NODE_LENGTH
 
-BEAT: Final = 1.0
-"""Seconds after which a node says again that it lives."""
-ALIVE_MS: Final = 4000
-"""Milliseconds after which a node that said nothing is dead, and what it had is free."""
-RENEW: Final = 40.0
+HEARTBEAT_INTERVAL: Final = 1.0
+"""Seconds between two signs of life of a node."""
+NODE_LIFE_MS: Final = 4000
+"""Milliseconds without a sign of life after which a node is dead. Its names are free then."""
+RENEWAL_INTERVAL: Final = 40.0
 """Seconds, on average, between two renewals of a name."""
-NAME_S: Final = 150
-"""Seconds after which the store forgets a name of which it heard nothing."""
-ANSWER: Final = 3.0
-"""Seconds after which a store that does not answer is away."""
-LOCATED_S: Final = 10.0
-"""Seconds for which it is believed where a name was found. Who is asked wrongly knows better, or asks the store."""
+NAME_LIFE: Final = 150
+"""Seconds after which the store forgets a name that is not renewed."""
+STORE_TIMEOUT: Final = 3.0
+"""Seconds to wait for an answer of the store before it counts as away."""
+LOCATION_LIFE: Final = 10.0
+"""Seconds for which the location of a name is cached. A node that gets a message in error asks the store and passes it on."""
 MAX_LOCATED: Final = 20_000
 MAX_OUTBOX: Final = 16 * 1024**2
-"""Bytes that may wait for the store. What is beyond is dropped."""
-GATHER: Final = 0.005
-"""Seconds for which messages gather, since a publication costs the same for one or for a hundred."""
-AT_ONCE: Final = 512 * 1024
-"""Bytes after which a publication is long enough."""
+"""Bytes that may wait for the store. Messages beyond that are dropped."""
+GATHER_TIME: Final = 0.005
+"""Seconds to collect messages before publishing them: a publication costs much the same for one or a hundred."""
 NAMES_AT_ONCE: Final = 500
 MAX_RELEASED: Final = 100_000
-"""Names that may wait to be given back until the store is there again. It forgets the others by itself."""
+"""Released names that may wait for the store to come back. It forgets further ones after `NAME_LIFE`."""
 MAX_REMEMBERED: Final = 200_000
-"""Texts of one topic that are kept for all nodes: twice what a node has remembered at a time, so that it decides itself
-which ones go. Beyond, those go first that would be forgotten first."""
+"""Texts that are kept per topic. Beyond that, those that expire first are dropped. It is twice what one node remembers, so
+that normally the node decides what to drop."""
 RECALLED_AT_ONCE: Final = 1_000
 REMEMBERED_AT_ONCE: Final = 1_000
 CONNECTIONS: Final = 16
-"""Connections to the store. Questions beyond wait for one that is free."""
+"""Connections to the store. Further requests wait for a free one."""
 
 STORE_ERRORS: Final = (RedisError, OSError)
-"""What a question raises that the store did not answer, in time or at all."""
+"""Raised by requests that the store does not answer, or not in time."""
 
 _PREFIX: Final = "pemus:"
 _NODES: Final = f"{_PREFIX}nodes"
 _SECRET: Final = f"{_PREFIX}secret"
 _ALL: Final = f"{_PREFIX}all"
-_NODE_LENGTH: Final = 12
-_EPOCH_LENGTH: Final = 16
-"""Digits of microseconds since 1970: they stand in order as texts, and a script's numbers hold them."""
-_FRAME: Final = struct.Struct(">BI")
-"""Before each message: the length of its topic's name, which follows, and its own."""
 _CHANGED: Final = "nodes"
 _SUPERSEDED: Final = "superseded"
 _TAKEN: Final = "taken"
-"""What nodes tell each other of names that were taken over. Handlers of `_SUPERSEDED` get the name alone."""
+"""The topic on the wire of names that were taken over. It carries an epoch that handlers of `_SUPERSEDED` do not get."""
 _CHANGED_BYTES: Final = _CHANGED.encode()
-_RETRY: Final = 0.5
-
-# The store's own clock is the only one that all nodes share.
-_NOW: Final = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-"""
-_BEAT_SCRIPT: Final = f"""{_NOW}
-local forgotten = redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
--- Who lives for longer said so before the clock was put back.
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. (now + ARGV[2]), '+inf')
-return {{time[1] .. string.format('%06d', time[2]), redis.call('ZRANGE', KEYS[1], 0, -1), forgotten}}
-"""
-# A value is the node, the epoch and the owner, one after the other. Returned is the epoch that the name is claimed with.
-_CLAIM_SCRIPT: Final = f"""{_NOW}
-local node, mode, epoch, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local held = redis.call('GET', KEYS[1])
-local holder, since, other
-if held then
-  holder, since, other = string.sub(held, 1, {_NODE_LENGTH}),
-    string.sub(held, {_NODE_LENGTH + 1}, {_NODE_LENGTH + _EPOCH_LENGTH}), string.sub(held, {_NODE_LENGTH + _EPOCH_LENGTH + 1})
-end
--- What the store was asked while it hung is read when nobody waits for the answer any more: it is no new connection.
-if mode ~= 'renew' and time[1] * 1000000 + time[2] - epoch > tonumber(ARGV[9]) then mode = 'renew' end
-if mode ~= 'renew' then
-  epoch = time[1] .. string.format('%06d', time[2])
-  if held and epoch <= since then epoch = string.format('%0{_EPOCH_LENGTH}.0f', tonumber(since) + 1) end
-end
-if held and holder ~= node then
-  local till = redis.call('ZSCORE', KEYS[2], holder)
-  if till and tonumber(till) > now then
-    if mode == 'ask' then return false end
-    if mode == 'renew' then
-      local newer = epoch > since or (epoch == since and node > holder)
-      if newer ~= (owner == other) then return false end
-    end
-    redis.call('PUBLISH', ARGV[6] .. holder, ARGV[7] .. since .. ARGV[8])
-  end
-elseif held and since > epoch then
-  epoch = since
-end
-redis.call('SET', KEYS[1], node .. epoch .. owner, 'EX', ARGV[5])
-return epoch
-"""
-_LOCATE_SCRIPT: Final = f"""
-local held = redis.call('GET', KEYS[1])
-if not held then return false end
-{_NOW}
-local holder = string.sub(held, 1, {_NODE_LENGTH})
-local till = redis.call('ZSCORE', KEYS[2], holder)
-if till and tonumber(till) > now then return holder end
-return false
-"""
-_RELEASE_SCRIPT: Final = f"""
-local held = redis.call('GET', KEYS[1])
-if held and string.sub(held, 1, {_NODE_LENGTH}) == ARGV[1]
-  and string.sub(held, {_NODE_LENGTH + 1}, {_NODE_LENGTH + _EPOCH_LENGTH}) <= ARGV[2] then
-  redis.call('DEL', KEYS[1])
-end
-"""
-
-_REMEMBER_SCRIPT: Final = f"""{_NOW}
-for place = 2, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'GT', ARGV[place], ARGV[place + 1]) end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', time[1])
-redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[1])
-local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
-if last[2] then redis.call('EXPIREAT', KEYS[1], math.ceil(last[2])) end
-"""
+_RETRY_DELAY: Final = 0.5
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -160,9 +88,9 @@ def store_at(url: str) -> Any:
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS,
-        timeout=ANSWER,
-        socket_timeout=ANSWER,
-        socket_connect_timeout=ANSWER,
+        timeout=STORE_TIMEOUT,
+        socket_timeout=STORE_TIMEOUT,
+        socket_connect_timeout=STORE_TIMEOUT,
     )
     return Redis.from_pool(pool)
 
@@ -181,7 +109,7 @@ class RedisCluster:
 
     def __init__(self, url: str) -> None:
         """Prepare to join the cluster at a URL (`redis://`, `rediss://` or `unix://`)."""
-        self.node = uuid.uuid4().hex[:_NODE_LENGTH]
+        self.node = uuid.uuid4().hex[:NODE_LENGTH]
         self.dropped = 0
         """Messages to other nodes that there was no room for."""
         self.is_away = True
@@ -193,18 +121,18 @@ class RedisCluster:
         keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
         self._ear: Any = Redis.from_url(
             url,
-            socket_connect_timeout=ANSWER,
+            socket_connect_timeout=STORE_TIMEOUT,
             # With RESP3 redis-py writes each publication out for a log, whether anybody reads that or not.
             protocol=2,
             # It would connect anew without a word, and nobody would know that something was missed.
             retry=Retry(NoBackoff(), 0),
             **keepalive,
         )
-        self._beat_script = self._pulse.register_script(_BEAT_SCRIPT)
-        self._claim_script = self._redis.register_script(_CLAIM_SCRIPT)
-        self._locate_script = self._redis.register_script(_LOCATE_SCRIPT)
-        self._remember_script = self._redis.register_script(_REMEMBER_SCRIPT)
-        self._release_script = self._redis.register_script(_RELEASE_SCRIPT)
+        self._beat_script = self._pulse.register_script(scripts.BEAT)
+        self._claim_script = self._redis.register_script(scripts.CLAIM)
+        self._locate_script = self._redis.register_script(scripts.LOCATE)
+        self._remember_script = self._redis.register_script(scripts.REMEMBER)
+        self._release_script = self._redis.register_script(scripts.RELEASE)
         self._clock = time.monotonic
         self._shared = b""
         self._handlers: dict[bytes, Handler] = {}
@@ -256,7 +184,7 @@ class RedisCluster:
         if self._tasks and not self.is_away:
             with suppress(*STORE_ERRORS):
                 await self._redis.zrem(_NODES, self.node)
-                message = _head(_CHANGED, 0)
+                message = head(_CHANGED, 0)
                 await self._redis.publish(_ALL, self.node.encode() + message)
         await self._close_connections()
 
@@ -396,7 +324,7 @@ class RedisCluster:
         self._meet(node)
         while len(self._located) >= MAX_LOCATED:
             self._located.popitem(last=False)
-        self._located[name] = (self._clock() + LOCATED_S, node)
+        self._located[name] = (self._clock() + LOCATION_LIFE, node)
         return node
 
     # Living.
@@ -410,7 +338,7 @@ class RedisCluster:
     async def _live(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT):
+                async with asyncio.timeout(HEARTBEAT_INTERVAL):
                     await self._due.wait()
             self._due.clear()
             try:
@@ -422,7 +350,7 @@ class RedisCluster:
             except STORE_ERRORS as error:
                 self._lose(error)
                 # A store that is away is not to be asked without a pause because somebody is in a hurry.
-                await asyncio.sleep(BEAT)
+                await asyncio.sleep(HEARTBEAT_INTERVAL)
                 continue
             was_away, self.is_away = self.is_away, False
             if was_away:
@@ -435,7 +363,7 @@ class RedisCluster:
         """Say that this node lives. Return which ones do, and whether the store did not know of this one."""
         asked = self._clock()
         now, nodes, forgotten = await self._beat_script(
-            keys=[_NODES], args=[self.node, ALIVE_MS]
+            keys=[_NODES], args=[self.node, NODE_LIFE_MS]
         )
         # It was read somewhere between the question and the answer.
         self._ahead = int(now) - int((asked + self._clock()) / 2 * 1_000_000)
@@ -476,12 +404,14 @@ class RedisCluster:
     # Names.
 
     async def _renew(self) -> None:
-        """Renew every name once per `RENEW`, a few at a time, so that the store never gets all of them at once."""
+        """Renew every name once per `RENEWAL_INTERVAL`, a few at a time, so that the store never gets all of them at once."""
         while True:
             names = list(self._names)
             parts = list(batched(names, NAMES_AT_ONCE)) or [()]
             for some in parts:
-                await asyncio.sleep(RENEW * random.uniform(0.75, 1.25) / len(parts))
+                await asyncio.sleep(
+                    RENEWAL_INTERVAL * random.uniform(0.75, 1.25) / len(parts)
+                )
                 if not self.is_away:
                     with suppress(*STORE_ERRORS):
                         await self._renew_names(some)
@@ -534,7 +464,7 @@ class RedisCluster:
         """
         # What the former node is told, around the epoch of what it has, which the store knows.
         said = name.encode()
-        head = self.node.encode() + _head(_TAKEN, _EPOCH_LENGTH + len(said))
+        before = self.node.encode() + head(_TAKEN, EPOCH_LENGTH + len(said))
         epoch = _written(at or claim.epoch)
         return await self._claim_script(
             keys=[_name(name), _NODES],
@@ -543,11 +473,11 @@ class RedisCluster:
                 mode,
                 epoch,
                 claim.owner,
-                NAME_S,
+                NAME_LIFE,
                 _channel(""),
-                head,
+                before,
                 said,
-                int(ANSWER * 1_000_000),
+                int(STORE_TIMEOUT * 1_000_000),
             ],
             client=on,
         )
@@ -563,8 +493,8 @@ class RedisCluster:
         if self.is_away:
             return
         length = len(message)
-        head = _head(topic, length)
-        size = len(head) + length
+        before = head(topic, length)
+        size = len(before) + length
         if self._waiting + size > MAX_OUTBOX:
             self.dropped += 1
             return
@@ -572,13 +502,13 @@ class RedisCluster:
         if (parts := self._outbox.get(node)) is None:
             parts = self._outbox[node] = []
             self._filled.set()
-        parts += (head, message)
+        parts += (before, message)
 
     async def _flush(self) -> None:
         """Publish what has gathered while the last publication was under way."""
         while True:
             await self._filled.wait()
-            await asyncio.sleep(GATHER)
+            await asyncio.sleep(GATHER_TIME)
             self._filled.clear()
             outbox, self._outbox, self._waiting = self._outbox, {}, 0
             released, self._released = self._released, {}
@@ -587,7 +517,7 @@ class RedisCluster:
                 async with self._redis.pipeline(transaction=False) as pipeline:
                     for node, parts in outbox.items():
                         channel = _channel(node) if node else _ALL
-                        for publication in _publications(self.node.encode(), parts):
+                        for publication in publications(self.node.encode(), parts):
                             pipeline.publish(channel, publication)
                     for name, epoch in released.items():
                         await self._release_script(
@@ -607,7 +537,7 @@ class RedisCluster:
                         if name not in self._names
                     }
                 self._due.set()
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(_RETRY_DELAY)
                 if self._released or self._unsure:
                     self._filled.set()
 
@@ -642,23 +572,16 @@ class RedisCluster:
                 with suppress(*STORE_ERRORS):
                     await pubsub.aclose()
             pubsub = None
-            await asyncio.sleep(_RETRY)
+            await asyncio.sleep(_RETRY_DELAY)
 
     def _take(self, data: bytes) -> None:
         """Hand on what a publication holds. This runs for every message that crosses nodes."""
-        node = data[:_NODE_LENGTH].decode()
+        node = data[:NODE_LENGTH].decode()
         # A node that tells another's client that it was superseded may be told so itself by that.
         if node == self.node:
             return
         handlers = self._handlers
-        at, end = _NODE_LENGTH, len(data)
-        while at < end:
-            length, size = _FRAME.unpack_from(data, at)
-            at += _FRAME.size
-            topic = data[at : at + length]
-            at += length
-            message = data[at : at + size]
-            at += size
+        for topic, message in messages(data):
             # The last that a node says is that nodes changed: it leaves.
             if node not in self._nodes and topic != _CHANGED_BYTES:
                 self._meet(node)
@@ -674,7 +597,7 @@ class RedisCluster:
 
     def _taken_over(self, node: str, message: bytes) -> None:
         """Take note that a node took a name over, and from a connection of which epoch."""
-        epoch, name = int(message[:_EPOCH_LENGTH]), message[_EPOCH_LENGTH:]
+        epoch, name = int(message[:EPOCH_LENGTH]), message[EPOCH_LENGTH:]
         if (claim := self._names.get(name.decode())) is not None:
             if claim.epoch > epoch:
                 # It was said of a former connection. Let the store tell which one is newer.
@@ -705,20 +628,4 @@ def _taken(epoch: int, name: str) -> bytes:
 
 
 def _written(epoch: int) -> str:
-    return f"{epoch:0{_EPOCH_LENGTH}d}"
-
-
-def _head(topic: str, length: int) -> bytes:
-    return _FRAME.pack(len(topic), length) + topic.encode()
-
-
-def _publications(node: bytes, parts: list[bytes]) -> Iterator[bytes]:
-    """Put heads and messages together into a few publications of a node."""
-    begun, length = 0, 0
-    for at, part in enumerate(parts):
-        # Only in front of a head.
-        if length >= AT_ONCE and not at % 2:
-            yield b"".join((node, *parts[begun:at]))
-            begun, length = at, 0
-        length += len(part)
-    yield b"".join((node, *parts[begun:]))
+    return f"{epoch:0{EPOCH_LENGTH}d}"
