@@ -17,6 +17,7 @@ from ..core.sanitize import is_media_type, is_shown, shown
 from ..models import Item, Kind
 from ..models.codec import DecodeError, decode, encode
 from ..models.homes import is_home
+from ..models.items import is_item
 from ..torrent import metainfo
 from ..torrent.metainfo import BadMetainfo, Metainfo
 from . import endpoints as addresses
@@ -31,7 +32,6 @@ LATEST: Final = 2.0**33
 FIRST_PORT: Final = 1024
 """Engines listen on ports from here on. Lower ones belong to other services, which nobody may point this home at."""
 
-_ITEM: Final = re.compile(r"[a-z2-7]{26}")
 # Tags of HTTP without what would need care in a header or a file's name (RFC 9110 section 8.8.3).
 _ETAG: Final = re.compile(r'"[!#-~]{1,128}"')
 _MAX_NAME: Final = 255
@@ -172,7 +172,7 @@ def read(payload: bytes | str, *, kept: bool = False) -> Ticket:
 
 
 def _check_facts(item: ItemFacts) -> None:
-    if not _ITEM.fullmatch(item.id):
+    if not is_item(item.id):
         raise BadTicket("its item has no id")
     if not item.name or "/" in item.name or not is_shown(item.name, _MAX_NAME):
         raise BadTicket("its item's name is not one of a file")

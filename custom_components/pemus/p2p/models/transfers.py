@@ -4,61 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-import os
 
 from . import Kind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteItem:
-    """An item of another home that this one may fetch."""
-
-    owner: str
-    owner_name: str
-    id: str
-    kind: Kind
-    name: str
-    title: str
-    content_type: str
-    size: int
-    etag: str
-    modified: float
-    expires: float
-    """From when on the owner gives nothing more for the present ticket."""
-    ready: bool
-    """Whether the item can be fetched: its owner has hashed it, or gives it over the link alone."""
-    duration: float | None = None
-    bit_rate: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteFile:
-    """The file in the cache that a remote item arrives in, and how to know that it is still the same one.
-
-    Parts of it that did not arrive read as zeros: nothing may be read from it but what `Downloads.wait` said is there.
-    """
-
-    path: str
-    name: str
-    """The name a download should have."""
-    content_type: str
-    size: int
-    modified: float
-    inode: int
-    device: int
-    etag: str
-    complete: bool
-
-    def is_still(self, stat: os.stat_result) -> bool:
-        """Tell whether `stat`, taken of an open file, is of the very file that was described.
-
-        Its time changes with each piece that arrives, and so says nothing.
-        """
-        return (
-            stat.st_size == self.size
-            and stat.st_ino == self.inode
-            and stat.st_dev == self.device
-        )
 
 
 class TransferState(StrEnum):

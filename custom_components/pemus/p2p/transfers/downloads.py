@@ -26,13 +26,7 @@ from ..core.errors import (
     Unavailable,
 )
 from ..models import LocalFile, Problem, ProblemKey
-from ..models.transfers import (
-    CacheUsage,
-    RemoteFile,
-    RemoteItem,
-    TransferState,
-    TransferStatus,
-)
+from ..models.transfers import CacheUsage, TransferState, TransferStatus
 from ..torrent.metainfo import Metainfo
 from .cache import Cache, CacheSettings, Found, Record
 from .download import PATIENCE, Download
@@ -182,7 +176,7 @@ class Downloads:
 
     # What the engine asks.
 
-    async def accept(self, ticket: Ticket) -> RemoteItem:
+    async def accept(self, ticket: Ticket) -> None:
         """Take a ticket, in the place of a former one for the same item.
 
         If it is for another version of the item, what was fetched of the former one is dropped, and those who read it
@@ -219,9 +213,8 @@ class Downloads:
                 await self.pin(*key)
         self._forget_unused()
         await self._flush()
-        return describe(ticket)
 
-    async def file(self, owner: str, item: str) -> RemoteFile:
+    async def file(self, owner: str, item: str) -> LocalFile:
         """Return the file that an item arrives in, made first if need be. What is in it is for `wait` to say.
 
         Raises:
@@ -239,16 +232,18 @@ class Downloads:
             )
         if facts is None or (facts.inode, facts.device) != (entry.inode, entry.device):
             entry, facts = await self._replaced(entry)
-        return RemoteFile(
+        ticket = entry.download.ticket
+        return LocalFile(
             path=facts.path,
             name=facts.name,
             content_type=facts.content_type,
             size=facts.size,
-            modified=entry.download.ticket.item.modified,
+            mtime_ns=int(ticket.item.modified * 1e9),
             inode=facts.inode,
             device=facts.device,
-            etag=entry.download.ticket.item.etag,
-            complete=entry.download.complete,
+            etag=ticket.item.etag,
+            # Also when all of it is there: it may be removed to make room, unless somebody waits for it.
+            arriving=True,
         )
 
     async def wait(
@@ -357,12 +352,6 @@ class Downloads:
         for entry in self._entries.values():
             rates[entry.download.ticket.owner] += entry.download.status.download_rate
         return +rates
-
-    def items(self) -> tuple[RemoteItem, ...]:
-        """Return all items that there is a ticket for, or a copy of."""
-        return tuple(
-            describe(entry.download.ticket) for entry in self._entries.values()
-        )
 
     def status(self, owner: str, item: str) -> TransferStatus:
         """Return the state of one item. Raises NotFound."""
@@ -883,27 +872,6 @@ class Downloads:
             _LOGGER.warning("What was downloaded cannot be noted: %s", err)
             for entry in entries:
                 entry.dirty = True
-
-
-def describe(ticket: Ticket) -> RemoteItem:
-    """Return what a ticket is for."""
-    item = ticket.item
-    return RemoteItem(
-        owner=ticket.owner,
-        owner_name=ticket.owner_name,
-        id=item.id,
-        kind=item.kind,
-        name=item.name,
-        title=item.title,
-        content_type=item.content_type,
-        size=item.size,
-        etag=item.etag,
-        modified=item.modified,
-        expires=ticket.expires,
-        ready=ticket.torrent is not None or ticket.link_only or item.size == 0,
-        duration=item.duration,
-        bit_rate=item.bit_rate,
-    )
 
 
 def _checked(ticket: Ticket) -> tuple[Ticket, Metainfo | None]:

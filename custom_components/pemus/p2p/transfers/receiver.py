@@ -19,7 +19,7 @@ from ..models import (
     SwarmStatus,
     WaitQuery,
 )
-from ..models.transfers import RemoteItem, Transfers, TransferStatus
+from ..models.transfers import Transfers, TransferStatus
 from .cache import Cache, CacheSettings
 from .downloads import Downloads, OtherSources, Renew
 
@@ -153,7 +153,7 @@ class Receiver:
 
     # What comes in.
 
-    async def accept(self, payload: bytes) -> RemoteItem:
+    async def accept(self, payload: bytes) -> None:
         """Take a ticket as another engine sent it. Raises BadRequest, Gone, Unavailable."""
         try:
             ticket = await asyncio.to_thread(tickets.read, payload)
@@ -163,7 +163,7 @@ class Receiver:
             raise BadRequest("the ticket is for another home")
         if ticket.owner == self.home:
             raise BadRequest("the ticket is for an item of this home itself")
-        return await self._downloads.accept(ticket)
+        await self._downloads.accept(ticket)
 
     def has_ticket(self, owner: str, item: str) -> bool:
         """Tell whether there is a ticket for a remote item that is still good."""
@@ -191,19 +191,7 @@ class Receiver:
 
     async def file(self, owner: str, item: str) -> LocalFile:
         """Return the file that a remote item arrives in. Raises what `Downloads.file` raises."""
-        file = await self._downloads.file(owner, item)
-        return LocalFile(
-            path=file.path,
-            name=file.name,
-            content_type=file.content_type,
-            size=file.size,
-            mtime_ns=int(file.modified * 1e9),
-            inode=file.inode,
-            device=file.device,
-            etag=file.etag,
-            # Also when all of it is there: what nobody said to read may be taken away to make room.
-            arriving=True,
-        )
+        return await self._downloads.file(owner, item)
 
     async def wait(self, owner: str, item: str, query: WaitQuery) -> int:
         """Wait for bytes of a remote item. Raises what `Downloads.wait` raises."""
