@@ -1,7 +1,7 @@
-"""What crosses the boundary between the engine and Home Assistant.
+"""The messages between the engine and Home Assistant.
 
-Every request and answer of the engine's API is one of these frozen dataclasses in JSON. The engine makes them, the
-integration reads them, and `codec` checks them once where they arrive. Sizes are bytes, times are seconds since the
+Every request and answer of the engine's API is one of these frozen dataclasses as JSON. `codec` validates each message
+once, where it arrives. Sizes are bytes, times are seconds since the
 Unix epoch, durations are seconds, unless a name says otherwise.
 """
 
@@ -16,11 +16,11 @@ from .homes import FriendConfig, PeersStatus
 from .items import ItemRef
 
 API_VERSION = 1
-"""Raised whenever a change here would be misread by the other side; both sides compare it when they connect."""
+"""Increased with every change that the other side would misread. Both sides compare it when they connect."""
 
 
 class Kind(StrEnum):
-    """The three kinds of media that are shared."""
+    """The kinds of media that are shared."""
 
     VIDEO = "video"
     MUSIC = "music"
@@ -38,7 +38,7 @@ class ScanState(StrEnum):
 
 
 class ProblemKey(StrEnum):
-    """A lasting fault that the user can do something about; each has a repair issue of the same name."""
+    """A lasting fault that the user can fix. Each has a repair issue of the same name."""
 
     INOTIFY_LIMIT = "inotify_limit"
     """The system's limit of watched folders is reached. Placeholders: `setting`, `limit`."""
@@ -47,9 +47,9 @@ class ProblemKey(StrEnum):
     DISK_FULL = "disk_full"
     """The index or the thumbnails cannot be written. Placeholders: `path`."""
     CACHE_FULL = "cache_full"
-    """There is no room for what is fetched from other homes. Placeholders: `path`."""
+    """The disk has no room for what is fetched from friends. Placeholders: `path`."""
     IDENTITY_LOST = "identity_lost"
-    """This home's key is missing or no use, and only the user knows what to do. Placeholders: `path`, `error`."""
+    """This home's key is missing or unusable, and the user must decide. Placeholders: `path`, `error`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,38 +69,38 @@ class SwarmConfig:
     """How much the swarm may take of the connection and of the disk."""
 
     upload_limit: int = 2_000_000
-    """Bytes per second for all receivers together; 0 for none. A home's uplink is easily flooded."""
+    """Bytes per second for all receivers together; 0 for no limit. It is easy to flood a home's uplink."""
     download_limit: int = 0
-    """Bytes per second; 0 for none."""
+    """Bytes per second; 0 for no limit."""
     lan_exempt: bool = True
-    """Whether the limits leave homes in the same local network alone."""
+    """Whether homes in the same local network are exempt from the limits."""
     connections: int = 200
     active_seeds: int = 500
     """Files that are served at the same time."""
     port: int = 0
     """TCP port for other homes; 0 lets the system choose."""
     port_mapping: bool = False
-    """Whether to ask the router to let other homes in (UPnP, NAT-PMP)."""
+    """Whether to ask the router to forward the port (UPnP, NAT-PMP)."""
     cache_quota: int = 20 * 1000**3
-    """Bytes that files of other homes may take on the disk."""
+    """Bytes that friends' files may take on the disk."""
     cache_reserve: int = 2 * 1000**3
-    """Bytes of the disk that are left free, whatever the quota."""
+    """Bytes of the disk that stay free, whatever the quota."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """The whole configuration. The engine applies the differences to what it runs with."""
+    """The whole configuration. The engine applies what differs from the present one."""
 
     home_name: str
     shares: tuple[ShareConfig, ...] = ()
     rescan_interval: int = 3600
-    """Seconds between two full rescans, which find what a silent watcher missed."""
+    """Seconds between two full rescans, which find changes that the watcher missed."""
     swarm: SwarmConfig = SwarmConfig()
     friends: tuple[FriendConfig, ...] = ()
     servers: tuple[str, ...] = ()
     """URLs of signalling servers (`https://host/path`), this project's or any PeerServer."""
     lan_visible: bool = True
-    """Whether homes in the local network may find this one, and it finds them. Otherwise it opens no port for them."""
+    """Whether this home and others in the local network find each other. Otherwise no port is open for them."""
 
     def shares_of(self, home: str) -> tuple[str, ...] | None:
         """Return the ids of the shares that a friend may see, None for a home that is no friend."""
@@ -112,7 +112,7 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many items there are of each kind, and how large they are together."""
+    """Number of items of each kind, and their total size."""
 
     video: int = 0
     music: int = 0
@@ -133,7 +133,7 @@ class ShareStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """A lasting fault. One is gone when it is no longer listed in the status."""
+    """A lasting fault. It is fixed when the status does not list it any more."""
 
     key: ProblemKey
     share: str | None = None
@@ -142,26 +142,26 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwarmStatus:
-    """What the swarm does."""
+    """What moves between homes."""
 
     port: int
-    """TCP port that other homes connect to; 0 if there is none."""
+    """TCP port that friends' torrents connect to; 0 if there is none."""
     upload_rate: float
     """Bytes of files per second."""
     download_rate: float
     uploaded: int
-    """Bytes since the engine began, by torrents and over links: it starts at 0 again with the engine."""
+    """Bytes since the engine started, by torrents and over links."""
     downloaded: int
     peers: int
     active_seeds: int
     hashed: int
-    """Bytes of shared files that can be served at once, because their hashes are known."""
+    """Bytes of shared files whose hashes are known, so that they can be served at once."""
     hashable: int
     """Bytes of all shared files."""
     cache_used: int
     cache_quota: int
     transfers: int
-    """Remote files that are being fetched."""
+    """Friends' files that are being fetched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,27 +170,27 @@ class Status:
 
     api_version: int
     version: str
-    """The release of PeMuS that the engine's code belongs to."""
+    """PeMuS release of the engine's code."""
     pid: int
     started: float
     rss: int
     """Resident memory of the engine process."""
     scan_state: ScanState
     progress: float | None
-    """Share of the present scan or reading that is done, 0 to 100; None while idle or when not yet known."""
+    """Percentage of the present scan or reading that is done; None while idle or not yet known."""
     revision: int
-    """Grows with every change of the library: a listing with the same revision is still right."""
+    """Grows with every change of the library. A listing with the same revision is still valid."""
     counts: Counts
     shares: tuple[ShareStatus, ...]
     problems: tuple[Problem, ...]
     capabilities: dict[str, str | None]
     """Version of each optional library (`libtorrent`, `av`, `mutagen`, `PIL`, `pillow_heif`, `asyncinotify`, `pysubs2`), None when missing."""
     swarm: SwarmStatus | None = None
-    """None where libtorrent is missing or does not run."""
+    """None while nothing can be fetched from friends: this home has no identity, or its cache cannot be used."""
     peers: PeersStatus | None = None
     """None while this home has no identity."""
     serial: int = 0
-    """Of two that one engine told, the higher one is newer: what it tells by itself may arrive after a later answer."""
+    """Orders the states of one engine: the higher one is newer. An event may arrive after a later answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,11 +257,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalFile:
-    """A file on disk that the range view may send, and how to know that it is still the same one."""
+    """A file on disk that the range view may send, and how to recognise that it is still the same file."""
 
     path: str
     name: str
-    """The name a download should have."""
+    """Name for a download."""
     content_type: str
     size: int
     mtime_ns: int
@@ -269,10 +269,10 @@ class LocalFile:
     device: int
     etag: str
     arriving: bool = False
-    """Whether the file is fetched from another home: only what was waited for may be read. The times of the file on disk
-    say nothing then, and `mtime_ns` is that of the owner's."""
+    """Whether the file is fetched from a friend: only bytes that `wait` reported may be read, others read as zeros. The time
+    of the file on disk changes with each piece, so `mtime_ns` is that of the owner's file."""
     root: str = ""
-    """Real path of the share's root: below it no link is followed. Empty for a file in the engine's own folders."""
+    """Real path of the share's root, below which no link is followed. Empty for a file in the engine's own folders."""
 
     @classmethod
     def of(
@@ -298,7 +298,7 @@ class LocalFile:
         )
 
     def is_still(self, stat: os.stat_result) -> bool:
-        """Tell whether `stat`, taken of an open file, is of the very file that was described, unchanged."""
+        """Tell whether `stat`, taken of an open file, is of the described file, unchanged."""
         return (
             stat.st_size == self.size
             and (self.arriving or stat.st_mtime_ns == self.mtime_ns)
@@ -322,33 +322,33 @@ class Home:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitQuery:
-    """Which bytes of a remote item somebody is about to read."""
+    """Which bytes of a friend's item a reader needs next."""
 
     reader: str
-    """Names the one who reads; each has a place of its own in the file."""
+    """Names the reader. Each reader has its own position in the file."""
     path: str
-    """Of the file that is read: what arrives in another one is of no use. It is only compared."""
+    """Path of the file that the reader has open. If the item arrives in another file by now, the answer is REPLACED."""
     start: int
     stop: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:
-    """How much of what was waited for can be read."""
+    """How much of the requested bytes can be read."""
 
     stop: int
-    """All bytes from the `start` that was asked for up to here are on disk, and right."""
+    """All bytes from the requested `start` up to here are on disk and verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The answer where there is nothing more to say."""
+    """The answer to a request that returns nothing."""
 
     done: bool = True
 
 
 class NodeKind(StrEnum):
-    """What a place in the library's tree is, from which the integration picks media class and translated title."""
+    """What a place in the library's tree is. The integration chooses media class and title by it."""
 
     ROOT = "root"
     SHARE = "share"
@@ -393,7 +393,7 @@ class Node:
     thumbnail: str | None = None
     """Id of the item whose thumbnail stands for this node."""
     count: int | None = None
-    """How many items lie below, where that is known cheaply."""
+    """Number of items below, where that is cheap to know."""
     available: bool = True
 
 
@@ -435,7 +435,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The first event on the WebSocket: who speaks, and the state."""
+    """The first event on the WebSocket, with the present state."""
 
     type: Literal["hello"] = "hello"
     status: Status
@@ -443,7 +443,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusChanged:
-    """The state changed; sent at most a few times a second."""
+    """The state changed. Sent at most a few times a second."""
 
     type: Literal["status"] = "status"
     status: Status
@@ -451,7 +451,7 @@ class StatusChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemsChanged:
-    """Items changed or went away: forget what was remembered of them. `items` is None when there were too many to name."""
+    """Items changed or are gone: whatever is cached of them is stale. `items` is None when there are too many to name."""
 
     type: Literal["items"] = "items"
     revision: int
@@ -460,14 +460,14 @@ class ItemsChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMedia:
-    """A friend shares items that it did not share a moment ago."""
+    """A friend shares new items."""
 
     type: Literal["new_media"] = "new_media"
     home: str
     name: str
     count: int
     titles: tuple[str, ...]
-    """Of the first few."""
+    """Titles of the first few."""
 
 
 Event = Hello | StatusChanged | ItemsChanged | NewMedia
@@ -483,11 +483,11 @@ class ErrorKey(StrEnum):
     NO_PICTURE = "no_picture"
     BUSY = "busy"
     GONE = "gone"
-    """The owner took the item back, or has another version of it now."""
+    """The owner shares the item no more, or has another version of it."""
     REPLACED = "replaced"
-    """The file on disk that was asked about has made room for another one."""
+    """The file on disk that the request is about was replaced by another one."""
     DISK_FULL = "disk_full"
-    """There is no room for what was to be fetched."""
+    """The disk has no room for what is to be fetched."""
     INTERNAL = "internal"
 
 

@@ -1,4 +1,4 @@
-"""What the engine's other parts, and its API, are told of other homes, and what they may ask.
+"""Other homes: friends, pairings, signalling servers and the local network.
 
 Sizes are bytes, times are seconds since the Unix epoch, durations are seconds, unless a name says otherwise.
 """
@@ -20,7 +20,7 @@ MAX_NAME: Final = 100
 
 
 def is_home(text: str) -> bool:
-    """Tell whether a text looks like a home's id, as programs keep it. Its check characters are `identity`'s matter."""
+    """Tell whether a text looks like a PeMuS ID without dashes. This does not compute the check characters; `read_id` does."""
     return _ID.fullmatch(text) is not None
 
 
@@ -38,7 +38,7 @@ class FriendConfig:
 
 
 class PathKind(StrEnum):
-    """The way that a link takes."""
+    """How a link reaches the other home."""
 
     LAN = "lan"
     """Within one local network."""
@@ -49,7 +49,7 @@ class PathKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionStats:
-    """What the connection of a link has done so far."""
+    """What a link's connection has moved so far."""
 
     sent: int = 0
     """Bytes, with all overhead."""
@@ -57,72 +57,72 @@ class ConnectionStats:
     chunks: int = 0
     """Pieces of messages that were sent, about 1,200 bytes each."""
     repeated: int = 0
-    """How many of them had to be sent again."""
+    """Of these, how many were sent again."""
     rtt: float | None = None
     """Seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FriendStatus:
-    """How a friend is at present."""
+    """The present state of a friend."""
 
     id: str
     name: str
-    """As the friend's home calls itself; the configured name until it was met."""
+    """What the friend's home calls itself; the configured name until this home has met it."""
     online: bool
     """Whether it can be reached."""
     path: PathKind | None = None
     """None while no link is open."""
     rtt: float | None = None
-    """Time of a packet there and back, in seconds."""
+    """Round-trip time in seconds."""
     download_rate: int = 0
     """Bytes per second, over the link and through the swarm."""
     upload_rate: int = 0
     lost: float | None = None
-    """Share of packets that had to be sent again, 0 to 1."""
+    """Share of packets that were sent again, 0 to 1."""
     last_seen: float | None = None
     items: int = 0
     """How many items it shares with this home."""
     release: str | None = None
     """The release of PeMuS that it runs."""
     unfriended: bool = False
-    """Whether it answered that this home is not its friend any more."""
+    """Whether it answered that this home is no longer its friend."""
     message: str | None = None
-    """What went wrong last, in plain English, as long as it matters."""
+    """The last failure in plain English, as long as it matters."""
 
 
 class PairingState(StrEnum):
-    """How far a pairing is."""
+    """The stages of a pairing."""
 
     WAITING = "waiting"
-    """The other home was not reached yet."""
+    """The other home has not been reached yet."""
     COMPARING = "comparing"
     """Both homes show the same words."""
     PAIRED = "paired"
-    """Both said yes; it is over when the home is among the configured friends."""
+    """Both users accepted. The pairing ends when the home is among the configured friends."""
     DENIED = "denied"
     EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairingStatus:
-    """A pairing that somebody began, here or there."""
+    """A pairing that one of both homes began."""
 
     home: str
     """PeMuS ID of the other home."""
     name: str
-    """As it calls itself; empty until it was reached."""
+    """What it calls itself; empty until it has been reached."""
     incoming: bool
     """Whether the other home began it."""
     origin: str
-    """Where it comes from: an IP address in the local network, or the signalling server's host; empty if not known yet."""
+    """Where the request comes from: an IP address in the local network, or a signalling server's host; empty if not known yet."""
     lan: bool
     """Whether it comes from the local network."""
     state: PairingState
     words: tuple[str, ...] = ()
-    """What both homes show, if nobody sits between them."""
+    """The words that both homes show unless somebody sits between them."""
     confirmed: bool = False
-    """Whether this home said yes."""
+    """Whether this home's user accepted."""
     confirmed_there: bool = False
     created: float
     expires: float
@@ -135,9 +135,9 @@ class ServerStatus:
     url: str
     connected: bool
     identity: bool = False
-    """Whether it keeps others from using this home's id."""
+    """Whether it protects this home's id from use by others."""
     turn: bool = False
-    """Whether it relays for those who have no direct path."""
+    """Whether it relays links that have no direct path (TURN)."""
     message: str | None = None
     """Why it is not connected."""
 
@@ -149,7 +149,7 @@ class PeersStatus:
     id: str
     """This home's PeMuS ID, without dashes."""
     port: int
-    """TCP port for homes in the local network, and the one to advertise; 0 if there is none."""
+    """TCP port for homes in the local network, which is also advertised; 0 if there is none."""
     friends: tuple[FriendStatus, ...] = ()
     """In the order of the configuration."""
     pairings: tuple[PairingStatus, ...] = ()
@@ -157,7 +157,7 @@ class PeersStatus:
     blocked: tuple[str, ...] = ()
     """Homes whose requests are not shown."""
     superseded: bool = False
-    """Whether another home uses the same identity: a restored copy of this one, probably."""
+    """Whether another home uses the same identity, probably a restored copy of this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,26 +165,26 @@ class PairingQuery:
     """Which home to pair with."""
 
     home: str
-    """PeMuS ID as somebody typed it."""
+    """PeMuS ID as the user typed it."""
     trusted: bool = True
-    """Whether the user typed or scanned the ID, which is a proof by itself. What the local network says must be confirmed
-    by comparing the words."""
+    """Whether the user typed or scanned the ID, which proves it. An ID from the local network must be confirmed by comparing
+    the words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairingAnswer:
-    """What the user says to a pairing."""
+    """The user's answer to a pairing."""
 
     accept: bool
     block: bool = False
-    """Whether to show no more requests of this home. Only with a refusal."""
+    """Whether to hide further requests from this home. Only with a refusal."""
     words: tuple[str, ...] | None = None
-    """Those that the user saw: a yes to them counts for no others. None if nobody knows."""
+    """The words that the user saw; accepting counts for these words only. None if that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LanHome:
-    """A home that advertises itself in the local network. Anybody there may claim to be any home."""
+    """A home that advertises itself in the local network. Anybody there may claim any id."""
 
     id: str
     name: str
@@ -195,6 +195,6 @@ class LanHome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LanHomes:
-    """All of them."""
+    """All homes that the local network shows."""
 
     homes: tuple[LanHome, ...]

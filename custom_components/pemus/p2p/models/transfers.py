@@ -1,4 +1,4 @@
-"""What the engine's other parts, and its API, are told of files that are fetched from other homes."""
+"""Files that are fetched from friends: how far each has arrived, and what the cache holds."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ class TransferState(StrEnum):
     """What a transfer is doing."""
 
     IDLE = "idle"
-    """Nobody wants more of it."""
+    """No more of it is wanted."""
     CHECKING = "checking"
-    """What was left by an engine that did not end cleanly is read and compared with its hashes."""
+    """The file that an engine left behind when it crashed is compared with its hashes."""
     WAITING = "waiting"
-    """More is wanted, and nobody delivers."""
+    """More is wanted, but nobody delivers."""
     FETCHING = "fetching"
     COMPLETE = "complete"
     FULL = "full"
-    """More is wanted, and there is no room for it."""
+    """More is wanted, but the disk has no room."""
     EXPIRED = "expired"
-    """More is wanted, and the ticket for it has run out."""
+    """More is wanted, but the ticket has expired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferStatus:
-    """How far a remote item has arrived."""
+    """How far a friend's item has arrived."""
 
     owner: str
     owner_name: str
@@ -36,9 +36,9 @@ class TransferStatus:
     kind: Kind
     size: int
     done: int
-    """Bytes that were verified and are on disk."""
+    """Bytes that are on disk and verified."""
     pinned: bool
-    """Whether it is to be kept whole, for when its owner cannot be reached."""
+    """Whether all of it is fetched and kept, so that it plays while its owner is away."""
     state: TransferState
     download_rate: int = 0
     """Bytes per second."""
@@ -48,23 +48,23 @@ class TransferStatus:
     used: float = 0.0
     """When it was last read."""
     message: str | None = None
-    """What went wrong last, in plain English, as long as it matters."""
+    """The last failure in plain English, as long as it matters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfers:
-    """All remote items of which there is, or should be, anything here."""
+    """All friends' items that are here in part or whole, or should be."""
 
     items: tuple[TransferStatus, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheUsage:
-    """How much of the disk remote items take."""
+    """How much of the disk friends' items take."""
 
     used: int
     pinned: int
-    """Bytes of those that are kept whole, once they are."""
+    """Bytes of pinned items once they are complete."""
     quota: int
     free: int
-    """Bytes that are free on the disk, the reserve included."""
+    """Free bytes on the disk, including the reserve."""
