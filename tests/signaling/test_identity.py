@@ -245,7 +245,7 @@ async def test_who_has_proven_nothing_says_nothing() -> None:
 async def test_who_proves_nothing_in_time_is_hung_up_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pemus_signaling.peers.peers.PROOF_PATIENCE", 0.1)
+    monkeypatch.setattr("pemus_signaling.peers.client.PROOF_TIMEOUT", 0.1)
     async with running() as server, connecting(server, Identity().id) as client:
         await client.hear()
         assert await client.end() == Close.UNPROVEN

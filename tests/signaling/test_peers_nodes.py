@@ -14,7 +14,8 @@ import orjson
 
 from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net.sockets import Close, Listener, Refusal, Upgrade
-from pemus_signaling.peers.peers import MAX_LOCATING, MessageError, Peers, _pack
+from pemus_signaling.peers.client import MessageError
+from pemus_signaling.peers.peers import MAX_LOCATING, Peers, _pack
 from tests.patience import PATIENCE
 
 from .nodes import Node, Nodes

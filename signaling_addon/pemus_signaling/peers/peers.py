@@ -10,13 +10,10 @@ at the node that the receiver's id belongs to (`cluster.home_of`), which hears o
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from hashlib import blake2b
 import hmac
 from struct import Struct
-from time import monotonic
 from typing import Any, Final
 import uuid
 
@@ -29,35 +26,27 @@ from pemus_signaling.identity.proofs import Challenge
 from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net.addresses import household
 from pemus_signaling.net.limits import Rates
-from pemus_signaling.net.sockets import Close, Listener, Refusal, Socket, Upgrade
+from pemus_signaling.net.sockets import Close, Listener, Refusal, Upgrade
 
+from .client import Client, Complaint, MessageError
+from .handed_on import HandedOn
 from .waiting import Waiting
 
 MAX_ID: Final = 128
 """Characters of an id, and of a token."""
-PROOF_PATIENCE: Final = 10.0
-"""Seconds that a client has to prove its identity."""
 PROOFS_PER_SECOND: Final = 5.0
 PROOFS_AT_ONCE: Final = 50
 """Of the clients of one address."""
-MAX_EARLY: Final = 16
-"""Messages of a client that are kept while other nodes are asked whether its id is free."""
 MAX_LOCATING: Final = 8 * 1024 * 1024
 """Bytes of all messages that are kept while their receivers are looked for. More than that is lost."""
 MAX_LOOKED_FOR: Final = 1_000
 """Receivers that are looked for at once. Messages to more of them are lost."""
 SWEEP: Final = 5.0
 """Seconds between two looks for clients that say nothing any more; less if `alive_timeout` is short."""
-NOTICED: Final = 6.0
-"""Seconds after which a node that died is known to be dead."""
-MAX_HANDED_ON: Final = 50_000
-"""Pairs of sender and receiver that are remembered in case the node of the receiver dies."""
 RECLAIM_DELAYS: Final = (0.1, 0.3, 0.6)
 """Seconds that another node has to give up a client's former connection, one after the other."""
 
-_OPEN: Final = b'{"type":"OPEN"}'
 _ID_TAKEN: Final = b'{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}'
-_RELAYED: Final = frozenset(("OFFER", "ANSWER", "CANDIDATE", "LEAVE"))
 
 # What nodes tell each other.
 _DELIVER: Final = b"D"
@@ -73,10 +62,6 @@ _RECLAIM: Final = b"R"
 """To the node that has an id: its owner is here, and this is his token."""
 _HEAD: Final = Struct(">cHH")
 """Of what nodes tell each other: the kind, and the lengths of two texts that follow before the message."""
-
-
-class MessageError(ValueError):
-    """A client's message is not what the protocol says."""
 
 
 @dataclass(slots=True)
@@ -127,9 +112,7 @@ class Peers:
             expire_timeout, queued_messages, queued_bytes, self._expired
         )
         self._nodes = cluster.nodes()
-        self._handed_on: OrderedDict[tuple[str, str, str], float] = OrderedDict()
-        """Until when a sender is told of it if a node dies: by node, receiver and sender."""
-        self._keep_for = expire_timeout
+        self._handed_on = HandedOn(expire_timeout)
         self._locating: dict[str, list[tuple[str, bytes, bool]]] = {}
         self._locating_bytes = 0
         self._sweeping: asyncio.TimerHandle | None = None
@@ -239,7 +222,7 @@ class Peers:
 
     def _complain(self, text: str, code: Close = Close.POLICY) -> Listener:
         self.counts.refused += 1
-        return _Complaint(text, code)
+        return Complaint(text, code)
 
     async def _claim(self, client: Client) -> None:
         claimed = await self.cluster.claim(
@@ -339,13 +322,7 @@ class Peers:
         self, node: str, kind: bytes, receiver: str, sender: str, message: bytes
     ) -> None:
         if kind in (_DELIVER, _KEEP):
-            handed_on = self._handed_on
-            known = (node, receiver, sender)
-            wait = NOTICED if kind == _DELIVER else NOTICED + self._keep_for
-            handed_on[known] = monotonic() + wait
-            handed_on.move_to_end(known)
-            if len(handed_on) > MAX_HANDED_ON:
-                handed_on.popitem(last=False)
+            self._handed_on.add(node, receiver, sender, kept=kind == _KEEP)
         self.cluster.send(
             node, "peers", _pack(kind, receiver.encode(), sender.encode(), message)
         )
@@ -356,8 +333,8 @@ class Peers:
         receiver = one.decode()
         if kind in _HANDED_ON:
             sender = other.decode()
-            # Who answers has got what was handed on.
-            self._handed_on.pop((node, sender, receiver), None)
+            # A receiver that replies has got what was handed on to it.
+            self._handed_on.replied(node, sender, receiver)
             if (client := self.clients.get(receiver)) is not None:
                 self.counts.relayed += 1
                 client.socket.relay(relayed)
@@ -386,20 +363,13 @@ class Peers:
         What was handed on to a node that died a moment ago is lost, and whoever sent it is told.
         """
         former, self._nodes = self._nodes, self.cluster.nodes()
-        if dead := former - self._nodes:
-            self._tell_of_lost(dead)
+        for receiver, sender in self._handed_on.lost(former - self._nodes):
+            self._expired(receiver, sender)
         if len(self._nodes) == 1:
             return
         for receiver in self._waiting.receivers:
             for sender, message in self._waiting.fetch(receiver):
                 self.route(sender, receiver, message, keep=True)
-
-    def _tell_of_lost(self, dead: frozenset[str]) -> None:
-        now = monotonic()
-        for known in [known for known in self._handed_on if known[0] in dead]:
-            if self._handed_on.pop(known) >= now:
-                _, receiver, sender = known
-                self._expired(receiver, sender)
 
     def _superseded(self, node: str, message: bytes) -> None:
         client = self.clients.pop(message.decode(), None)
@@ -416,12 +386,7 @@ class Peers:
             # Its id is free at once: it may take a while until a connection is known to be dead.
             self.leave(client)
             client.socket.close(Close.IDLE, "nothing was heard for too long")
-        now = monotonic()
-        while self._handed_on:
-            known = next(iter(self._handed_on))
-            if self._handed_on[known] >= now:
-                break
-            del self._handed_on[known]
+        self._handed_on.forget_old()
         self._sweeping = loop.call_later(
             min(SWEEP, self._alive_timeout / 4), self._sweep
         )
@@ -432,180 +397,6 @@ class Peers:
         if not task.done():
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-
-
-class Client:
-    """A client and its socket."""
-
-    __slots__ = (
-        "_challenge",
-        "_clock",
-        "_early",
-        "_peers",
-        "_timer",
-        "heard",
-        "id",
-        "key",
-        "socket",
-        "token",
-    )
-
-    def __init__(
-        self, peers: Peers, identifier: str, token: str, to_prove: Challenge | None
-    ) -> None:
-        """Be whoever the id says, once that is proven if it has to be."""
-        self.id = identifier
-        self.token = token
-        self.key: bytes | None = None
-        """The public key, once the identity is proven. Other ids have none."""
-        self.socket: Socket = _NOWHERE
-        self.heard = 0.0
-        """When it said something last, by the loop's clock."""
-        self._peers = peers
-        self._clock = asyncio.get_running_loop().time
-        self._challenge = to_prove
-        self._timer: asyncio.TimerHandle | None = None
-        self._early: list[bytes] | None = []
-
-    @property
-    def owner(self) -> str:
-        """What stands for whoever may have the id: for an ordinary one, who knows the token."""
-        if self.key is not None:
-            return ""
-        return blake2b(self.token.encode(), digest_size=8).hexdigest()
-
-    def opened(self, socket: Socket) -> None:
-        """Begin: ask for the proof, or for the id."""
-        self.socket = socket
-        self.heard = self._clock()
-        self._peers.entering.add(self)
-        if self._challenge is None:
-            self._peers.enter(self)
-        else:
-            self._timer = asyncio.get_running_loop().call_later(
-                PROOF_PATIENCE, self._fail
-            )
-            socket.send(self._challenge.message())
-
-    def received(self, message: bytes) -> None:
-        """Relay a message, or whatever else it is about."""
-        data = orjson.loads(message)
-        if not isinstance(data, dict):
-            raise MessageError("a message is an object")
-        self.heard = self._clock()
-        if self._early is not None:
-            self._receive_early(data, message)
-            return
-        kind = data.get("type")
-        if kind in _RELAYED and (receiver := data.get("dst")):
-            relayed = {"type": kind, "src": self.id, "dst": receiver}
-            if "payload" in data:
-                relayed["payload"] = data["payload"]
-            whole = orjson.dumps(relayed)
-            peers = self._peers
-            client = peers.clients.get(receiver)
-            if client is not None:
-                peers.counts.relayed += 1
-                client.socket.relay(whole)
-            else:
-                if not isinstance(receiver, str):
-                    raise MessageError("an id is a text")
-                peers.route(self.id, receiver, whole, keep=kind != "LEAVE")
-        elif kind == "SESSION" and self.key is not None:
-            self.socket.send(self._session("SESSION", self.key))
-        elif kind == "LEAVE":
-            self._peers.leave(self)
-            self.socket.close(Close.POLICY, "left")
-
-    def closed(self) -> None:
-        """End."""
-        self._forget_challenge()
-        self._peers.leave(self)
-
-    def entered(self, waited: Iterable[bytes]) -> None:
-        """Have the id, and take what waited for it."""
-        early, self._early = self._early or [], None
-        self.socket.send(_OPEN if self.key is None else self._session("OPEN", self.key))
-        for message in waited:
-            self.socket.relay(message)
-        for message in early:
-            try:
-                self.received(message)
-            except Exception:  # noqa: BLE001 - whatever it is, it is the same as over the socket itself
-                self.socket.close(Close.UNREADABLE)
-                break
-
-    def _receive_early(self, data: dict[str, Any], message: bytes) -> None:
-        """Take a message of a client that has not got its id yet."""
-        assert self._early is not None
-        if self._challenge is None:
-            if len(self._early) >= MAX_EARLY:
-                self.socket.close(Close.TRY_LATER, "too many messages")
-                return
-            self._early.append(message)
-        elif data.get("type") == "PROVE":
-            self.key = self._challenge.met_by(data.get("payload"))
-            if self.key is None:
-                self._fail()
-                return
-            self._forget_challenge()
-            self._peers.counts.proven += 1
-            self._peers.enter(self)
-        elif data.get("type") != "HEARTBEAT":
-            self._fail()
-
-    def _fail(self) -> None:
-        self._forget_challenge()
-        self._peers.counts.unproven += 1
-        self.socket.close(Close.UNPROVEN, "the identity was not proven")
-
-    def _forget_challenge(self) -> None:
-        self._challenge = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _session(self, kind: str, key: bytes) -> bytes:
-        session, expires = self._peers.sessions.issue(key)
-        return orjson.dumps(
-            {"type": kind, "payload": {"session": session, "expires": int(expires)}}
-        )
-
-
-class _Nowhere:
-    """The socket of a client that has none yet."""
-
-    def send(self, message: bytes) -> None:
-        pass
-
-    def relay(self, message: bytes) -> None:
-        pass
-
-    def close(self, code: Close, reason: str = "") -> None:
-        pass
-
-
-_NOWHERE: Final = _Nowhere()
-
-
-class _Complaint:
-    """Tells a client why it is hung up on."""
-
-    __slots__ = ("_code", "_text")
-
-    def __init__(self, text: str, code: Close) -> None:
-        self._text = text
-        self._code = code
-
-    def opened(self, socket: Socket) -> None:
-        socket.send(orjson.dumps({"type": "ERROR", "payload": {"msg": self._text}}))
-        socket.close(self._code)
-
-    def received(self, message: bytes) -> None:
-        pass
-
-    def closed(self) -> None:
-        pass
 
 
 async def _get_id(request: web.Request) -> web.Response:
