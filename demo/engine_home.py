@@ -1,4 +1,4 @@
-"""Homes without Home Assistant that are friends: an engine each, asked over its API as Home Assistant would.
+"""Homes without Home Assistant: an engine each, which is asked over its API as Home Assistant does.
 
 The tests of engines, the network lab and the benchmarks use them.
 """
@@ -31,9 +31,9 @@ STOP_TIMEOUT: Final = 10
 ASK_TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
 POLL: Final = 0.2
 PAUSE: Final = 1.0
-"""Seconds without a change, after which the library is read: it rests between finding the files and reading them."""
+"""Seconds without a change after which the library counts as read: it pauses between finding and reading files."""
 PATIENCE: Final = 60.0
-"""Seconds for whatever is waited for."""
+"""Seconds to wait for anything."""
 LOOK: Final = 0.05
 LOG: Final = 6000
 """Characters of the engine's log that are shown with a failure."""
@@ -113,7 +113,7 @@ class EngineHome:
                 *("--log-level", self._log_level),
                 *("--data", self.folder / "data", "--cache", self.folder / "cache"),
                 *("--socket", self.socket),
-                # Never written to. It ends with this process, and so does the engine.
+                # Nothing is written to it. It ends with this process, and so does the engine.
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -137,7 +137,7 @@ class EngineHome:
             self.id, self.port = peers["id"], peers["port"]
 
     async def stop(self) -> None:
-        """End the engine, wait for its end, and remove its socket. What it keeps stays in its folder."""
+        """Stop the engine and remove its socket. Its data stays in its folder."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -206,7 +206,7 @@ class EngineHome:
     async def befriend(
         self, other: EngineHome, shares: tuple[str, ...] = (SHARE,), **more: Any
     ) -> None:
-        """Count another home among the friends."""
+        """Add another home to the friends."""
         friends = [
             each for each in self.config.get("friends", []) if each["id"] != other.id
         ]
@@ -214,7 +214,7 @@ class EngineHome:
         await self.configure(friends=friends)
 
     async def sees(self, *others: EngineHome, address: str = "127.0.0.1") -> None:
-        """Let the local network show other homes."""
+        """Show other homes to this one as the local network would."""
         homes = [
             {"id": o.id, "name": o.name, "addresses": [address], "port": o.port}
             for o in others
@@ -222,14 +222,14 @@ class EngineHome:
         await self.ask("PUT", "lan", {"homes": homes})
 
     async def peers(self) -> dict[str, Any]:
-        """Return what the engine says of other homes. Raises EngineHomeError if it has none."""
+        """Return the engine's state about other homes. Raises EngineHomeError if there is none."""
         peers: dict[str, Any] | None = (await self.ask("GET", "status"))["peers"]
         if peers is None:
             raise EngineHomeError("the engine runs without friends")
         return peers
 
     async def friend(self, other: EngineHome) -> dict[str, Any]:
-        """Return how a friend is."""
+        """Return the state of a friend."""
         for friend in (await self.peers())["friends"]:
             if friend["id"] == other.id:
                 return dict(friend)
@@ -245,7 +245,7 @@ class EngineHome:
     async def until(
         self, true: Callable[[], Any], what: str, seconds: float = PATIENCE
     ) -> Any:
-        """Wait until a question is answered with something, and return that. Raises EngineHomeError."""
+        """Wait until a question has an answer that is true, and return it. Raises EngineHomeError."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := await true():
@@ -255,13 +255,13 @@ class EngineHome:
         raise EngineHomeError(f"{self.name}: {what} did not happen\n{log}")
 
     async def pair(self, other: EngineHome, seconds: float = PATIENCE) -> None:
-        """Ask another home by its ID, and let it say yes. Both count each other among their friends afterwards."""
+        """Pair with another home by its ID, and make both friends."""
         await self.agree(other, seconds)
         await self.befriend(other)
         await other.befriend(self)
 
     async def agree(self, other: EngineHome, seconds: float = PATIENCE) -> None:
-        """Ask another home by its ID, and let it say yes. It remains to `befriend` each other."""
+        """Pair with another home by its ID. Both still have to `befriend` each other."""
         await self.ask("POST", "pairings", {"home": other.id, "trusted": True})
 
         async def has(home: EngineHome, whom: EngineHome, state: str) -> bool:

@@ -1,7 +1,7 @@
 """Typed access to the engine's API.
 
-Home Assistant's shared HTTP session cannot speak to unix sockets, so the client has one of its own, made when it is
-first needed and closed by the supervisor.
+Home Assistant's shared HTTP session cannot use unix sockets, so the client opens its own when it is first needed, and
+the supervisor closes it.
 """
 
 import asyncio
@@ -55,13 +55,13 @@ from custom_components.pemus.p2p.models.transfers import Transfers, TransferStat
 
 CONNECT_TIMEOUT: Final = 5
 QUICK_TIMEOUT: Final = 25
-"""Seconds for an answer out of the index; a little more than the engine allows itself."""
+"""Seconds for an answer from the index, a little more than the engine takes at most."""
 WORK_TIMEOUT: Final = 65
-"""Seconds for an answer that reads media files; likewise."""
+"""Seconds for an answer that reads media files, a little more than the engine takes at most."""
 MAX_WORK: Final = 16
-"""Requests that read media files, at once. A folder full of pictures must not keep a stream's look-up waiting."""
+"""Requests that read media files at a time. A folder full of pictures must not hold up a stream."""
 SILENCE_TIMEOUT: Final = 15
-"""Seconds without an event or a ping, of which the engine sends one every 10 s, after which it does not live any more."""
+"""Seconds without an event or a ping, which the engine sends every 10 s, after which it counts as dead."""
 MAX_EVENT: Final = 4 * 1024 * 1024
 """Bytes of one event."""
 
@@ -69,18 +69,18 @@ _BASE: Final = URL("http://engine/v1")
 
 
 class EngineUnavailable(Exception):
-    """The engine does not answer, or what answers is not this engine. Asking again later may work."""
+    """The engine does not answer, or something else answers. A later request may succeed."""
 
 
 class EngineOutdated(EngineUnavailable):
-    """The engine on disk is of another release than runs here: it does not run before Home Assistant is restarted."""
+    """The engine on disk belongs to another release than the running integration: it cannot start before Home Assistant restarts."""
 
 
 class EngineError(Exception):
     """The engine refused a request."""
 
     def __init__(self, key: ErrorKey, message: str) -> None:
-        """Keep the reason: a key to tell refusals apart, and a message in plain English."""
+        """Keep the reason: a key that programs tell apart, and a message in plain English."""
         super().__init__(message)
         self.key = key
         self.message = message
@@ -115,7 +115,7 @@ class EventStream:
         return self
 
     async def __anext__(self) -> Event:
-        """Return the next event. Raises EngineUnavailable for something that is none, and for silence."""
+        """Return the next event. Raises EngineUnavailable for an invalid one, and after SILENCE_TIMEOUT."""
         while True:
             try:
                 message = await anext(self._socket)
@@ -124,7 +124,7 @@ class EventStream:
             if message.type is not WSMsgType.TEXT:
                 continue
             try:
-                # An event that this release does not know is none of its business.
+                # Events that this release does not know are ignored.
                 if kind := _EVENTS.get(decode(_AnyEvent, message.data).type):
                     return decode(kind, message.data)
             except DecodeError as err:
@@ -137,10 +137,10 @@ class EngineClient:
     """Asks the engine. Every method raises EngineError or EngineUnavailable, and nothing else."""
 
     def __init__(self, socket: str) -> None:
-        """Prepare to ask the engine that listens at this path, now or later."""
+        """Prepare to ask the engine that listens at this path."""
         self._socket = socket
         self.outdated = False
-        """Whether there is no engine of this release any more."""
+        """Whether the engine on disk belongs to another release."""
         self._session: ClientSession | None = None
         self._own_work = asyncio.Semaphore(MAX_WORK)
         # A friend that does not answer must not hold up the pictures of this home.
@@ -157,14 +157,14 @@ class EngineClient:
         return await self._ask(Status, hdrs.METH_GET, _BASE / "status")
 
     async def configure(self, config: EngineConfig) -> Status:
-        """Have the engine apply the differences between `config` and what it runs with."""
-        # New folders on a slow disk take their time.
+        """Apply the differences between `config` and the engine's present configuration."""
+        # New folders on a slow disk take long.
         return await self._ask(
             Status, hdrs.METH_PUT, _BASE / "config", config, seconds=WORK_TIMEOUT
         )
 
     async def rescan(self, share: str | None = None) -> Status:
-        """Have a share scanned, or all of them."""
+        """Begin to scan a share, or all of them."""
         url = _BASE / "rescan"
         if share is not None:
             url = url.with_query(share=share)
@@ -184,7 +184,7 @@ class EngineClient:
             return await self._ask(LocalFile, hdrs.METH_GET, url, seconds=WORK_TIMEOUT)
 
     async def browse(self, node: str) -> Listing:
-        """Return what lies in a node of the library."""
+        """Return what lies in a node."""
         url = (_BASE / "browse").with_query(node=node)
         return await self._ask(Listing, hdrs.METH_GET, url)
 
@@ -208,7 +208,7 @@ class EngineClient:
         return await self._ask(TransferStatus, hdrs.METH_DELETE, url)
 
     async def streaming(self) -> None:
-        """Tell that bytes of something that is played have just left."""
+        """Report that bytes of something that is played have just left."""
         await self._ask(Done, hdrs.METH_PUT, _BASE / "streaming")
 
     async def wait(self, ref: ItemRef, query: WaitQuery) -> int:
@@ -226,11 +226,11 @@ class EngineClient:
         await self._ask(Done, hdrs.METH_DELETE, url)
 
     async def restore_identity(self) -> str:
-        """Have this home be who it was, if its key is back; return its PeMuS ID."""
+        """Load this home's key again, if it is back; return the PeMuS ID."""
         return (await self._ask(Home, hdrs.METH_PUT, _BASE / "identity")).id
 
     async def new_identity(self) -> str:
-        """Have this home become another one, which no friend knows; return its PeMuS ID."""
+        """Become another home, which no friend knows; return its PeMuS ID."""
         return (await self._ask(Home, hdrs.METH_POST, _BASE / "identity")).id
 
     async def request_pairing(self, query: PairingQuery) -> PairingStatus:
@@ -238,7 +238,7 @@ class EngineClient:
         return await self._ask(PairingStatus, hdrs.METH_POST, _BASE / "pairings", query)
 
     async def answer_pairing(self, home: str, answer: PairingAnswer) -> None:
-        """Say yes or no to a pairing."""
+        """Accept or refuse a pairing."""
         url = _pairing_url(home) / "answer"
         await self._ask(Done, hdrs.METH_PUT, url, answer)
 
@@ -251,11 +251,11 @@ class EngineClient:
         await self._ask(Done, hdrs.METH_DELETE, _BASE / "blocked" / _home(home))
 
     async def lan_homes(self, homes: LanHomes) -> None:
-        """Tell which homes the local network shows now, all of them."""
+        """Report all homes that the local network shows now."""
         await self._ask(Done, hdrs.METH_PUT, _BASE / "lan", homes)
 
     async def network_changed(self) -> None:
-        """Have everything that waits for a connection tried again at once."""
+        """Retry everything that waits for a connection at once."""
         await self._ask(Done, hdrs.METH_PUT, _BASE / "network")
 
     @asynccontextmanager
@@ -331,12 +331,12 @@ def _pairing_url(home: str) -> URL:
 
 
 def _home(home: str) -> str:
-    """Return a home's id if it is one: it may come from anywhere, and must not become another path."""
+    """Return a home's id. Raises EngineError if it is none: it may come from anywhere, and must not become another path."""
     if not is_home(home):
         raise EngineError(ErrorKey.NOT_FOUND, "there is no such home")
     return home
 
 
 def _reason(err: Exception) -> str:
-    # A time-out has no words of its own.
+    # A time-out has no message.
     return str(err) or "it did not answer in time"

@@ -1,4 +1,4 @@
-"""The engine's command line: `run` is what Home Assistant starts; the others are for people."""
+"""The engine's command line. Home Assistant starts `run`; the other commands are for people."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .models import EngineConfig, Kind, ShareConfig
 from .models.version import VERSION
 
 STOP_TIMEOUT = 4
-"""Seconds for a clean stop; then the system ends the process. Whoever stops the engine may count on 5."""
+"""Seconds for a clean stop, after which the system ends the process. Together the engine is gone within 5 s."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _question(options: argparse.Namespace) -> list[str]:
-    """Ask a running engine what the command is about. Raises AskError."""
+    """Return the answer of a running engine to a command. Raises AskError."""
     socket_path: Path = options.socket
     match options.command:
         case "status":
@@ -101,18 +101,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--watch-stdin",
         action="store_true",
-        help="stop when standard input ends, as it does when the parent process dies",
+        help="stop when standard input ends, as when the parent process dies",
     )
     run.add_argument(
         "--await-config",
         action="store_true",
-        help="give a home without an identity one only when it is configured: it may have friends, and need its former one",
+        help="make an identity only once the home is configured: a home with friends needs its former one",
     )
     run.add_argument(
         "--log-level", choices=log.LEVELS, default="info", help="(%(default)s)"
     )
     commands.add_parser(
-        "check", help="tell which libraries are there and whether anything is missing"
+        "check", help="list the optional libraries, and fail if one is missing"
     )
     status = commands.add_parser("status", help="show the state of a running engine")
     browse = commands.add_parser(
@@ -164,26 +164,26 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _protect(data: Path, cache: Path, run: Path) -> None:
-    """Keep what this process writes from others, and itself from writing anywhere but into its own folders. Raises OSError."""
+    """Make files private to this user, and writing possible in the engine's own folders only. Raises OSError."""
     os.umask(0o077)
     for folder in (data, cache):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A former release, or a backup that was brought back, may have left it open.
+        # A former release, or a restored backup, may have left it readable for others.
         folder.chmod(0o700)
-    # The system's own temporary folder is out of reach now.
+    # The system's temporary folder cannot be written to any more.
     tempfile.tempdir = os.environ["TMPDIR"] = str(cache.absolute())
     os.environ["SQLITE_TMPDIR"] = tempfile.tempdir
-    # Where there is no folder for the socket, the API says so.
+    # Without a folder for the socket, the API reports the fault.
     protection = landlock.restrict((data, cache, *([run] if run.is_dir() else ())))
     if protection.state is not landlock.State.ON:
         _LOGGER.info(
-            "The kernel does not, or not wholly, keep shared folders from being written to: %s",
+            "The kernel does not fully protect shared folders from being written to: %s",
             protection.reason,
         )
 
 
 def _config(folders: list[Path]) -> EngineConfig:
-    """Return the configuration that shares these folders with all that is in them."""
+    """Return the configuration that shares these folders with all kinds of media."""
     shares = []
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
         if not folder.is_dir():
@@ -191,7 +191,7 @@ def _config(folders: list[Path]) -> EngineConfig:
         digest = sha256(os.fsencode(folder)).digest()
         shares.append(
             ShareConfig(
-                # The same folder has the same id the next time.
+                # The same folder gets the same id each time.
                 id=b32encode(digest).decode().lower()[:26],
                 path=str(folder),
                 name=folder.name or str(folder),
@@ -212,11 +212,11 @@ async def _serve(
 
     def stop() -> None:
         nonlocal stopping
-        # Only once: a second one would cut the clean-up short.
+        # Only once: a second cancellation would interrupt the clean-up.
         if stopping or serving is None:
             return
         stopping = True
-        # Python leaves this signal to the system, which ends the process even when it hangs in native code.
+        # Python leaves this signal to the system, which ends the process even if it hangs in native code.
         signal.alarm(STOP_TIMEOUT)
         serving.cancel()
 

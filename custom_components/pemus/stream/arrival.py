@@ -1,7 +1,7 @@
-"""How far a file that is fetched from another home can be read, as one response sees it.
+"""How far a file that is fetched from a friend can be read, for one response.
 
-The engine fetches; what it says is there was verified, and may be sent. It also learns from what is waited for where the
-player is, and fetches ahead of it.
+The engine fetches, verifies and reports what may be sent. From what is waited for it learns where the player is, and
+fetches ahead of it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .facts import FileSource
 from .ranges import Span
 
 ENGINE_TIMEOUT: Final = 10.0
-"""Seconds that a response outlives the engine: one that was restarted goes on where the other was."""
+"""Seconds that a response waits for an engine that is being restarted, and continues where the former one was."""
 _RETRY: Final = 0.5
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class NeverArrived(Exception):
-    """Nobody delivers the bytes that are to be sent next."""
+    """Nobody delivers the bytes that the response sends next."""
 
 
 class Arrival:
@@ -47,11 +47,11 @@ class Arrival:
         """Read this file from now on."""
         if path != self._path:
             self._path = path
-            # What was there was in another file.
+            # What had arrived was in another file.
             self._there = Span(0, 0)
 
     def end(self, start: int, stop: int) -> int:
-        """Return up to where, between `start` and `stop`, bytes are known to be there."""
+        """Return the end of the bytes from `start` on that are known to be there, at most `stop`."""
         if self._there.start <= start < self._there.stop:
             return min(stop, self._there.stop)
         return start
@@ -59,7 +59,7 @@ class Arrival:
     async def until(self, start: int, stop: int) -> int:
         """Wait for the bytes from `start` on, and return the end of those that are there, at most `stop`.
 
-        `stop` is where the reader will end: the engine fetches ahead of it up to there.
+        `stop` is where the reader ends: the engine fetches ahead up to there.
 
         Raises:
             FileChanged: the bytes arrive in another file by now.
@@ -89,9 +89,9 @@ class Arrival:
         return min(stop, end)
 
     async def close(self) -> None:
-        """Let the engine know that nobody reads any more."""
+        """Tell the engine that this reader has left."""
         try:
             await self._source().release(self._ref, self._reader)
         except (EngineError, EngineUnavailable) as err:
-            # It forgets readers that do not come back, too.
+            # It also forgets readers that do not return.
             _LOGGER.debug("The engine was not told that a reader left: %s", err)

@@ -1,7 +1,7 @@
-"""What is known of the files that are being played, so that a range request need not ask the engine.
+"""Caches where the files are that are being played, so that a range request need not ask the engine.
 
-A player that seeks sends hundreds of requests for one file. What the engine said of it is remembered, and whoever opens
-the file checks with fstat that it is still the same one; if it is not, the engine is asked again.
+A player that seeks sends hundreds of requests for one file. Whoever opens a cached file checks with fstat that it is still
+the same one; if it is not, the engine is asked again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FileSource(Protocol):
 
 
 class Facts:
-    """Remembers the files that were asked for last."""
+    """Caches the files that were located last."""
 
     def __init__(self, source: Callable[[], FileSource]) -> None:
         """Remember nothing yet. `source` returns the source that there is at the moment, or raises EngineUnavailable."""
@@ -56,7 +56,7 @@ class Facts:
         self._closed = False
 
     async def close(self) -> None:
-        """Give up every question that is under way."""
+        """Cancel every question that is under way."""
         self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
@@ -64,12 +64,11 @@ class Facts:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def get(self, wanted: Wanted) -> LocalFile:
-        """Return the file, from memory if it is there. Raises what the source raises."""
+        """Return the file, from the cache if it is there. Raises what the source raises."""
         if (file := self._known.get(wanted)) is not None:
             self._known.move_to_end(wanted)
             return file
-        # Requests that come together share one question. It goes on when the first of them is given up: the others
-        # wait for its answer.
+        # Concurrent requests share one question, which goes on if the first of them is cancelled.
         if (task := self._asking.get(wanted)) is None:
             task = asyncio.create_task(self._locate(wanted), name="pemus facts")
             self._asking[wanted] = task
@@ -81,7 +80,7 @@ class Facts:
         return await self.source().locate(wanted)
 
     async def fresh(self, wanted: Wanted, stale: LocalFile) -> LocalFile:
-        """Return the file again, not as it was said to be in `stale`."""
+        """Locate the file again, because `stale` is not true any more."""
         if self._known.get(wanted) == stale:
             del self._known[wanted]
         return await self.get(wanted)
@@ -106,7 +105,7 @@ class Facts:
             _LOGGER.debug("The engine does not know what is played: %s", err)
 
     def forget(self, items: Iterable[str] | None) -> None:
-        """Forget what is known of these items, or of all of them."""
+        """Drop these items from the cache, or all of them."""
         gone = None if items is None else set(items)
         known: MutableMapping[Wanted, Any]
         for known in (self._known, self._asking):
@@ -116,7 +115,7 @@ class Facts:
 
     def _asked(self, wanted: Wanted, task: asyncio.Task[LocalFile]) -> None:
         self._tasks.discard(task)
-        # A question that was under way when its item changed is no longer in the list: its answer may be old.
+        # The answer to a question that was under way when its item changed may be old. It is no longer in the list.
         current = self._asking.get(wanted) is task
         if current:
             del self._asking[wanted]
