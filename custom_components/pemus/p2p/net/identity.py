@@ -1,4 +1,4 @@
-"""Who a home is: an Ed25519 key (RFC 8032), from which its PeMuS ID is derived (`models/pemus_id`)."""
+"""The identity of a home: an Ed25519 key (RFC 8032), from which its PeMuS ID is derived (`models/pemus_id`)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ KEY_SIZE: Final = 32
 """Bytes of a private key, and of a public one."""
 SIGNATURE_SIZE: Final = 64
 
-
-_PATTERN: Final = 8
-"""Different bytes that a private key has at most if it is no random one."""
+_MAX_PATTERN: Final = 8
+"""A private key with no more different bytes than these is not random."""
 _EXAMPLES: Final = frozenset(
     bytes.fromhex(seed)
     # RFC 8032 section 7.1.
@@ -47,16 +46,16 @@ _EIGHTH: Final = int.from_bytes(
 _SMALL: Final = frozenset(
     {0, 1, _FIELD - 1, _FIELD, _FIELD + 1, _EIGHTH, _FIELD - _EIGHTH}
 )
-"""The y of all points of order 1, 2, 4 and 8, also written as no encoder writes them. For a public key of these, a fixed
-signature fits many statements, or all, and nobody needs a private key."""
+"""The y coordinates of all points of order 1, 2, 4 and 8, with their non-canonical encodings. With such a public key, one
+signature is valid for many statements, and nobody needs a private key to make it."""
 
 
 class IdentityError(Exception):
-    """The key cannot be read or kept. The message says why."""
+    """The key cannot be read or stored. The message says why."""
 
 
 class IdentityLost(IdentityError):
-    """A key that this home had cannot be used. Only a user knows whether to bring it back or to become another home."""
+    """The key of this home cannot be used. Only the user can decide to restore it, or to become another home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +70,21 @@ class Identity:
 
     @classmethod
     def of(cls, seed: bytes) -> Identity:
-        """Return the identity that 32 bytes of a private key make. Raises ValueError for another number of bytes."""
+        """Return the identity of a private key. Raises ValueError unless it has 32 bytes."""
         private = Ed25519PrivateKey.from_private_bytes(seed)
         key = private.public_key().public_bytes_raw()
         return cls(private, key, pemus_id(key))
 
     def sign(self, *parts: bytes) -> bytes:
-        """Return the signature over a statement of these parts."""
+        """Return the signature of a statement with these parts."""
         return self.private.sign(statement(*parts))
 
 
 def load(path: Path, *, first: bool) -> Identity:
-    """Return the identity in a file, which only its owner may read from then on.
+    """Return the identity in a file, and make the file readable by its owner only.
 
-    With `first`, a home that never had an identity gets one if there is no file. Nothing else ever replaces an identity
-    but `renew`, which a user asks for. Raises IdentityLost, IdentityError.
+    `first`: the home never had an identity, so one is made if there is no file. Otherwise only `renew` replaces an identity,
+    when the user asks for it. Raises IdentityLost and IdentityError.
     """
     try:
         seed = _read(path)
@@ -99,10 +98,10 @@ def load(path: Path, *, first: bool) -> Identity:
 
 
 def renew(path: Path) -> Identity:
-    """Make a new identity in the place of a former one; a file that holds none is kept beside it. Raises IdentityError."""
+    """Make a new identity that replaces the former one. A file without a usable key is kept beside it. Raises IdentityError."""
     made = Ed25519PrivateKey.generate()
     try:
-        with _out_of_the_way(path):
+        with _set_aside(path):
             atomic.write(path, made.private_bytes_raw())
     except OSError as err:
         raise IdentityError(f"{path} cannot be written: {err.strerror}") from err
@@ -111,20 +110,20 @@ def renew(path: Path) -> Identity:
 
 def _read(path: Path) -> bytes:
     """Return the private key in a file. Raises OSError, IdentityLost."""
-    # A pipe would be waited for.
+    # Opening a pipe would block otherwise.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     file = os.open(path, flags)
     try:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
-            raise IdentityLost("it is no file")
+            raise IdentityLost("it is not a file")
         seed = os.read(file, KEY_SIZE + 1)
         if len(seed) != KEY_SIZE:
             raise IdentityLost(f"it has {found.st_size} bytes instead of {KEY_SIZE}")
         if _is_guessable(seed):
-            raise IdentityLost("it holds no secret key but one that anybody may know")
+            raise IdentityLost("its key is not secret: anybody may know it")
         if found.st_mode & 0o077:
-            # A restored backup may have lost who may read it.
+            # A restored backup may have lost the permissions.
             with suppress(OSError):
                 os.fchmod(file, 0o600)
     finally:
@@ -133,8 +132,8 @@ def _read(path: Path) -> bytes:
 
 
 @contextmanager
-def _out_of_the_way(path: Path) -> Iterator[None]:
-    """Set aside what is where the identity belongs and is none, for good if that works out. Raises OSError."""
+def _set_aside(path: Path) -> Iterator[None]:
+    """Rename a file without a usable key, and rename it back if the block fails with OSError. Raises OSError."""
     try:
         _read(path)
     except FileNotFoundError:
@@ -153,19 +152,19 @@ def _out_of_the_way(path: Path) -> Iterator[None]:
 
 
 def _is_guessable(seed: bytes) -> bool:
-    """Tell whether a private key was not drawn at random: erased memory, a pattern, an example out of a document."""
+    """Tell whether a private key is not random: erased memory, a pattern, or an example from a document."""
     steps = {(after - before) % 256 for before, after in pairwise(seed)}
-    # At random, that happens once in 10^34 times.
-    return len(set(seed)) <= _PATTERN or len(steps) == 1 or seed in _EXAMPLES
+    # A random key looks like this once in 10^34 times.
+    return len(set(seed)) <= _MAX_PATTERN or len(steps) == 1 or seed in _EXAMPLES
 
 
 def statement(*parts: bytes) -> bytes:
-    """Return parts in one piece that no other parts make: each after its length in four bytes."""
+    """Return an unambiguous encoding of parts: each after its length in four bytes."""
     return b"".join(len(part).to_bytes(4) + part for part in parts)
 
 
 def is_signed(key: bytes, signature: bytes, *parts: bytes) -> bool:
-    """Tell whether the owner of a public key signed a statement of these parts."""
+    """Tell whether the owner of a public key signed a statement with these parts."""
     if len(key) != KEY_SIZE or len(signature) != SIGNATURE_SIZE or _is_small(key):
         return False
     try:

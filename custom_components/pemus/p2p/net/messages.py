@@ -1,8 +1,7 @@
-"""What one home writes to another while there is no link between them: small signed messages.
+"""Small signed messages, which homes exchange while there is no link between them.
 
-They travel over whatever reaches the other home: a signalling server, or a connection in the local network. Nobody on the
-way is trusted: each message names its sender and its receiver, carries the sender's key, which the sender's ID proves, and
-is signed. What must not be read by others does not belong into one.
+They travel through a signalling server or the local network, neither of which is trusted: a message names its sender and
+its receiver, carries the sender's key, which matches the sender's ID, and is signed. It is not encrypted.
 """
 
 from __future__ import annotations
@@ -22,14 +21,15 @@ from ..models.pemus_id import pemus_id
 from .identity import Identity, is_signed
 
 VERSION: Final = 1
-"""Of the protocol between homes. One that differs is not understood."""
+"""The version of the protocol between homes. Messages of other versions are rejected."""
 MAX_BODY: Final = 32 * 1024
+"""Characters of a body."""
 MAX_ENVELOPE: Final = 40 * 1024
-"""Bytes of a message as JSON: an offer has 1 to 3 KiB."""
+"""Bytes of a message as JSON. An offer has 1 to 3 KiB."""
 MAX_AGE: Final = 8 * 86400.0
-"""Seconds for which a message counts: longer than anything waits to be delivered."""
+"""Seconds for which a message is valid: longer than anything waits to be delivered."""
 MAX_AHEAD: Final = 2 * 86400.0
-"""Seconds that the sender's clock may be ahead of this one: a date that is wrong by a day, and some hours on either side."""
+"""Seconds that the sender's clock may be ahead: enough for a date that is wrong by a day."""
 
 _DOMAIN: Final = b"pemus peers 1"
 _MAX_KIND: Final = 32
@@ -37,11 +37,11 @@ _ID_BYTES: Final = 12
 
 
 class BadEnvelope(ValueError):
-    """The message is not one that a home signed for this home. The text says why."""
+    """The message was not signed by a home for this home. The text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Written:
+class _Sealed:
     v: int
     id: str
     sender: str
@@ -58,17 +58,17 @@ class Envelope:
     """A message whose sender is proven."""
 
     id: str
-    """Random; the same message may come over several ways."""
+    """Random. The same message may arrive over several transports."""
     sender: str
     key: bytes
     """The sender's public key."""
     kind: str
     body: bytes
-    """JSON of the kind's own dataclass."""
+    """A dataclass of the kind as JSON."""
 
 
 def seal(identity: Identity, receiver: str, kind: str, body: bytes) -> dict[str, Any]:
-    """Return a message to another home as plain data that JSON can hold."""
+    """Return a signed message to another home, as plain data."""
     id_, at = secrets.token_hex(_ID_BYTES), round(time.time(), 3)
     text = body.decode()
     signature = identity.sign(*_signed(id_, identity.id, receiver, at, kind, text))
@@ -77,18 +77,18 @@ def seal(identity: Identity, receiver: str, kind: str, body: bytes) -> dict[str,
         "id": id_,
         "sender": identity.id,
         "receiver": receiver,
-        "key": written(identity.key),
+        "key": to_base64url(identity.key),
         "at": at,
         "kind": kind,
         "body": text,
-        "signature": written(signature),
+        "signature": to_base64url(signature),
     }
 
 
 def opened(message: object, receiver: str) -> Envelope:
-    """Return a message that came for the home `receiver`, if it is right. Raises BadEnvelope."""
+    """Return a message to the home `receiver` after all checks. Raises BadEnvelope."""
     try:
-        parts = from_plain(_Written, message)
+        parts = from_plain(_Sealed, message)
     except DecodeError as err:
         raise BadEnvelope(str(err)) from None
     if parts.v != VERSION:
@@ -96,20 +96,20 @@ def opened(message: object, receiver: str) -> Envelope:
     if parts.receiver != receiver:
         raise BadEnvelope("it is for another home")
     if not is_home(parts.sender) or parts.sender == receiver:
-        raise BadEnvelope("it comes from no other home")
+        raise BadEnvelope("its sender is not another home")
     if len(parts.kind) > _MAX_KIND or len(parts.body) > MAX_BODY:
         raise BadEnvelope("it is too long")
     if len(parts.id) != 2 * _ID_BYTES or not parts.id.isalnum():
         raise BadEnvelope("it has no id")
     if not -MAX_AHEAD < time.time() - parts.at < MAX_AGE:
-        raise BadEnvelope("it is not of this time")
-    key = read(parts.key)
+        raise BadEnvelope("its time is too far from now")
+    key = from_base64url(parts.key)
     if pemus_id(key) != parts.sender:
         raise BadEnvelope("its key is not its sender's")
     signed = _signed(
         parts.id, parts.sender, parts.receiver, parts.at, parts.kind, parts.body
     )
-    if not is_signed(key, read(parts.signature), *signed):
+    if not is_signed(key, from_base64url(parts.signature), *signed):
         raise BadEnvelope("its signature is wrong")
     return Envelope(
         id=parts.id,
@@ -121,7 +121,7 @@ def opened(message: object, receiver: str) -> Envelope:
 
 
 def parse(payload: bytes | str) -> object:
-    """Return a message's plain data out of its JSON. Raises BadEnvelope."""
+    """Return the plain data in a message's JSON. Raises BadEnvelope."""
     if len(payload) > MAX_ENVELOPE:
         raise BadEnvelope("it is too long")
     try:
@@ -130,13 +130,13 @@ def parse(payload: bytes | str) -> object:
         raise BadEnvelope("it is not JSON") from None
 
 
-def written(data: bytes) -> str:
-    """Return bytes as messages hold them: base64url without padding (RFC 4648 section 5)."""
+def to_base64url(data: bytes) -> str:
+    """Return bytes as base64url without padding (RFC 4648 section 5)."""
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def read(text: str) -> bytes:
-    """Return the bytes that a message holds. Raises BadEnvelope."""
+def from_base64url(text: str) -> bytes:
+    """Return the bytes in a base64url text without padding. Raises BadEnvelope."""
     try:
         return urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     except (UnicodeEncodeError, binascii.Error, ValueError):

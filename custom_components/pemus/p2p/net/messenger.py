@@ -1,6 +1,6 @@
-"""Takes messages to other homes by whatever way reaches them, and brings in those that come.
+"""Sends messages to other homes over all transports, and checks those that arrive.
 
-There are several ways, and none is certain: a message goes by all that there are, and counts once where it arrives.
+No transport is reliable, so a message is sent over all of them, and counts once where it arrives.
 """
 
 from __future__ import annotations
@@ -17,76 +17,79 @@ from .identity import Identity
 from .messages import BadEnvelope, Envelope, opened, seal
 
 MAX_KNOWN: Final = 4096
-"""Messages that are remembered, so that none counts twice."""
+"""Messages that are remembered, so that none is handled twice."""
 RATE: Final = 20.0
-"""Messages per second that are looked at of one sender, as far as the way can tell them apart, on average: each costs a
-signature to be checked. Those that name an expected home may be as many again by each way, of an address in the local network."""
+"""Messages per second that are checked from one source, on average, because each check verifies a signature. Messages that
+name an expected home have a limit of their own, of the same size, for each transport and address."""
 BURST: Final = 200.0
+"""Messages of one source that are checked at once, after a pause."""
 TOTAL_RATE: Final = 100.0
-"""The same, of all together."""
+"""Messages per second that are checked from all sources together."""
 TOTAL_BURST: Final = 600.0
 MAX_BUDGETS: Final = 1000
+"""Sources whose messages are counted."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class Transport(Protocol):
-    """Something that may reach other homes."""
+    """A way to other homes."""
 
     @property
     def is_lan(self) -> bool:
-        """Whether it stays within the local network."""
+        """Whether messages stay within the local network."""
 
     @property
     def origin(self) -> str:
-        """What users are told of where a message came from."""
+        """Where messages come from, as users see it."""
 
     @property
     def tells_apart(self) -> bool:
-        """Whether nobody can send in the name of another source: an address, or a home that proved who it is."""
+        """Whether sources cannot be forged: they are addresses, or homes that proved their identity."""
 
     def send(self, home: str, message: dict[str, Any], *, reply: bool) -> bool:
-        """Send a message to a home; return whether there is any hope that it arrives. Never blocks."""
+        """Send a message without blocking. Return whether it may arrive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message that came, and how."""
+    """A message that arrived, and its transport."""
 
     envelope: Envelope
     way: Transport
 
 
 class Messenger:
-    """All ways together."""
+    """The messages of one home over all transports."""
 
     def __init__(
         self,
         identity: Identity,
-        on_letter: Callable[[Message], None],
+        on_message: Callable[[Message], None],
         *,
         is_expected: Callable[[str], bool] = lambda _home: False,
         clock: Clock = time.monotonic,
     ) -> None:
-        """Speak for an identity, and hand what comes for it to `on_letter`.
+        """Send as an identity, and call `on_message` with each message to it.
 
-        `is_expected` tells whom no flood is to keep out: friends, and homes that the user has asked.
+        `is_expected` tells whether a home's messages must get through a flood of others: friends, and homes that the user
+        has asked.
         """
         self.identity = identity
         self.is_expected = is_expected
-        self._on_letter = on_letter
+        self._on_message = on_message
         self._ways: list[Transport] = []
         self._known: OrderedDict[tuple[str, str], bool] = OrderedDict()
-        """Messages that came, by sender and id: whether in the local network."""
+        """Messages that arrived, by sender and id: whether one came through the local network."""
         self._budgets = TokenBuckets(RATE, BURST, max_keys=MAX_BUDGETS, clock=clock)
         self._total = TokenBucket(TOTAL_RATE, TOTAL_BURST, clock)
 
     def add(self, way: Transport) -> None:
-        """Use a way from now on."""
+        """Use a transport from now on."""
         self._ways.append(way)
 
     def remove(self, way: Transport) -> None:
-        """Use a way no longer."""
+        """Stop using a transport."""
         self._ways.remove(way)
 
     def send(
@@ -98,52 +101,52 @@ class Messenger:
         way: Transport | None = None,
         lan: bool | None = None,
     ) -> bool:
-        """Send a message by all ways, by those in the local network or elsewhere, or back by the `way` that another came.
+        """Send a message over all transports, over those that are `lan` or not, or as a reply over one `way`.
 
-        Return whether there is any hope that it arrives.
+        Return whether it may arrive.
         """
         message = seal(self.identity, home, kind, body)
         ways = [way] if way is not None else self._ways
         chosen = [each for each in ways if lan is None or each.is_lan is lan]
-        # Each of them, not only the first that has hope.
-        hopes = [each.send(home, message, reply=way is not None) for each in chosen]
-        return any(hopes)
+        # A list, because any() would stop at the first success.
+        sent = [each.send(home, message, reply=way is not None) for each in chosen]
+        return any(sent)
 
     def receive(self, message: object, way: Transport, source: str = "") -> str | None:
-        """Take in what came over a way, there from `source`. Return the home that this proves to be at the other end, if any.
+        """Handle a message that arrived over a transport from `source`. Return the home that it proves to be there, if any.
 
-        What came before proves nothing, as anybody may have kept it. The same message may take several ways, though: in the
-        local network it counts also if it was quicker by a server.
+        A message that arrived before proves nothing, because anybody may have recorded it. One that came through a server
+        still proves its sender when it arrives in the local network afterwards.
         """
         if not self._allows(message, way, source):
             return None
         try:
             envelope = opened(message, self.identity.id)
         except BadEnvelope as err:
-            _LOGGER.debug("A message from %s is left out: %s", way.origin, err)
+            _LOGGER.debug("A message from %s is ignored: %s", way.origin, err)
             return None
         name = (envelope.sender, envelope.id)
-        was_near = self._known.get(name)
-        self._known[name] = way.is_lan or bool(was_near)
-        if was_near is None:
+        was_lan = self._known.get(name)
+        self._known[name] = way.is_lan or bool(was_lan)
+        if was_lan is None:
             if len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
-            self._on_letter(Message(envelope, way))
-        is_fresh = was_near is None or (way.is_lan and not was_near)
+            self._on_message(Message(envelope, way))
+        is_fresh = was_lan is None or (way.is_lan and not was_lan)
         return envelope.sender if is_fresh else None
 
     def _allows(self, message: object, way: Transport, source: str) -> bool:
-        """Tell whether something more may come from somewhere just now."""
+        """Tell whether the limits allow another message."""
         origin = way.is_lan, way.origin, source
-        is_modest = self._budgets.take(origin)
-        if is_modest and self._total.take():
+        is_within = self._budgets.take(origin)
+        if is_within and self._total.take():
             return True
-        if not is_modest and way.tells_apart:
-            # That is the flood itself, whoever it says that it is.
+        if not is_within and way.tells_apart:
+            # This source is the flood, whatever sender it names.
             return False
         if not way.tells_apart:
             origin = way.is_lan, way.origin, ""
-        # For each way: who floods one in the name of a friend leaves that friend all others.
+        # Separate for each transport: a flood in a friend's name leaves that friend all the others.
         sender = message.get("sender") if isinstance(message, dict) else None
         return (
             isinstance(sender, str)

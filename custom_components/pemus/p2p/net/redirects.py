@@ -1,4 +1,4 @@
-"""For connections that must lead where this home wants to, and nowhere else."""
+"""Refuses HTTP redirects."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from aiohttp import ClientError, ClientHandlerType, ClientRequest, ClientRespons
 
 
 class RedirectedError(ClientError):
-    """The server wants its clients to go elsewhere."""
+    """The server redirects to another address."""
 
 
 async def follow_nowhere(
     request: ClientRequest, handler: ClientHandlerType
 ) -> ClientResponse:
-    """Refuse to be sent elsewhere: aiohttp follows redirects of WebSockets, whatever they lead to.
+    """Raise RedirectedError instead of following a redirect, as a middleware of aiohttp, which follows those of WebSockets too.
 
-    A proof is for the origin that was given, and a home in the local network has no business at this one's other services.
+    A proof of identity is valid for the configured origin only, and a home in the local network must not direct this one to
+    other services.
     """
     response = await handler(request)
     if 300 <= response.status < 400:

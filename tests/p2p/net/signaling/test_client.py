@@ -72,16 +72,16 @@ async def stock(tmp_path: Path) -> AsyncGenerator[Program]:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signaling, "SHORTEST_PAUSE", 0.01)
-    monkeypatch.setattr(signaling, "LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(signaling, "GAP", 0.0)
+    monkeypatch.setattr(signaling, "MIN_RETRY_PAUSE", 0.01)
+    monkeypatch.setattr(signaling, "MAX_RETRY_PAUSE", 0.05)
+    monkeypatch.setattr(signaling, "ATTEMPT_INTERVAL", 0.0)
 
 
 @pytest.fixture
 def quick_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "FIRST_HEARTBEAT", 0.05)
-    monkeypatch.setattr(conversation, "HEARTBEAT", 0.05)
-    monkeypatch.setattr(conversation, "QUIET", 0.05)
+    monkeypatch.setattr(conversation, "FIRST_HEARTBEAT_DELAY", 0.05)
+    monkeypatch.setattr(conversation, "HEARTBEAT_INTERVAL", 0.05)
+    monkeypatch.setattr(conversation, "PING_DELAY", 0.05)
 
 
 # At the project's own server
@@ -175,7 +175,7 @@ async def test_a_server_that_stops_says_so(
 
         await own.stop()
 
-        await home.told("being stopped or started anew")
+        await home.told("stopping or restarting")
 
 
 async def test_one_that_is_down_is_tried_at_once_when_somebody_says_so(
@@ -207,13 +207,13 @@ async def wired(folder: Path) -> AsyncGenerator[Wire]:
 async def test_a_connection_that_nothing_comes_through_is_noticed(
     tmp_path: Path, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversation, "SILENCE", 1.0)
+    monkeypatch.setattr(conversation, "SILENCE_TIMEOUT", 1.0)
     async with wired(tmp_path) as wire, Home(wire.url, session) as home:
         await home.connected()
 
         wire.cut()
 
-        await home.told("Nothing was heard")
+        await home.told("silent for too long")
         await home.connected()
 
 
@@ -223,7 +223,7 @@ async def test_a_server_that_has_nothing_to_say_answers_when_it_is_asked(
 ) -> None:
     async with Home(own.url, session) as home:
         await home.connected()
-        talking = home.server._conversation
+        talking = home.server._current
         assert talking is not None
 
         for _ in range(3):
@@ -235,11 +235,11 @@ async def test_a_server_that_has_nothing_to_say_answers_when_it_is_asked(
 async def test_a_connection_that_is_doubted_is_looked_at(
     tmp_path: Path, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversation, "SILENCE", FOREVER)
-    monkeypatch.setattr(conversation, "PROBE", 1.0)
+    monkeypatch.setattr(conversation, "SILENCE_TIMEOUT", FOREVER)
+    monkeypatch.setattr(conversation, "PROBE_TIMEOUT", 1.0)
     async with wired(tmp_path) as wire, Home(wire.url, session) as home:
         await home.connected()
-        talking = home.server._conversation
+        talking = home.server._current
         assert talking is not None
         heard = talking._heard
         home.server.wake()
@@ -249,7 +249,7 @@ async def test_a_connection_that_is_doubted_is_looked_at(
         wire.cut()
         home.server.wake()
 
-        await home.told("Nothing was heard")
+        await home.told("silent for too long")
         await home.connected()
 
 
@@ -262,7 +262,7 @@ async def test_a_clone_takes_over_and_the_first_does_not_fight(
         async with Home(own.url, session, first.identity) as clone:
             await until(lambda: first.server.superseded)
             await clone.connected()
-            await first.told("Another client has taken this home's place")
+            await first.told("Another client uses this home's ID")
 
             first.server.wake()
             await talk(third, clone)
@@ -339,7 +339,9 @@ async def test_a_proof_for_another_server_is_not_given(
         acting(relaying(own, told, lambda origin: origin)) as stage,
         Home(stage.url, session) as home,
     ):
-        await home.told(f"says that it is {own.url.removesuffix('/')}, but")
+        await home.told(
+            f"address is {own.url.removesuffix('/')} by its own account, but"
+        )
 
     assert not any(said["type"] == "PROVE" for said in told)
 
@@ -352,7 +354,7 @@ async def test_a_proof_for_one_server_is_of_no_use_at_another(
         acting(relaying(own, told, lambda _: stage.url.removesuffix("/"))) as stage,
         Home(stage.url, session) as home,
     ):
-        await home.told("did not take the proof")
+        await home.told("rejected this home's proof")
 
     assert [said["type"] for said in told] == ["PROVE", "end"]
     assert told[1]["code"] == 4004
@@ -401,7 +403,7 @@ async def test_a_server_out_there_does_not_send_homes_into_their_own_networks(
 ) -> None:
     async with Home(own.url, session) as home:
         await home.connected()
-        talking = home.server._conversation
+        talking = home.server._current
         assert talking is not None
         # It is on this machine, as its TURN server is.
         assert not talking.is_public
@@ -429,7 +431,7 @@ async def test_a_session_that_is_not_taken_any_more_is_renewed(
 ) -> None:
     async with Home(own.url, session) as home:
         await home.connected()
-        talking = home.server._conversation
+        talking = home.server._current
         assert talking is not None
         talking.session = "of-yesterday"
 
@@ -442,10 +444,10 @@ async def test_a_session_that_is_not_taken_any_more_is_renewed(
 async def test_a_session_is_renewed_before_it_ends(
     own: Program, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversation, "lasting", lambda _: 0.2)
+    monkeypatch.setattr(conversation, "validity", lambda _: 0.2)
     async with Home(own.url, session) as home:
         await home.connected()
-        talking = home.server._conversation
+        talking = home.server._current
         assert talking is not None
         talking.session = None
 
@@ -504,7 +506,7 @@ async def test_an_id_that_somebody_else_has_is_waited_for(
     async with session.ws_connect(f"{stock.url}peerjs?{query}") as squatter:
         assert await squatter.receive_json() == {"type": "OPEN"}
         async with Home(stock.url, session, identity) as home:
-            await home.told("has this home's id at the server")
+            await home.told("has this home's ID at the server")
 
             await squatter.close()
 
@@ -516,7 +518,7 @@ async def test_an_id_that_somebody_else_has_is_waited_for(
 async def test_a_home_comes_back_to_a_stock_server_that_did_not_notice_that_it_was_gone(
     stock: Program, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversation, "PROBE", 0.2)
+    monkeypatch.setattr(conversation, "PROBE_TIMEOUT", 0.2)
     async with Wire() as wire, Home(stock.url, session) as other:
         wire.port = stock.port
         async with Home(wire.url, session) as home:
@@ -524,7 +526,7 @@ async def test_a_home_comes_back_to_a_stock_server_that_did_not_notice_that_it_w
             await home.connected()
             wire.cut()
             home.server.wake()
-            await home.told("Nothing was heard")
+            await home.told("silent for too long")
 
             await home.connected()
 
@@ -613,7 +615,7 @@ async def test_a_server_that_does_not_encrypt_is_not_spoken_to(
         acting(opening) as stage,
         Home(stage.url.replace("http:", "https:"), session) as home,
     ):
-        await home.told("No encrypted connection")
+        await home.told("An encrypted connection")
 
 
 # Attempts
@@ -633,7 +635,7 @@ async def test_a_server_that_hangs_up_at_once_is_asked_less_and_less_often(
         await ws.send_json({"type": "OPEN"})
 
     monkeypatch.setattr(signaling, "Backoff", Watched)
-    monkeypatch.setattr(signaling, "GAP", 0.0)
+    monkeypatch.setattr(signaling, "ATTEMPT_INTERVAL", 0.0)
     async with acting(script) as stage, Home(stage.url, session) as home:
         await until(lambda: len(pauses) > 10)
 
@@ -655,8 +657,8 @@ async def test_a_connection_that_lasted_is_come_back_to_promptly(
         await ws.send_json({"type": "OPEN"})
 
     monkeypatch.setattr(signaling, "Backoff", Watched)
-    monkeypatch.setattr(signaling, "GAP", 0.0)
-    monkeypatch.setattr(signaling, "LASTING", -1.0)
+    monkeypatch.setattr(signaling, "ATTEMPT_INTERVAL", 0.0)
+    monkeypatch.setattr(signaling, "STABLE_TIME", -1.0)
     async with acting(script) as stage, Home(stage.url, session):
         await until(lambda: len(pauses) > 10)
 
@@ -669,9 +671,9 @@ async def test_to_wake_it_again_and_again_is_not_to_ask_again_and_again(
     async def script(ws: web.WebSocketResponse, _: web.Request) -> None:
         await ws.close(code=1013)
 
-    monkeypatch.setattr(signaling, "GAP", FOREVER)
+    monkeypatch.setattr(signaling, "ATTEMPT_INTERVAL", FOREVER)
     async with acting(script) as stage, Home(stage.url, session) as home:
-        await home.told("too much to do")
+        await home.told("overloaded")
         for _ in range(100):
             home.server.wake()
             await asyncio.sleep(0)
@@ -695,7 +697,7 @@ async def test_a_server_that_asks_to_be_left_alone_is(
 
     monkeypatch.setattr(signaling.SignalingServer, "_wait", noted)
     async with acting(script) as stage, Home(stage.url, session) as home:
-        await home.told("started anew")
+        await home.told("restarting")
         await until(lambda: waits)
 
     assert waits == [500.5]
@@ -718,7 +720,7 @@ async def test_one_server_that_is_down_does_not_disturb_the_other(
 
 async def test_a_name_that_nobody_has_is_told(session: aiohttp.ClientSession) -> None:
     async with Home("http://signal.invalid", session) as home:
-        await home.told("name of the server is not known")
+        await home.told("name cannot be resolved")
 
 
 async def test_what_a_listener_does_wrong_does_no_harm(
@@ -731,7 +733,7 @@ async def test_what_a_listener_does_wrong_does_no_harm(
         other.server._on_message = lambda home, sent: {}["nothing"]
 
         one.server.send(other.id, {"sdp": "offer"})
-        await until(lambda: "could not be dealt with" in caplog.text)
+        await until(lambda: "could not be handled" in caplog.text)
 
         other.server._on_message = listener
         await talk(one, other)
@@ -751,7 +753,7 @@ async def test_an_unforeseen_fault_is_not_the_end(
     with monkeypatch.context() as patched:
         patched.setattr(signaling.SignalingServer, "_connect", failing)
         home.server.start()
-        await home.told("not foreseen")
+        await home.told("unexpected error")
     await home.connected()
     await home.server.stop()
 
@@ -894,7 +896,7 @@ async def test_a_description_that_does_not_come_is_not_waited_for(
     session: aiohttp.ClientSession,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(signaling, "CONNECTING", 0.3)
+    monkeypatch.setattr(signaling, "CONNECT_TIMEOUT", 0.3)
     async with acting(opening) as stage:
         stage.description = described
         async with Home(stage.url, session) as home:
@@ -912,7 +914,7 @@ async def test_nobody_is_followed_elsewhere(session: aiohttp.ClientSession) -> N
 
         stage.refuse = redirect
         async with Home(stage.url, session) as home:
-            await home.told("leads to another one")
+            await home.told("redirects to another address")
 
         assert (other.visits, stage.visits) == (0, 0)
 
@@ -920,9 +922,9 @@ async def test_nobody_is_followed_elsewhere(session: aiohttp.ClientSession) -> N
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (200, "does not let this home in (HTTP status 200)"),
+        (200, "rejects this home (HTTP status 200)"),
         (404, "no signalling server at this address"),
-        (429, "asked less often"),
+        (429, "fewer requests"),
         (503, "HTTP status 503"),
     ],
 )
@@ -955,7 +957,7 @@ async def test_a_server_that_hands_out_nothing_is_not_asked_all_the_time(
         asked += 1
         return await turn(request)
 
-    monkeypatch.setattr(signaling, "TURN_PATIENCE", 0.3)
+    monkeypatch.setattr(signaling, "TURN_TIMEOUT", 0.3)
     async with acting(proven) as stage:
         stage.description = {"features": ["identity", "turn"]}
         stage.turn = counted

@@ -19,11 +19,11 @@ import pytest
 from p2p.net.identity import Identity
 from p2p.net.signaling import session as conversation
 from p2p.net.signaling.session import (
-    MAX_HEARD,
     MAX_MESSAGE,
     MAX_PAUSE,
+    MAX_QUEUED,
     MAX_READ,
-    MAX_WAITING,
+    MAX_RECEIVED,
     Ended,
     SignalingSession,
     proof,
@@ -183,7 +183,7 @@ async def test_binary_messages_mean_the_same() -> None:
         offer(src=OTHER.id + "\n"),
         offer(src=OTHER.id[1:] + OTHER.id[0]),
         {"type": "OFFER", "src": OTHER.id},
-        offer(payload={"sdp": "x" * MAX_HEARD}),
+        offer(payload={"sdp": "x" * MAX_RECEIVED}),
         b"\x00" * 1_000_000,
     ],
     ids=repr,
@@ -195,7 +195,7 @@ async def test_what_makes_no_sense_is_left_out(message: object) -> None:
     assert talk.received == [(OTHER.id, {"sdp": "x"})]
     assert (talk.missing, talk.opened) == ([], 1)
     assert talk.conversation.session is None
-    assert str(ended) == "The server hung up."
+    assert str(ended) == "The server closed the connection."
 
 
 JSON = st.recursive(
@@ -240,7 +240,7 @@ def test_whatever_is_said_it_is_a_conversation(said: list[Any]) -> None:
     async def converse() -> None:
         async with talking(saying(OPEN, *said, offer(payload={"last": 1}))) as talk:
             ended = await talk.ended()
-        assert str(ended) == "The server hung up."
+        assert str(ended) == "The server closed the connection."
         assert talk.received[-1] == (OTHER.id, {"last": 1})
         assert all(isinstance(sent, dict) for _, sent in talk.received)
         assert {home for home, _ in talk.received} | set(talk.missing) == {OTHER.id}
@@ -279,7 +279,7 @@ async def test_a_message_that_is_larger_than_anything_ends_it() -> None:
     async with talking(saying(OPEN, "x" * (MAX_READ + 1))) as talk:
         ended = await talk.ended()
 
-    assert str(ended) == "The server says what makes no sense."
+    assert str(ended) == "The server sent something invalid."
 
 
 # Proofs
@@ -364,7 +364,7 @@ async def test_nothing_else_is_signed(change: dict[str, object]) -> None:
         ended = await talk.ended()
 
     assert told == []
-    assert "says that it is" in str(ended) or "not understood" in str(ended)
+    assert "by its own account" in str(ended) or "unknown way" in str(ended)
 
 
 @pytest.mark.parametrize("payload", [None, [], "text", 7])
@@ -374,7 +374,7 @@ async def test_a_challenge_that_is_none_is_not_answered(payload: object) -> None
         ended = await talk.ended()
 
     assert told == []
-    assert "says that it is nowhere" in str(ended)
+    assert "address is unknown by its own account" in str(ended)
 
 
 async def test_a_proof_is_given_once() -> None:
@@ -415,15 +415,15 @@ async def test_a_session_that_makes_no_sense_is_none(session: object) -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (1000, "hung up"),
-        (1001, "stopped or started anew"),
-        (1008, "does not let this home in"),
+        (1000, "closed the connection"),
+        (1001, "stopping or restarting"),
+        (1008, "rejects this home"),
         (1009, "too big"),
-        (1013, "too much to do"),
-        (4001, "taken this home's place"),
+        (1013, "overloaded"),
+        (4001, "uses this home's ID"),
         (4002, "heard nothing from this home"),
-        (4004, "did not take the proof"),
-        (4321, "hung up"),
+        (4004, "rejected this home's proof"),
+        (4321, "closed the connection"),
     ],
 )
 async def test_a_close_code_is_told_in_words(code: int, message: str) -> None:
@@ -482,7 +482,7 @@ async def test_what_a_server_complains_of_is_told_without_its_tricks() -> None:
         ended = await talk.ended()
 
     said = str(ended)
-    assert said.startswith("The server does not let this home in: No room[31mxxx")
+    assert said.startswith("The server rejects this home: No room[31mxxx")
     assert len(said) < 300
     assert said.isprintable()
 
@@ -490,12 +490,12 @@ async def test_what_a_server_complains_of_is_told_without_its_tricks() -> None:
 @pytest.mark.parametrize("payload", [None, {}, {"msg": 7}, "text"])
 async def test_a_complaint_without_words_is_one(payload: object) -> None:
     async with talking(saying({"type": "ERROR", "payload": payload})) as talk:
-        assert "does not let this home in" in str(await talk.ended())
+        assert "rejects this home" in str(await talk.ended())
 
 
 async def test_an_id_that_somebody_has_is_told() -> None:
     async with talking(saying({"type": "ID-TAKEN", "payload": {"msg": "x"}})) as talk:
-        assert "has this home's id" in str(await talk.ended())
+        assert "has this home's ID" in str(await talk.ended())
 
 
 async def test_a_connection_that_is_reset_is_told() -> None:
@@ -520,7 +520,7 @@ async def test_who_never_lets_this_home_in_is_not_waited_for(
             await ws.send_json({"type": "HEARTBEAT"})
             await asyncio.sleep(0.02)
 
-    monkeypatch.setattr(conversation, "OPENING", 0.3)
+    monkeypatch.setattr(conversation, "OPEN_TIMEOUT", 0.3)
     async with talking(script) as talk:
         assert "did not answer in time" in str(await talk.ended())
 
@@ -543,7 +543,7 @@ def frame(text: str) -> bytes:
         json.dumps(offer(payload={"sdp": "x" * 60_000})),
         "",
         "nonsense",
-        "x" * (MAX_HEARD + 1),
+        "x" * (MAX_RECEIVED + 1),
     ],
     ids=["small", "large", "empty", "nonsense", "too large"],
 )
@@ -560,8 +560,8 @@ async def test_who_says_too_much_at_once_is_made_to_wait(
         wires.append(request.transport)
         await ws.receive()
 
-    monkeypatch.setattr(conversation, "HEARD_PER_SECOND", 0.001)
-    monkeypatch.setattr(conversation, "HEARD_AT_ONCE", 10.0)
+    monkeypatch.setattr(conversation, "RECEIVE_RATE", 0.001)
+    monkeypatch.setattr(conversation, "RECEIVE_BURST", 10.0)
     async with talking(script) as talk:
         reader = talk.conversation._ws._response.connection.protocol
         async with running(talk):
@@ -588,8 +588,8 @@ async def test_who_asks_for_signs_of_life_without_end_is_made_to_wait(
         while (message := await ws.receive()).type in (WSMsgType.PONG, WSMsgType.TEXT):
             answers += message.type is WSMsgType.PONG
 
-    monkeypatch.setattr(conversation, "HEARD_PER_SECOND", 0.001)
-    monkeypatch.setattr(conversation, "HEARD_AT_ONCE", 10.0)
+    monkeypatch.setattr(conversation, "RECEIVE_RATE", 0.001)
+    monkeypatch.setattr(conversation, "RECEIVE_BURST", 10.0)
     async with talking(script) as talk:
         reader = talk.conversation._ws._response.connection.protocol
         async with running(talk):
@@ -676,10 +676,10 @@ async def test_more_than_can_be_sent_is_dropped() -> None:
 
         sent = [
             talk.conversation.send(OTHER.id, {"n": number}, reply=False)
-            for number in range(MAX_WAITING + 10)
+            for number in range(MAX_QUEUED + 10)
         ]
 
-        assert sent == [True] * MAX_WAITING + [False] * 10
+        assert sent == [True] * MAX_QUEUED + [False] * 10
         await until(
             lambda: talk.conversation.send(OTHER.id, {"later": True}, reply=False)
         )
@@ -696,9 +696,9 @@ async def test_heartbeats_go_on_while_much_is_sent(
             if message.type is WSMsgType.TEXT:
                 kinds.append(json.loads(message.data)["type"])
 
-    monkeypatch.setattr(conversation, "FIRST_HEARTBEAT", 0.01)
-    monkeypatch.setattr(conversation, "HEARTBEAT", 0.01)
-    monkeypatch.setattr(conversation, "SAID_PER_SECOND", 1e6)
+    monkeypatch.setattr(conversation, "FIRST_HEARTBEAT_DELAY", 0.01)
+    monkeypatch.setattr(conversation, "HEARTBEAT_INTERVAL", 0.01)
+    monkeypatch.setattr(conversation, "SEND_RATE", 1e6)
     async with talking(script) as talk, running(talk):
         await until(lambda: talk.opened)
         while kinds.count("HEARTBEAT") < 5:
@@ -720,8 +720,8 @@ async def test_who_sends_much_keeps_to_what_servers_put_up_with(
         async for message in ws:
             offers += "OFFER" in str(message.data)
 
-    monkeypatch.setattr(conversation, "SAID_PER_SECOND", 0.001)
-    monkeypatch.setattr(conversation, "SAID_AT_ONCE", 10.0)
+    monkeypatch.setattr(conversation, "SEND_RATE", 0.001)
+    monkeypatch.setattr(conversation, "SEND_BURST", 10.0)
     async with talking(script) as talk, running(talk):
         await until(lambda: talk.opened)
         for number in range(40):
@@ -740,8 +740,8 @@ async def test_who_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
             await ws.send_json({"type": "HEARTBEAT"})
             await asyncio.sleep(0.05)
 
-    monkeypatch.setattr(conversation, "SENDING", 0.5)
-    monkeypatch.setattr(conversation, "SAID_PER_SECOND", 1e6)
+    monkeypatch.setattr(conversation, "SEND_TIMEOUT", 0.5)
+    monkeypatch.setattr(conversation, "SEND_RATE", 1e6)
     async with talking(script) as talk:
         task = asyncio.create_task(talk.ended())
         await until(lambda: talk.opened)
@@ -759,7 +759,7 @@ async def test_a_fault_of_its_own_ends_it(
         raise ZeroDivisionError
 
     monkeypatch.setattr(SignalingSession, "_beat", failing)
-    monkeypatch.setattr(conversation, "FIRST_HEARTBEAT", 0.01)
+    monkeypatch.setattr(conversation, "FIRST_HEARTBEAT_DELAY", 0.01)
     async with talking(quiet) as talk:
         await talk.ended()
 
@@ -777,7 +777,7 @@ async def test_who_does_not_answer_the_end_is_not_waited_for(
         request.transport.pause_reading()
         await released.wait()
 
-    monkeypatch.setattr(conversation, "CLOSING", 0.1)
+    monkeypatch.setattr(conversation, "CLOSE_TIMEOUT", 0.1)
     async with talking(script) as talk:
         async with running(talk):
             await until(lambda: talk.opened)
@@ -808,7 +808,7 @@ async def test_a_home_that_is_let_in_without_a_word_finds_out(
         await ws.send_json(offer())
         await ws.close()
 
-    monkeypatch.setattr(conversation, "FIRST_HEARTBEAT", 0.01)
+    monkeypatch.setattr(conversation, "FIRST_HEARTBEAT_DELAY", 0.01)
     async with talking(script) as talk:
         await talk.ended()
 

@@ -10,16 +10,16 @@ from hypothesis import given, strategies as st
 import pytest
 
 from p2p.net.signaling.turn import (
-    AGAIN,
-    LIFE,
-    MARGIN,
     MAX_SERVERS,
     MAX_URLS,
+    MAX_VALIDITY,
+    RENEW_MARGIN,
+    RETRY_PAUSE,
     Credentials,
     hosts_inside,
     is_public,
-    lasting,
     read_ice_servers,
+    validity,
 )
 from p2p.net.webrtc.ice import IceServer
 from p2p.net.webrtc.patches.crc import lend
@@ -151,23 +151,23 @@ def test_whatever_the_server_says_is_read_or_left_out(said: object) -> None:
     ("ahead", "life"),
     [
         (1800, 1800),
-        (3600, LIFE),
-        (86400, LIFE),
-        (0, LIFE),
-        (-7200, LIFE),
-        (float("inf"), LIFE),
-        (float("nan"), LIFE),
+        (3600, MAX_VALIDITY),
+        (86400, MAX_VALIDITY),
+        (0, MAX_VALIDITY),
+        (-7200, MAX_VALIDITY),
+        (float("inf"), MAX_VALIDITY),
+        (float("nan"), MAX_VALIDITY),
     ],
 )
 def test_a_life_is_an_hour_at_most_and_if_a_clock_is_wrong(
     ahead: float, life: float
 ) -> None:
-    assert lasting(time.time() + ahead) == pytest.approx(life, abs=5)
+    assert validity(time.time() + ahead) == pytest.approx(life, abs=5)
 
 
 @pytest.mark.parametrize("expires", [None, "soon", [], {}])
 def test_a_life_that_is_not_told_is_an_hour(expires: object) -> None:
-    assert lasting(expires) == LIFE
+    assert validity(expires) == MAX_VALIDITY
 
 
 class Clock:
@@ -185,12 +185,12 @@ def test_credentials_are_kept_until_shortly_before_their_end() -> None:
 
     credentials.keep(answer(TURN))
 
-    clock.now += LIFE - MARGIN - 10
+    clock.now += MAX_VALIDITY - RENEW_MARGIN - 10
     assert not credentials.are_wanted
     clock.now += 20
     assert credentials.are_wanted
     assert credentials.servers
-    clock.now += MARGIN
+    clock.now += RENEW_MARGIN
     assert credentials.servers == ()
 
 
@@ -198,13 +198,13 @@ def test_those_that_are_still_good_stay_when_no_others_can_be_had() -> None:
     clock = Clock()
     credentials = Credentials(clock)
     credentials.keep(answer(TURN))
-    clock.now += LIFE - MARGIN + 10
+    clock.now += MAX_VALIDITY - RENEW_MARGIN + 10
 
     credentials.keep(None)
 
     assert credentials.servers
     assert not credentials.are_wanted
-    clock.now += AGAIN + 1
+    clock.now += RETRY_PAUSE + 1
     assert credentials.are_wanted
 
 
@@ -216,7 +216,7 @@ def test_a_server_that_has_none_is_not_asked_all_the_time() -> None:
 
     assert credentials.servers == ()
     assert not credentials.are_wanted
-    clock.now += AGAIN + 1
+    clock.now += RETRY_PAUSE + 1
     assert credentials.are_wanted
     credentials.put_off()
     credentials.forget()

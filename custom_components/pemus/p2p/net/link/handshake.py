@@ -13,7 +13,7 @@ import secrets
 from typing import Final, NamedTuple
 
 from ..identity import Identity, is_signed
-from ..messages import read, written
+from ..messages import from_base64url, to_base64url
 from .frames import Hello
 
 NONCE_SIZE: Final = 16
@@ -73,12 +73,12 @@ class Handshake:
     def sign(self, hello: Hello) -> Hello:
         """Return this home's first frame with its signature."""
         statement = self._statement(offering=self.offering)
-        return replace(hello, signature=written(self.identity.sign(*statement)))
+        return replace(hello, signature=to_base64url(self.identity.sign(*statement)))
 
     def is_signed(self, hello: Hello) -> bool:
         """Tell whether the other home signed its first frame. Raises BadEnvelope."""
         statement = self._statement(offering=not self.offering)
-        return is_signed(self.peer_key, read(hello.signature), *statement)
+        return is_signed(self.peer_key, from_base64url(hello.signature), *statement)
 
     def _statement(self, *, offering: bool) -> tuple[bytes, ...]:
         role = b"offering" if offering else b"answering"
@@ -89,14 +89,14 @@ def make_offer(sdp: str) -> Offer:
     """Return an offer of a connection with this description."""
     return Offer(
         connection=secrets.token_hex(NONCE_SIZE),
-        nonce=written(secrets.token_bytes(NONCE_SIZE)),
+        nonce=to_base64url(secrets.token_bytes(NONCE_SIZE)),
         sdp=sdp,
     )
 
 
 def make_answer(offer: Offer, sdp: str) -> Answer:
     """Return the answer to an offer."""
-    nonce = written(secrets.token_bytes(NONCE_SIZE))
+    nonce = to_base64url(secrets.token_bytes(NONCE_SIZE))
     return Answer(connection=offer.connection, nonce=nonce, sdp=sdp)
 
 
@@ -112,8 +112,8 @@ def transcript(
         answering.home.encode(),
         answering.key,
         offer.connection.encode(),
-        read(offer.nonce),
-        read(answer.nonce),
+        from_base64url(offer.nonce),
+        from_base64url(answer.nonce),
         fingerprints(offer.sdp),
         fingerprints(answer.sdp),
         sha256(offer.sdp.encode()).digest(),

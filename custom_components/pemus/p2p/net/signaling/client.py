@@ -1,7 +1,7 @@
-"""A signalling server, where homes that are not in the same network find each other.
+"""A signalling server, through which homes in different networks reach each other.
 
-It may be the project's own or any PeerServer. Nothing that comes from one is believed: what homes send each other through
-it proves itself (`net/messages`), and the worst that a server can do is to be of no use.
+It may be the project's own or any PeerServer. It is not trusted: messages between homes are signed (`net/messages`), and
+the worst that a server can do is not to deliver them.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from ...models.servers import server_url
 from ..identity import Identity
 from ..redirects import RedirectedError, follow_nowhere
 from ..webrtc.ice import IceServer
-from .session import CLOSING, MAX_READ, Ended, SignalingSession
+from .session import CLOSE_TIMEOUT, MAX_READ, Ended, SignalingSession
 from .turn import Credentials, hosts_inside
 
 KEY: Final = "peerjs"
-"""Of those who may use a PeerServer. It is no secret."""
-SHORTEST_PAUSE: Final = 1.0
-LONGEST_PAUSE: Final = 60.0
-"""Seconds between attempts to connect, about."""
-GAP: Final = 1.0
-"""Seconds between the beginnings of two attempts, at least, whatever the reason to make another one."""
-LASTING: Final = 30.0
-"""Seconds after which a connection counts as one that works. A server that hangs up sooner is left alone for longer."""
-CONNECTING: Final = 10.0
-"""Seconds until a server has to have answered a request."""
-TURN_PATIENCE: Final = 3.0
-"""Seconds that somebody who wants a connection to a home waits for credentials."""
+"""PeerServer's API key. It is not secret."""
+MIN_RETRY_PAUSE: Final = 1.0
+MAX_RETRY_PAUSE: Final = 60.0
+"""About how many seconds to wait between attempts to connect."""
+ATTEMPT_INTERVAL: Final = 1.0
+"""The shortest time between the beginnings of two attempts, in seconds."""
+STABLE_TIME: Final = 30.0
+"""Seconds after which a connection is stable. If it ends sooner, the next pause is longer."""
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for a server to answer a request."""
+TURN_TIMEOUT: Final = 3.0
+"""Seconds to wait for TURN credentials before connecting to a home without them."""
 MAX_ANSWER: Final = 64 * 1024
-"""Bytes of an answer over HTTP."""
+"""Bytes of an HTTP response."""
 
 _AGENT: Final = "PeMuS"
 
@@ -62,7 +62,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class SignalingServer:
-    """One server, to which this home stays connected."""
+    """The connection to one server, which is kept open."""
 
     is_lan = False
 
@@ -76,15 +76,15 @@ class SignalingServer:
         on_change: Callable[[], None],
         session: ClientSession,
     ) -> None:
-        """Prepare to be reached as `identity` at a URL; connections are made with the session's connector.
+        """Prepare to be reached as `identity` through the server at a URL, using the HTTP session's connector.
 
-        `on_message` is told who sent something, as far as the server is right, and what: always an object. `on_missing` is
-        told which home is not there that was written to, `on_change` that `status` or `superseded` is another one. Raises
-        ValueError for what `server_url` does not take.
+        `on_message` is called with the sender, if the server tells the truth, and its message, which is a dict. `on_missing`
+        is called with a home that a message could not be delivered to, and `on_change` when `status` or `superseded` changes.
+        Raises ValueError for a URL that `server_url` does not accept.
         """
         self.url = server_url(url)
         self.superseded = False
-        """Whether another client proved to be this home. Then it stays away until `resume`."""
+        """Whether another client has proven this home's identity. The server is left alone until `resume` then."""
         self._address = URL(self.url)
         self._turn = self._address / "turn"
         self._identity = identity
@@ -96,8 +96,8 @@ class SignalingServer:
         self._token = ""
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
-        self._backoff = Backoff(SHORTEST_PAUSE, LONGEST_PAUSE)
-        self._conversation: SignalingSession | None = None
+        self._backoff = Backoff(MIN_RETRY_PAUSE, MAX_RETRY_PAUSE)
+        self._current: SignalingSession | None = None
         self._features: frozenset[str] = frozenset()
         self._credentials = Credentials()
         self._asking: asyncio.Task[None] | None = None
@@ -106,24 +106,24 @@ class SignalingServer:
 
     @property
     def origin(self) -> str:
-        """What users are told of where a message came from: the server's host."""
+        """The server's host, as the origin of a message that users see."""
         return self._address.host or ""
 
     @property
     def tells_apart(self) -> bool:
-        """Whether the server asks homes to prove who they are."""
+        """Whether the server asks homes for a proof of identity."""
         return self._status.identity
 
     @property
     def status(self) -> ServerStatus:
-        """How the connection is."""
+        """The state of the connection."""
         return self._status
 
     def start(self) -> None:
-        """Connect, and stay so."""
+        """Connect, and stay connected."""
         assert self._session.connector is not None
         self._token = secrets.token_urlsafe(24)
-        # What belongs to a session and could be of use to a hostile server, as cookies are, is not shared with others.
+        # A session of its own, so that cookies and the like are not shared with other servers.
         self._http = ClientSession(
             connector=self._session.connector,
             connector_owner=False,
@@ -135,25 +135,25 @@ class SignalingServer:
         self._task = tasks.keep(self._run, f"signalling, {self.url}")
 
     async def stop(self) -> None:
-        """Hang up, and stay away."""
+        """Disconnect, and stay disconnected."""
         await tasks.end(self._task, self._asking)
         self._task = self._asking = None
         if self._http is not None:
             await self._http.close()
             self._http = None
         self._credentials.forget()
-        self._conversation = None
+        self._current = None
         self._status = replace(self._status, connected=False, message=None)
 
     def wake(self) -> None:
-        """Connect at once, or look whether the connection still works: the network changed, or somebody wants it now."""
-        if self._conversation is not None and self._conversation.is_open:
-            self._conversation.probe()
+        """Connect at once, or check whether the connection still works: the network changed, or somebody needs it now."""
+        if self._current is not None and self._current.is_open:
+            self._current.probe()
         else:
             self._woken.set()
 
     def resume(self) -> None:
-        """Come back, though another client proved to be this home."""
+        """Connect again although another client has proven this home's identity."""
         if self.superseded:
             self.superseded = False
             self._backoff.succeeded()
@@ -161,22 +161,22 @@ class SignalingServer:
             self._tell(self._on_change)
 
     def send(self, home: str, message: dict[str, Any], *, reply: bool = False) -> bool:
-        """Send something to a home, or a reply; return whether it is on its way. Never blocks.
+        """Send a message or a reply to a home without blocking. Return whether it will be sent.
 
-        It is not if there is no connection, if more waits than is sensible, or if it is larger than 64 KiB as JSON.
+        It is not sent without a connection, if too many messages wait, or if it is larger than 64 KiB as JSON.
         """
-        talking = self._conversation
-        return talking is not None and talking.send(home, message, reply=reply)
+        current = self._current
+        return current is not None and current.send(home, message, reply=reply)
 
     async def ice_servers(self) -> tuple[IceServer, ...]:
-        """Return the STUN and TURN servers that this one hands out to homes; none if it has none, or is too slow."""
+        """Return the STUN and TURN servers that this one offers; none if it has none or is too slow."""
         if self._asking is None and self._status.turn and self._credentials.are_wanted:
-            # Whoever else wants some meanwhile waits for the same answer.
+            # Others that ask meanwhile wait for the same response.
             self._asking = tasks.spawn(
                 self._ask_for_credentials(), f"credentials, {self.url}"
             )
         if self._asking is not None:
-            await asyncio.wait((self._asking,), timeout=TURN_PATIENCE)
+            await asyncio.wait((self._asking,), timeout=TURN_TIMEOUT)
         return self._credentials.servers
 
     async def _run(self) -> None:
@@ -192,19 +192,17 @@ class SignalingServer:
                 message = _reason(err)
             except Exception:
                 _LOGGER.exception("The connection to %s failed", self.url)
-                message = (
-                    "Something went wrong that was not foreseen. The log tells more."
-                )
-            if self._status.connected and now() - self._opened_at > LASTING:
+                message = "An unexpected error occurred. The log has the details."
+            if self._status.connected and now() - self._opened_at > STABLE_TIME:
                 self._backoff.succeeded()
-            self._conversation = None
+            self._current = None
             self._show(connected=False, message=message)
             _LOGGER.debug("%s: %s", self.url, message)
             while self.superseded:
                 await self._woken.wait()
                 self._woken.clear()
             await self._wait(max(pause, self._backoff.failed()))
-            await asyncio.sleep(began + GAP - now())
+            await asyncio.sleep(began + ATTEMPT_INTERVAL - now())
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -213,18 +211,18 @@ class SignalingServer:
         self._woken.clear()
 
     async def _connect(self) -> NoReturn:
-        """Connect and talk until it is over. Raises Ended, ClientError and OSError."""
+        """Connect, and run a session until it is over. Raises Ended, ClientError and OSError."""
         assert self._http is not None
         self._features = await self._describe()
         query = {"key": KEY, "id": self._identity.id, "token": self._token}
-        async with asyncio.timeout(CONNECTING):
+        async with asyncio.timeout(CONNECT_TIMEOUT):
             ws = await self._http.ws_connect(
                 (self._address / "peerjs").with_query(query),
                 autoping=False,
                 max_msg_size=MAX_READ,
-                timeout=ClientWSTimeout(ws_close=CLOSING),
+                timeout=ClientWSTimeout(ws_close=CLOSE_TIMEOUT),
             )
-        self._conversation = SignalingSession(
+        self._current = SignalingSession(
             ws,
             self._identity,
             str(self._address.origin()),
@@ -233,11 +231,11 @@ class SignalingServer:
             on_message=lambda home, sent: self._tell(self._on_message, home, sent),
             on_missing=lambda home: self._tell(self._on_missing, home),
         )
-        await self._conversation.run()
+        await self._current.run()
 
     async def _describe(self) -> frozenset[str]:
-        """Return what the server says it can do; nothing if it is not the project's. Raises ClientError and OSError."""
-        async with asyncio.timeout(CONNECTING):
+        """Return the server's features, none if it is not the project's own. Raises ClientError and OSError."""
+        async with asyncio.timeout(CONNECT_TIMEOUT):
             status, answer = await self._get(self._address)
         features = answer.get("features") if isinstance(answer, dict) else None
         if status != 200 or not isinstance(features, list):
@@ -245,45 +243,45 @@ class SignalingServer:
         return frozenset(each for each in features[:100] if isinstance(each, str))
 
     def _opened(self) -> None:
-        """Take note that this home can be reached."""
-        talking = self._conversation
+        """Note that this home can be reached."""
+        current = self._current
         self._opened_at = asyncio.get_running_loop().time()
         self._woken.clear()
         self._credentials.forget()
         self._show(
             connected=True,
-            identity=talking is not None and talking.is_proven,
+            identity=current is not None and current.is_proven,
             turn="turn" in self._features,
         )
 
     async def _ask_for_credentials(self) -> None:
-        talking = self._conversation
+        current = self._current
         try:
-            if talking is None or talking.session is None:
+            if current is None or current.session is None:
                 return
-            async with asyncio.timeout(TURN_PATIENCE):
-                status, answer = await self._get(self._turn, talking.session)
+            async with asyncio.timeout(TURN_TIMEOUT):
+                status, answer = await self._get(self._turn, current.session)
                 if status == 401:
-                    await talking.renew_session()
-                    status, answer = await self._get(self._turn, talking.session)
+                    await current.renew_session()
+                    status, answer = await self._get(self._turn, current.session)
             if status != 200:
                 answer = None
             refused: set[str] = set()
-            if talking.is_public:
-                async with asyncio.timeout(TURN_PATIENCE):
+            if current.is_public:
+                async with asyncio.timeout(TURN_TIMEOUT):
                     refused = await hosts_inside(answer)
             self._credentials.keep(answer, refused)
         except (ClientError, OSError) as err:
-            _LOGGER.debug("%s hands out no credentials: %s", self.url, _reason(err))
+            _LOGGER.debug("%s offers no credentials: %s", self.url, _reason(err))
             self._credentials.put_off()
         except Exception:
-            _LOGGER.exception("What %s hands out could not be dealt with", self.url)
+            _LOGGER.exception("The credentials of %s could not be handled", self.url)
             self._credentials.put_off()
         finally:
             self._asking = None
 
     async def _get(self, url: URL, session: str | None = None) -> tuple[int, object]:
-        """Return the status of an answer, and what it says, None if that is no JSON or too long.
+        """Return the status and the JSON of a response, None if it is not JSON or too long.
 
         Raises ClientError and OSError.
         """
@@ -315,7 +313,7 @@ class SignalingServer:
         turn: bool | None = None,
         message: str | None = None,
     ) -> None:
-        """Have another status; what a server can do it can also while it is away."""
+        """Change the status. What the server supports does not change while it is unreachable."""
         former = self._status
         self._status = replace(
             former,
@@ -328,33 +326,35 @@ class SignalingServer:
             self._tell(self._on_change)
 
     def _tell[*Args](self, listener: Callable[[*Args], None], *news: *Args) -> None:
-        """Tell somebody, whose faults do no harm to the connection."""
+        """Call a listener, whose errors must not harm the connection."""
         try:
             listener(*news)
         except Exception:
-            _LOGGER.exception("What came from %s could not be dealt with", self.url)
+            _LOGGER.exception(
+                "A message or a change of %s could not be handled", self.url
+            )
 
 
 def _reason(error: Exception) -> str:
-    """Return in plain English why a server could not be asked."""
+    """Return in plain English why a server could not be reached."""
     match error:
         case RedirectedError():
-            return "The address leads to another one, which has to be entered instead."
+            return "The server redirects to another address. Enter that one instead."
         case TimeoutError():
             return "The server did not answer in time."
         case WSServerHandshakeError(status=404):
             return "There is no signalling server at this address."
         case WSServerHandshakeError(status=429):
-            return "The server wants to be asked less often."
+            return "The server wants fewer requests."
         case WSServerHandshakeError():
-            return f"The server does not let this home in (HTTP status {error.status})."
+            return f"The server rejects this home (HTTP status {error.status})."
         case ClientConnectorCertificateError():
             return "The server's certificate is not valid for this address."
         case ClientConnectorSSLError():
-            return "No encrypted connection to the server can be made."
+            return "An encrypted connection to the server is not possible."
         case ClientConnectorDNSError():
-            return "The name of the server is not known, or there is no network."
+            return "The server's name cannot be resolved, or there is no network."
         case ClientConnectorError(os_error=OSError(errno=int(number))):
             return f"The server cannot be reached: {os.strerror(number)}."
         case _:
-            return "The server cannot be reached, or it hung up."
+            return "The server cannot be reached, or it closed the connection."

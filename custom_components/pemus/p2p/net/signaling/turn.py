@@ -1,4 +1,4 @@
-"""What a signalling server hands out for STUN and TURN: read with care, and kept for as long as it is good."""
+"""The STUN and TURN servers that a signalling server offers: checked, and kept for as long as they are valid."""
 
 from __future__ import annotations
 
@@ -13,84 +13,81 @@ from typing import Final
 from ..lan import is_near
 from ..webrtc.ice import IceServer
 
-LIFE: Final = 3600.0
-"""Seconds that credentials are good for, and no longer than that whatever is said."""
-MARGIN: Final = 300.0
-"""Seconds before their end in which they are handed out only if there are no newer ones."""
-AGAIN: Final = 30.0
-"""Seconds until a server that gave none is asked again."""
+MAX_VALIDITY: Final = 3600.0
+"""Seconds for which credentials are valid, and the longest time that is believed."""
+RENEW_MARGIN: Final = 300.0
+"""Seconds before credentials expire in which new ones are requested."""
+RETRY_PAUSE: Final = 30.0
+"""Seconds until a server that offered none is asked again."""
 MAX_SERVERS: Final = 8
 MAX_URLS: Final = 8
-"""Of one server."""
+"""URLs of one server."""
 MAX_HOSTS: Final = 8
-"""Of all servers together, of those that are looked up."""
+"""Hosts of all servers together that are resolved."""
 MAX_TEXT: Final = 512
 """Characters of a user name or a credential."""
 
-_SHORTEST: Final = 60.0
+_MIN_VALIDITY: Final = 60.0
 _HOST: Final = "[A-Za-z0-9._-]{1,253}"
 _URL: Final = re.compile(
     rf"stuns?:{_HOST}(:(?P<stun>[0-9]{{1,5}}))?|turns?:{_HOST}(:(?P<turn>[0-9]{{1,5}}))?(\?transport=(udp|tcp))?"
 )
-"""aiortc refuses to make any connection with what it does not understand, such as IPv6 addresses."""
+"""aiortc makes no connection at all with a URL that it does not support, such as one with an IPv6 address."""
 
 
 class Credentials:
-    """What a server handed out last."""
+    """The last credentials of one signalling server."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Have none. The clock tells seconds and never goes back."""
+        """Start with none. The clock returns seconds and never goes back."""
         self._clock = clock
         self._servers: tuple[IceServer, ...] = ()
         self._ask_at = self._ends_at = float("-inf")
 
     @property
     def servers(self) -> tuple[IceServer, ...]:
-        """Those that are good at present."""
+        """The servers that are valid at present."""
         return self._servers if self._clock() < self._ends_at else ()
 
     @property
     def are_wanted(self) -> bool:
-        """Whether it is time to ask for others."""
+        """Whether it is time to request new ones."""
         return self._clock() >= self._ask_at
 
     def keep(self, answer: object, refused: Collection[str] = ()) -> None:
-        """Take the server's answer in the place of the former one. If there is nothing in it, that one is kept.
-
-        Hosts that are `refused` are left out.
-        """
+        """Replace the credentials by those in a response, if there are any in it. Hosts in `refused` are ignored."""
         servers = _without(read_ice_servers(answer), refused)
         if not servers or not isinstance(answer, dict):
             self.put_off()
             return
-        life = lasting(answer.get("expires"))
+        life = validity(answer.get("expires"))
         now = self._clock()
         self._servers, self._ends_at = servers, now + life
-        self._ask_at = now + max(life - MARGIN, life / 2)
+        self._ask_at = now + max(life - RENEW_MARGIN, life / 2)
 
     def put_off(self) -> None:
-        """Ask no more for a while: the server has none at present."""
-        self._ask_at = self._clock() + AGAIN
+        """Request none for a while, because the server has none at present."""
+        self._ask_at = self._clock() + RETRY_PAUSE
 
     def forget(self) -> None:
-        """Have none."""
+        """Drop all credentials."""
         self._servers = ()
         self._ask_at = self._ends_at = float("-inf")
 
 
-def lasting(expires: object) -> float:
-    """Return for how many seconds something is good that ends, by the server's clock, at this time since the Unix epoch.
+def validity(expires: object) -> float:
+    """Return the seconds until a time since the Unix epoch, which a server gave as the end of something's validity.
 
-    A time that makes no sense means the usual life: then one of the two clocks is wrong.
+    The usual time is returned for a time that makes no sense, because one of the two clocks is wrong then.
     """
     if not isinstance(expires, int | float):
-        return LIFE
+        return MAX_VALIDITY
     left = expires - time.time()
-    return min(left, LIFE) if left >= _SHORTEST else LIFE
+    return min(left, MAX_VALIDITY) if left >= _MIN_VALIDITY else MAX_VALIDITY
 
 
 def read_ice_servers(answer: object) -> tuple[IceServer, ...]:
-    """Return the servers in an answer, without those that are not as they should be."""
+    """Return the valid servers in a response."""
     listed = answer.get("iceServers") if isinstance(answer, dict) else None
     if not isinstance(listed, list):
         return ()
@@ -99,9 +96,10 @@ def read_ice_servers(answer: object) -> tuple[IceServer, ...]:
 
 
 async def hosts_inside(answer: object) -> set[str]:
-    """Return the hosts in an answer that are not out on the public internet, or of which that is not known.
+    """Return the hosts in a response that are not known to be on the public internet.
 
-    A server out there has no business at them: a home would connect to its own network, or to itself, for somebody else.
+    A public signalling server must not name them: the home would connect to its own network, or to itself, for somebody
+    else.
     """
     named = {_host(url) for each in read_ice_servers(answer) for url in each.urls}
     looked = sorted(named)[:MAX_HOSTS]
@@ -119,7 +117,7 @@ async def _is_host_public(host: str) -> bool:
 
 
 def is_public(text: str) -> bool:
-    """Tell whether an IP address is one of the public internet, and not in this home's own network."""
+    """Tell whether an IP address is on the public internet, and not in this home's own network."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
