@@ -16,8 +16,7 @@ import orjson
 from pemus_signaling.identity.ids import pemus_id, statement
 from pemus_signaling.server import Server
 from tests.patience import PATIENCE
-
-from .server import ws
+from tests.signaling.server import ws
 
 
 class Client:

@@ -16,8 +16,7 @@ from pemus_signaling.rooms.tokens import ANNOUNCE, Revocations, RoomToken, sign
 from pemus_signaling.server import Server
 from pemus_signaling.tracker.tracker import Tracker
 from tests.patience import PATIENCE
-
-from .server import running, ws
+from tests.signaling.server import running, ws
 
 PATH = "/tested/announce"
 FILM = "\x00\xff" * 10

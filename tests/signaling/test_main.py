@@ -27,9 +27,8 @@ import pytest
 from pemus_signaling import log
 from pemus_signaling.net.sockets import Close
 from tests.patience import PATIENCE
-
-from .clients import Client, Identity, connected
-from .server import http, running
+from tests.signaling.clients import Client, Identity, connected
+from tests.signaling.server import http, running
 
 
 class Process:

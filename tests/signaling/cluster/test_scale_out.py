@@ -27,11 +27,10 @@ from pemus_signaling.net.sockets import Close
 from pemus_signaling.rooms import tokens
 from pemus_signaling.server import Server
 from tests.patience import PATIENCE, until
-
-from .clients import Client, Identity, connected, connecting, proven
-from .daemons import Redis
-from .guests import FILM, Home, Peer, named
-from .server import ADDRESS, http, running, ws
+from tests.signaling.clients import Client, Identity, connected, connecting, proven
+from tests.signaling.daemons import Redis
+from tests.signaling.guests import FILM, Home, Peer, named
+from tests.signaling.server import ADDRESS, http, running, ws
 
 
 @dataclass
@@ -81,7 +80,7 @@ async def started(*arguments: object) -> AsyncIterator[Process]:
         *("--port", str(port), "--retry-after", "0", *map(str, arguments)),
         stderr=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     try:
         await ready(port)
@@ -672,7 +671,7 @@ async def test_workers_that_cannot_serve_end_the_program(redis_server: Redis) ->
             *("--port", str(other.getsockname()[1]), "--redis", redis_server.url),
             *("--workers", "2"),
             stderr=asyncio.subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
         )
         async with asyncio.timeout(PATIENCE):
             _, said = await process.communicate()

@@ -10,11 +10,10 @@ from playwright.async_api import Browser, Page
 import pytest
 
 from pemus_signaling.server import Server
-
-from .server import http, running
+from tests.signaling.server import http, running
 
 SCRIPT = (
-    Path(__file__).parents[2]
+    Path(__file__).parents[3]
     / ".venvs"
     / "npm"
     / "node_modules"

@@ -13,9 +13,8 @@ from redis.asyncio import Redis as Client
 from pemus_signaling.rooms.redis_store import RedisStore
 from pemus_signaling.rooms.store import Created, Published, Room, close_room
 from pemus_signaling.rooms.tokens import REMEMBERED
-
-from .daemons import Redis
-from .test_rooms import serving
+from tests.signaling.daemons import Redis
+from tests.signaling.rooms.test_rooms import serving
 
 HOST = "CSM7NBFRCAYQEV4FR65RX7WE40GX"
 

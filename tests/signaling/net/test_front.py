@@ -10,8 +10,7 @@ import pytest
 
 from pemus_signaling.net.sockets import Close, Listener, Refusal, Socket, Upgrade
 from pemus_signaling.server import Server
-
-from .server import http, running, ws
+from tests.signaling.server import http, running, ws
 
 
 class Echo:

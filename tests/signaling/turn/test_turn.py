@@ -32,7 +32,7 @@ from pemus_signaling.turn import coturn as module
 from pemus_signaling.turn.coturn import Coturn, CoturnSettings, denied_networks
 from pemus_signaling.turn.credentials import LIFE, Turn
 from tests.patience import PATIENCE
-from tests.signaling.turn_client import (
+from tests.signaling.turn.turn_client import (
     TCP,
     TurnClient,
     TurnError,

@@ -17,8 +17,7 @@ from pemus_signaling.net.sockets import Close, Listener, Refusal, Upgrade
 from pemus_signaling.peers.client import MessageError
 from pemus_signaling.peers.peers import MAX_LOCATING, Peers, _pack
 from tests.patience import PATIENCE
-
-from .nodes import Node, Nodes
+from tests.signaling.nodes import Node, Nodes
 
 
 class Named(Node):

@@ -12,9 +12,8 @@ import pytest
 from pemus_signaling.identity.ids import read_id
 from pemus_signaling.net.sockets import Close
 from tests.patience import PATIENCE
-
-from .clients import connected, connecting
-from .server import http, running
+from tests.signaling.clients import connected, connecting
+from tests.signaling.server import http, running
 
 
 async def test_the_server_gives_out_ids_that_are_no_identities() -> None:

@@ -27,9 +27,8 @@ from pemus_signaling.rooms.tokens import (
     sign,
 )
 from tests.patience import until
-
-from .guests import Home
-from .nodes import Nodes
+from tests.signaling.guests import Home
+from tests.signaling.nodes import Nodes
 
 NOW = 1_795_000_000.0
 HOME = Home()

@@ -20,9 +20,8 @@ from pemus_signaling.net.limits import Places, Rates
 from pemus_signaling.net.sockets import Close
 from pemus_signaling.server import Server
 from tests.patience import PATIENCE, until
-
-from .clients import Client, connected, connecting
-from .server import ADDRESS, http, running, ws
+from tests.signaling.clients import Client, connected, connecting
+from tests.signaling.server import ADDRESS, http, running, ws
 
 
 class Clock:

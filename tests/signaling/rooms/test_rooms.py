@@ -38,8 +38,7 @@ from pemus_signaling.rooms.store import (
     encode_room,
 )
 from pemus_signaling.rooms.tokens import MAX_PER_KEY, REMEMBERED, Revocations, RoomToken
-
-from .daemons import Redis
+from tests.signaling.daemons import Redis
 
 HOUR = 3600
 DAY = 86400

@@ -21,11 +21,10 @@ from pemus_signaling.tracker.matching import MOST
 from pemus_signaling.tracker.swarms import BURST, Limits
 from pemus_signaling.tracker.tracker import Tracker
 from tests.patience import until
-
-from .daemons import Redis
-from .guests import FILM, Home, Peer, Tracked, named, tracking
-from .nodes import Node, Nodes
-from .server import running, ws
+from tests.signaling.daemons import Redis
+from tests.signaling.guests import FILM, Home, Peer, Tracked, named, tracking
+from tests.signaling.nodes import Node, Nodes
+from tests.signaling.server import running, ws
 
 HOME = Home()
 

@@ -10,8 +10,7 @@ import aiohttp
 import pytest
 
 from tests.patience import PATIENCE, until
-
-from .server import ADDRESS, http, running
+from tests.signaling.server import ADDRESS, http, running
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ from pemus_signaling.cluster.publications import head, messages, publications
 from pemus_signaling.cluster.redis import RedisCluster, _taken
 from pemus_signaling.cluster.scripts import NODE_LENGTH
 from tests.patience import PATIENCE, until
-
-from .daemons import Redis
+from tests.signaling.daemons import Redis
 
 
 class Heard:

@@ -21,9 +21,8 @@ from pemus_signaling.identity.ids import (
 )
 from pemus_signaling.identity.sessions import LIFE, Sessions
 from pemus_signaling.net.sockets import Close
-
-from .clients import Client, Identity, b64, connected, connecting, proven
-from .server import running, ws
+from tests.signaling.clients import Client, Identity, b64, connected, connecting, proven
+from tests.signaling.server import running, ws
 
 KEYS = st.binary(min_size=32, max_size=32)
 

@@ -19,10 +19,9 @@ import pytest
 
 from pemus_signaling.net.sockets import Close
 from pemus_signaling.tracker.swarms import Limits
+from tests.signaling.guests import Home, Tracked, tracking
 
-from .guests import Home, Tracked, tracking
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NPM = ROOT / ".venvs" / "npm"
 TOOLS = Path(__file__).parent / "webtorrent"
 SCRIPT = NPM / "node_modules" / "webtorrent" / "dist" / "webtorrent.min.js"
