@@ -247,6 +247,11 @@ async def test_monitoring_sees_numbers_and_no_names() -> None:
         assert float(numbers["pemus_peers"]) == 2
         assert float(numbers["pemus_messages_total"]) == 1
         assert float(numbers['pemus_peer_events_total{event="relayed"}']) == 1
+        for name in ("announces", "offers", "answers"):
+            assert float(numbers[f"pemus_tracker_{name}_total"]) == 0
+        # Neither TURN nor a Redis is in use.
+        assert "pemus_turn" not in text
+        assert "pemus_nodes" not in text
         assert "process_resident_memory_bytes" in text
         assert "alice" not in text
 
