@@ -150,11 +150,18 @@ async def test_a_home_gets_the_environment_and_the_engine_moves_in(
     partial = cache / "environments" / ".partial-of-an-earlier-run"
     partial.mkdir(parents=True)
     engine = Engine(hass)
+    had_libtorrent: list[bool] = []
+
+    def note(_event: object) -> None:
+        if engine.status is not None:
+            has = engine.status.capabilities["libtorrent"] is not None
+            had_libtorrent.append(has)
+
+    engine.async_subscribe(note)
     await engine.async_start()
     try:
-        # It does not wait for the environment.
+        assert had_libtorrent[0] is False, "the engine does not wait for it"
         assert engine.status is not None
-        assert engine.status.capabilities["libtorrent"] is None
         await until(
             lambda: (
                 engine.limited
