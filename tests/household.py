@@ -18,10 +18,12 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 from custom_components.pemus.const import SUBENTRY_SHARE
 from custom_components.pemus.engine.process import Engine, EngineState
 from custom_components.pemus.friends.terms import Terms, async_add_friend
+from custom_components.pemus.home import Home
 from custom_components.pemus.p2p.models import (
     API_VERSION,
     Counts,
     EngineConfig,
+    Event,
     ScanState,
     Status,
     StatusChanged,
@@ -113,7 +115,8 @@ async def noticed(hass: HomeAssistant) -> None:
 
 async def until_scanned(hass: HomeAssistant, entry: MockConfigEntry) -> None:
     """Wait until the library knows all that there is to know of every share."""
-    coordinator = entry.runtime_data
+    home = entry.runtime_data
+    coordinator = home.coordinator
     seen, since = -1, 0.0
 
     def quiet() -> bool:
@@ -122,7 +125,7 @@ async def until_scanned(hass: HomeAssistant, entry: MockConfigEntry) -> None:
         if status.revision != seen or not (
             coordinator.last_update_success
             and status.scan_state is ScanState.IDLE
-            and len(status.shares) == len(coordinator.config.shares)
+            and len(status.shares) == len(home.configuration.config.shares)
             and all(known.last_scan and not known.scanning for known in status.shares)
         ):
             seen, since = status.revision, time.monotonic()
@@ -130,6 +133,12 @@ async def until_scanned(hass: HomeAssistant, entry: MockConfigEntry) -> None:
         return time.monotonic() > since + PAUSE
 
     await eventually(hass, quiet)
+
+
+def engine_says(home: Home, event: Event | None) -> None:
+    """Have a home hear an event as if its engine said it; None if the engine's state changed."""
+    for listener in tuple(home.engine._listeners):
+        listener(event)
 
 
 HOME_ID, ADA, BEN = (pemus_id(bytes([number]) * 32) for number in range(3))
@@ -144,7 +153,8 @@ class Stage:
 
     def __init__(self, entry: MockConfigEntry) -> None:
         """Take the place of the engine in all that is about other homes."""
-        self.coordinator = entry.runtime_data
+        self.home = entry.runtime_data
+        self.coordinator = self.home.coordinator
         self.peers = PeersStatus(id=HOME_ID, port=40000)
         self.asked: list[tuple[Any, ...]] = []
         self.error: Exception | None = None
@@ -184,7 +194,7 @@ class Stage:
         """Have the engine say again what it said last."""
         status = replace(self.coordinator.data, peers=self.peers)
         self.coordinator.engine.status = status
-        self.coordinator._on_event(StatusChanged(status=status))
+        engine_says(self.home, StatusChanged(status=status))
 
 
 def pairing(home: str = ADA, **facts: Any) -> PairingStatus:
@@ -241,7 +251,7 @@ async def introduce(entry: MockConfigEntry, other: EngineHome) -> None:
         id=other.id, name=other.name, addresses=("127.0.0.1",), port=other.port
     )
     await entry.runtime_data.engine.client.lan_homes(LanHomes(homes=(there,)))
-    peers = entry.runtime_data.data.peers
+    peers = entry.runtime_data.coordinator.data.peers
     assert peers is not None
     here = {"id": peers.id, "name": "Casa", "port": peers.port}
     homes = [here | {"addresses": ["127.0.0.1"]}]
@@ -253,12 +263,12 @@ async def make_friends(
 ) -> None:
     """Make this home and another one friends without a pairing, and wait until so many of its items are listed here."""
     await introduce(entry, other)
-    here = {"id": entry.runtime_data.data.peers.id, "name": "Casa"}
+    here = {"id": entry.runtime_data.coordinator.data.peers.id, "name": "Casa"}
     await other.configure(friends=[here | {"shares": [SHARE]}])
     befriend(hass, entry, other.id, other.name)
 
     def listed() -> bool:
-        friends = entry.runtime_data.data.peers.friends
+        friends = entry.runtime_data.coordinator.data.peers.friends
         return any(each.online and each.items == items for each in friends)
 
     await eventually(hass, listed)

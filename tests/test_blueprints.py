@@ -28,7 +28,7 @@ from custom_components.pemus.p2p.models.homes import PairingAnswer
 from custom_components.pemus.p2p.models.pemus_id import pemus_id
 from tests.patience import PATIENCE
 
-from .household import ADA, Stage, befriend, eventually, request, share
+from .household import ADA, Stage, befriend, engine_says, eventually, request, share
 from .test_pairings import FRIENDS
 
 BLUEPRINTS = Path(__file__).parent.parent / "blueprints" / "automation" / "pemus"
@@ -214,7 +214,7 @@ async def test_a_phone_tells_of_requests_and_of_nothing_else(
     befriend(hass, entry)
     await automate(hass, "friend_request.yaml", phone=phone)
     hass.states.async_set(FRIENDS, "unknown")
-    entry.runtime_data._on_event(NewMedia(home=ADA, name="", count=1, titles=("A",)))
+    engine_says(entry.runtime_data, NewMedia(home=ADA, name="", count=1, titles=("A",)))
     await hass.async_block_till_done()
 
     assert shown == []
@@ -245,7 +245,7 @@ async def test_a_phone_tells_of_a_friends_new_media(
     assert shown == []
 
     news = NewMedia(home=ADA, name="Ada's home", count=count, titles=titles)
-    entry.runtime_data._on_event(news)
+    engine_says(entry.runtime_data, news)
     await eventually(hass, lambda: bool(shown))
 
     (call,) = shown

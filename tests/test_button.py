@@ -1,5 +1,6 @@
 """The rescan buttons."""
 
+from functools import partial
 import os
 from pathlib import Path
 import signal
@@ -22,7 +23,7 @@ async def press(hass: HomeAssistant, button: str) -> None:
 async def test_the_button_of_a_share_reads_that_share_again(
     hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     for name in ("One", "Two"):
         (tmp_path / name).mkdir()
         share(hass, entry, tmp_path / name, name)
@@ -40,11 +41,11 @@ async def test_the_button_of_a_share_reads_that_share_again(
 async def test_a_press_while_the_engine_is_down_says_so(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     os.kill(coordinator.data.pid, signal.SIGKILL)
 
     with pytest.raises(HomeAssistantError) as caught:
-        await coordinator.async_rescan()
+        await press(hass, "button.casa_rescan")
 
     assert caught.value.translation_key == "engine_unavailable"
     await eventually(hass, lambda: not coordinator.last_update_success)
@@ -52,9 +53,13 @@ async def test_a_press_while_the_engine_is_down_says_so(
 
 
 async def test_a_share_that_is_unknown_cannot_be_read(
-    hass: HomeAssistant, entry: MockConfigEntry
+    hass: HomeAssistant, entry: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    client = entry.runtime_data.engine.client
+    monkeypatch.setattr(
+        client, "rescan", partial(client.rescan, "01nosuchshare0000000000000")
+    )
     with pytest.raises(HomeAssistantError) as caught:
-        await entry.runtime_data.async_rescan("01nosuchshare0000000000000")
+        await press(hass, "button.casa_rescan")
 
     assert caught.value.translation_key == "not_found"

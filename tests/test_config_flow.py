@@ -39,7 +39,7 @@ async def test_a_home_gets_its_name_and_goes_on_with_its_first_folder(
     # The safe default, whether or not it was looked at.
     assert result["options"] == {CONF_UPLOAD_LIMIT: 16}
     entry = result["result"]
-    assert entry.runtime_data.config.swarm.upload_limit == 2_000_000
+    assert entry.runtime_data.configuration.config.swarm.upload_limit == 2_000_000
     assert entry.unique_id == DOMAIN
     assert entry.state is ConfigEntryState.LOADED
     assert result["next_flow"] == (FlowType.CONFIG_SUBENTRIES_FLOW, ANY)
@@ -79,7 +79,7 @@ async def test_the_upload_limit_is_chosen_in_time(
         result["flow_id"], {CONF_NAME: "Casa", CONF_UPLOAD_LIMIT: 4}
     )
     assert result["type"] is FlowResultType.CREATE_ENTRY
-    swarm = result["result"].runtime_data.config.swarm
+    swarm = result["result"].runtime_data.configuration.config.swarm
     assert swarm.upload_limit == 500_000
 
 
@@ -110,7 +110,7 @@ async def test_there_is_one_home_per_home_assistant(hass: HomeAssistant) -> None
 
 
 async def test_a_home_is_renamed(hass: HomeAssistant, entry: MockConfigEntry) -> None:
-    pid = entry.runtime_data.data.pid
+    pid = entry.runtime_data.coordinator.data.pid
     result = await entry.start_reconfigure_flow(hass)
     assert result["step_id"] == "reconfigure"
     (name,) = result["data_schema"].schema
@@ -129,7 +129,7 @@ async def test_a_home_is_renamed(hass: HomeAssistant, entry: MockConfigEntry) ->
     assert result["type"] is FlowResultType.ABORT
     assert result["reason"] == "reconfigure_successful"
     assert entry.title == "Haus"
-    assert entry.runtime_data.config.home_name == "Haus"
+    assert entry.runtime_data.configuration.config.home_name == "Haus"
     assert (await entry.runtime_data.engine.client.status()).pid == pid
 
 
@@ -180,14 +180,14 @@ async def test_the_signalling_app_offers_to_set_up_a_home(
 async def test_a_home_takes_note_of_its_signalling_app_and_goes_on(
     hass: HomeAssistant, entry: MockConfigEntry, changes: dict[str, Any], url: str
 ) -> None:
-    engine = entry.runtime_data.data.pid
+    engine = entry.runtime_data.coordinator.data.pid
     result = await find_app(hass, **changes)
     assert result["type"] is FlowResultType.ABORT
     assert result["reason"] == "already_configured"
     await hass.async_block_till_done()
     assert entry.data[CONF_SIGNALING_APP] == url
     assert entry.state is ConfigEntryState.LOADED
-    assert entry.runtime_data.data.pid == engine
+    assert entry.runtime_data.coordinator.data.pid == engine
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ async def test_the_report_has_what_helps(
 
     assert report == snapshot(exclude=props(*VARYING))
     status = report["engine"]["status"]
-    assert status["pid"] == entry.runtime_data.data.pid
+    assert status["pid"] == entry.runtime_data.coordinator.data.pid
     assert "av" in status["capabilities"]
     assert status["swarm"]["cache_used"] == 0
     assert report["config"]["swarm"]["upload_limit"] == 2_000_000
@@ -91,7 +91,7 @@ async def test_the_report_tells_of_transfers_but_not_whose_and_what(
 async def test_an_engine_that_is_down_still_makes_a_report(
     hass: HomeAssistant, entry: MockConfigEntry, hass_client: ClientSessionGenerator
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     os.kill(coordinator.data.pid, signal.SIGKILL)
     await eventually(hass, lambda: not coordinator.last_update_success)
 
@@ -110,8 +110,8 @@ async def test_the_report_names_no_folder_and_nobody(
 ) -> None:
     # A problem tells name and path to the user, but not to the report.
     media.rename(media.with_name("unplugged"))
-    await entry.runtime_data.async_rescan()
-    await eventually(hass, lambda: bool(entry.runtime_data.data.problems))
+    await entry.runtime_data.engine.client.rescan()
+    await eventually(hass, lambda: bool(entry.runtime_data.coordinator.data.problems))
 
     report = json.dumps(
         await get_diagnostics_for_config_entry(hass, hass_client, entry)

@@ -13,10 +13,10 @@ from pytest_homeassistant_custom_component.common import (
 )
 
 from custom_components.pemus.engine.process import EngineState
-from custom_components.pemus.friends.presence import PATIENCE
+from custom_components.pemus.friends.presence import OFFLINE_DELAY
 from custom_components.pemus.p2p.models import NewMedia
 
-from .household import ADA, BEN, Stage, befriend, friend
+from .household import ADA, BEN, Stage, befriend, engine_says, friend
 from .test_pairings import FRIENDS, last_event
 
 
@@ -74,7 +74,7 @@ async def test_a_friend_that_is_away_for_a_while_went_and_comes_back(
     stage.push(friends=(friend(),))
 
     stage.push(friends=(friend(online=False),))
-    await wait(hass, freezer, PATIENCE - 1)
+    await wait(hass, freezer, OFFLINE_DELAY - 1)
     assert events(hass) == STATE_UNKNOWN
     # The rest of the patience is not begun anew with each piece of news.
     stage.tell()
@@ -98,15 +98,15 @@ async def test_a_short_break_and_a_restart_of_the_engine_are_nothing(
     befriend(hass, entry)
     stage.push(friends=(friend(),))
     stage.push(friends=(friend(online=False),))
-    await wait(hass, freezer, PATIENCE / 2)
+    await wait(hass, freezer, OFFLINE_DELAY / 2)
 
     stage.push(friends=(friend(),))
-    await wait(hass, freezer, 2 * PATIENCE)
+    await wait(hass, freezer, 2 * OFFLINE_DELAY)
     assert events(hass) == STATE_UNKNOWN
 
     stage.peers, before = None, stage.peers
     stage.tell()
-    await wait(hass, freezer, 2 * PATIENCE)
+    await wait(hass, freezer, 2 * OFFLINE_DELAY)
     stage.peers = before
     stage.tell()
     await hass.async_block_till_done()
@@ -121,7 +121,7 @@ async def test_who_was_away_from_the_beginning_comes_but_has_not_gone(
 ) -> None:
     befriend(hass, entry)
     stage.push(friends=(friend(online=False),))
-    await wait(hass, freezer, PATIENCE + 1)
+    await wait(hass, freezer, OFFLINE_DELAY + 1)
     assert events(hass) == STATE_UNKNOWN
 
     stage.push(friends=(friend(),))
@@ -140,7 +140,7 @@ async def test_nobody_waits_for_who_is_no_friend_any_more(
 
     stage.push(friends=(friend(BEN, online=False),))
     await hass.config_entries.async_unload(entry.entry_id)
-    await wait(hass, freezer, PATIENCE + 1)
+    await wait(hass, freezer, OFFLINE_DELAY + 1)
 
     assert "event_type" not in (hass.states.get(FRIENDS).attributes or {})
 
@@ -149,9 +149,8 @@ async def test_new_media_of_a_friend_are_told(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
 ) -> None:
     befriend(hass, entry, name="Ada")
-    coordinator = entry.runtime_data
     news = NewMedia(home=ADA, name="Ada's home", count=3, titles=("One", "T\nwo"))
-    coordinator._on_event(news)
+    engine_says(entry.runtime_data, news)
     await hass.async_block_till_done()
 
     shown = last_event(hass)
@@ -160,7 +159,7 @@ async def test_new_media_of_a_friend_are_told(
     assert (shown["count"], shown["titles"]) == (3, ["One", "T wo"])
 
     before = events(hass)
-    coordinator._on_event(NewMedia(home=BEN, name="Ben", count=1, titles=()))
+    engine_says(entry.runtime_data, NewMedia(home=BEN, name="Ben", count=1, titles=()))
     await hass.async_block_till_done()
     assert events(hass) == before
 
@@ -169,10 +168,12 @@ async def test_what_happened_stays_known_while_the_engine_is_down(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
 ) -> None:
     befriend(hass, entry)
-    coordinator = entry.runtime_data
-    coordinator._on_event(NewMedia(home=ADA, name="", count=1, titles=("One",)))
+    coordinator = entry.runtime_data.coordinator
+    engine_says(
+        entry.runtime_data, NewMedia(home=ADA, name="", count=1, titles=("One",))
+    )
     coordinator.engine.state = EngineState.RESTARTING
-    coordinator._on_event(None)
+    engine_says(entry.runtime_data, None)
     await hass.async_block_till_done()
 
     assert last_event(hass)["event_type"] == "new_media"

@@ -390,7 +390,10 @@ async def test_the_best_that_can_be_had_is_played(
 ) -> None:
     befriend(hass, entry, name="Ada")
     asked = []
-    found: list[Item] = [item(SONG, available=False), item(FILM)]
+    found: list[Item] = [
+        item(SONG, available=False, owner=ADA),
+        item(FILM, owner=ADA),
+    ]
 
     async def search(query: SearchQuery) -> SearchResult:
         asked.append(query)
@@ -421,7 +424,7 @@ async def test_the_best_that_can_be_had_is_played(
     # Whether this user may use the player is for Home Assistant to say.
     assert call.context is context
 
-    found[:] = [item(SONG, available=False)]
+    found[:] = [item(SONG, available=False, owner=ADA)]
     with pytest.raises(ServiceValidationError) as caught:
         await act(hass, "play_from_friend", **target, friend="Ada", query="sea")
     assert caught.value.translation_key == "friend_offline"

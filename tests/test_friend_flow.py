@@ -341,14 +341,16 @@ async def test_without_an_identity_or_a_home_there_is_nobody_to_ask(
 async def test_what_a_friend_may_have_is_changed_without_a_restart(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage, tmp_path: Path
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     (tmp_path / "b").mkdir()
     (tmp_path / "a").mkdir()
     films = share(hass, entry, tmp_path / "a", "Films")
     songs = share(hass, entry, tmp_path / "b", "Songs")
     friend = befriend(hass, entry, shares=(films.subentry_id, "gone"))
     await hass.async_block_till_done()
-    assert coordinator.config.friends[0].shares == (films.subentry_id.lower(),)
+    assert entry.runtime_data.configuration.config.friends[0].shares == (
+        films.subentry_id.lower(),
+    )
     flow = await entry.start_subentry_reconfigure_flow(hass, friend.subentry_id)
     suggested = {
         str(key): (key.description or {}).get("suggested_value")
@@ -379,11 +381,11 @@ async def test_what_a_friend_may_have_is_changed_without_a_restart(
         "upload_limit": 2,
         "note": "near",
     }
-    (configured,) = coordinator.config.friends
+    (configured,) = entry.runtime_data.configuration.config.friends
     assert configured.name == "Ada"
     assert configured.shares == (songs.subentry_id.lower(),)
     assert configured.upload_limit == 250_000
-    assert entry.runtime_data is coordinator
+    assert entry.runtime_data.coordinator is coordinator
 
 
 async def test_a_share_that_is_removed_is_granted_to_nobody(
@@ -396,7 +398,7 @@ async def test_a_share_that_is_removed_is_granted_to_nobody(
     hass.config_entries.async_remove_subentry(entry, films.subentry_id)
     await hass.async_block_till_done()
 
-    assert entry.runtime_data.config.friends[0].shares == ()
+    assert entry.runtime_data.configuration.config.friends[0].shares == ()
 
 
 async def test_home_assistant_can_stop_while_a_dialog_waits(

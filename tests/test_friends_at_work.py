@@ -38,7 +38,7 @@ def known(entry: MockConfigEntry, bob: EngineHome) -> PairingStatus | None:
 
 def own_id(entry: MockConfigEntry) -> str:
     """Return this home's PeMuS ID."""
-    return entry.runtime_data.data.peers.id
+    return entry.runtime_data.coordinator.data.peers.id
 
 
 async def answer(bob: EngineHome, home: str, *, accept: bool = True) -> None:
@@ -71,7 +71,7 @@ async def befriend(
 
 def friend_of(entry: MockConfigEntry, bob: EngineHome) -> object:
     """Return how the friend is."""
-    friends = entry.runtime_data.data.peers.friends
+    friends = entry.runtime_data.coordinator.data.peers.friends
     return next((each for each in friends if each.id == bob.id), None)
 
 
@@ -233,7 +233,7 @@ async def test_who_is_denied_and_blocked_hears_no_and_can_be_unblocked(
         return (await bob.pairing(_as_home(entry))).get("state") == "denied"
 
     await until(denied)
-    peers = entry.runtime_data
+    peers = entry.runtime_data.coordinator
     await eventually(hass, lambda: peers.data.peers.blocked == (bob.id,))
     assert dialogs(hass) == []
     assert notifications(hass) == {}
@@ -412,7 +412,7 @@ async def test_a_new_identity_has_no_friends(
 
     def is_known() -> bool:
         # For a moment it is nobody.
-        peers = entry.runtime_data.data.peers
+        peers = entry.runtime_data.coordinator.data.peers
         return peers is not None and peers.id != before
 
     await eventually(hass, is_known)

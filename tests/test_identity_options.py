@@ -110,7 +110,7 @@ async def test_servers_are_kept_as_they_are_meant_and_told_to_the_engine(
     assert result["type"] is FlowResultType.CREATE_ENTRY
     urls = ["https://signal.example/", "http://10.0.0.2:9000/peers/"]
     assert entry.options == {"upload_limit": 4, "servers": urls}
-    assert stage.coordinator.config.servers == tuple(urls)
+    assert stage.home.configuration.config.servers == tuple(urls)
     assert stage.coordinator.engine._config.servers == tuple(urls)
     form = await open_step(hass, entry, "servers")
     (field,) = form["data_schema"].schema
@@ -221,7 +221,7 @@ async def test_what_this_home_asked_is_shown_and_taken_back(
     result = await open_step(hass, entry, "requests")
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "no_requests")
 
-    await stage.coordinator.pairings.async_request(ADA, Terms(), trusted=True)
+    await stage.home.pairings.async_request(ADA, Terms(), trusted=True)
     stage.push(
         pairing(ADA, confirmed=True), request(BEN, incoming=False, name="Ben\n's")
     )
@@ -248,19 +248,19 @@ async def test_what_this_home_asked_is_shown_and_taken_back(
     stage.push(request(BEN, incoming=False))
     await hass.async_block_till_done()
     assert CONF_TERMS not in entry.data
-    assert stage.coordinator.pairings.step(ADA) is Step.OVER
+    assert stage.home.pairings.step(ADA) is Step.OVER
 
 
 async def test_a_request_is_taken_back_before_the_engine_told_of_it(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
 ) -> None:
-    await stage.coordinator.pairings.async_request(ADA, Terms(), trusted=True)
+    await stage.home.pairings.async_request(ADA, Terms(), trusted=True)
     form = await open_step(hass, entry, "requests")
 
     await submit(hass, form, take_back=[ADA])
     stage.push()
 
-    assert stage.coordinator.pairings.step(ADA) is Step.OVER
+    assert stage.home.pairings.step(ADA) is Step.OVER
     assert CONF_TERMS not in entry.data
 
 

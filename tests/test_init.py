@@ -22,15 +22,12 @@ from pytest_homeassistant_custom_component.common import (
     async_fire_time_changed,
 )
 
-from custom_components.pemus import coordinator
+from custom_components.pemus import configuration
+from custom_components.pemus.configuration import FIRST_RETRY, LAST_RETRY
 from custom_components.pemus.const import DOMAIN
-from custom_components.pemus.coordinator import (
-    FIRST_ATTEMPT,
-    ISSUE_UNAPPLIED,
-    LAST_ATTEMPT,
-)
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.engine.process import DATA_ENGINE, Engine, EngineState
+from custom_components.pemus.issues import ISSUE_UNAPPLIED
 from custom_components.pemus.p2p.models import EngineConfig, ErrorKey, Status
 
 from .household import eventually, share, until_scanned
@@ -48,7 +45,7 @@ def is_alive(pid: int) -> bool:
 async def test_a_reload_does_not_restart_the_engine(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    engine, pid = hass.data[DATA_ENGINE], entry.runtime_data.data.pid
+    engine, pid = hass.data[DATA_ENGINE], entry.runtime_data.coordinator.data.pid
 
     assert await hass.config_entries.async_reload(entry.entry_id)
 
@@ -61,7 +58,7 @@ async def test_a_reload_does_not_restart_the_engine(
 async def test_disabling_the_home_stops_the_engine_and_enabling_starts_it(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    pid = entry.runtime_data.data.pid
+    pid = entry.runtime_data.coordinator.data.pid
 
     await hass.config_entries.async_set_disabled_by(
         entry.entry_id, ConfigEntryDisabler.USER
@@ -71,13 +68,13 @@ async def test_disabling_the_home_stops_the_engine_and_enabling_starts_it(
 
     await hass.config_entries.async_set_disabled_by(entry.entry_id, None)
     assert entry.state is ConfigEntryState.LOADED
-    assert is_alive(entry.runtime_data.data.pid)
+    assert is_alive(entry.runtime_data.coordinator.data.pid)
 
 
 async def test_removing_the_home_leaves_nothing_behind(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    pid = entry.runtime_data.data.pid
+    pid = entry.runtime_data.coordinator.data.pid
     kept = [Path(hass.config.path(folder, DOMAIN)) for folder in (".storage", ".cache")]
     assert all(folder.is_dir() for folder in kept)
 
@@ -168,7 +165,7 @@ async def test_a_killed_engine_comes_back_and_its_entities_with_it(
     media: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     pid = coordinator.data.pid
     assert hass.states.get("sensor.casa_videos").state == "2"
     shown: dict[str, list[str]] = {}
@@ -210,7 +207,7 @@ async def test_a_share_comes_and_goes_with_its_device_and_entities(
     device_registry: dr.DeviceRegistry,
     entity_registry: er.EntityRegistry,
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     pid = coordinator.data.pid
     (tmp_path / "Films").mkdir()
     subentry = share(hass, entry, tmp_path / "Films", "Films")
@@ -272,7 +269,7 @@ async def test_a_share_comes_and_goes_with_its_device_and_entities(
     assert device_registry.async_get(home.id) is not None
     await eventually(hass, lambda: not coordinator.data.shares)
     assert coordinator.data.pid == pid
-    assert entry.runtime_data is coordinator
+    assert entry.runtime_data.coordinator is coordinator
 
 
 async def test_what_a_share_lost_while_the_home_was_disabled_is_removed(
@@ -355,19 +352,19 @@ async def test_an_engine_that_refuses_a_configuration_is_told_again(
     issue = issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED)
     assert issue.translation_placeholders == {"error": "the index is locked"}
     # It is told again, but not all the time.
-    await wait(FIRST_ATTEMPT + 1)
+    await wait(FIRST_RETRY + 1)
     assert len(told) == 2
-    await wait(FIRST_ATTEMPT + 1)
+    await wait(FIRST_RETRY + 1)
     assert len(told) == 2
-    await wait(2 * FIRST_ATTEMPT + 1)
+    await wait(2 * FIRST_RETRY + 1)
     assert [config.home_name for config in told] == ["Haus"] * 3
     assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED)
 
     refuses = False
-    await wait(LAST_ATTEMPT + 1)
+    await wait(LAST_RETRY + 1)
     assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None
     assert len(told) == 4
-    await wait(LAST_ATTEMPT + 1)
+    await wait(LAST_RETRY + 1)
     assert len(told) == 4
 
     # Who is unloaded tells nothing more.
@@ -376,7 +373,7 @@ async def test_an_engine_that_refuses_a_configuration_is_told_again(
     await hass.async_block_till_done()
     assert await hass.config_entries.async_unload(entry.entry_id)
     assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None
-    await wait(LAST_ATTEMPT + 1)
+    await wait(LAST_RETRY + 1)
     assert len(told) == 5
 
 
@@ -387,8 +384,8 @@ async def test_an_engine_that_starts_without_its_configuration_gets_it_later(
     issue_registry: ir.IssueRegistry,
 ) -> None:
     engine = entry.runtime_data.engine
-    pid = entry.runtime_data.data.pid
-    monkeypatch.setattr(coordinator, "FIRST_ATTEMPT", 0.1)
+    pid = entry.runtime_data.coordinator.data.pid
+    monkeypatch.setattr(configuration, "FIRST_RETRY", 0.1)
 
     async def refuse(config: EngineConfig) -> None:
         raise EngineUnavailable("the disk is slow")
@@ -400,7 +397,7 @@ async def test_an_engine_that_starts_without_its_configuration_gets_it_later(
             hass,
             lambda: issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is not None,
         )
-        assert entry.runtime_data.data.pid != pid
+        assert entry.runtime_data.coordinator.data.pid != pid
 
     await eventually(
         hass, lambda: issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None
@@ -411,7 +408,7 @@ async def test_an_engine_that_starts_without_its_configuration_gets_it_later(
 async def test_home_assistants_stop_is_no_fault_of_the_engine(
     hass: HomeAssistant, entry: MockConfigEntry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pid = entry.runtime_data.data.pid
+    pid = entry.runtime_data.coordinator.data.pid
 
     await hass.async_stop(force=True)
 

@@ -54,6 +54,7 @@ from .household import (
     HOME_ID,
     Stage,
     befriend,
+    engine_says,
     eventually,
     noticed,
     pairing,
@@ -297,7 +298,7 @@ async def test_a_home_that_is_not_visible_neither_shows_itself_nor_looks_at_othe
     # Whether or not the engine has closed its port yet.
     await eventually(hass, lambda: registered(hass, home) is None)
     await eventually(hass, lambda: not told(stage, other))
-    assert stage.coordinator.config.lan_visible is False
+    assert stage.home.configuration.config.lan_visible is False
     assert offered(hass, other) == []
     # Home Assistant's own discovery finds it all the same.
     found = ha_zeroconf.info_from_service(service(other))
@@ -448,8 +449,7 @@ async def test_an_engine_that_was_away_is_told_again(
     await hass.async_block_till_done()
     assert not stage.said("lan_homes")
 
-    for listener in tuple(stage.coordinator.engine._listeners):
-        listener(Hello(status=stage.coordinator.engine.status))
+    engine_says(stage.home, Hello(status=stage.coordinator.engine.status))
     await eventually(hass, lambda: bool(told(stage, home)))
 
 
@@ -811,7 +811,10 @@ def test_a_home_needs_an_address_and_a_port() -> None:
 @pytest.fixture
 def neighbours(hass: HomeAssistant, entry: MockConfigEntry) -> lan.LanNeighbours:
     """Watch the network beside the one that does so anyway, as a test feeds it."""
-    watching = lan.LanNeighbours(hass, entry.runtime_data)
+    home = entry.runtime_data
+    watching = lan.LanNeighbours(
+        hass, home.coordinator, home.configuration, home.pairings
+    )
     watching._zeroconf = hass.data[DATA_INSTANCE]
     watching._addresses = (OWN_ADDRESS,)
     return watching

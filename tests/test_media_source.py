@@ -436,8 +436,10 @@ async def test_items_of_an_unplugged_disk_are_shown_but_not_played(
     hass: HomeAssistant, entry: MockConfigEntry, media: Path
 ) -> None:
     media.rename(media.with_name("unplugged"))
-    await entry.runtime_data.async_rescan()
-    await eventually(hass, lambda: not entry.runtime_data.data.shares[0].available)
+    await entry.runtime_data.engine.client.rescan()
+    await eventually(
+        hass, lambda: not entry.runtime_data.coordinator.data.shares[0].available
+    )
 
     films = (await browse(hass, "Videos", "Recently added")).children
     assert len(films) == 2
@@ -470,7 +472,7 @@ async def test_everything_says_when_the_home_is_not_there(
 async def test_everything_says_when_the_engine_is_down(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     os.kill(coordinator.data.pid, signal.SIGKILL)
 
     for call, error in (

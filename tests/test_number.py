@@ -10,6 +10,8 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 from custom_components.pemus.const import CONF_RESCAN_INTERVAL, CONF_UPLOAD_LIMIT
 from custom_components.pemus.engine.process import EngineState
 
+from .household import engine_says
+
 UPLOAD, DOWNLOAD = "number.casa_upload_limit", "number.casa_download_limit"
 
 
@@ -29,7 +31,7 @@ def shown(hass: HomeAssistant, number: str) -> float:
 async def test_the_limits_are_shown_and_set_in_megabits(
     hass: HomeAssistant, entry: MockConfigEntry, entity_registry: er.EntityRegistry
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     pid = coordinator.data.pid
     hass.config_entries.async_update_entry(entry, options={CONF_RESCAN_INTERVAL: 15})
     assert shown(hass, UPLOAD) == 16
@@ -41,11 +43,11 @@ async def test_the_limits_are_shown_and_set_in_megabits(
     await limit(hass, DOWNLOAD, 100)
 
     assert (shown(hass, UPLOAD), shown(hass, DOWNLOAD)) == (4, 100)
-    assert coordinator.config.swarm.upload_limit == 500_000
-    assert coordinator.config.swarm.download_limit == 12_500_000
+    assert entry.runtime_data.configuration.config.swarm.upload_limit == 500_000
+    assert entry.runtime_data.configuration.config.swarm.download_limit == 12_500_000
     # Nothing else changed, and nothing was restarted.
     assert entry.options[CONF_RESCAN_INTERVAL] == 15
-    assert entry.runtime_data is coordinator
+    assert entry.runtime_data.coordinator is coordinator
     assert (await coordinator.engine.client.status()).pid == pid
 
 
@@ -61,9 +63,9 @@ async def test_a_limit_that_was_changed_elsewhere_is_shown(
 async def test_a_limit_can_be_set_while_the_engine_is_down(
     hass: HomeAssistant, entry: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     monkeypatch.setattr(coordinator.engine, "state", EngineState.RESTARTING)
-    coordinator._on_event(None)
+    engine_says(entry.runtime_data, None)
     assert not coordinator.last_update_success
 
     await limit(hass, UPLOAD, 8)

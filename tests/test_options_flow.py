@@ -67,16 +67,16 @@ async def submit(
 async def test_the_time_between_rescans_is_changed_without_a_restart(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    coordinator = entry.runtime_data
-    assert coordinator.config.rescan_interval == 3600
+    coordinator = entry.runtime_data.coordinator
+    assert entry.runtime_data.configuration.config.rescan_interval == 3600
 
     result = await submit(hass, entry, rescan_interval=15)
 
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert entry.options[CONF_RESCAN_INTERVAL] == 15
     assert type(entry.options[CONF_RESCAN_INTERVAL]) is int
-    assert entry.runtime_data is coordinator
-    assert coordinator.config.rescan_interval == 900
+    assert entry.runtime_data.coordinator is coordinator
+    assert entry.runtime_data.configuration.config.rescan_interval == 900
     pid = coordinator.data.pid
     assert (await coordinator.engine.client.status()).pid == pid
 
@@ -84,14 +84,14 @@ async def test_the_time_between_rescans_is_changed_without_a_restart(
 async def test_a_home_is_visible_in_the_local_network_unless_somebody_says_no(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    coordinator = entry.runtime_data
-    assert coordinator.config.lan_visible
+    coordinator = entry.runtime_data.coordinator
+    assert entry.runtime_data.configuration.config.lan_visible
     await until(lambda: coordinator.data.peers and coordinator.data.peers.port)
     pid = coordinator.data.pid
 
     await submit(hass, entry, lan_visible=False)
 
-    assert not coordinator.config.lan_visible
+    assert not entry.runtime_data.configuration.config.lan_visible
     await until(lambda: coordinator.data.peers.port == 0)
     await submit(hass, entry, lan_visible=True)
     await until(lambda: coordinator.data.peers.port)
@@ -101,18 +101,18 @@ async def test_a_home_is_visible_in_the_local_network_unless_somebody_says_no(
 async def test_what_is_left_alone_stays_as_the_engine_has_it(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    assert entry.runtime_data.config.swarm == SwarmConfig()
+    assert entry.runtime_data.configuration.config.swarm == SwarmConfig()
 
     await submit(hass, entry)
 
-    assert entry.runtime_data.config.swarm == SwarmConfig()
+    assert entry.runtime_data.configuration.config.swarm == SwarmConfig()
     assert entry.options[CONF_UPLOAD_LIMIT] == 16
 
 
 async def test_the_engine_gets_bytes_for_megabits_and_gigabytes(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    pid = entry.runtime_data.data.pid
+    pid = entry.runtime_data.coordinator.data.pid
     # As a browser sends them: all numbers may have a fraction.
     await submit(
         hass,
@@ -128,7 +128,7 @@ async def test_the_engine_gets_bytes_for_megabits_and_gigabytes(
         cache_reserve=10.0,
     )
 
-    swarm = entry.runtime_data.config.swarm
+    swarm = entry.runtime_data.configuration.config.swarm
     assert swarm == SwarmConfig(
         upload_limit=312_500,
         download_limit=6_250_000,

@@ -257,7 +257,7 @@ async def test_what_is_nowhere_is_neither_shown_nor_played(
 async def test_everything_says_when_the_engine_or_the_home_is_not_there(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     os.kill(coordinator.data.pid, signal.SIGKILL)
     for call in (
         play(hass, NOBODY),
@@ -288,7 +288,7 @@ async def test_what_was_pinned_outlives_the_engine(
 ) -> None:
     ocean = (await films(hass))["Ocean"].media_content_id
     await pin(hass, entry, ocean)
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
 
     former = coordinator.data.pid
     os.kill(former, signal.SIGKILL)

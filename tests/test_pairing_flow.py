@@ -506,7 +506,7 @@ async def test_a_dialog_that_is_under_way_is_not_asked_twice(
 async def test_an_offer_that_is_being_taken_up_stays_when_the_network_shows_it_no_more(
     hass: HomeAssistant, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pairings, client = stage.coordinator.pairings, stage.coordinator.engine.client
+    pairings, client = stage.home.pairings, stage.coordinator.engine.client
     request_pairing = client.request_pairing
 
     async def ask_meanwhile(query: PairingQuery) -> PairingStatus:

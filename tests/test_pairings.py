@@ -261,7 +261,7 @@ async def test_a_friend_is_made_when_both_have_said_yes(
 ) -> None:
     films = share(hass, entry, tmp_path, "Films")
     terms = Terms(shares=(films.subentry_id,), upload_limit=8, note="next door")
-    pairings = stage.coordinator.pairings
+    pairings = stage.home.pairings
 
     home = await pairings.async_request(ADA, terms, trusted=True)
 
@@ -284,7 +284,7 @@ async def test_a_friend_is_made_when_both_have_said_yes(
         "upload_limit": 8,
         "note": "next door",
     }
-    (configured,) = stage.coordinator.config.friends
+    (configured,) = stage.home.configuration.config.friends
     assert configured.id == ADA
     assert configured.shares == (films.subentry_id.lower(),)
     assert configured.upload_limit == 1_000_000
@@ -324,7 +324,7 @@ async def test_a_friend_that_is_removed_does_not_come_back_by_itself(
     await hass.async_block_till_done()
 
     assert find_friend(entry, ADA) is None
-    assert stage.coordinator.config.friends == ()
+    assert stage.home.configuration.config.friends == ()
     assert stage.said("forget_pairing") == [ADA]
 
 
@@ -340,7 +340,7 @@ async def test_who_asked_hears_that_it_came_to_nothing(
     said: str,
 ) -> None:
     terms = Terms(note="somebody")
-    await stage.coordinator.pairings.async_request(ADA, terms, trusted=True)
+    await stage.home.pairings.async_request(ADA, terms, trusted=True)
     assert entry.data[CONF_TERMS][ADA]["note"] == "somebody"
 
     for _ in range(3):
@@ -351,9 +351,9 @@ async def test_who_asked_hears_that_it_came_to_nothing(
     assert said in message
     assert stage.said("forget_pairing") == [ADA]
     assert CONF_TERMS not in entry.data
-    assert stage.coordinator.pairings.step(ADA) is Step(state)
+    assert stage.home.pairings.step(ADA) is Step(state)
     stage.push()
-    assert stage.coordinator.pairings.step(ADA) is Step.OVER
+    assert stage.home.pairings.step(ADA) is Step.OVER
 
 
 async def test_what_cannot_be_forgotten_does_no_harm(
@@ -371,7 +371,7 @@ async def test_what_one_said_oneself_is_not_told_again(
 ) -> None:
     stage.push(request(incoming=False))
 
-    await stage.coordinator.pairings.async_deny(ADA)
+    await stage.home.pairings.async_deny(ADA)
     stage.push(request(incoming=False, state=PairingState.DENIED))
     await hass.async_block_till_done()
 
@@ -407,7 +407,7 @@ async def test_a_no_that_was_not_heard_does_not_count(
 async def test_a_request_is_taken_for_made_until_the_engine_tells_of_it(
     hass: HomeAssistant, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pairings = stage.coordinator.pairings
+    pairings = stage.home.pairings
     await pairings.async_request(ADA, Terms(), trusted=True)
 
     # This one was on its way already.
@@ -422,7 +422,7 @@ async def test_a_request_is_taken_for_made_until_the_engine_tells_of_it(
 async def test_what_was_granted_before_counts_again_if_asking_fails(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
 ) -> None:
-    pairings = stage.coordinator.pairings
+    pairings = stage.home.pairings
     async_grant(hass, entry, ADA, Terms(note="before"))
     for error in (
         EngineUnavailable("it is gone"),
@@ -443,7 +443,7 @@ async def test_what_was_granted_before_counts_again_if_asking_fails(
 async def test_to_whom_the_network_shows_nothing_is_granted_before_the_words(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
 ) -> None:
-    pairings = stage.coordinator.pairings
+    pairings = stage.home.pairings
     await pairings.async_request(ADA, Terms(note="too early"), trusted=False)
 
     assert CONF_TERMS not in entry.data
@@ -458,7 +458,7 @@ async def test_to_whom_the_network_shows_nothing_is_granted_before_the_words(
 async def test_what_was_granted_does_not_outlive_the_request(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
 ) -> None:
-    await stage.coordinator.pairings.async_request(ADA, Terms(note="x"), trusted=True)
+    await stage.home.pairings.async_request(ADA, Terms(note="x"), trusted=True)
     stage.push(pairing())
     assert CONF_TERMS in entry.data
 
@@ -470,7 +470,7 @@ async def test_what_was_granted_does_not_outlive_the_request(
 async def test_who_waits_hears_of_the_next_step_and_of_the_end(
     hass: HomeAssistant, entry: MockConfigEntry, stage: Stage
 ) -> None:
-    pairings = stage.coordinator.pairings
+    pairings = stage.home.pairings
     stage.push(pairing(), pairing(BEN))
 
     for home, steps, expected, after in (

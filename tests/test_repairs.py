@@ -13,11 +13,11 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
 from custom_components.pemus.const import DOMAIN
-from custom_components.pemus.coordinator import ISSUE_IDENTITY
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.engine.process import DATA_ENGINE
 from custom_components.pemus.engine.provision import Limit, LimitedReason
 from custom_components.pemus.friends.terms import find_friend
+from custom_components.pemus.issues import ISSUE_IDENTITY
 from custom_components.pemus.p2p.models import (
     ErrorKey,
     Problem,
@@ -26,15 +26,15 @@ from custom_components.pemus.p2p.models import (
 )
 from custom_components.pemus.p2p.models.pemus_id import grouped
 
-from .household import ADA, BEN, Stage, befriend, eventually, friend
+from .household import ADA, BEN, Stage, befriend, engine_says, eventually, friend
 
 
 def push(entry: MockConfigEntry, *problems: Problem) -> None:
     """Have the engine say that it has these problems."""
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     status = replace(coordinator.data, problems=problems)
     coordinator.engine.status = status
-    coordinator._on_event(StatusChanged(status=status))
+    engine_says(entry.runtime_data, StatusChanged(status=status))
 
 
 INOTIFY = Problem(
@@ -63,10 +63,10 @@ async def test_an_unplugged_disk_is_an_issue_until_it_is_back(
     media: Path,
     issue_registry: ir.IssueRegistry,
 ) -> None:
-    (known,) = entry.runtime_data.data.shares
+    (known,) = entry.runtime_data.coordinator.data.shares
     issue_id = f"share_unavailable_{known.id}"
     unplugged = media.rename(media.with_name("unplugged"))
-    await entry.runtime_data.async_rescan()
+    await entry.runtime_data.engine.client.rescan()
     await eventually(
         hass, lambda: issue_registry.async_get_issue(DOMAIN, issue_id) is not None
     )
@@ -77,7 +77,7 @@ async def test_an_unplugged_disk_is_an_issue_until_it_is_back(
     assert not issue.is_fixable
 
     unplugged.rename(media)
-    await entry.runtime_data.async_rescan()
+    await entry.runtime_data.engine.client.rescan()
     await eventually(
         hass, lambda: issue_registry.async_get_issue(DOMAIN, issue_id) is None
     )
@@ -251,7 +251,7 @@ async def test_a_copy_of_this_home_is_an_issue_until_one_of_them_gives_way(
     assert done["type"] == "create_entry"
     assert staged.asked[-1] == ("network_changed",)
     # Its friends are still its friends.
-    assert staged.coordinator.config.friends
+    assert staged.home.configuration.config.friends
 
     staged.push(superseded=False)
     assert issues(issue_registry) == set()
@@ -264,7 +264,7 @@ async def test_a_copy_of_this_home_is_an_issue_until_one_of_them_gives_way(
     await hass.async_block_till_done()
     assert done["type"] == "create_entry"
     assert ("new_identity",) in staged.asked
-    assert staged.coordinator.config.friends == ()
+    assert staged.home.configuration.config.friends == ()
 
 
 @pytest.mark.parametrize("answer", ["try_again", "new_identity"])
@@ -331,7 +331,7 @@ async def test_a_lost_identity_is_an_issue_until_it_is_brought_back(
     assert done["type"] == "create_entry"
     assert staged.asked[-1] == ("restore_identity",)
     # Its friends are still its friends.
-    assert staged.coordinator.config.friends
+    assert staged.home.configuration.config.friends
 
 
 async def test_a_home_that_lost_its_identity_becomes_another_only_on_purpose(
@@ -353,7 +353,7 @@ async def test_a_home_that_lost_its_identity_becomes_another_only_on_purpose(
     await hass.async_block_till_done()
     assert done["type"] == "create_entry"
     assert ("new_identity",) in staged.asked
-    assert staged.coordinator.config.friends == ()
+    assert staged.home.configuration.config.friends == ()
 
 
 async def test_the_real_engine_is_mended_by_the_repair_of_its_identity(
@@ -391,8 +391,10 @@ async def test_the_real_engine_is_mended_by_the_repair_of_its_identity(
     menu = await fix(client, issue_id="identity_lost")
     done = await fix(client, f"/{menu['flow_id']}", next_step_id="try_again")
     assert done["type"] == "create_entry"
-    await eventually(hass, lambda: entry.runtime_data.data.peers is not None)
-    assert entry.runtime_data.data.peers.id == home
+    await eventually(
+        hass, lambda: entry.runtime_data.coordinator.data.peers is not None
+    )
+    assert entry.runtime_data.coordinator.data.peers.id == home
     assert "identity_lost" not in issues(issue_registry)
 
     key.unlink()
@@ -401,9 +403,11 @@ async def test_the_real_engine_is_mended_by_the_repair_of_its_identity(
     form = await fix(client, f"/{menu['flow_id']}", next_step_id="new_identity")
     done = await fix(client, f"/{form['flow_id']}")
     assert done["type"] == "create_entry"
-    await eventually(hass, lambda: entry.runtime_data.data.peers is not None)
-    assert entry.runtime_data.data.peers.id != home
-    assert entry.runtime_data.config.friends == ()
+    await eventually(
+        hass, lambda: entry.runtime_data.coordinator.data.peers is not None
+    )
+    assert entry.runtime_data.coordinator.data.peers.id != home
+    assert entry.runtime_data.configuration.config.friends == ()
     assert "identity_lost" not in issues(issue_registry)
 
 

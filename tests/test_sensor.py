@@ -23,7 +23,7 @@ from custom_components.pemus.engine.process import EngineState
 from custom_components.pemus.engine.provision import Limit, LimitedReason
 from custom_components.pemus.p2p.models import ScanState, StatusChanged, SwarmStatus
 
-from .household import eventually
+from .household import engine_says, eventually
 
 
 def value(hass: HomeAssistant, entity_id: str) -> str:
@@ -114,14 +114,14 @@ async def test_a_share_whose_disk_is_gone_keeps_its_numbers(
     hass: HomeAssistant, entry: MockConfigEntry, media: Path
 ) -> None:
     gone = media.rename(media.with_name("unplugged"))
-    await entry.runtime_data.async_rescan()
+    await entry.runtime_data.engine.client.rescan()
     await eventually(
         hass, lambda: value(hass, "binary_sensor.media_availability") == "off"
     )
     assert value(hass, "sensor.media_videos") == "2"
 
     gone.rename(media)
-    await entry.runtime_data.async_rescan()
+    await entry.runtime_data.engine.client.rescan()
     await eventually(
         hass, lambda: value(hass, "binary_sensor.media_availability") == "on"
     )
@@ -133,12 +133,12 @@ async def test_a_scan_is_shown_while_it_runs(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
     # A state that passes in a moment with few files, pushed as the engine does.
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     engine = coordinator.engine
     engine.status = replace(
         coordinator.data, scan_state=ScanState.READING, progress=41.7
     )
-    coordinator._on_event(StatusChanged(status=engine.status))
+    engine_says(entry.runtime_data, StatusChanged(status=engine.status))
 
     assert value(hass, "sensor.casa_scan") == "reading"
     assert value(hass, "sensor.casa_scan_progress") == "41.7"
@@ -147,18 +147,18 @@ async def test_a_scan_is_shown_while_it_runs(
 async def test_the_engines_state_is_always_shown(
     hass: HomeAssistant, entry: MockConfigEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     engine = coordinator.engine
 
     monkeypatch.setattr(
         engine, "limited", LimitedReason(limit=Limit.OFFLINE, detail="")
     )
-    coordinator._on_event(None)
+    engine_says(entry.runtime_data, None)
     assert value(hass, "sensor.casa_engine") == "limited"
 
     for state in (EngineState.RESTARTING, EngineState.FAILED, EngineState.STARTING):
         monkeypatch.setattr(engine, "state", state)
-        coordinator._on_event(None)
+        engine_says(entry.runtime_data, None)
         assert value(hass, "sensor.casa_engine") == state
         assert value(hass, "sensor.casa_videos") == "unavailable"
 
@@ -180,10 +180,10 @@ def tell_swarm(
     hass: HomeAssistant, entry: MockConfigEntry, swarm: SwarmStatus | None
 ) -> None:
     """Push a state of the swarm, as the engine does."""
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     engine = coordinator.engine
     engine.status = replace(coordinator.data, swarm=swarm)
-    coordinator._on_event(StatusChanged(status=engine.status))
+    engine_says(entry.runtime_data, StatusChanged(status=engine.status))
 
 
 def rest(hass: HomeAssistant) -> None:

@@ -96,7 +96,9 @@ async def test_a_search_is_narrowed(
 
 def _id(entry: MockConfigEntry, name: str) -> str:
     return next(
-        known.id for known in entry.runtime_data.config.shares if known.name == name
+        known.id
+        for known in entry.runtime_data.configuration.config.shares
+        if known.name == name
     )
 
 
@@ -159,7 +161,7 @@ async def test_only_administrators_rescan_and_everybody_searches(
 async def test_one_share_or_all_are_read_again(
     hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     for name in ("One", "Two"):
         (tmp_path / name).mkdir()
         share(hass, entry, tmp_path / name, name)
@@ -197,7 +199,7 @@ async def test_the_actions_are_there_before_any_home(hass: HomeAssistant) -> Non
 async def test_the_actions_say_when_the_engine_is_down(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     os.kill(coordinator.data.pid, signal.SIGKILL)
 
     with pytest.raises(HomeAssistantError) as caught:

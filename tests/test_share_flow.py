@@ -60,7 +60,7 @@ def only_share(entry: MockConfigEntry) -> ConfigSubentry:
 async def test_a_folder_is_shared_under_its_own_name(
     entry: MockConfigEntry, share: Share, folder: Path
 ) -> None:
-    pid = entry.runtime_data.data.pid
+    pid = entry.runtime_data.coordinator.data.pid
 
     result = await share(folder)
 
@@ -294,7 +294,7 @@ async def test_a_share_is_changed_in_place(
     await share(folder)
     before = only_share(entry)
     moved = folder.rename(folder.with_name("Movies"))
-    pid = entry.runtime_data.data.pid
+    pid = entry.runtime_data.coordinator.data.pid
 
     result = await entry.start_subentry_reconfigure_flow(hass, before.subentry_id)
     assert result["type"] is FlowResultType.FORM

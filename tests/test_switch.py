@@ -9,7 +9,6 @@ SWITCH = "switch.casa_local_network_unlimited"
 async def test_the_local_network_is_exempt_from_limits_or_not(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
-    coordinator = entry.runtime_data
     assert hass.states.get(SWITCH).state == "on"
 
     for action, state in (("turn_off", "off"), ("turn_on", "on")):
@@ -18,5 +17,7 @@ async def test_the_local_network_is_exempt_from_limits_or_not(
         )
         await hass.async_block_till_done()
         assert hass.states.get(SWITCH).state == state
-        assert coordinator.config.swarm.lan_exempt is (state == "on")
+        assert entry.runtime_data.configuration.config.swarm.lan_exempt is (
+            state == "on"
+        )
         assert entry.options == {"lan_exempt": state == "on"}

@@ -27,7 +27,7 @@ async def test_the_state_of_the_engine_and_the_size_of_the_library_are_told(
 
     assert await get_system_health_info(hass, DOMAIN) == {
         "engine_state": "running",
-        "engine_version": entry.runtime_data.data.version,
+        "engine_version": entry.runtime_data.coordinator.data.version,
         "limited": False,
         "shares": 1,
         "videos": 2,
@@ -79,7 +79,7 @@ async def test_an_engine_that_is_down_tells_only_that(
     hass: HomeAssistant, entry: MockConfigEntry
 ) -> None:
     assert await async_setup_component(hass, "system_health", {})
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     os.kill(coordinator.data.pid, signal.SIGKILL)
     await eventually(hass, lambda: not coordinator.last_update_success)
 

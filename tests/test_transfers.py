@@ -119,7 +119,7 @@ async def test_the_watching_survives_engine_and_home(
     neighbour: EngineHome,
     hass_ws_client: WebSocketGenerator,
 ) -> None:
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     client = await hass_ws_client(hass)
     await subscribe(client)
     assert await told(client) == []

@@ -14,14 +14,14 @@ import pytest
 import yaml
 
 from custom_components.pemus import const, errors, event, number, sensor, switch
-from custom_components.pemus.coordinator import (
+from custom_components.pemus.engine.process import EngineState
+from custom_components.pemus.engine.provision import Limit
+from custom_components.pemus.flows import forms as friend_forms, options as options_flow
+from custom_components.pemus.issues import (
     ISSUE_IDENTITY,
     ISSUE_UNAPPLIED,
     ISSUE_UNFRIENDED,
 )
-from custom_components.pemus.engine.process import EngineState
-from custom_components.pemus.engine.provision import Limit
-from custom_components.pemus.flows import forms as friend_forms, options as options_flow
 from custom_components.pemus.p2p.models import Kind, NodeKind, ProblemKey, ScanState
 from custom_components.pemus.p2p.models.homes import PathKind
 from custom_components.pemus.shares import Refusal

@@ -11,14 +11,15 @@ from homeassistant.const import Platform
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.exceptions import ConfigEntryNotReady
 from homeassistant.helpers import config_validation as cv
+from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.typing import ConfigType
 
 from . import services, stream, transfers
+from .configuration import SIGNAL_CONFIG_CHANGED
 from .const import DOMAIN
-from .coordinator import PemusConfigEntry, PemusCoordinator
 from .engine.process import DATA_ENGINE, Engine, async_client
 from .entity import async_update_devices
-from .friends.lan import LanNeighbours
+from .home import Home, PemusConfigEntry
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
@@ -45,24 +46,25 @@ async def async_setup_entry(hass: HomeAssistant, entry: PemusConfigEntry) -> boo
     if (engine := hass.data.get(DATA_ENGINE)) is None:
         engine = hass.data[DATA_ENGINE] = Engine(hass)
         stream.async_follow(hass, engine)
-    coordinator = PemusCoordinator(hass, entry, engine)
+    home = Home(hass, entry, engine)
     try:
-        await coordinator.async_config_entry_first_refresh()
+        await home.async_start()
     except ConfigEntryNotReady:
         _stop_if_disabled_next(hass, entry)
         raise
-    entry.runtime_data = coordinator
-    async_update_devices(hass, entry)
+    entry.runtime_data = home
+
+    @callback
+    def update_devices() -> None:
+        async_update_devices(hass, entry)
+
+    update_devices()
     entry.async_on_unload(
-        coordinator.async_add_config_listener(lambda: async_update_devices(hass, entry))
+        async_dispatcher_connect(hass, SIGNAL_CONFIG_CHANGED, update_devices)
     )
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     entry.async_on_unload(entry.add_update_listener(_async_entry_changed))
-    # From here on somebody hears of what happens with other homes.
-    await coordinator.async_follow_homes()
-    neighbours = LanNeighbours(hass, coordinator)
-    entry.async_on_unload(neighbours.async_stop)
-    await neighbours.async_start()
+    await home.async_follow_friends()
     return True
 
 

@@ -11,13 +11,13 @@ from homeassistant.const import EntityCategory, Platform
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .coordinator import PemusConfigEntry
 from .entity import (
     FriendEntity,
     ShareEntity,
     async_add_friend_entities,
     async_add_share_entities,
 )
+from .home import PemusConfigEntry
 from .p2p.models import ProblemKey
 
 # The coordinator pushes; nothing is asked for.

@@ -5,10 +5,12 @@ from typing import override
 from homeassistant.components.button import ButtonEntity, ButtonEntityDescription
 from homeassistant.const import EntityCategory, Platform
 from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .coordinator import PemusConfigEntry
 from .entity import PemusEntity, ShareEntity, async_add_share_entities
+from .errors import engine_errors
+from .home import PemusConfigEntry
 
 # A rescan that runs already is not started twice, so presses need no queue.
 PARALLEL_UPDATES = 0
@@ -24,7 +26,7 @@ async def async_setup_entry(
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
     """Add a button to the home and one to each share."""
-    async_add_entities([HomeRescanButton(entry.runtime_data, RESCAN)])
+    async_add_entities([HomeRescanButton(entry.runtime_data.coordinator, RESCAN)])
     async_add_share_entities(
         entry,
         Platform.BUTTON,
@@ -39,7 +41,8 @@ class HomeRescanButton(PemusEntity, ButtonEntity):
     @override
     async def async_press(self) -> None:
         """Start, without waiting for the end."""
-        await self.coordinator.async_rescan()
+        with engine_errors(HomeAssistantError):
+            await self.coordinator.engine.client.rescan()
 
 
 class ShareRescanButton(ShareEntity, ButtonEntity):
@@ -48,4 +51,5 @@ class ShareRescanButton(ShareEntity, ButtonEntity):
     @override
     async def async_press(self) -> None:
         """Start, without waiting for the end."""
-        await self.coordinator.async_rescan(self.share_id)
+        with engine_errors(HomeAssistantError):
+            await self.coordinator.engine.client.rescan(self.share_id)

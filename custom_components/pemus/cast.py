@@ -21,8 +21,8 @@ from yarl import URL
 
 from .addresses import Addresses, async_base
 from .const import DOMAIN
-from .coordinator import async_get_coordinator
 from .engine.client import EngineError, EngineUnavailable
+from .home import async_get_home
 from .p2p.models import Item, Kind
 from .p2p.models.items import ItemRef
 from .stream import streamed_item
@@ -90,9 +90,9 @@ def _wanted(hass: HomeAssistant, media_id: str) -> ItemRef | None:
 
 async def _item(hass: HomeAssistant, ref: ItemRef) -> Item | None:
     """Return what is known of an item, None if that is nothing."""
-    if (coordinator := async_get_coordinator(hass)) is None:
+    if (home := async_get_home(hass)) is None:
         return None
-    client = coordinator.engine.client
+    client = home.engine.client
     try:
         return await client.item(ref)
     except (EngineError, EngineUnavailable) as err:

@@ -31,10 +31,10 @@ from .const import (
     SUBENTRY_FRIEND,
     SUBENTRY_SHARE,
 )
-from .coordinator import PemusConfigEntry
 from .flows.friend import FriendFlow
 from .flows.options import RATE_SELECTOR, PemusOptionsFlow, errors_of
 from .flows.pairing import PairingFlow
+from .home import PemusConfigEntry
 from .options import DEFAULTS
 from .p2p.models import Kind
 from .shares import FolderRefused, async_check_folder, share_subentries

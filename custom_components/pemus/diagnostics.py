@@ -8,10 +8,10 @@ from typing import Any, Final, cast
 from homeassistant.components.diagnostics import async_redact_data
 from homeassistant.core import HomeAssistant
 
-from .coordinator import PemusConfigEntry
 from .engine.client import EngineError, EngineUnavailable
 from .engine.process import Engine
 from .engine.provision import LimitedReason
+from .home import PemusConfigEntry
 from .p2p.models import Status
 from .p2p.models.codec import encode
 from .p2p.models.homes import ID_ALPHABET, ID_LENGTH
@@ -71,12 +71,12 @@ async def async_get_config_entry_diagnostics(
     hass: HomeAssistant, entry: PemusConfigEntry
 ) -> dict[str, Any]:
     """Return the configuration and the last state of the engine."""
-    coordinator = entry.runtime_data
-    engine = coordinator.engine
+    home = entry.runtime_data
+    engine = home.engine
     report = async_redact_data(
         {
             "entry": entry.as_dict(),
-            "config": _plain(coordinator.config),
+            "config": _plain(home.configuration.config),
             "engine": {
                 "state": engine.state,
                 "limited": None if engine.limited is None else _limited(engine.limited),

@@ -9,14 +9,17 @@ from homeassistant.const import CONF_ID, Platform
 from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers import device_registry as dr, entity_registry as er
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
+from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.entity import Entity, EntityDescription
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.event import async_call_later
 from homeassistant.helpers.update_coordinator import CoordinatorEntity
 
+from .configuration import SIGNAL_CONFIG_CHANGED
 from .const import DOMAIN
-from .coordinator import PemusConfigEntry, PemusCoordinator
+from .coordinator import PemusCoordinator
 from .friends.terms import friend_subentries
+from .home import PemusConfigEntry
 from .options import DEFAULTS
 from .p2p.models import ShareConfig, ShareStatus
 from .p2p.models.homes import FriendConfig, FriendStatus
@@ -37,17 +40,16 @@ home's database; who wants every second asks for the transfers."""
 def async_update_devices(hass: HomeAssistant, entry: PemusConfigEntry) -> None:
     """Register the home, and give each device its present name."""
     registry = dr.async_get(hass)
-    coordinator = entry.runtime_data
+    config = entry.runtime_data.configuration.config
     registry.async_get_or_create(
         config_entry_id=entry.entry_id,
         identifiers={(DOMAIN, entry.entry_id)},
         entry_type=DeviceEntryType.SERVICE,
         manufacturer=MANUFACTURER,
-        name=coordinator.config.home_name,
-        sw_version=coordinator.data.version,
+        name=config.home_name,
+        sw_version=entry.runtime_data.coordinator.data.version,
         configuration_url=MEDIA_BROWSER,
     )
-    config = coordinator.config
     named: tuple[ShareConfig | FriendConfig, ...] = (*config.shares, *config.friends)
     for each in named:
         if device := registry.async_get_device_by_identifier(
@@ -100,7 +102,9 @@ class OptionEntity(PemusEntity):
         """Show each change, wherever it was made."""
         await super().async_added_to_hass()
         self.async_on_remove(
-            self.coordinator.async_add_config_listener(self.async_write_ha_state)
+            async_dispatcher_connect(
+                self.hass, SIGNAL_CONFIG_CHANGED, self.async_write_ha_state
+            )
         )
 
 
@@ -258,10 +262,11 @@ def async_add_share_entities(
 
     What a share no longer has, such as the number of songs of a folder that now shares only photos, is removed.
     """
-    coordinator = entry.runtime_data
+    home = entry.runtime_data
+    coordinator = home.coordinator
 
     def wanted() -> dict[str, list[ShareEntity]]:
-        shares = {share.id: share for share in coordinator.config.shares}
+        shares = {share.id: share for share in home.configuration.config.shares}
         return {
             subentry.subentry_id: list(make(coordinator, shares[share_id(subentry)]))
             for subentry in share_subentries(entry)
@@ -279,10 +284,11 @@ def async_add_friend_entities(
     make: Callable[[PemusCoordinator, FriendConfig], Iterable[FriendEntity]],
 ) -> None:
     """Add a platform's entities of all friends: of those there are, and of those to come."""
-    coordinator = entry.runtime_data
+    home = entry.runtime_data
+    coordinator = home.coordinator
 
     def wanted() -> dict[str, list[FriendEntity]]:
-        friends = {friend.id: friend for friend in coordinator.config.friends}
+        friends = {friend.id: friend for friend in home.configuration.config.friends}
         return {
             subentry.subentry_id: list(
                 make(coordinator, friends[subentry.data[CONF_ID]])
@@ -306,7 +312,7 @@ def _async_add(
 
     When a share or a friend goes, Home Assistant removes its device and entities with the subentry.
     """
-    coordinator = entry.runtime_data
+    hass = entry.runtime_data.hass
     added: set[str] = set()
 
     @callback
@@ -318,7 +324,7 @@ def _async_add(
             wanted |= {str(entity.unique_id) for entity in entities}
             async_add_entities(new, config_subentry_id=subentry_id)
         theirs = {subentry.subentry_id for subentry in subentries(entry)}
-        registry = er.async_get(coordinator.hass)
+        registry = er.async_get(hass)
         for known in er.async_entries_for_config_entry(registry, entry.entry_id):
             if (
                 known.config_subentry_id in theirs
@@ -330,4 +336,4 @@ def _async_add(
         added.update(wanted)
 
     update()
-    entry.async_on_unload(coordinator.async_add_config_listener(update))
+    entry.async_on_unload(async_dispatcher_connect(hass, SIGNAL_CONFIG_CHANGED, update))

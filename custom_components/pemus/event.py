@@ -4,12 +4,19 @@ from typing import Any, Final, override
 
 from homeassistant.components.event import EventEntity, EventEntityDescription
 from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
-from .coordinator import EVENT_NEW_MEDIA, PemusConfigEntry
 from .entity import PemusEntity
-from .friends.pairings import EVENT_PAIRED, EVENT_REQUESTED
-from .friends.presence import EVENT_OFFLINE, EVENT_ONLINE
+from .friends.events import (
+    EVENT_NEW_MEDIA,
+    EVENT_OFFLINE,
+    EVENT_ONLINE,
+    EVENT_PAIRED,
+    EVENT_REQUESTED,
+    SIGNAL_FRIEND_EVENT,
+)
+from .home import PemusConfigEntry
 
 # The coordinator pushes; nothing is asked for.
 PARALLEL_UPDATES = 0
@@ -33,11 +40,14 @@ async def async_setup_entry(
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
     """Add the events of the home."""
-    async_add_entities([FriendsEvent(entry.runtime_data, FRIENDS)])
+    async_add_entities([FriendsEvent(entry.runtime_data.coordinator, FRIENDS)])
 
 
 class FriendsEvent(PemusEntity, EventEntity):
-    """The last thing that happened with another home. It stays known while the engine is down."""
+    """The last event about another home. It stays known while the engine is down."""
+
+    # What two users compare within minutes is no matter of the home's history.
+    _unrecorded_attributes = frozenset({"words"})
 
     @property
     @override
@@ -50,7 +60,9 @@ class FriendsEvent(PemusEntity, EventEntity):
         """Listen to what happens."""
         await super().async_added_to_hass()
         self.async_on_remove(
-            self.coordinator.async_add_friend_listener(self._on_friend_event)
+            async_dispatcher_connect(
+                self.hass, SIGNAL_FRIEND_EVENT, self._on_friend_event
+            )
         )
 
     @callback

@@ -28,10 +28,11 @@ from homeassistant.helpers.translation import async_get_translations
 
 from .addresses import Addresses, async_base
 from .const import DOMAIN
-from .coordinator import PemusCoordinator, async_get_coordinator
 from .didl import DidlItem, DidlPlayMedia
 from .engine.client import EngineClient
 from .errors import engine_errors
+from .friends.terms import friend_name
+from .home import Home, async_get_home
 from .p2p.models import Item, Kind, Node, NodeKind, SearchQuery
 from .p2p.models.items import ItemRef, Wanted, owner_of
 from .p2p.models.transfers import TransferState
@@ -143,7 +144,7 @@ class PemusMediaSource(MediaSource):
         self, item: MediaSourceItem, query: SearchMediaQuery
     ) -> SearchMedia:
         """Find artists, albums and items below a place."""
-        coordinator = self._coordinator(BrowseError)
+        home = self._home(BrowseError)
         text = query.search_query.strip()
         wanted = {
             SHOWN_AS[each]
@@ -161,7 +162,7 @@ class PemusMediaSource(MediaSource):
             limit=MAX_RESULTS,
         )
         with engine_errors(BrowseError, remote=owner_of(place) is not None):
-            found = await async_search(coordinator, asked, with_friends=place == "")
+            found = await async_search(home, asked, with_friends=place == "")
         titles = await self._titles()
         results = [
             *(_browse_node(node, titles, above=None) for node in found.nodes),
@@ -211,20 +212,20 @@ class PemusMediaSource(MediaSource):
         known = er.async_get(self.hass).async_get(player)
         return known is not None and known.platform == DLNA_RENDERER
 
-    def _coordinator(self, error: type[HomeAssistantError]) -> PemusCoordinator:
-        """Return this home's coordinator, or raise `error` while the home is not set up."""
-        if (coordinator := async_get_coordinator(self.hass)) is None:
+    def _home(self, error: type[HomeAssistantError]) -> Home:
+        """Return this home, or raise `error` while it is not set up."""
+        if (home := async_get_home(self.hass)) is None:
             raise error(translation_domain=DOMAIN, translation_key="not_loaded")
-        return coordinator
+        return home
 
     def _client(self, error: type[HomeAssistantError]) -> EngineClient:
         """Return the way to the engine, or raise `error` while the home is not set up."""
-        return self._coordinator(error).engine.client
+        return self._home(error).engine.client
 
     def _name(self, owner: str) -> str | None:
         """Return what a friend is called here."""
-        coordinator = async_get_coordinator(self.hass)
-        return None if coordinator is None else coordinator.name_of(owner)
+        home = async_get_home(self.hass)
+        return None if home is None else friend_name(home.entry, owner)
 
     def _known(self, node: Node) -> Node:
         """Return a friend's home under the name that it has here, and any other node as it is."""

@@ -14,8 +14,8 @@ from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .const import CONF_DOWNLOAD_LIMIT, CONF_UPLOAD_LIMIT, DOMAIN
-from .coordinator import PemusConfigEntry
 from .entity import OptionEntity
+from .home import PemusConfigEntry
 from .options import MAX_RATE, MIN_RATE, NO_LIMIT, is_rate
 
 # The coordinator pushes; nothing is asked for.
@@ -43,7 +43,9 @@ async def async_setup_entry(
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
     """Add the limits of the home."""
-    async_add_entities(LimitNumber(entry.runtime_data, limit) for limit in LIMITS)
+    async_add_entities(
+        LimitNumber(entry.runtime_data.coordinator, limit) for limit in LIMITS
+    )
 
 
 class LimitNumber(OptionEntity, NumberEntity):

@@ -10,10 +10,11 @@ from homeassistant.helpers.translation import async_get_translations
 import voluptuous as vol
 
 from .const import DOMAIN
-from .coordinator import ISSUE_IDENTITY, PemusCoordinator, async_get_coordinator
 from .engine.client import EngineError, EngineUnavailable
 from .engine.process import DATA_ENGINE
 from .engine.provision import PROVISION_TIMEOUT
+from .home import Home, async_get_home
+from .issues import ISSUE_IDENTITY
 from .p2p.models import ProblemKey
 
 
@@ -98,20 +99,20 @@ class IdentityFlow(RepairsFlow):
             return self.async_show_form(
                 step_id="new_identity", data_schema=vol.Schema({})
             )
-        return await self._do(PemusCoordinator.async_renew_identity)
+        return await self._do(Home.async_renew_identity)
 
-    async def _keep(self, coordinator: PemusCoordinator) -> None:
+    async def _keep(self, home: Home) -> None:
         """Try to be reached again: the copy was switched off. If it was not, the issue comes back."""
-        await coordinator.engine.client.network_changed()
+        await home.engine.client.network_changed()
 
     async def _do(
-        self, repair: Callable[[PemusCoordinator], Awaitable[object]]
+        self, repair: Callable[[Home], Awaitable[object]]
     ) -> RepairsFlowResult:
         """Do what was chosen; as long as that cannot be done, the issue stays."""
-        if (coordinator := async_get_coordinator(self.hass)) is None:
+        if (home := async_get_home(self.hass)) is None:
             return self.async_abort(reason="not_loaded")
         try:
-            await repair(coordinator)
+            await repair(home)
         except EngineUnavailable:
             return self.async_abort(reason="engine_unavailable")
         except EngineError as err:
@@ -130,6 +131,6 @@ class LostIdentityFlow(IdentityFlow):
     """Ask whether this home's key was brought back, or this home shall become another one."""
 
     @override
-    async def _keep(self, coordinator: PemusCoordinator) -> None:
+    async def _keep(self, home: Home) -> None:
         """Read the key again. If it is not there, the engine says so."""
-        await coordinator.async_restore_identity()
+        await home.engine.client.restore_identity()

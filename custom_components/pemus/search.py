@@ -6,8 +6,8 @@ from dataclasses import replace
 from itertools import chain, zip_longest
 import logging
 
-from .coordinator import PemusCoordinator
 from .engine.client import EngineError
+from .home import Home
 from .p2p.models import Item, SearchQuery, SearchResult
 from .p2p.models.items import home_node
 
@@ -15,17 +15,17 @@ _LOGGER = logging.getLogger(__name__)
 
 
 async def async_search(
-    coordinator: PemusCoordinator, query: SearchQuery, *, with_friends: bool
+    home: Home, query: SearchQuery, *, with_friends: bool
 ) -> SearchResult:
     """Search below a place, and in all friends' libraries `with_friends`.
 
     The best matches of each home come first, and what is not available at present last. A friend whose library is not
     known yet has no matches. Raises EngineError, EngineUnavailable.
     """
-    client = coordinator.engine.client
+    client = home.engine.client
     places = [query.below]
     if with_friends:
-        places += [home_node(friend.id) for friend in coordinator.config.friends]
+        places += [home_node(friend.id) for friend in home.configuration.config.friends]
 
     async def search(place: str) -> SearchResult:
         try:

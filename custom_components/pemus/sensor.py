@@ -24,7 +24,7 @@ from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.typing import StateType
 from homeassistant.util import dt as dt_util
 
-from .coordinator import PemusConfigEntry, PemusCoordinator
+from .coordinator import PemusCoordinator
 from .engine.process import EngineState
 from .entity import (
     FriendEntity,
@@ -34,6 +34,7 @@ from .entity import (
     async_add_friend_entities,
     async_add_share_entities,
 )
+from .home import PemusConfigEntry
 from .p2p.models import (
     Counts,
     Kind,
@@ -357,7 +358,7 @@ async def async_setup_entry(
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
     """Add the sensors of the home, of its shares and of its friends."""
-    coordinator = entry.runtime_data
+    coordinator = entry.runtime_data.coordinator
     async_add_entities(
         [
             *(HomeSensor(coordinator, description) for description in HOME_SENSORS),

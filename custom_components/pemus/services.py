@@ -26,12 +26,12 @@ import voluptuous as vol
 
 from .addresses import Addresses, async_base
 from .const import CONF_KINDS, DOMAIN, MEDIA_SOURCE
-from .coordinator import PemusCoordinator, async_get_coordinator
 from .engine.client import EngineError
 from .errors import engine_errors
 from .flows.forms import is_over
 from .friends.pairings import Step
-from .friends.terms import Terms, friend_subentries, read_invitation
+from .friends.terms import Terms, friend_name, friend_subentries, read_invitation
+from .home import Home, async_get_home
 from .p2p.models import Item, Kind, SearchQuery
 from .p2p.models.items import ItemRef, home_node
 from .search import async_search
@@ -136,13 +136,15 @@ def async_register(hass: HomeAssistant) -> None:
 
 async def _async_rescan(call: ServiceCall) -> None:
     """Have one share, or all of them, read again."""
-    coordinator = _coordinator(call.hass)
-    await coordinator.async_rescan(_share(coordinator, call.data.get(ATTR_SHARE)))
+    home = _home(call.hass)
+    share = _share(home, call.data.get(ATTR_SHARE))
+    with engine_errors(HomeAssistantError):
+        await home.engine.client.rescan(share)
 
 
 async def _async_pin(call: ServiceCall) -> None:
     """Have an item of another home fetched whole, and kept."""
-    client = _coordinator(call.hass).engine.client
+    client = _home(call.hass).engine.client
     ref = _friends_item(call)
     with engine_errors(HomeAssistantError, remote=True):
         await client.pin(ref)
@@ -150,7 +152,7 @@ async def _async_pin(call: ServiceCall) -> None:
 
 async def _async_unpin(call: ServiceCall) -> None:
     """Let an item of another home go when room is needed."""
-    client = _coordinator(call.hass).engine.client
+    client = _home(call.hass).engine.client
     ref = _friends_item(call)
     with engine_errors(HomeAssistantError, remote=True):
         await client.unpin(ref)
@@ -158,12 +160,12 @@ async def _async_unpin(call: ServiceCall) -> None:
 
 async def _async_search(call: ServiceCall) -> ServiceResponse:
     """Return the items that match, best first."""
-    coordinator = _coordinator(call.hass)
+    home = _home(call.hass)
     friend = call.data.get(ATTR_FRIEND)
     if friend is None:
-        below = _share(coordinator, call.data.get(ATTR_SHARE)) or ""
+        below = _share(home, call.data.get(ATTR_SHARE)) or ""
     else:
-        below = home_node(_friend(coordinator, friend).data[CONF_ID])
+        below = home_node(_friend(home, friend).data[CONF_ID])
     query = SearchQuery(
         text=call.data[ATTR_QUERY],
         kinds=tuple(dict.fromkeys(call.data[CONF_KINDS])),
@@ -172,39 +174,39 @@ async def _async_search(call: ServiceCall) -> ServiceResponse:
     )
     everywhere = not {ATTR_FRIEND, ATTR_SHARE} & call.data.keys()
     with engine_errors(HomeAssistantError, remote=friend is not None):
-        found = await async_search(coordinator, query, with_friends=everywhere)
+        found = await async_search(home, query, with_friends=everywhere)
     base = async_base(call.hass)
     results: list[JsonValueType] = []
     for number, each in enumerate(found.items):
         if number % SIGNED_AT_ONCE == SIGNED_AT_ONCE - 1:
             await asyncio.sleep(0)
-        results.append(_result(coordinator, each, base))
+        results.append(_result(home, each, base))
     return {"items": results}
 
 
 async def _async_request_friend(call: ServiceCall) -> None:
     """Ask another home to become a friend."""
-    coordinator = _coordinator(call.hass)
-    home = _home_id(call)
-    terms = Terms(shares=_shares(coordinator, call.data[ATTR_SHARES]))
+    home = _home(call.hass)
+    home_id = _home_id(call)
+    terms = Terms(shares=_shares(home, call.data[ATTR_SHARES]))
     with engine_errors(HomeAssistantError, remote=True):
-        await coordinator.pairings.async_request(home, terms, trusted=True)
+        await home.pairings.async_request(home_id, terms, trusted=True)
 
 
 async def _async_answer_request(call: ServiceCall) -> None:
     """Say yes or no to a home that asks to become a friend."""
-    coordinator = _coordinator(call.hass)
-    home = _home_id(call)
-    if coordinator.pairings.step(home) not in ANSWERABLE:
+    home = _home(call.hass)
+    home_id = _home_id(call)
+    if home.pairings.step(home_id) not in ANSWERABLE:
         raise _no_such_request()
-    terms = Terms(shares=_shares(coordinator, call.data[ATTR_SHARES]))
+    terms = Terms(shares=_shares(home, call.data[ATTR_SHARES]))
     with engine_errors(HomeAssistantError, remote=True):
         try:
             if call.data[ATTR_ACCEPT]:
-                await coordinator.pairings.async_accept(home, terms)
+                await home.pairings.async_accept(home_id, terms)
             else:
                 block = call.data[ATTR_BLOCK]
-                await coordinator.pairings.async_deny(home, block=block)
+                await home.pairings.async_deny(home_id, block=block)
         except EngineError as err:
             if is_over(err):
                 raise _no_such_request() from err
@@ -213,26 +215,24 @@ async def _async_answer_request(call: ServiceCall) -> None:
 
 async def _async_remove_friend(call: ServiceCall) -> None:
     """Part with a friend. The update listener of the entry has the engine cut everything."""
-    coordinator = _coordinator(call.hass)
-    friend = _friend(coordinator, call.data[ATTR_FRIEND])
-    call.hass.config_entries.async_remove_subentry(
-        coordinator.config_entry, friend.subentry_id
-    )
+    home = _home(call.hass)
+    friend = _friend(home, call.data[ATTR_FRIEND])
+    call.hass.config_entries.async_remove_subentry(home.entry, friend.subentry_id)
 
 
 async def _async_play_from_friend(call: ServiceCall) -> None:
     """Look something up at a friend's, and have media players play the best that can be had."""
-    coordinator = _coordinator(call.hass)
-    friend = _friend(coordinator, call.data[ATTR_FRIEND])
-    home: str = friend.data[CONF_ID]
+    home = _home(call.hass)
+    friend = _friend(home, call.data[ATTR_FRIEND])
+    home_id: str = friend.data[CONF_ID]
     query = SearchQuery(
         text=call.data[ATTR_QUERY],
         kinds=tuple(dict.fromkeys(call.data[CONF_KINDS])),
-        below=home_node(home),
+        below=home_node(home_id),
         limit=DEFAULT_LIMIT,
     )
     with engine_errors(HomeAssistantError, remote=True):
-        found = (await coordinator.engine.client.search(query)).items
+        found = (await home.engine.client.search(query)).items
     item = next((item for item in found if item.available), None)
     if item is None:
         raise ServiceValidationError(
@@ -264,13 +264,13 @@ def _no_such_request() -> ServiceValidationError:
     )
 
 
-def _coordinator(hass: HomeAssistant) -> PemusCoordinator:
-    """Return the coordinator of this home."""
-    if (coordinator := async_get_coordinator(hass)) is None:
+def _home(hass: HomeAssistant) -> Home:
+    """Return this home. Raises ServiceValidationError while it is not set up."""
+    if (home := async_get_home(hass)) is None:
         raise ServiceValidationError(
             translation_domain=DOMAIN, translation_key="not_loaded"
         )
-    return coordinator
+    return home
 
 
 def _friends_item(call: ServiceCall) -> ItemRef:
@@ -297,10 +297,10 @@ def _home_id(call: ServiceCall) -> str:
     return home
 
 
-def _friend(coordinator: PemusCoordinator, wanted: str) -> ConfigSubentry:
+def _friend(home: Home, wanted: str) -> ConfigSubentry:
     """Return the friend that a device, a name or a PeMuS ID stands for."""
-    known = _identifiers(coordinator.hass, wanted) | {read_invitation(wanted)}
-    friends = friend_subentries(coordinator.config_entry)
+    known = _identifiers(home.hass, wanted) | {read_invitation(wanted)}
+    friends = friend_subentries(home.entry)
     name = wanted.strip().casefold()
     # Names are not unique, and a friend may have been given the ID of another one for its name.
     found = [friend for friend in friends if friend.data[CONF_ID] in known] or [
@@ -315,9 +315,9 @@ def _friend(coordinator: PemusCoordinator, wanted: str) -> ConfigSubentry:
     )
 
 
-def _shares(coordinator: PemusCoordinator, wanted: list[str]) -> tuple[str, ...]:
+def _shares(home: Home, wanted: list[str]) -> tuple[str, ...]:
     """Return the subentry ids of the shares that devices or names stand for."""
-    ids = {_share(coordinator, each) for each in wanted}
+    ids = {_share(home, each) for each in wanted}
     if None in ids:
         # Nobody is granted everything, and that of all times to come, by a slip in a list of devices.
         raise ServiceValidationError(
@@ -325,7 +325,7 @@ def _shares(coordinator: PemusCoordinator, wanted: list[str]) -> tuple[str, ...]
         )
     return tuple(
         share.subentry_id
-        for share in share_subentries(coordinator.config_entry)
+        for share in share_subentries(home.entry)
         if share_id(share) in ids
     )
 
@@ -336,14 +336,14 @@ def _identifiers(hass: HomeAssistant, device_id: str) -> set[str | None]:
     return set() if device is None else {key for _, key in device.identifiers}
 
 
-def _share(coordinator: PemusCoordinator, wanted: str | None) -> str | None:
+def _share(home: Home, wanted: str | None) -> str | None:
     """Return the id of the share that a device or a name stands for, None for all of them."""
     if wanted is None:
         return None
-    known = _identifiers(coordinator.hass, wanted)
-    if coordinator.config_entry.entry_id in known:
+    known = _identifiers(home.hass, wanted)
+    if home.entry.entry_id in known:
         return None
-    for share in coordinator.config.shares:
+    for share in home.configuration.config.shares:
         if share.id in known or share.name.casefold() == wanted.strip().casefold():
             return share.id
     raise ServiceValidationError(
@@ -353,9 +353,9 @@ def _share(coordinator: PemusCoordinator, wanted: str | None) -> str | None:
     )
 
 
-def _result(coordinator: PemusCoordinator, item: Item, base: str) -> dict[str, Any]:
+def _result(home: Home, item: Item, base: str) -> dict[str, Any]:
     """Return what an automation needs to choose an item and to play it."""
-    addresses = Addresses.of(coordinator.hass, item, base)
+    addresses = Addresses.of(home.hass, item, base)
     return {
         "media_content_id": f"{MEDIA_SOURCE}{item.ref.node}",
         "media_content_type": item.content_type,
@@ -364,7 +364,7 @@ def _result(coordinator: PemusCoordinator, item: Item, base: str) -> dict[str, A
         "artist": item.artist,
         "album": item.album,
         "duration": item.duration,
-        "friend": None if item.owner is None else coordinator.name_of(item.owner),
+        "friend": None if item.owner is None else friend_name(home.entry, item.owner),
         "available": item.available,
         "url": addresses.media,
         "thumbnail": addresses.thumbnail,

@@ -8,8 +8,8 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .const import CONF_LAN_EXEMPT
-from .coordinator import PemusConfigEntry
 from .entity import OptionEntity
+from .home import PemusConfigEntry
 
 # The coordinator pushes; nothing is asked for.
 PARALLEL_UPDATES = 0
@@ -27,7 +27,7 @@ async def async_setup_entry(
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
     """Add the switch of the home."""
-    async_add_entities([OptionSwitch(entry.runtime_data, LAN_EXEMPT)])
+    async_add_entities([OptionSwitch(entry.runtime_data.coordinator, LAN_EXEMPT)])
 
 
 class OptionSwitch(OptionEntity, SwitchEntity):

@@ -1,14 +1,18 @@
 """What the dialogs about friends have in common: the form of what a friend may have, its errors, and the end of a wait."""
 
+from abc import abstractmethod
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from homeassistant.config_entries import ConfigEntry, ConfigEntryState
-from homeassistant.core import HomeAssistant, callback
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import callback
 from homeassistant.data_entry_flow import (
+    AbortFlow,
+    FlowContext,
     FlowHandler,
     FlowManager,
+    FlowResult,
     FlowResultType,
     UnknownFlow,
 )
@@ -22,15 +26,10 @@ from homeassistant.helpers.selector import (
 )
 import voluptuous as vol
 
-from custom_components.pemus.const import (
-    CONF_NOTE,
-    CONF_SHARES,
-    CONF_UPLOAD_LIMIT,
-    DOMAIN,
-)
-from custom_components.pemus.coordinator import PemusCoordinator
+from custom_components.pemus.const import CONF_NOTE, CONF_SHARES, CONF_UPLOAD_LIMIT
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.friends.pairings import Step
+from custom_components.pemus.home import Home, async_find_home
 from custom_components.pemus.options import NO_LIMIT
 from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.shares import share_subentries
@@ -45,16 +44,6 @@ ENDS: Final = {Step.PAIRED, Step.DENIED, Step.EXPIRED, Step.OVER, Step.UNLOADED}
 
 REMINDERS: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between the times that the frontend is told that a wait is over, until it looks."""
-
-
-@callback
-def async_find_coordinator(hass: HomeAssistant) -> PemusCoordinator | None:
-    """Return the coordinator of this home, also while the rest of it is still being set up."""
-    for entry in hass.config_entries.async_entries(DOMAIN, include_ignore=False):
-        if entry.state in {ConfigEntryState.LOADED, ConfigEntryState.SETUP_IN_PROGRESS}:
-            coordinator: PemusCoordinator | None = getattr(entry, "runtime_data", None)
-            return coordinator
-    return None
 
 
 def terms_schema(entry: ConfigEntry) -> vol.Schema:
@@ -94,23 +83,65 @@ def is_over(err: EngineError | EngineUnavailable) -> bool:
     return isinstance(err, EngineError) and err.key is ErrorKey.NOT_FOUND
 
 
-@callback
-def async_remind(
-    hass: HomeAssistant,
-    manager: FlowManager[Any, Any, Any],
-    flow: FlowHandler[Any, Any, Any],
-) -> None:
-    """Tell the frontend again that a dialog's wait is over, until it looks at what comes next.
+class PairingDialog[
+    ContextT: FlowContext,
+    ResultT: FlowResult[Any, Any],
+    HandlerT,
+](FlowHandler[ContextT, ResultT, HandlerT]):
+    """What the dialogs about a pairing share: they wait for the other home, as a config flow or a subentry flow."""
 
-    Home Assistant tells it once. It begins to listen only after it has shown the wait, though, and if that was over sooner
-    (in the local network it takes a tenth of a second) the dialog would say for ever that it waits.
-    """
-    hass.async_create_background_task(_remind(manager, flow), "PeMuS dialog")
+    next_steps: ClassVar[Mapping[Step, str]]
+    """The step after a wait, by the step of the pairing."""
+    _home = ""
+    _ended = Step.OVER
+    _watch: asyncio.Task[Step] | None = None
+
+    @property
+    def _own(self) -> Home:
+        """Return this home. Raises AbortFlow while it is not set up."""
+        if (home := async_find_home(self.hass)) is None:
+            raise AbortFlow("not_loaded")
+        return home
+
+    @property
+    @abstractmethod
+    def _flow_manager(self) -> FlowManager[Any, Any, Any]:
+        """Return who runs this dialog."""
+
+    @property
+    @abstractmethod
+    def _placeholders(self) -> dict[str, str]:
+        """Return what the texts of this dialog name."""
+
+    @callback
+    def _wait(self, step_id: str, *steps: Step) -> ResultT:
+        """Show that the other home is waited for, and go on once the pairing is at none of these steps any more."""
+        if self._watch is None:
+            # Home Assistant's start and stop must not wait for somebody in another home.
+            self._watch = self.hass.async_create_background_task(
+                self._own.pairings.async_leave(self._home, *steps),
+                f"PeMuS pairing with {self._home}",
+            )
+        if not self._watch.done():
+            return self.async_show_progress(
+                step_id=step_id,
+                progress_action=step_id,
+                description_placeholders=self._placeholders,
+                progress_task=self._watch,
+            )
+        self._ended, self._watch = self._watch.result(), None
+        # Home Assistant tells the frontend once that the wait is over. The frontend listens only after it has shown the
+        # wait, though: if that was over sooner (in the local network it takes a tenth of a second), it would wait forever.
+        self.hass.async_create_background_task(
+            _remind(self._flow_manager, self), "PeMuS dialog"
+        )
+        return self.async_show_progress_done(next_step_id=self.next_steps[self._ended])
 
 
 async def _remind(
     manager: FlowManager[Any, Any, Any], flow: FlowHandler[Any, Any, Any]
 ) -> None:
+    """Tell the frontend that the wait of a dialog is over, until it asks for what comes next."""
     over: Any = None
     for pause in REMINDERS:
         await asyncio.sleep(pause)

@@ -1,17 +1,18 @@
 """Adding a friend by its PeMuS ID, and changing what a friend may have."""
 
-import asyncio
-from typing import Any, Final
+from typing import Any, Final, override
 
-from homeassistant.config_entries import ConfigSubentryFlow, SubentryFlowResult
+from homeassistant.config_entries import (
+    ConfigSubentryFlow,
+    ConfigSubentryFlowManager,
+    SubentryFlowContext,
+    SubentryFlowResult,
+)
 from homeassistant.const import CONF_ID, CONF_NAME
-from homeassistant.core import callback
-from homeassistant.data_entry_flow import AbortFlow
 from homeassistant.helpers.selector import TextSelector
 import voluptuous as vol
 
 from custom_components.pemus.const import CONF_UPLOAD_LIMIT
-from custom_components.pemus.coordinator import PemusCoordinator
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.friends.pairings import STEP_END, Step
 from custom_components.pemus.friends.terms import (
@@ -25,14 +26,7 @@ from custom_components.pemus.friends.terms import (
 from custom_components.pemus.p2p.models.homes import PairingStatus
 from custom_components.pemus.p2p.models.pemus_id import grouped
 
-from .forms import (
-    ENDS,
-    async_find_coordinator,
-    async_remind,
-    refusal,
-    shown_terms,
-    terms_schema,
-)
+from .forms import ENDS, PairingDialog, refusal, shown_terms, terms_schema
 from .options import errors_of
 
 ID_SCHEMA: Final = vol.Schema({vol.Required(CONF_ID): TextSelector()})
@@ -47,25 +41,26 @@ NEXT_STEPS: Final = {
 """Steps that wait for the pairing to leave just where it is: Home Assistant goes on without a pause until one does."""
 
 
-class FriendFlow(ConfigSubentryFlow):
+class FriendFlow(
+    PairingDialog[SubentryFlowContext, SubentryFlowResult, tuple[str, str]],
+    ConfigSubentryFlow,
+):
     """Ask a home to become a friend, or change what a friend may have.
 
     Whoever closes the dialog while it waits takes nothing back: the friend is made when both homes have said yes.
     """
 
-    _home = ""
-    _ended = Step.OVER
+    next_steps = NEXT_STEPS
     _seen: PairingStatus | None = None
     """The pairing as it was last: when it is over, nobody else knows any more."""
-    _watch: asyncio.Task[Step] | None = None
 
     async def async_step_user(
         self, user_input: dict[str, Any] | None = None
     ) -> SubentryFlowResult:
         """Ask for the friend's PeMuS ID, and what it may have."""
-        coordinator = self._coordinator
+        own = self._own
         entry = self._get_entry()
-        if (peers := coordinator.data.peers) is None:
+        if (peers := own.coordinator.data.peers) is None:
             return self.async_abort(reason="no_peers")
         errors: dict[str, str] = {}
         error = ""
@@ -81,7 +76,7 @@ class FriendFlow(ConfigSubentryFlow):
                 errors[CONF_ID] = "already_friend"
             elif not errors:
                 try:
-                    self._home = await coordinator.pairings.async_request(
+                    self._home = await own.pairings.async_request(
                         home, terms, trusted=True
                     )
                 except (EngineError, EngineUnavailable) as err:
@@ -143,14 +138,14 @@ class FriendFlow(ConfigSubentryFlow):
         )
 
     @property
-    def _coordinator(self) -> PemusCoordinator:
-        if (coordinator := async_find_coordinator(self.hass)) is None:
-            raise AbortFlow("not_loaded")
-        return coordinator
+    @override
+    def _flow_manager(self) -> ConfigSubentryFlowManager:
+        return self.hass.config_entries.subentries
 
     @property
+    @override
     def _placeholders(self) -> dict[str, str]:
-        pairing = self._coordinator.pairings.pairing(self._home) or self._seen
+        pairing = self._own.pairings.pairing(self._home) or self._seen
         self._seen = pairing
         name = as_markdown(pairing.name) if pairing else ""
         words = as_markdown(" ".join(pairing.words)) if pairing else ""
@@ -159,23 +154,3 @@ class FriendFlow(ConfigSubentryFlow):
             "id": grouped(self._home),
             "words": words,
         }
-
-    @callback
-    def _wait(self, step_id: str, *steps: Step) -> SubentryFlowResult:
-        """Show that the other home is waited for, and go on when the pairing is at none of these steps any more."""
-        if self._watch is None:
-            # Nobody's start or stop waits for somebody in another home.
-            self._watch = self.hass.async_create_background_task(
-                self._coordinator.pairings.async_leave(self._home, *steps),
-                f"PeMuS pairing with {self._home}",
-            )
-        if not self._watch.done():
-            return self.async_show_progress(
-                step_id=step_id,
-                progress_action=step_id,
-                description_placeholders=self._placeholders,
-                progress_task=self._watch,
-            )
-        self._ended, self._watch = self._watch.result(), None
-        async_remind(self.hass, self.hass.config_entries.subentries, self)
-        return self.async_show_progress_done(next_step_id=NEXT_STEPS[self._ended])

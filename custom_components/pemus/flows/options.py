@@ -310,9 +310,8 @@ class PemusOptionsFlow(OptionsFlow):
             if not user_input[FIELD_CONFIRM]:
                 errors[FIELD_CONFIRM] = "not_confirmed"
             else:
-                coordinator = self.config_entry.runtime_data
                 try:
-                    home = await coordinator.async_renew_identity()
+                    home = await self.config_entry.runtime_data.async_renew_identity()
                 except EngineError, EngineUnavailable:
                     return self.async_abort(reason="engine_unavailable")
                 return self.async_abort(
@@ -333,7 +332,7 @@ class PemusOptionsFlow(OptionsFlow):
         """Return what the engine says about other homes, None if it says nothing."""
         if self.config_entry.state is not ConfigEntryState.LOADED:
             return None
-        status: Status = self.config_entry.runtime_data.data
+        status: Status = self.config_entry.runtime_data.coordinator.data
         return status.peers
 
     def _save(self, changes: dict[str, Any]) -> ConfigFlowResult:

@@ -3,17 +3,19 @@
 They are config flows, because nothing else is shown among the discovered devices; none of them makes a config entry.
 """
 
-import asyncio
 from typing import Any, Final, override
 
-from homeassistant.config_entries import ConfigFlow, ConfigFlowResult
+from homeassistant.config_entries import (
+    ConfigEntriesFlowManager,
+    ConfigFlow,
+    ConfigFlowContext,
+    ConfigFlowResult,
+)
 from homeassistant.core import callback
-from homeassistant.data_entry_flow import AbortFlow
 from homeassistant.helpers.service_info.zeroconf import ZeroconfServiceInfo
 from homeassistant.helpers.typing import DiscoveryInfoType
 
 from custom_components.pemus.const import CONF_UPLOAD_LIMIT, DOMAIN
-from custom_components.pemus.coordinator import PemusCoordinator
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.friends.lan import read_service
 from custom_components.pemus.friends.pairings import (
@@ -29,16 +31,10 @@ from custom_components.pemus.friends.terms import (
     find_friend,
     short,
 )
+from custom_components.pemus.home import async_find_home
 from custom_components.pemus.p2p.models.pemus_id import grouped
 
-from .forms import (
-    ENDS,
-    async_find_coordinator,
-    async_remind,
-    is_over,
-    refusal,
-    terms_schema,
-)
+from .forms import ENDS, PairingDialog, is_over, refusal, terms_schema
 from .options import errors_of
 
 NEXT_STEPS: Final = {
@@ -48,15 +44,14 @@ NEXT_STEPS: Final = {
 } | dict.fromkeys(ENDS, STEP_END)
 
 
-class PairingFlow(ConfigFlow):
+class PairingFlow(PairingDialog[ConfigFlowContext, ConfigFlowResult, str], ConfigFlow):
     """The steps about other homes."""
 
-    _home = ""
+    next_steps = NEXT_STEPS
+
     _name = ""
     _words: tuple[str, ...] | None = None
     """Those that the user was shown."""
-    _ended = Step.OVER
-    _watch: asyncio.Task[Step] | None = None
 
     # A home in the local network
 
@@ -74,18 +69,18 @@ class PairingFlow(ConfigFlow):
             # Who set PeMuS aside is not offered it again by the next home in the network.
             self._abort_if_unique_id_configured()
             return await self.async_step_zeroconf_setup()
-        coordinator = self._coordinator
-        if not coordinator.config.lan_visible:
+        own = self._own
+        if not own.configuration.config.lan_visible:
             return self.async_abort(reason="not_visible")
-        if (peers := coordinator.data.peers) is None:
+        if (peers := own.coordinator.data.peers) is None:
             return self.async_abort(reason="not_loaded")
         if peers.id == self._home:
             return self.async_abort(reason="own_home")
-        if find_friend(coordinator.config_entry, self._home) is not None:
+        if find_friend(own.entry, self._home) is not None:
             return self.async_abort(reason="already_friend")
         await self.async_set_unique_id(self._home)
         self._abort_if_unique_id_configured()
-        pairings = coordinator.pairings
+        pairings = own.pairings
         if not pairings.may_offer(self._home) or pairings.has_dialog(
             self._home, but=self.flow_id
         ):
@@ -116,7 +111,7 @@ class PairingFlow(ConfigFlow):
         error = ""
         if user_input is not None:
             try:
-                await self._coordinator.pairings.async_request(
+                await self._own.pairings.async_request(
                     self._home, Terms(), trusted=False, flow_id=self.flow_id
                 )
             except (EngineError, EngineUnavailable) as err:
@@ -157,7 +152,7 @@ class PairingFlow(ConfigFlow):
         self._home = discovery_info["home"]
         await self.async_set_unique_id(request_id(self._home))
         self._abort_if_unique_id_configured()
-        pairings = self._coordinator.pairings
+        pairings = self._own.pairings
         pairing = pairings.pairing(self._home)
         if pairing is None or pairings.step(self._home) is not Step.COMPARING:
             return self.async_abort(reason=Step.OVER)
@@ -194,13 +189,13 @@ class PairingFlow(ConfigFlow):
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
         """Say yes, and to what."""
-        coordinator = self._coordinator
-        if (step := coordinator.pairings.step(self._home)) is Step.CONFIRMED:
+        own = self._own
+        if (step := own.pairings.step(self._home)) is Step.CONFIRMED:
             # Somebody said so elsewhere meanwhile.
             return await self.async_step_finishing()
         if step is not Step.COMPARING:
             return self._end(step)
-        pairing = coordinator.pairings.pairing(self._home)
+        pairing = own.pairings.pairing(self._home)
         if pairing is not None and pairing.words != self._words:
             # The other home asked anew: nobody has compared these.
             if pairing.incoming:
@@ -213,7 +208,7 @@ class PairingFlow(ConfigFlow):
             errors = errors_of({CONF_UPLOAD_LIMIT: terms.upload_limit})
             if not errors:
                 try:
-                    await coordinator.pairings.async_accept(
+                    await own.pairings.async_accept(
                         self._home, terms, self.flow_id, self._words
                     )
                 except (EngineError, EngineUnavailable) as err:
@@ -225,7 +220,7 @@ class PairingFlow(ConfigFlow):
         return self.async_show_form(
             step_id="shares",
             data_schema=self.add_suggested_values_to_schema(
-                terms_schema(coordinator.config_entry), user_input
+                terms_schema(own.entry), user_input
             ),
             errors=errors,
             description_placeholders=self._placeholders | {"error": error},
@@ -246,16 +241,16 @@ class PairingFlow(ConfigFlow):
     # Inside
 
     @property
-    def _coordinator(self) -> PemusCoordinator:
-        if (coordinator := async_find_coordinator(self.hass)) is None:
-            raise AbortFlow("not_loaded")
-        return coordinator
+    @override
+    def _flow_manager(self) -> ConfigEntriesFlowManager:
+        return self.hass.config_entries.flow
 
     @property
+    @override
     def _placeholders(self) -> dict[str, str]:
         placeholders = {"name": self._name, "id": grouped(self._home)}
-        coordinator = async_find_coordinator(self.hass)
-        if coordinator and (pairing := coordinator.pairings.pairing(self._home)):
+        own = async_find_home(self.hass)
+        if own and (pairing := own.pairings.pairing(self._home)):
             placeholders["words"] = as_markdown(" ".join(pairing.words))
             placeholders["origin"] = as_markdown(pairing.origin) or "-"
         return placeholders
@@ -271,11 +266,11 @@ class PairingFlow(ConfigFlow):
     @callback
     def _ask(self, step_id: str, answers: list[str]) -> ConfigFlowResult:
         """Show the words, and let the user choose, as long as there is something to choose."""
-        step = self._coordinator.pairings.step(self._home)
+        step = self._own.pairings.step(self._home)
         # Home Assistant may run this once more when the user has said something already.
         if step not in {Step.COMPARING, Step.CONFIRMED}:
             return self._end(step)
-        if (pairing := self._coordinator.pairings.pairing(self._home)) is not None:
+        if (pairing := self._own.pairings.pairing(self._home)) is not None:
             self._words = pairing.words
         return self.async_show_menu(
             step_id=step_id,
@@ -285,32 +280,12 @@ class PairingFlow(ConfigFlow):
 
     async def _deny(self, reason: str, *, block: bool = False) -> ConfigFlowResult:
         try:
-            await self._coordinator.pairings.async_deny(
+            await self._own.pairings.async_deny(
                 self._home, block=block, flow_id=self.flow_id
             )
         except (EngineError, EngineUnavailable) as err:
             reason = Step.OVER if is_over(err) else "engine_unavailable"
         return self._abort(reason)
-
-    @callback
-    def _wait(self, step_id: str, *steps: Step) -> ConfigFlowResult:
-        """Show that the other home is waited for, and go on when the pairing is at none of these steps any more."""
-        if self._watch is None:
-            # Nobody's start or stop waits for somebody in another home.
-            self._watch = self.hass.async_create_background_task(
-                self._coordinator.pairings.async_leave(self._home, *steps),
-                f"PeMuS pairing with {self._home}",
-            )
-        if not self._watch.done():
-            return self.async_show_progress(
-                step_id=step_id,
-                progress_action=step_id,
-                description_placeholders=self._placeholders,
-                progress_task=self._watch,
-            )
-        self._ended, self._watch = self._watch.result(), None
-        async_remind(self.hass, self.hass.config_entries.flow, self)
-        return self.async_show_progress_done(next_step_id=NEXT_STEPS[self._ended])
 
     @callback
     def _end(self, step: Step) -> ConfigFlowResult:

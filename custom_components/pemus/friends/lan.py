@@ -22,11 +22,13 @@ from homeassistant.config_entries import SOURCE_ZEROCONF
 from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers import discovery_flow
 from homeassistant.helpers.discovery_flow import DiscoveryKey
+from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.event import async_call_later, async_track_time_interval
 from homeassistant.helpers.service_info.zeroconf import ZeroconfServiceInfo
 from zeroconf import BadTypeInNameException, Error as ZeroconfError, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from custom_components.pemus.configuration import SIGNAL_CONFIG_CHANGED, Configuration
 from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.coordinator import PemusCoordinator
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
@@ -35,6 +37,7 @@ from custom_components.pemus.p2p.models import Event, Hello
 from custom_components.pemus.p2p.models.homes import LanHome, LanHomes
 from custom_components.pemus.p2p.models.pemus_id import read_id
 
+from .pairings import Pairings
 from .terms import clean_name
 
 SERVICE_TYPE: Final = "_pemus._tcp.local."
@@ -138,10 +141,18 @@ async def own_addresses(hass: HomeAssistant) -> tuple[str, ...]:
 class LanNeighbours:
     """Advertises this home and watches the others, for as long as the config entry is loaded."""
 
-    def __init__(self, hass: HomeAssistant, coordinator: PemusCoordinator) -> None:
-        """Prepare; nothing is said yet."""
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        coordinator: PemusCoordinator,
+        configuration: Configuration,
+        pairings: Pairings,
+    ) -> None:
+        """Prepare; nothing is sent yet."""
         self._hass = hass
         self._coordinator = coordinator
+        self._configuration = configuration
+        self._pairings = pairings
         self._entry = coordinator.config_entry
         self._homes: dict[str, LanHome] = {}
         """By the name of their service."""
@@ -167,7 +178,7 @@ class LanNeighbours:
         entry = self._entry
         entry.async_on_unload(self._coordinator.async_add_listener(self._news.set))
         entry.async_on_unload(
-            self._coordinator.async_add_config_listener(self._news.set)
+            async_dispatcher_connect(self._hass, SIGNAL_CONFIG_CHANGED, self._on_config)
         )
         entry.async_on_unload(self._coordinator.engine.async_subscribe(self._on_engine))
         entry.async_on_unload(
@@ -313,9 +324,9 @@ class LanNeighbours:
             return None
         if not self._addresses or self._zeroconf is None:
             return None
-        if not self._coordinator.config.lan_visible:
+        if not self._configuration.config.lan_visible:
             return None
-        name = self._coordinator.config.home_name
+        name = self._configuration.config.home_name
         return _Advertised(peers.id, name, peers.port, self._addresses)
 
     async def _unregister(self) -> None:
@@ -331,7 +342,7 @@ class LanNeighbours:
 
     async def _browse(self) -> None:
         """Watch the others for as long as this home is visible."""
-        if self._coordinator.config.lan_visible:
+        if self._configuration.config.lan_visible:
             if self._browser is None and self._zeroconf is not None:
                 self._browser = AsyncServiceBrowser(
                     self._zeroconf.zeroconf, [SERVICE_TYPE], handlers=[self._on_service]
@@ -345,6 +356,11 @@ class LanNeighbours:
             task.cancel()
         for name in list(self._homes):
             self._lose(name)
+
+    @callback
+    def _on_config(self) -> None:
+        """Advertise what changed."""
+        self._news.set()
 
     @callback
     def _on_engine(self, event: Event | None) -> None:
@@ -409,7 +425,7 @@ class LanNeighbours:
             return
         self._news.set()
         if not any(home.id == gone.id for home in self._homes.values()):
-            self._coordinator.pairings.async_offer_no_more(gone.id)
+            self._pairings.async_offer_no_more(gone.id)
 
     def _offer(self) -> None:
         """Offer the user whom they may pair with, or have begun to, unless a dialog does so already.
@@ -418,7 +434,7 @@ class LanNeighbours:
         """
         if (peers := self._coordinator.data.peers) is None:
             return
-        pairings = self._coordinator.pairings
+        pairings = self._pairings
         for name, found in self._found.items():
             home = self._homes[name].id
             if (

@@ -12,13 +12,14 @@ from datetime import datetime
 from enum import StrEnum
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from homeassistant.components import persistent_notification
 from homeassistant.config_entries import (
     SOURCE_IGNORE,
     SOURCE_INTEGRATION_DISCOVERY,
     SOURCE_ZEROCONF,
+    ConfigEntry,
 )
 from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.data_entry_flow import UnknownFlow
@@ -29,7 +30,11 @@ from homeassistant.helpers.translation import async_get_translations
 from homeassistant.util.hass_dict import HassKey
 
 from custom_components.pemus.const import DOMAIN
-from custom_components.pemus.engine.client import EngineError, EngineUnavailable
+from custom_components.pemus.engine.client import (
+    EngineClient,
+    EngineError,
+    EngineUnavailable,
+)
 from custom_components.pemus.p2p.models import Status
 from custom_components.pemus.p2p.models.homes import (
     PairingAnswer,
@@ -40,6 +45,7 @@ from custom_components.pemus.p2p.models.homes import (
 )
 from custom_components.pemus.p2p.models.pemus_id import grouped, read_id
 
+from .events import EVENT_PAIRED, EVENT_REQUESTED, async_fire
 from .terms import (
     Terms,
     as_markdown,
@@ -49,12 +55,6 @@ from .terms import (
     find_friend,
     short,
 )
-
-if TYPE_CHECKING:
-    from custom_components.pemus.coordinator import PemusCoordinator
-
-EVENT_REQUESTED: Final = "requested"
-EVENT_PAIRED: Final = "paired"
 
 NEWS_DELAY: Final = 3.0
 """Seconds after which the engine's status tells of a request that was just made."""
@@ -94,11 +94,13 @@ class Step(StrEnum):
 class Pairings:
     """All pairings of this home, for as long as its config entry is loaded."""
 
-    def __init__(self, hass: HomeAssistant, coordinator: PemusCoordinator) -> None:
+    def __init__(
+        self, hass: HomeAssistant, entry: ConfigEntry, client: EngineClient
+    ) -> None:
         """Know of none yet."""
         self._hass = hass
-        self._coordinator = coordinator
-        self._entry = coordinator.config_entry
+        self._entry = entry
+        self._client = client
         self._known: dict[str, PairingStatus] = {}
         self._blocked: tuple[str, ...] = ()
         self._begun: dict[str, float] = {}
@@ -153,7 +155,7 @@ class Pairings:
             self._granting(home if trusted else None, terms),
             self._staying(flow_id),
         ):
-            pairing = await self._coordinator.engine.client.request_pairing(
+            pairing = await self._client.request_pairing(
                 PairingQuery(home=text, trusted=trusted)
             )
         known = self._known.get(pairing.home)
@@ -202,7 +204,7 @@ class Pairings:
 
     async def async_take_back(self, home: str) -> None:
         """Take a request of this home back. Raises EngineError, EngineUnavailable."""
-        await self._coordinator.engine.client.forget_pairing(home)
+        await self._client.forget_pairing(home)
         self._begun.pop(home, None)
 
     async def async_forget(self, home: str) -> None:
@@ -239,7 +241,7 @@ class Pairings:
         self, home: str, answer: PairingAnswer, flow_id: str | None
     ) -> None:
         with self._staying(flow_id):
-            await self._coordinator.engine.client.answer_pairing(home, answer)
+            await self._client.answer_pairing(home, answer)
 
     # Who waits
 
@@ -364,9 +366,7 @@ class Pairings:
         terms = async_grant(self._hass, self._entry, home, None) or Terms()
         friend = async_add_friend(self._hass, self._entry, home, pairing.name, terms)
         self._end_dialogs(home, {STEP_OFFER})
-        self._coordinator.async_fire(
-            EVENT_PAIRED, {"home_id": home, "name": friend.title}
-        )
+        async_fire(self._hass, EVENT_PAIRED, {"home_id": home, "name": friend.title})
         if not terms.shares or not pairing.incoming:
             text = "paired" if terms.shares else "paired_without_shares"
             self._notify(f"paired_{home}", text, pairing)
@@ -388,7 +388,7 @@ class Pairings:
 
     async def _forget(self, home: str) -> None:
         try:
-            await self._coordinator.engine.client.forget_pairing(home)
+            await self._client.forget_pairing(home)
         except (EngineError, EngineUnavailable) as err:
             _LOGGER.debug("The pairing with %s was not forgotten: %s", home, err)
 
@@ -447,7 +447,8 @@ class Pairings:
             if not pairing.incoming or key in told:
                 continue
             told.add(key)
-            self._coordinator.async_fire(
+            async_fire(
+                self._hass,
                 EVENT_REQUESTED,
                 {
                     "home_id": home,

@@ -6,31 +6,29 @@ is out of reach for a while has left, and who comes back after that has come.
 
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 
 from custom_components.pemus.p2p.models import Status
 from custom_components.pemus.p2p.models.homes import FriendStatus
 
-if TYPE_CHECKING:
-    from custom_components.pemus.coordinator import PemusCoordinator
+from .events import EVENT_OFFLINE, EVENT_ONLINE, async_fire
+from .terms import friend_name
 
-EVENT_ONLINE: Final = "online"
-EVENT_OFFLINE: Final = "offline"
-
-PATIENCE: Final = 60
+OFFLINE_DELAY: Final = 60
 """Seconds for which a friend must be out of reach to have left."""
 
 
 class Presence:
     """Who is there."""
 
-    def __init__(self, hass: HomeAssistant, coordinator: PemusCoordinator) -> None:
+    def __init__(self, hass: HomeAssistant, entry: ConfigEntry) -> None:
         """Know of nobody yet: who is there from the beginning has not come."""
         self._hass = hass
-        self._coordinator = coordinator
+        self._entry = entry
         self._there: dict[str, bool] = {}
         self._leaving: dict[str, CALLBACK_TYPE] = {}
 
@@ -58,7 +56,7 @@ class Presence:
             elif self._there.get(home) is not False and home not in self._leaving:
                 self._leaving[home] = async_call_later(
                     self._hass,
-                    PATIENCE,
+                    OFFLINE_DELAY,
                     HassJob(partial(self._leave, friend), cancel_on_shutdown=True),
                 )
 
@@ -75,5 +73,5 @@ class Presence:
             cancel()
 
     def _fire(self, event: str, friend: FriendStatus) -> None:
-        name = self._coordinator.name_of(friend.id) or friend.name
-        self._coordinator.async_fire(event, {"home_id": friend.id, "name": name})
+        name = friend_name(self._entry, friend.id) or friend.name
+        async_fire(self._hass, event, {"home_id": friend.id, "name": name})

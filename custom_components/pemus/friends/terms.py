@@ -83,6 +83,12 @@ def find_friend(entry: ConfigEntry, home: str) -> ConfigSubentry | None:
     )
 
 
+def friend_name(entry: ConfigEntry, home: str) -> str | None:
+    """Return what a friend is called here, or None for who is no friend."""
+    friend = find_friend(entry, home)
+    return None if friend is None else friend.title
+
+
 def friend_config(entry: ConfigEntry, friend: ConfigSubentry) -> FriendConfig:
     """Return a friend as the engine wants to hear of it. A share that is gone is granted to nobody."""
     terms = Terms.of(friend.data)
