@@ -31,6 +31,7 @@ from custom_components.pemus.p2p.models.homes import (
     PairingQuery,
     PairingState,
 )
+from custom_components.pemus.p2p.models.pemus_id import grouped
 
 from .household import ADA, BEN, Stage, befriend, eventually, pairing, request, share
 
@@ -59,9 +60,7 @@ def last_event(hass: HomeAssistant) -> dict:
     return dict(hass.states.get(FRIENDS).attributes)
 
 
-async def test_a_request_is_shown_in_every_way_there_is(
-    hass: HomeAssistant, stage: Stage
-) -> None:
+async def test_a_request_is_shown_once(hass: HomeAssistant, stage: Stage) -> None:
     stage.push(request())
     await hass.async_block_till_done()
 
@@ -72,9 +71,13 @@ async def test_a_request_is_shown_in_every_way_there_is(
     assert dialog["context"]["title_placeholders"] == {
         "name": f"Ada's home · {short(ADA)}"
     }
-    (message,) = notifications(hass).values()
-    for said in ("Ada's home", "acorn book camel drum", "signal\\.example", ADA[:4]):
-        assert said in message
+    assert notifications(hass) == {}
+    form = await hass.config_entries.flow.async_configure(dialog["flow_id"])
+    said = form["description_placeholders"]
+    assert said["name"] == "Ada's home"
+    assert said["words"] == "acorn book camel drum"
+    assert said["id"] == grouped(ADA)
+    assert said["origin"] == "signal\\.example"
     shown = last_event(hass)
     assert shown["event_type"] == "requested"
     assert shown["home_id"] == ADA
@@ -114,8 +117,8 @@ async def test_another_request_of_the_same_home_takes_the_place_of_the_former(
 
     (after,) = dialogs(hass)
     assert after["flow_id"] != before["flow_id"]
-    (message,) = notifications(hass).values()
-    assert "eagle flute globe husky" in message
+    form = await hass.config_entries.flow.async_configure(after["flow_id"])
+    assert form["description_placeholders"]["words"] == "eagle flute globe husky"
 
 
 async def test_a_hostile_name_is_shown_as_text(
@@ -127,14 +130,13 @@ async def test_a_hostile_name_is_shown_as_text(
     stage.push(request(name=name, origin="[y](https://evil.example)"))
     await hass.async_block_till_done()
 
-    (message,) = notifications(hass).values()
-    assert "](https" not in message
-    assert "<b>" not in message
-    assert "\n\n#" not in message
     (dialog,) = dialogs(hass)
     shown = await hass.config_entries.flow.async_configure(dialog["flow_id"])
     placeholders = shown["description_placeholders"]
-    assert "](https" not in placeholders["name"] + placeholders["origin"]
+    said = placeholders["name"] + placeholders["origin"]
+    assert "](https" not in said
+    assert "<b>" not in said
+    assert "\n\n#" not in said
     assert "\n" not in dialog["context"]["title_placeholders"]["name"]
 
 
@@ -155,7 +157,6 @@ async def test_a_reload_shows_requests_again_but_does_not_tell_them_again(
     again.push(request())
     await hass.async_block_till_done()
     assert len(dialogs(hass)) == 1
-    assert len(notifications(hass)) == 1
     assert hass.states.get(FRIENDS).state == told
 
 
@@ -175,7 +176,6 @@ async def test_a_request_that_was_there_before_home_assistant_is_shown(
     await hass.async_block_till_done()
 
     assert len(dialogs(hass)) == 1
-    assert len(notifications(hass)) == 1
 
 
 async def test_a_home_whose_requests_are_ignored_has_no_dialog(
@@ -198,7 +198,7 @@ async def test_a_request_that_the_user_sets_aside_is_told_no_more(
 ) -> None:
     stage.push(request())
     await hass.async_block_till_done()
-    assert len(notifications(hass)) == 1
+    assert len(dialogs(hass)) == 1
 
     await hass.config_entries.flow.async_init(
         DOMAIN,
@@ -221,7 +221,6 @@ async def test_automations_hear_of_a_request_once_they_listen(
     again = Stage(entry)
     again.push(request(), request(BEN))
     await hass.async_block_till_done()
-    assert len(notifications(hass)) == 2
     assert hass.states.get(FRIENDS).state == "unknown"
     # What was never told is not taken for told.
     assert not hass.data.get(DATA_TOLD)
@@ -504,7 +503,6 @@ async def test_an_engine_that_knows_of_no_homes_takes_nothing_back(
     await hass.async_block_till_done()
 
     assert len(dialogs(hass)) == 1
-    assert len(notifications(hass)) == 1
 
 
 async def test_friends_are_not_asked_about(

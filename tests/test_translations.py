@@ -151,11 +151,11 @@ def test_every_end_of_a_dialog_about_homes_has_its_text() -> None:
 
 def test_every_notification_has_its_text() -> None:
     for told in (
-        *("request", "compare", "paired", "paired_without_shares"),
+        *("paired", "paired_without_shares"),
         *(f"request_{state}" for state in ("denied", "expired")),
     ):
         for language in (EN, DE):
-            known = {"home", "id", "origin", "words"}
+            known = {"home", "id"}
             assert placeholders(language["common"][f"notify_{told}_message"]) <= known
             # What is no Markdown must not hold what was made safe for it.
             assert not placeholders(language["common"][f"notify_{told}_title"])

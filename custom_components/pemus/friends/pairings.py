@@ -1,7 +1,7 @@
 """Pairings with other homes, from the first request to the friend, however they were begun and whoever looks on.
 
-The engine carries them out, and says in its status how far each is. What is shown of them here (a dialog among the
-discovered devices, a notification) comes and goes with what the engine says. The friend itself is made here when both
+The engine carries them out, and says in its status how far each is. A dialog among the discovered
+devices shows each, and comes and goes with what the engine says; a notification says how it ended. The friend itself is made here when both
 homes have said yes, so that it does not matter whether a dialog is still open.
 """
 
@@ -422,7 +422,7 @@ class Pairings:
     # What the user sees
 
     def _show(self, pairing: PairingStatus) -> None:
-        """Ask the user about a pairing, in every way there is."""
+        """Show the user a pairing among the discovered devices: there and nowhere else, so that it is answered once."""
         home = pairing.home
         self._shown[home] = pairing
         # The same home, on offer because the local network shows it.
@@ -434,8 +434,6 @@ class Pairings:
                 {"source": SOURCE_INTEGRATION_DISCOVERY},
                 {"home": home, "words": list(pairing.words)},
             )
-        text = "request" if pairing.incoming else "compare"
-        self._notify(f"request_{home}", text, pairing)
 
     def _announce(self) -> None:
         """Tell automations of requests, each once. Before Home Assistant has started none of them would hear it."""
@@ -463,9 +461,6 @@ class Pairings:
         """No longer ask the user about a pairing."""
         del self._shown[home]
         self._end_dialogs(home, STEPS_OF_USER)
-        persistent_notification.async_dismiss(
-            self._hass, _notification_id(f"request_{home}")
-        )
 
     def has_dialog(self, home: str, but: str | None = None) -> bool:
         """Tell whether there is a dialog about a home that has more to do than to say how it ended.
@@ -509,15 +504,13 @@ class Pairings:
         said = {
             "home": as_markdown(pairing.name) or short(pairing.home),
             "id": grouped(pairing.home),
-            "origin": as_markdown(pairing.origin) or "-",
-            "words": as_markdown(" ".join(pairing.words)),
         }
         prefix = f"component.{DOMAIN}.common.notify_{text}"
         persistent_notification.async_create(
             self._hass,
             self._texts[f"{prefix}_message"].format(**said),
             self._texts[f"{prefix}_title"].format(**said),
-            _notification_id(notification),
+            f"{DOMAIN}_{notification}",
         )
 
 
@@ -538,7 +531,3 @@ def _is_over(pairing: PairingStatus) -> bool:
 def _is_half_made(pairing: PairingStatus) -> bool:
     """Tell whether this home asked, and its user has still to compare the words."""
     return not pairing.incoming and not pairing.confirmed and not _is_over(pairing)
-
-
-def _notification_id(notification: str) -> str:
-    return f"{DOMAIN}_{notification}"
