@@ -150,8 +150,8 @@ async def pair(anna: Home, ben: Home, seconds: float = PAIR_TIMEOUT) -> None:
         deadline = time.monotonic() + seconds
         # Not by the engine, which knows of it a moment before its Home Assistant does.
         while not any(
-            shown["notification_id"] == f"pemus_request_{ids[0]}"
-            for shown in await ben.ask("persistent_notification/get")
+            dialog["context"].get("unique_id") == f"request_{ids[0]}"
+            for dialog in await ben.ask("config_entries/flow/progress")
         ):
             if time.monotonic() > deadline:
                 raise HomeError(f"the request did not arrive\n{ben.last_lines()}")
