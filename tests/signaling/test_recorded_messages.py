@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pemus_signaling.identity.challenge import Challenge
+from pemus_signaling.identity.proofs import Challenge
 from pemus_signaling.net import base64url
 from pemus_signaling.rooms import tokens
 
