@@ -279,7 +279,7 @@ class Bench:
             hasher = Hasher(store)
             watching = asyncio.create_task(watch_loop(lags))
             start = time.perf_counter()
-            await hasher.hashes(file, urgent=True)
+            await hasher.hashes(file)
             ours = time.perf_counter() - start
             watching.cancel()
             await hasher.stop()

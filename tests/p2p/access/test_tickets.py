@@ -19,8 +19,9 @@ from p2p.core.errors import BadRequest, Busy, NotFound, Unavailable
 from p2p.core.sqlite import StoreFull
 from p2p.models import EngineConfig, Kind, LocalFile, ShareConfig
 from p2p.models.homes import FriendConfig
+from p2p.torrent import hash_queue
 from p2p.torrent.metainfo import Metainfo
-from p2p.torrent.seeds import SeedState
+from p2p.torrent.seed import SeedState
 from tests.p2p.torrent.owned import (
     ANN,
     BOB,
@@ -223,7 +224,7 @@ async def test_after_a_restart_live_tickets_are_served_and_no_others(
         (tmp_path / "kept").rename(tmp_path / "share")
         owner.folder.names = files
         # A restart hashes nothing.
-        monkeypatch.setattr(owner.hasher, "_work", None)
+        monkeypatch.setattr(hash_queue, "open_described", None)
         tickets = Tickets(
             owner.store,
             owner.seeds,

@@ -11,6 +11,7 @@ from pathlib import Path
 from p2p.core import paths
 from p2p.core.errors import NotFound, Unavailable
 from p2p.models import Counts, Item, Kind, LocalFile, ShareStatus
+from p2p.torrent.file_lookup import one_by_one
 from p2p.torrent.hashing import Hasher
 from p2p.torrent.metainfo import Metainfo
 from p2p.torrent.priority import Priority
@@ -129,7 +130,9 @@ class Folder:
 class Owner:
     """The owner's side."""
 
-    def __init__(self, folder: Folder, store: SwarmStore, session: Session) -> None:
+    def __init__(
+        self, folder: Folder, store: SwarmStore, session: Session, *, batches: bool
+    ) -> None:
         self.folder = folder
         self.store = store
         self.session = session
@@ -139,6 +142,7 @@ class Owner:
             session,
             self.hasher,
             folder.file,
+            files=one_by_one(folder.file) if batches else None,
             on_seed=lambda *seed: self.seeded.append(seed),
         )
 
@@ -151,13 +155,13 @@ class Owner:
 
 
 @asynccontextmanager
-async def owning(tmp_path: Path) -> AsyncIterator[Owner]:
-    """Run an owner's side with a folder of its own."""
+async def owning(tmp_path: Path, *, batches: bool = False) -> AsyncIterator[Owner]:
+    """Run an owner's side with a folder of its own, which is asked for many files at once if it takes `batches`."""
     (tmp_path / "data").mkdir(exist_ok=True)
     store = SwarmStore(tmp_path / "data" / "swarm.db")
     store.open()
     session = await Session.open(LOCAL)
-    owner = Owner(Folder(tmp_path / "share"), store, session)
+    owner = Owner(Folder(tmp_path / "share"), store, session, batches=batches)
     try:
         owner.seeds.start()
         yield owner

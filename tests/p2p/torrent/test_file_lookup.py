@@ -56,7 +56,7 @@ async def test_what_is_asked_in_one_moment_is_one_question(
         return await single(items)
 
     known = await folder.file(NAMES[0])
-    pieces = await hasher.hashes(known, urgent=True)
+    pieces = await hasher.hashes(known)
     folder.names.pop(NAMES[1])
     looks = FileLookups(many, hasher, batch=20)
     answers = await asyncio.gather(

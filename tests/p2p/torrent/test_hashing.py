@@ -15,9 +15,10 @@ import time
 import pytest
 
 from p2p.models import LocalFile
-from p2p.torrent import hashing
+from p2p.torrent import hash_queue
 from p2p.torrent.hashing import FileChanged, Hasher, HashingError
 from p2p.torrent.metainfo import piece_length_for
+from p2p.torrent.priority import Priority
 from p2p.torrent.store import SwarmStore, Version
 from tests.patience import until
 
@@ -49,7 +50,7 @@ def expected(path: Path) -> bytes:
 
 
 def threads() -> int:
-    return sum(thread.name == "Hasher._work" for thread in threading.enumerate())
+    return sum(thread.name == "hash" for thread in threading.enumerate())
 
 
 @pytest.fixture
@@ -70,19 +71,19 @@ async def hasher(store: SwarmStore) -> AsyncIterator[Hasher]:
     assert made.progress.files == 0
 
 
-@pytest.mark.parametrize("urgent", [True, False])
+@pytest.mark.parametrize("priority", [Priority.NOW, Priority.LATER])
 @pytest.mark.parametrize(
     "size", [1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE + 7, 300 * 1024**2 + 1]
 )
 async def test_the_hashes_are_those_of_the_pieces(
-    hasher: Hasher, tmp_path: Path, size: int, urgent: bool
+    hasher: Hasher, tmp_path: Path, size: int, priority: Priority
 ) -> None:
     file = put(tmp_path / "f", size)
-    assert await hasher.hashes(file, urgent=urgent) == expected(tmp_path / "f")
+    assert await hasher.hashes(file, priority) == expected(tmp_path / "f")
 
 
 async def test_an_empty_file_has_no_pieces(hasher: Hasher, tmp_path: Path) -> None:
-    assert await hasher.hashes(put(tmp_path / "f", 0), urgent=True) == b""
+    assert await hasher.hashes(put(tmp_path / "f", 0), Priority.NOW) == b""
 
 
 async def test_after_a_restart_nothing_is_read_again(
@@ -90,7 +91,7 @@ async def test_after_a_restart_nothing_is_read_again(
 ) -> None:
     first = Hasher(store)
     file = put(tmp_path / "f", 3 * PIECE)
-    pieces = await first.hashes(file, urgent=False)
+    pieces = await first.hashes(file, Priority.LATER)
     await first.stop()
     store.close()
     again = SwarmStore(store.path)
@@ -98,10 +99,10 @@ async def test_after_a_restart_nothing_is_read_again(
     second = Hasher(again)
     # There is nothing left that could be read.
     (tmp_path / "f").unlink()
-    assert await second.hashes(file, urgent=False) == pieces
+    assert await second.hashes(file, Priority.LATER) == pieces
     await second.forget(file)
     with pytest.raises(HashingError, match="No such file"):
-        await second.hashes(file, urgent=False)
+        await second.hashes(file, Priority.LATER)
     await second.stop()
     again.close()
 
@@ -109,18 +110,19 @@ async def test_after_a_restart_nothing_is_read_again(
 async def test_a_renamed_file_is_not_read_again(
     hasher: Hasher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pieces = await hasher.hashes(put(tmp_path / "f", 3 * PIECE), urgent=True)
+    pieces = await hasher.hashes(put(tmp_path / "f", 3 * PIECE), Priority.NOW)
     (tmp_path / "f").rename(tmp_path / "g")
-    monkeypatch.setattr(hasher, "_work", None)
-    assert await hasher.hashes(local(tmp_path / "g"), urgent=True) == pieces
+    monkeypatch.setattr(hash_queue, "open_described", None)
+    assert await hasher.hashes(local(tmp_path / "g"), Priority.NOW) == pieces
 
 
 async def test_several_who_ask_share_the_work(hasher: Hasher, tmp_path: Path) -> None:
     file = put(tmp_path / "f", 100 * PIECE)
     hasher.pause()
-    asking = [asyncio.create_task(hasher.hashes(file, urgent=False)) for _ in range(5)]
-    await until(lambda: threads() > 0)
-    assert hasher.progress.files == 1
+    asking = [
+        asyncio.create_task(hasher.hashes(file, Priority.LATER)) for _ in range(5)
+    ]
+    await until(lambda: hasher.progress.files == 1)
     asking[0].cancel()
     hasher.resume()
     answers = await asyncio.gather(*asking, return_exceptions=True)
@@ -134,13 +136,12 @@ async def test_the_background_waits_while_something_streams(
     slow = put(tmp_path / "slow", 40 * PIECE)
     fast = put(tmp_path / "fast", 20 * PIECE)
     hasher.pause()
-    background = asyncio.create_task(hasher.hashes(slow, urgent=False))
-    await until(lambda: threads() > 0)
-    assert await hasher.hashes(fast, urgent=True) == expected(tmp_path / "fast")
+    background = asyncio.create_task(hasher.hashes(slow, Priority.LATER))
+    await until(lambda: hasher.progress.files > 0)
+    assert await hasher.hashes(fast, Priority.NOW) == expected(tmp_path / "fast")
     assert not background.done()
     progress = hasher.progress
     assert (progress.done_bytes, progress.total_bytes) == (0, slow.size)
-    assert progress.paused
     hasher.resume()
     assert await background == expected(tmp_path / "slow")
 
@@ -150,10 +151,10 @@ async def test_what_is_asked_for_leaves_the_background(
 ) -> None:
     file = put(tmp_path / "f", 40 * PIECE)
     hasher.pause()
-    background = asyncio.create_task(hasher.hashes(file, urgent=False))
-    await until(lambda: threads() > 0)
+    background = asyncio.create_task(hasher.hashes(file, Priority.LATER))
+    await until(lambda: hasher.progress.files > 0)
     # Still paused: only as urgent work it can end.
-    assert await hasher.hashes(file, urgent=True) == expected(tmp_path / "f")
+    assert await hasher.hashes(file, Priority.NOW) == expected(tmp_path / "f")
     assert await background == expected(tmp_path / "f")
 
 
@@ -163,10 +164,10 @@ async def test_one_that_queues_in_the_background_can_become_urgent(
     hasher.pause()
     files = [put(tmp_path / f"f{number}", 3 * PIECE) for number in range(5)]
     background = [
-        asyncio.create_task(hasher.hashes(file, urgent=False)) for file in files
+        asyncio.create_task(hasher.hashes(file, Priority.LATER)) for file in files
     ]
-    await until(lambda: threads() > 0)
-    assert await hasher.hashes(files[4], urgent=True) == expected(tmp_path / "f4")
+    await until(lambda: hasher.progress.files > 0)
+    assert await hasher.hashes(files[4], Priority.NOW) == expected(tmp_path / "f4")
     assert [task.done() for task in background[:4]] == [False] * 4
     hasher.resume()
     assert await asyncio.gather(*background) == [
@@ -179,28 +180,65 @@ async def test_a_short_file_does_not_wait_for_a_long_one(
 ) -> None:
     # It takes half a minute.
     long = put(tmp_path / "long", 64 * 1024**3)
-    first = asyncio.create_task(hasher.hashes(long, urgent=True))
+    first = asyncio.create_task(hasher.hashes(long, Priority.NOW))
     await until(lambda: hasher.progress.done_bytes > 0)
     files = [put(tmp_path / f"s{number}", PIECE) for number in range(20)]
-    await asyncio.gather(*(hasher.hashes(file, urgent=True) for file in files))
+    await asyncio.gather(*(hasher.hashes(file, Priority.NOW) for file in files))
     assert not first.done()
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
 
 
+async def test_files_are_hashed_by_priority_and_the_shortest_first(
+    hasher: Hasher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hash_queue, "WORKERS", 1)
+    read = os.preadv
+    busy, begun = threading.Event(), []
+
+    def preadv(descriptor: int, buffers: list[memoryview], offset: int, *flags: int) -> int:  # fmt: skip
+        if not flags:
+            name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+            if name not in begun:
+                begun.append(name)
+            busy.wait()
+        return read(descriptor, buffers, offset, *flags)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    asked = [
+        ("first", 1, Priority.NOW),
+        ("later", 1, Priority.LATER),
+        ("also later", 1, Priority.LATER),
+        ("seeded", 2, Priority.SOON),
+        ("long", 9, Priority.NOW),
+        ("short", 2, Priority.NOW),
+        ("promoted", 5, Priority.LATER),
+    ]
+    hashing = []
+    for name, pieces, priority in asked:
+        file = put(tmp_path / name, pieces * PIECE)
+        hashing.append(asyncio.create_task(hasher.hashes(file, priority)))
+        # Whether the hashes are known is looked up first.
+        await until(lambda: hasher.progress.files == len(hashing))
+    hasher.promote(file, Priority.NOW)
+    busy.set()
+    await asyncio.gather(*hashing)
+    assert begun == ["first", "short", "promoted", "long", "seeded", "later", "also later"]  # fmt: skip
+
+
 async def test_what_nobody_waits_for_is_not_continued(
-    hasher: Hasher, tmp_path: Path
+    hasher: Hasher, store: SwarmStore, tmp_path: Path
 ) -> None:
     file = put(tmp_path / "f", 2 * 1024**3)
-    asking = asyncio.create_task(hasher.hashes(file, urgent=True))
+    asking = asyncio.create_task(hasher.hashes(file, Priority.NOW))
     await until(lambda: hasher.progress.done_bytes > 0)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert hasher.progress.files == 0
     await until(lambda: threads() == 0)
-    assert hasher._store.hashes(Version.of(file), piece_length_for(file.size)) is None
+    assert store.hashes(Version.of(file), piece_length_for(file.size)) is None
 
 
 async def test_stopping_ends_what_runs_and_who_waits(
@@ -208,7 +246,7 @@ async def test_stopping_ends_what_runs_and_who_waits(
 ) -> None:
     hasher = Hasher(store)
     asking = asyncio.create_task(
-        hasher.hashes(put(tmp_path / "f", 2 * 1024**3), urgent=True)
+        hasher.hashes(put(tmp_path / "f", 2 * 1024**3), Priority.NOW)
     )
     await until(lambda: hasher.progress.done_bytes > 0)
     await hasher.stop()
@@ -216,7 +254,7 @@ async def test_stopping_ends_what_runs_and_who_waits(
         await asking
     await until(lambda: threads() == 0)
     with pytest.raises(HashingError, match="stopping"):
-        await hasher.hashes(put(tmp_path / "g", 1), urgent=True)
+        await hasher.hashes(put(tmp_path / "g", 1), Priority.NOW)
 
 
 def edit(path: Path) -> None:
@@ -239,7 +277,7 @@ async def test_a_file_that_changes_meanwhile_has_no_hashes(
 ) -> None:
     path = tmp_path / "f"
     file = put(path, 4000 * PIECE)
-    asking = asyncio.create_task(hasher.hashes(file, urgent=False))
+    asking = asyncio.create_task(hasher.hashes(file, Priority.LATER))
     await until(lambda: hasher.progress.done_bytes > 0)
     hasher.pause()
     assert hasher.progress.done_bytes < file.size, "the disk was too fast for the test"
@@ -251,7 +289,7 @@ async def test_a_file_that_changes_meanwhile_has_no_hashes(
     await until(lambda: threads() == 0)
     if change is not grow:
         os.utime(path, (LONG_AGO, LONG_AGO + 1))
-        assert await hasher.hashes(local(path), urgent=True) == expected(path)
+        assert await hasher.hashes(local(path), Priority.NOW) == expected(path)
 
 
 async def test_only_the_very_file_that_was_described_is_read(
@@ -262,19 +300,19 @@ async def test_only_the_very_file_that_was_described_is_read(
     put(tmp_path / "other", 3 * PIECE)
     (tmp_path / "other").rename(path)
     with pytest.raises(FileChanged):
-        await hasher.hashes(file, urgent=True)
+        await hasher.hashes(file, Priority.NOW)
     path.unlink()
     path.symlink_to("/etc/passwd")
     with pytest.raises(HashingError):
-        await hasher.hashes(file, urgent=True)
+        await hasher.hashes(file, Priority.NOW)
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(HashingError):
-        await hasher.hashes(file, urgent=True)
+        await hasher.hashes(file, Priority.NOW)
     path.unlink()
     path.mkdir()
     with pytest.raises(HashingError):
-        await hasher.hashes(file, urgent=True)
+        await hasher.hashes(file, Priority.NOW)
 
 
 async def test_a_fault_is_not_kept(hasher: Hasher, tmp_path: Path) -> None:
@@ -282,9 +320,9 @@ async def test_a_fault_is_not_kept(hasher: Hasher, tmp_path: Path) -> None:
     file = put(path, 3 * PIECE)
     path.rename(tmp_path / "away")
     with pytest.raises(HashingError, match="No such file"):
-        await hasher.hashes(file, urgent=True)
+        await hasher.hashes(file, Priority.NOW)
     (tmp_path / "away").rename(path)
-    assert await hasher.hashes(file, urgent=True) == expected(path)
+    assert await hasher.hashes(file, Priority.NOW) == expected(path)
 
 
 async def test_what_changed_a_moment_ago_is_hashed_again_the_next_time(
@@ -292,11 +330,11 @@ async def test_what_changed_a_moment_ago_is_hashed_again_the_next_time(
 ) -> None:
     path = tmp_path / "f"
     file = put(path, PIECE, at=time.time())
-    assert await hasher.hashes(file, urgent=True) == expected(path)
+    assert await hasher.hashes(file, Priority.NOW) == expected(path)
     # Written within the same step of a coarse clock: nothing but the content tells.
     path.write_bytes(os.urandom(PIECE))
     os.utime(path, ns=(file.mtime_ns, file.mtime_ns))
-    assert await hasher.hashes(local(path), urgent=True) == expected(path)
+    assert await hasher.hashes(local(path), Priority.NOW) == expected(path)
 
 
 async def test_hashes_are_given_although_they_cannot_be_kept(
@@ -304,7 +342,7 @@ async def test_hashes_are_given_although_they_cannot_be_kept(
 ) -> None:
     store.close()
     file = put(tmp_path / "f", 3 * PIECE)
-    assert await hasher.hashes(file, urgent=True) == expected(tmp_path / "f")
+    assert await hasher.hashes(file, Priority.NOW) == expected(tmp_path / "f")
 
 
 async def test_a_file_that_is_too_large_for_a_ticket_is_refused(
@@ -313,7 +351,7 @@ async def test_a_file_that_is_too_large_for_a_ticket_is_refused(
     with (tmp_path / "f").open("wb") as opened:
         opened.truncate(2**40)
     with pytest.raises(HashingError, match="too large"):
-        await hasher.hashes(local(tmp_path / "f"), urgent=True)
+        await hasher.hashes(local(tmp_path / "f"), Priority.NOW)
 
 
 class StalledDisk:
@@ -354,20 +392,20 @@ async def test_a_disk_that_hangs_holds_up_nobody_else(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hashing, "STALL", 4.0)
+    monkeypatch.setattr(hash_queue, "STALL", 4.0)
     file = local(disk.path)
     disk.tell("stall-from 30000000")
-    hanging = asyncio.create_task(hasher.hashes(file, urgent=True))
+    hanging = asyncio.create_task(hasher.hashes(file, Priority.NOW))
     await until(lambda: hasher.progress.done_bytes > 0)
     # By what is left it would be the other's turn only afterwards.
     other = put(tmp_path / "f", 1024**3)
-    assert len(await hasher.hashes(other, urgent=True)) == 20 * 2048
+    assert len(await hasher.hashes(other, Priority.NOW)) == 20 * 2048
     with pytest.raises(HashingError, match="does not answer"):
         await hanging
     # It is not asked again while it hangs, and its threads are not multiplied.
     with pytest.raises(HashingError, match="does not answer"):
-        await hasher.hashes(file, urgent=True)
+        await hasher.hashes(file, Priority.NOW)
     await until(lambda: threads() == 2)
     disk.tell("go")
     await until(lambda: threads() == 0)
-    assert len(await hasher.hashes(file, urgent=True)) == 20 * 256
+    assert len(await hasher.hashes(file, Priority.NOW)) == 20 * 256

@@ -15,10 +15,10 @@ import libtorrent as lt
 import pytest
 
 from p2p.core.errors import Busy
-from p2p.torrent import seeds as seeds_module
-from p2p.torrent.file_lookup import FileLookups, one_by_one
+from p2p.torrent import hash_queue, seed as seed_module, seeds as seeds_module
+from p2p.torrent.hash_queue import HashQueue, Job
 from p2p.torrent.metainfo import Metainfo, make, piece_length_for
-from p2p.torrent.seeds import SeedState
+from p2p.torrent.seed import SeedState
 from p2p.torrent.session import Session
 from tests.p2p.torrent.owned import (
     ANN,
@@ -53,8 +53,9 @@ async def fetcher(tmp_path: Path) -> AsyncIterator[Fetcher]:
 @pytest.fixture
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have files looked at often."""
-    for name, seconds in (("CHECK", 0.6), ("CHECK_IDLE", 0.6), ("RETRY", 0.2)):
-        monkeypatch.setattr(seeds_module, name, seconds)
+    monkeypatch.setattr(seeds_module, "CHECK_INTERVAL", 0.6)
+    monkeypatch.setattr(seeds_module, "IDLE_CHECK_INTERVAL", 0.6)
+    monkeypatch.setattr(seed_module, "RETRY", 0.2)
 
 
 def torrents(session: Session) -> set[str]:
@@ -82,7 +83,7 @@ async def test_what_is_activated_can_be_fetched(owner: Owner, fetcher: Fetcher) 
     assert served is not None
     assert served.meta == describe(path.read_bytes())
     assert owner.seeds.state(ANN, FILM) is SeedState.ACTIVE
-    assert (owner.seeds.active, owner.seeds.all_served()) == (1, [served])
+    assert owner.seeds.active == 1
     assert owner.seeded == [(ANN, FILM, served.torrent)]
     content = await fetcher.fetch(served.meta, owner.session.port)
     assert content == path.read_bytes()
@@ -175,7 +176,7 @@ async def test_a_renamed_file_goes_on_as_the_same_torrent(
     path.rename(owner.folder.root / "other.mp4")
     owner.folder.names[FILM] = "other.mp4"
     # It is not read again.
-    monkeypatch.setattr(owner.hasher, "_work", None)
+    monkeypatch.setattr(hash_queue, "open_described", None)
     owner.seeds.items_changed([FILM])
     await until(lambda: len(owner.seeded) == 2)
     assert await owner.meta() == meta
@@ -224,11 +225,18 @@ async def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(
     assert await owner.meta() == describe(path.read_bytes())
 
 
-async def test_news_that_change_nothing_do_not_begin_anew(owner: Owner) -> None:
+async def test_news_that_change_nothing_do_not_begin_anew(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = owner.folder.put(FILM, "film.mp4", 300_000_000)
     jobs = []
-    original = owner.hasher._read
-    owner.hasher._read = lambda job: jobs.append(job) or original(job)  # type: ignore[method-assign,func-returns-value]
+    add = HashQueue.add
+
+    def note(queue: HashQueue, job: Job) -> None:
+        jobs.append(job)
+        add(queue, job)
+
+    monkeypatch.setattr(HashQueue, "add", note)
     owner.seeds.activate(ANN, FILM, SALT)
     await until(lambda: owner.hasher.progress.done_bytes > 0)
     while owner.seeds.served(ANN, FILM) is None:
@@ -299,8 +307,8 @@ async def test_what_cannot_be_served_is_told_once(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     owner.folder.put(FILM, "film.mp4")
-    opening = seeds_module.open_described
-    monkeypatch.setattr(seeds_module, "open_described", refuse)
+    opening = seed_module.open_described
+    monkeypatch.setattr(seed_module, "open_described", refuse)
     owner.seeds.activate(ANN, FILM, SALT)
     assert await owner.seeds.ready(ANN, FILM, 30) is None
     assert owner.seeds.state(ANN, FILM) is SeedState.UNAVAILABLE
@@ -309,7 +317,7 @@ async def test_what_cannot_be_served_is_told_once(
     (warning,) = [each for each in caplog.records if each.levelname == "WARNING"]
     assert "Too many open files" in warning.message
     # Once there is room it is served.
-    monkeypatch.setattr(seeds_module, "open_described", opening)
+    monkeypatch.setattr(seed_module, "open_described", opening)
     await owner.meta()
 
 
@@ -513,24 +521,22 @@ class Chaos:
 
 @pytest.mark.parametrize("number", range(6))
 async def test_whatever_happens_in_whatever_order_ends_well(
-    owner: Owner, fetcher: Fetcher, watchful: None, number: int
+    tmp_path: Path, fetcher: Fetcher, watchful: None, number: int
 ) -> None:
-    if number % 2:
-        # As a library that is asked for many files at once.
-        owner.seeds._looks = FileLookups(one_by_one(owner.folder.file), owner.hasher)
-    chaos = Chaos(owner, number)
-    for _ in range(150):
-        chaos.act()
-        if chaos.chance.random() < 0.6:
-            await asyncio.sleep(chaos.chance.choice((0, 0.001, 0.01, 0.05)))
-    expected = await chaos.end()
-    await until(lambda: torrents(owner.session) == set(expected), 40)
-    for receiver, item in chaos.wanted:
-        meta = await owner.meta(receiver, item)
-        content = owner.folder.path(item).read_bytes()
-        assert await fetcher.fetch(meta, owner.session.port) == content
-    for receiver in (ANN, BOB):
-        await owner.seeds.deactivate(receiver)
-    assert not torrents(owner.session)
-    assert not owner.seeds._seeds
-    assert not owner.seeds._of_item
+    async with owning(tmp_path, batches=bool(number % 2)) as owner:
+        chaos = Chaos(owner, number)
+        for _ in range(150):
+            chaos.act()
+            if chaos.chance.random() < 0.6:
+                await asyncio.sleep(chaos.chance.choice((0, 0.001, 0.01, 0.05)))
+        expected = await chaos.end()
+        await until(lambda: torrents(owner.session) == set(expected), 40)
+        for receiver, item in chaos.wanted:
+            meta = await owner.meta(receiver, item)
+            content = owner.folder.path(item).read_bytes()
+            assert await fetcher.fetch(meta, owner.session.port) == content
+        for receiver in (ANN, BOB):
+            await owner.seeds.deactivate(receiver)
+        assert not torrents(owner.session)
+        for item in chaos.items:
+            assert owner.seeds.state(ANN, item) is SeedState.ASLEEP

@@ -19,6 +19,7 @@ from ..core.errors import EngineError
 from ..core.sqlite import StoreError
 from ..models import Listed, LocalFile
 from .hashing import Hasher, HashingError
+from .priority import Priority
 from .store import SwarmStore, Version
 
 PAGE: Final = 500
@@ -154,11 +155,11 @@ class Background:
                 # It may still be being copied: later it is read once instead of several times.
                 self._later = True
                 return
-            await self._hasher.hashes(file, urgent=False)
+            await self._hasher.hashes(file, Priority.LATER)
             while self._store.full:
                 # To read the whole library in vain, again and again, would be no use to anybody.
                 await asyncio.sleep(FULL)
-                await self._hasher.hashes(file, urgent=False)
+                await self._hasher.hashes(file, Priority.LATER)
         except (EngineError, HashingError) as err:
             # It is tried again when something changes, or in an hour.
             _LOGGER.debug("%s is not hashed: %s", listed.item, err)

@@ -1,4 +1,4 @@
-"""How soon a piece of a file is wanted."""
+"""How soon something is wanted: a piece of a file, or the hashes of a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ class Priority(IntEnum):
     """How soon something is wanted."""
 
     LATER = 1
-    """In the order of the file, after what is wanted sooner."""
+    """After everything else, in order."""
     SOON = 2
+    """Before LATER. Nobody waits for it yet."""
     NOW = 3
     """Somebody waits for it."""
