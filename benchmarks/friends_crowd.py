@@ -15,14 +15,14 @@ from swarm_peer import HOST, serve
 
 if TYPE_CHECKING:
     from custom_components.pemus.p2p.catalogue.sender import Catalogue
-    from custom_components.pemus.p2p.friends.peers import Peers
+    from custom_components.pemus.p2p.friends.friends import Friends
     from custom_components.pemus.p2p.library import Library
     from custom_components.pemus.p2p.models import EngineConfig, Kind, ShareConfig
     from custom_components.pemus.p2p.models.homes import FriendConfig, LanHome, LanHomes
     from custom_components.pemus.p2p.net import identity
 else:
     from p2p.catalogue.sender import Catalogue
-    from p2p.friends.peers import Peers
+    from p2p.friends.friends import Friends
     from p2p.library import Library
     from p2p.models import EngineConfig, Kind, ShareConfig
     from p2p.models.homes import FriendConfig, LanHome, LanHomes
@@ -36,7 +36,7 @@ class Crowd:
 
     def __init__(self) -> None:
         """Have nobody yet."""
-        self._homes: list[Peers] = []
+        self._homes: list[Friends] = []
 
     async def settle(self, ask: dict[str, Any]) -> dict[str, Any]:
         """Start so many homes in a folder, with a library of what lies in another one."""
@@ -64,21 +64,20 @@ class Crowd:
             homes.append({"id": status.id, "name": _name(number), "port": status.port})
         return {"homes": homes}
 
-    async def _home(self, folder: Path, name: str) -> Peers:
+    async def _home(self, folder: Path, name: str) -> Friends:
         folder.mkdir()
-        home = Peers(
+        home = Friends(
             identity.load(folder / "identity", first=True),
             data=folder,
             cache=folder / "friends",
-            shelves=self._library,
+            library=self._library,
             catalogue=Catalogue(
                 self._library.store,
                 shares=lambda: self._library.configured,
                 available=self._library.available,
                 on_fault=lambda: None,
             ),
-            revision=lambda: self._library.revision,
-            torrents=lambda: None,
+            transfers=lambda: None,
             on_change=lambda: None,
             on_items=lambda items: None,
             on_media=lambda news: None,

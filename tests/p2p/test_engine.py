@@ -20,7 +20,8 @@ from p2p.core.errors import Unavailable
 from p2p.core.sqlite import StoreFull
 from p2p.engine import Engine
 from p2p.friends.catalogue_sync import FriendList
-from p2p.friends.peers import Peers
+from p2p.friends.friends import Friends
+from p2p.friends.pairings import Pairings
 from p2p.library import Library
 from p2p.models import (
     EngineConfig,
@@ -32,8 +33,9 @@ from p2p.models import (
     ShareConfig,
     WaitQuery,
 )
-from p2p.models.homes import FriendConfig, PairingQuery
+from p2p.models.homes import FriendConfig
 from p2p.net.identity import Identity
+from p2p.net.lan import Lan
 from p2p.torrent import background
 from p2p.torrent.faults import SessionError
 from p2p.torrent.session import Session
@@ -235,7 +237,7 @@ async def test_who_was_removed_is_no_friend_even_if_the_library_cannot_be_writte
 
 async def test_a_home_that_becomes_another_asks_nobody_any_more(engine: Engine) -> None:
     former = engine.home.id
-    engine.components.friends.request(PairingQuery(home=FRIEND))
+    engine.components.friends.pairings.request(FRIEND, trusted=True)
     assert await engine.home.new_identity() != former
     peers = engine.home.status().peers
     assert peers is not None
@@ -454,7 +456,7 @@ async def test_a_new_identity_is_finished_also_when_nobody_waits_for_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     former = engine.home.id
-    slow = Slow(monkeypatch, Peers, "stop")
+    slow = Slow(monkeypatch, Friends, "stop")
     renewing = asyncio.create_task(engine.home.new_identity())
     await until(lambda: slow.begun)
     # The time for an answer is over.
@@ -472,8 +474,8 @@ async def test_the_bytes_moved_do_not_fall_while_a_home_becomes_another(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fewer of them, and not none, would be taken for a correction and not for a new count."""
-    monkeypatch.setattr(Peers, "moved", property(lambda _self: (500, 700)))
-    slow = Slow(monkeypatch, Peers, "stop")
+    monkeypatch.setattr(Friends, "moved", property(lambda _self: (500, 700)))
+    slow = Slow(monkeypatch, Friends, "stop")
     renewing = asyncio.create_task(engine.home.new_identity())
     await until(lambda: slow.begun)
     status = engine.home.status().swarm
@@ -505,29 +507,35 @@ async def test_an_engine_that_stops_does_not_go_on_with_a_configuration(
         async with engine.running(CONFIG):
             library = Slow(patch, Library, "apply")
             library.go_on.set()
-            peers = Slow(patch, Peers, "apply")
+            friends = Slow(patch, Friends, "apply")
             configuring = asyncio.create_task(engine.home.configure(BEFRIENDED))
-            await until(lambda: peers.begun)
+            await until(lambda: friends.begun)
     await asyncio.gather(configuring, return_exceptions=True)
     assert library.begun == 0
 
 
-async def test_peers_that_cannot_begin_leave_nothing_and_begin_later(
+async def test_friends_that_cannot_begin_leave_nothing_and_begin_later(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = made(folder)
     ports: list[int] = []
+    whole = Lan.open
 
-    async def broken(self: Peers, servers: object) -> None:
-        ports.append(self.status().port)
+    async def noted(self: Lan, port: int) -> None:
+        await whole(self, port)
+        ports.append(self.port)
+
+    def broken(_self: Pairings) -> None:
         raise RuntimeError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Peers, "_apply_servers", broken)
+        patch.setattr(Lan, "open", noted)
+        patch.setattr(Pairings, "befriended", broken)
         async with engine.running(CONFIG):
             assert engine.home.status().peers is None
             assert not tasks("pairings")
-            assert not tasks("keep peers")
+            assert not tasks("save friends")
+            assert ports[0]
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.1", ports[0])
             patch.undo()

@@ -43,9 +43,9 @@ class Home:
 
     async def ask(self, home: str, **ask: object) -> bytes:
         """Return what a home is answered."""
-        peers = self.engine.components.active_friends
-        assert peers is not None
-        parts = peers._serving.answer(home, Ask(**ask))  # type: ignore[arg-type]
+        friends = self.engine.components.active_friends
+        assert friends is not None
+        parts = friends._serving.answer(home, Ask(**ask))  # type: ignore[arg-type]
         return b"".join([part async for part in parts])
 
     async def listed(self, home: str, have: Have | None = None) -> set[str]:

@@ -16,7 +16,7 @@ import pytest
 
 from p2p.access import ticket
 from p2p.catalogue import wire
-from p2p.friends import pairing, peers, sas
+from p2p.friends import pairing, presence, sas
 from p2p.models import Kind
 from p2p.models.codec import decode, encode
 from p2p.net import messages
@@ -28,10 +28,10 @@ RECORDED: Any = json.loads(
     (Path(__file__).parent / "recorded/version-1.json").read_text()
 )
 BODIES: dict[str, type] = {
-    "ping": peers.Ping,
-    "pong": peers.Pong,
-    "changed": peers.Changed,
-    "stranger": peers.Stranger,
+    "ping": presence.Ping,
+    "pong": presence.Pong,
+    "changed": presence.Changed,
+    "stranger": presence.Stranger,
     "request": pairing.Request,
     "received": pairing.Received,
     "reveal": pairing.Reveal,

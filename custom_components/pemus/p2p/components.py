@@ -22,7 +22,7 @@ from .models import EngineConfig, SwarmStatus
 if TYPE_CHECKING:
     # They load libtorrent and aiortc, which may be missing.
     from .access.ticket import Ticket
-    from .friends.peers import Peers
+    from .friends.friends import Friends
     from .net.identity import Identity
     from .net.link.frames import Ask
     from .transfers.receiver import Receiver
@@ -57,7 +57,7 @@ class Components:
         )
         self.capabilities: dict[str, str | None] = installed()
         """Version of each optional library, None where it is missing."""
-        self.active_friends: Peers | None = None
+        self.active_friends: Friends | None = None
         """None while this home has no identity or lacks a library for it."""
         self.active_transfers: Receiver | None = None
         """None while this home has no identity or its cache cannot be used."""
@@ -67,7 +67,7 @@ class Components:
         self._has_logged_limits = False
 
     @property
-    def friends(self) -> Peers:
+    def friends(self) -> Friends:
         """Everything about other homes. Raises Unavailable."""
         if self.active_friends is None:
             raise Unavailable(
@@ -175,7 +175,9 @@ class Components:
         return LinkSource(ticket, partial(self._ask_friend, ticket.owner), swarm)
 
     def _ask_friend(self, owner: str, ask: Ask, limit: int) -> AsyncIterator[bytes]:
-        return self.friends.ask(owner, ask, limit)
+        if not self.friends.is_friend(owner):
+            raise Unavailable("this home is not a friend")
+        return self.friends.friend(owner).requests.ask(ask, limit)
 
     # Friends.
 
@@ -184,16 +186,15 @@ class Components:
         try:
             # Takes a second of processor time at first.
             module = await asyncio.to_thread(
-                import_module, ".friends.peers", __package__
+                import_module, ".friends.friends", __package__
             )
-            friends: Peers = module.Peers(
+            friends: Friends = module.Friends(
                 identity,
                 data=self._data,
                 cache=self._cache / "friends",
-                shelves=self.library,
+                library=self.library,
                 catalogue=self._catalogue,
-                revision=lambda: self.library.revision,
-                torrents=lambda: self.active_transfers,
+                transfers=lambda: self.active_transfers,
                 on_change=self.news.status_changed,
                 on_items=self.news.items_changed,
                 on_media=self.news.new_media,

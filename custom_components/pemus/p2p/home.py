@@ -208,7 +208,7 @@ class Home:
 
         async with self._changing:
             if self.components.active_friends is not None:
-                await self.components.active_friends.forget_requests()
+                await self.components.active_friends.pairings.forget_all()
             try:
                 await self.components.stop_friends()
                 await self.components.stop_transfers()

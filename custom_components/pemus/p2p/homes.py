@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .components import Components
-from .core.errors import NotFound, Unavailable
+from .core.errors import Unavailable
 from .library import Library
 from .models import Item, Listing, LocalFile, Node, NodeKind, SearchQuery, SearchResult
-from .models.homes import FriendStatus
 from .models.items import HOME_PREFIX, ITEM_PREFIX, home_node, is_item, owner_of
+
+if TYPE_CHECKING:
+    # Importing it loads what links are made of, which may be missing.
+    from .friends.friend import Friend
 
 
 def media_of(components: Components, owner: str | None) -> Library | FriendMedia:
@@ -26,43 +30,41 @@ class FriendMedia:
         self._components = components
         self._owner = owner
 
+    @property
+    def _friend(self) -> Friend:
+        return self._components.friends.friend(self._owner)
+
     async def item(self, item_id: str) -> Item:
         """Return an item of the friend's list. Raises NotFound."""
-        item = await self._components.friends.item(self._owner, item_id)
+        item = await self._friend.item(item_id)
         return dataclasses.replace(item, owner=self._owner)
 
     async def file(self, item_id: str) -> LocalFile:
         """Return the file in the cache that an item arrives in. Raises NotFound, Gone, DiskFull, Unavailable."""
-        await self._components.friends.prepare(self._owner, item_id)
+        await self._friend.items.prepare(item_id)
         return await self._components.transfers.file(self._owner, item_id)
 
     async def thumbnail(self, item_id: str) -> LocalFile:
         """Return an item's picture, fetched first if need be. Raises EngineError."""
         item = await self.item(item_id)
-        path = await self._components.friends.thumbnail(self._owner, item)
+        path = await self._friend.items.thumbnail(item)
         return _cached(path, f"{item.title}.jpg", "image/jpeg")
 
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         """Return one of an item's subtitles as WebVTT, fetched first if need be. Raises EngineError."""
         item = await self.item(item_id)
-        path = await self._components.friends.subtitles(self._owner, item, index)
+        path = await self._friend.items.subtitles(item, index)
         return _cached(path, f"{item.title}.vtt", "text/vtt; charset=utf-8")
 
     async def browse(self, node: str) -> Listing:
         """Return what lies in a node, given the id that it has in this home's tree. Raises NotFound, BadRequest."""
-        friends = self._components.friends
-        listing = await friends.browse(self._owner, _node_there(node, self._owner))
-        for friend in friends.friends:
-            if friend.id == self._owner:
-                return as_part(listing, friend)
-        raise NotFound("there is no such home")
+        listing = await self._friend.browse(_node_there(node, self._owner))
+        return _as_part(listing, _home(self._friend), self._owner)
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """Return what matches below a node, given the id that it has in this home's tree. Raises NotFound, BadRequest."""
         below = _node_there(query.below, self._owner)
-        found = await self._components.friends.search(
-            self._owner, dataclasses.replace(query, below=below)
-        )
+        found = await self._friend.search(dataclasses.replace(query, below=below))
         return SearchResult(
             items=tuple(
                 dataclasses.replace(item, owner=self._owner) for item in found.items
@@ -76,40 +78,39 @@ async def browse(components: Components, node: str) -> Listing:
     listing = await media_of(components, owner_of(node)).browse(node)
     if node or components.active_friends is None:
         return listing
-    homes = tuple(map(_home, components.active_friends.friends))
+    homes = tuple(map(_home, components.active_friends.all))
     return dataclasses.replace(listing, children=(*listing.children, *homes))
 
 
-def as_part(listing: Listing, friend: FriendStatus) -> Listing:
-    """Return a listing of a friend's library as a part of this home's tree."""
-    home = _home(friend)
+def _as_part(listing: Listing, home: Node, owner: str) -> Listing:
+    """Return a listing of a friend's library as a part of this home's tree, in which the friend is the node `home`."""
     root = Node(id="", kind=NodeKind.ROOT)
     if listing.node.kind is NodeKind.ROOT:
         node: Node = home
         parents: tuple[Node, ...] = (root,)
     else:
-        node = _moved(listing.node, friend.id)
+        node = _moved(listing.node, owner)
         # The first one is the root there, which is the home here.
         parents = (
             root,
             home,
-            *(_moved(each, friend.id) for each in listing.parents[1:]),
+            *(_moved(each, owner) for each in listing.parents[1:]),
         )
     return dataclasses.replace(
         listing,
         node=node,
         parents=parents,
-        children=tuple(_moved(each, friend.id) for each in listing.children),
+        children=tuple(_moved(each, owner) for each in listing.children),
     )
 
 
-def _home(friend: FriendStatus) -> Node:
+def _home(friend: Friend) -> Node:
     return Node(
         id=home_node(friend.id),
         kind=NodeKind.HOME,
         title=friend.name,
-        count=friend.items,
-        available=friend.online,
+        count=friend.list.count,
+        available=friend.is_online,
     )
 
 

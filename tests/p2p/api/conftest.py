@@ -29,7 +29,6 @@ from p2p.models import (
     Status,
     WaitQuery,
 )
-from p2p.models.homes import FriendStatus
 from p2p.models.transfers import TransferState, TransferStatus
 
 ITEM_ID = "a" * 26
@@ -164,21 +163,35 @@ class SmallFriends:
     """One friend, whose library is a folder with one item."""
 
     def __init__(self, home: SmallHome) -> None:
-        self._home = home
-        self.friends = (FriendStatus(id=OWNER, name="Bob", online=False, items=7),)
+        self.bob = SmallFriend(home)
+        self.all = (self.bob,)
 
-    async def item(self, owner: str, item_id: str) -> Item:
-        self._home.asked.append((owner, item_id))
+    def friend(self, owner: str) -> SmallFriend:
+        if owner != OWNER:
+            raise NotFound("there is no such home")
+        return self.bob
+
+
+class SmallFriend:
+    """The friend, and what belongs to its item."""
+
+    id = OWNER
+    name = "Bob"
+    is_online = False
+
+    def __init__(self, home: SmallHome) -> None:
+        self._home = home
+        self.items = self.list = self
+        self.count = 7
+
+    async def item(self, item_id: str) -> Item:
+        self._home.asked.append((OWNER, item_id))
         return await self._home.item(item_id)
 
-    async def prepare(self, owner: str, item_id: str) -> None:
-        self._home.asked.append(("prepare", owner, item_id))
-        if owner != OWNER:
-            raise NotFound("there is no such home")
+    async def prepare(self, item_id: str) -> None:
+        self._home.asked.append(("prepare", OWNER, item_id))
 
-    async def browse(self, owner: str, node: str) -> Listing:
-        if owner != OWNER:
-            raise NotFound("there is no such home")
+    async def browse(self, node: str) -> Listing:
         root = Node(id="", kind=NodeKind.ROOT)
         folder = Node(id="all/video/folders", kind=NodeKind.FOLDERS)
         item = Node(id=f"item/{ITEM_ID}", kind=NodeKind.ITEM)
@@ -193,8 +206,8 @@ class SmallFriends:
                 )
         raise NotFound("there is no such place")
 
-    async def search(self, owner: str, query: SearchQuery) -> SearchResult:
-        self._home.asked.append((owner, query))
+    async def search(self, query: SearchQuery) -> SearchResult:
+        self._home.asked.append((OWNER, query))
         album = Node(id="all/music/albums/x", kind=NodeKind.ALBUM)
         return SearchResult(items=(ITEM,), nodes=(album,))
 

@@ -12,7 +12,7 @@ from aiohttp import ClientSession
 from p2p.core.errors import NotFound
 from p2p.core.throttle import Throttle
 from p2p.friends import pairing as pairings
-from p2p.friends.pairing import Pairings
+from p2p.friends.pairings import Pairings
 from p2p.models.homes import LanHome
 from p2p.net.identity import Identity
 from p2p.net.lan import Lan
@@ -44,7 +44,7 @@ class Neighbour:
         self.servers: Sequence[IceServer] = ()
         """STUN and TURN servers."""
         self.rates: tuple[Throttle, ...] = ()
-        self.letters: list[Message] = []
+        self.messages: list[Message] = []
         """What came and was dealt with."""
         self.post = Messenger(
             self.identity, self._received, is_expected=self._is_expected
@@ -96,12 +96,12 @@ class Neighbour:
     async def _servers(self) -> Sequence[IceServer]:
         return await self.find_servers()
 
-    def _received(self, letter: Message) -> None:
-        if letter.envelope.kind in pairings.KINDS:
-            self.pairings.receive(letter)
-        elif letter.envelope.kind in linking.KINDS:
-            self.links.receive(letter)
-        self.letters.append(letter)
+    def _received(self, message: Message) -> None:
+        if message.envelope.kind in pairings.KINDS:
+            self.pairings.receive(message)
+        elif message.envelope.kind in linking.KINDS:
+            self.links.receive(message)
+        self.messages.append(message)
 
     async def answer(self, link: Link, ask: Ask) -> AsyncIterator[bytes]:
         self.asked.append(ask)

@@ -32,10 +32,10 @@ class Inbox:
     """The post of a home, at a time that stands still."""
 
     def __init__(self) -> None:
-        self.letters: list[Message] = []
+        self.messages: list[Message] = []
         self.post = Messenger(
             ANN,
-            self.letters.append,
+            self.messages.append,
             is_expected=lambda home: home == FRIEND.id,
             clock=lambda: 1000.0,
         )
@@ -48,9 +48,9 @@ class Inbox:
 
     def hears(self, way: Transport, source: str = "") -> bool:
         """Tell whether the friend gets through."""
-        before = len(self.letters)
+        before = len(self.messages)
         self.post.receive(seal(FRIEND, ANN.id, "ping", b"{}"), way, source)
-        return len(self.letters) > before
+        return len(self.messages) > before
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ routes = web.RouteTableDef()
 async def request_pairing(request: web.Request) -> web.Response:
     """Ask another home to become a friend."""
     query = await body(request, PairingQuery)
-    return answer(request.app[COMPONENTS].friends.request(query), status=201)
+    pairings = request.app[COMPONENTS].friends.pairings
+    return answer(pairings.request(query.home, trusted=query.trusted), status=201)
 
 
 @routes.put("/v1/pairings/{home}/answer")
@@ -23,7 +24,12 @@ async def request_pairing(request: web.Request) -> web.Response:
 async def answer_pairing(request: web.Request) -> web.Response:
     """Accept or refuse a pairing."""
     reply = await body(request, PairingAnswer)
-    request.app[COMPONENTS].friends.answer_request(request.match_info["home"], reply)
+    request.app[COMPONENTS].friends.pairings.answer(
+        request.match_info["home"],
+        accept=reply.accept,
+        block=reply.block,
+        words=reply.words,
+    )
     return done()
 
 
@@ -31,7 +37,7 @@ async def answer_pairing(request: web.Request) -> web.Response:
 @quick
 async def forget_pairing(request: web.Request) -> web.Response:
     """Take a request back, or forget how a pairing ended."""
-    request.app[COMPONENTS].friends.forget_request(request.match_info["home"])
+    request.app[COMPONENTS].friends.pairings.forget(request.match_info["home"])
     return done()
 
 
@@ -39,7 +45,7 @@ async def forget_pairing(request: web.Request) -> web.Response:
 @quick
 async def unblock(request: web.Request) -> web.Response:
     """Show a home's requests again."""
-    request.app[COMPONENTS].friends.unblock(request.match_info["home"])
+    request.app[COMPONENTS].friends.pairings.unblock(request.match_info["home"])
     return done()
 
 

@@ -53,7 +53,7 @@ async def pin(request: web.Request) -> web.Response:
     """Fetch an item whole and keep it."""
     components = request.app[COMPONENTS]
     owner, item = _remote(request)
-    await components.friends.prepare(owner, item)
+    await components.friends.friend(owner).items.prepare(item)
     return answer(await components.transfers.pin(owner, item, pinned=True))
 
 

@@ -1,57 +1,29 @@
-"""What is remembered of other homes from one start of the engine to the next: pairings, blocked homes, when friends were seen."""
+"""What is remembered of other homes from one start of the engine to the next: pairings, blocked homes, when friends were met."""
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import logging
 from pathlib import Path
 import time
 from typing import Final
 
 from ..core import atomic
+from ..core.throttle import TokenBucket
 from ..models.codec import DecodeError, decode, encode
-from ..models.homes import PairingState
+from .pairing import Pairing
+from .pairings import Pairings
 
 FILE: Final = "peers.json"
 MAX_FILE: Final = 4 * 1024 * 1024
+SAVE_DELAY: Final = 2.0
+"""Seconds between a change and its being saved, and between two attempts to save."""
+LOG_INTERVAL: Final = 3600.0
+"""Seconds between two log lines about a disk that cannot be written."""
 
 _LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairing:
-    """A pairing with all that it takes to go on with it. Bytes are hexadecimal."""
-
-    home: str
-    incoming: bool
-    request: str
-    """Random name of this attempt, of the making of the home that asks."""
-    name: str = ""
-    origin: str = ""
-    lan: bool = False
-    state: PairingState = PairingState.WAITING
-    asked: bool = False
-    """Whether this home's user asked, whichever home's request counts."""
-    refused: bool = False
-    """Whether the other home's request was refused here, and is to be refused again."""
-    trusted: bool = False
-    confirmed: bool = False
-    confirmed_there: bool = False
-    settled: bool = False
-    """Whether the other home knows that both said yes."""
-    key: str = ""
-    """Public key of the other home, once it was heard of."""
-    nonce: str = ""
-    """This home's number."""
-    commitment: str = ""
-    """Of the other home, if it asks."""
-    their_nonce: str = ""
-    words: tuple[str, ...] = ()
-    created: float
-    expires: float
-    ended: float = 0.0
-    """When it came to its end: paired, denied or expired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,17 +38,67 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredState:
-    """All of it."""
+    """The content of the file."""
 
     home: str = ""
-    """Whose pairings these are: another identity has nothing to do with them."""
+    """The home that these pairings belong to. They mean nothing to another identity."""
     pairings: tuple[Pairing, ...] = ()
     blocked: tuple[str, ...] = ()
-    friends: tuple[Seen, ...] = field(default=())
+    friends: tuple[Seen, ...] = ()
 
 
-def recall(path: Path) -> StoredState:
-    """Return what was kept in a file; nothing if there is none, or if it is damaged: then it is set aside."""
+class State:
+    """Loads the state, and saves it after each change."""
+
+    def __init__(self, path: Path, home: str, pairings: Pairings) -> None:
+        """Prepare to keep the state of a home, with its pairings, in a file."""
+        self.seen: dict[str, Seen] = {}
+        """Friends as they were when they were met last."""
+        self._path = path
+        self._home = home
+        self._pairings = pairings
+        self._dirty = asyncio.Event()
+        self._may_log = TokenBucket.every(LOG_INTERVAL)
+
+    async def load(self) -> None:
+        """Go on with what was saved."""
+        stored = await asyncio.to_thread(load, self._path)
+        self.seen = {each.home: each for each in stored.friends}
+        is_same = stored.home == self._home
+        self._pairings.restore(stored.pairings if is_same else (), stored.blocked)
+
+    def changed(self) -> None:
+        """Save the state soon."""
+        self._dirty.set()
+
+    async def save_changes(self) -> None:
+        """Save the state whenever it has changed."""
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(SAVE_DELAY)
+            await self.save()
+
+    async def save(self) -> None:
+        """Save the state if it has changed."""
+        if not self._dirty.is_set():
+            return
+        self._dirty.clear()
+        stored = StoredState(
+            home=self._home,
+            pairings=self._pairings.pairings,
+            blocked=self._pairings.blocked,
+            friends=tuple(self.seen.values()),
+        )
+        try:
+            await asyncio.to_thread(atomic.write, self._path, encode(stored))
+        except OSError as err:
+            if self._may_log.take():
+                _LOGGER.error("Cannot save what is known of other homes: %s", err)
+            self._dirty.set()
+
+
+def load(path: Path) -> StoredState:
+    """Return what a file holds. A damaged file is set aside, and counts as none."""
     try:
         with path.open("rb") as file:
             return decode(StoredState, file.read(MAX_FILE))
@@ -87,8 +109,3 @@ def recall(path: Path) -> StoredState:
         with suppress(OSError):
             path.rename(path.with_name(f"{path.name}.broken-{int(time.time())}"))
         return StoredState()
-
-
-def keep(path: Path, memory: StoredState) -> None:
-    """Keep it in a file that only its owner may read. Raises OSError."""
-    atomic.write(path, encode(memory))

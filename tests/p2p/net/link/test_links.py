@@ -744,8 +744,8 @@ class Offers:
         for _ in range(number):
             offer = make_offer(sdp)
             sealed = seal(self._one.identity, self._other.id, "offer", encode(offer))
-            letter = Message(opened(sealed, self._other.id), self._other.lan)  # type: ignore[arg-type]
-            self._other.links.receive(letter)
+            message = Message(opened(sealed, self._other.id), self._other.lan)  # type: ignore[arg-type]
+            self._other.links.receive(message)
             await asyncio.sleep(0)
 
     @property

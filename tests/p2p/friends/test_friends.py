@@ -15,11 +15,13 @@ import pytest
 from p2p.access.ticket import ItemFacts, Ticket, read
 from p2p.core.errors import EngineError, Unavailable
 from p2p.core.throttle import TokenBucket
-from p2p.friends import catalogue_sync as lists, peers as module
+from p2p.friends import catalogue_sync as lists, state as module
+from p2p.friends.context import Transfers
+from p2p.friends.friends import Friends
 from p2p.friends.pairing import Request
-from p2p.friends.peers import Peers
+from p2p.friends.presence import Presence
 from p2p.friends.sas import commitment
-from p2p.friends.state import FILE, recall
+from p2p.friends.state import FILE, load
 from p2p.models import (
     Counts,
     EngineConfig,
@@ -30,14 +32,7 @@ from p2p.models import (
     ShareStatus,
 )
 from p2p.models.codec import encode
-from p2p.models.homes import (
-    FriendConfig,
-    LanHome,
-    LanHomes,
-    PairingAnswer,
-    PairingQuery,
-    PairingState,
-)
+from p2p.models.homes import FriendConfig, LanHome, LanHomes, PairingState
 from p2p.net.identity import Identity
 from p2p.net.link.frames import Ask, Note, Reasons
 from p2p.net.link.link import Link
@@ -89,14 +84,14 @@ class Home:
         self.revision = 0
         self.news: list[NewMedia] = []
         self.config = EngineConfig(home_name=name)
-        self.peers = Peers(
+        self.transfers: Transfers | None = None
+        self.friends = Friends(
             self.identity,
             data=folder / "data",
             cache=folder / "cache",
-            shelves=self,
+            library=self,  # type: ignore[arg-type]
             catalogue=self,  # type: ignore[arg-type]
-            revision=lambda: self.revision,
-            torrents=lambda: None,
+            transfers=lambda: self.transfers,
             on_change=self._changed,
             on_items=lambda _items: None,
             on_media=self.news.append,
@@ -115,18 +110,18 @@ class Home:
             self.owner.put(self.share, f"{name}.mp4")
         self.owner.scan()
         self.revision += 1
-        self.peers.library_changed()
+        self.friends.library_changed()
 
     def sees(self, *others: Home) -> None:
         """Let mDNS show other homes."""
-        self.peers.lan_homes(
+        self.friends.lan_homes(
             LanHomes(
                 homes=tuple(
                     LanHome(
                         id=each.id,
                         name=each.name,
                         addresses=("127.0.0.1",),
-                        port=each.peers.status().port,
+                        port=each.friends.status().port,
                     )
                     for each in others
                 )
@@ -140,21 +135,21 @@ class Home:
             for home in homes
         )
         self.config = replace(self.config, friends=friends)
-        await self.peers.apply(self.config)
+        await self.friends.apply(self.config)
 
     async def is_visible(self, visible: bool) -> None:
         """Be visible in the local network, or no longer."""
         self.config = replace(self.config, lan_visible=visible)
-        await self.peers.apply(self.config)
+        await self.friends.apply(self.config)
 
     def link(self, other: Home) -> Link | None:
         """Return the link to another home, if it is open."""
-        return self.peers._links.present(other.id)
+        return self.friends._links.present(other.id)
 
     @property
     def is_opening(self) -> bool:
         """Tell whether more links are being opened."""
-        links = self.peers._links
+        links = self.friends._links
         slots = [links.slot(link.home) for link in links.all]
         return any(
             each.own_offers.is_active or each.their_offers.is_active for each in slots
@@ -168,9 +163,9 @@ class Home:
             on_message=lambda _home, _message: None,
             on_missing=lambda _home: None,
             on_change=lambda: None,
-            session=self.peers._session,
+            session=self.friends._session,
         )
-        self.peers._messenger.receive(
+        self.friends._messenger.receive(
             seal(sender, self.id, kind, body), server, sender.id
         )
 
@@ -206,11 +201,11 @@ async def at_home(
     name: str, folder: Path, seed: bytes | None = None
 ) -> AsyncIterator[Home]:
     home = Home(name, folder / name, seed)
-    await home.peers.start(home.config)
+    await home.friends.start(home.config)
     try:
         yield home
     finally:
-        await home.peers.stop()
+        await home.friends.stop()
         home.owner.store.close()
 
 
@@ -246,7 +241,7 @@ async def linked(ann: Home, bob: Home, *others: str) -> Link:
 
 
 def items(home: Home) -> int:
-    (friend,) = home.peers.friends
+    (friend,) = home.friends.status().friends
     return friend.items
 
 
@@ -265,9 +260,9 @@ async def test_a_request_that_came_as_a_friends_does_not_outlast_that(
 ) -> None:
     await ann.befriend(STRANGER.id)
     requesting(ann)
-    assert ann.peers._pairings.pairings
+    assert ann.friends.pairings.pairings
     await ann.befriend()
-    assert not ann.peers._pairings.pairings
+    assert not ann.friends.pairings.pairings
 
 
 class Moving:
@@ -288,8 +283,8 @@ async def test_the_swarm_is_asked_once_for_the_rates_of_all_friends(
     homes = [Identity.of(bytes([number] * 32)).id for number in range(10, 20)]
     await ann.befriend(*homes)
     moving = Moving({homes[3]: (1000, 200)})
-    monkeypatch.setattr(ann.peers, "_torrents", lambda: moving)
-    friends = {each.id: each for each in ann.peers.friends}
+    ann.transfers = moving  # type: ignore[assignment]
+    friends = {each.id: each for each in ann.friends.status().friends}
     assert friends[homes[3]].download_rate == 1000
     assert friends[homes[3]].upload_rate == 200
     assert friends[homes[4]].download_rate == 0
@@ -299,12 +294,12 @@ async def test_the_swarm_is_asked_once_for_the_rates_of_all_friends(
 async def test_a_fault_of_the_loop_that_looks_for_a_friend_does_not_end_it(
     ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed = failing_once(monkeypatch, ann.peers, "_ping")
+    failed = failing_once(monkeypatch, Presence, "ping")
     await ann.befriend(bob.id)
     await bob.befriend(ann.id)
     await until(lambda: failed)
     ann.sees(bob)
-    await until(lambda: ann.peers.friends[0].online)
+    await until(lambda: ann.friends.status().friends[0].online)
 
 
 async def test_a_message_that_was_held_back_ends_no_link(ann: Home, bob: Home) -> None:
@@ -332,35 +327,35 @@ async def test_a_home_that_is_not_visible_has_no_port_and_keeps_its_links(
     ann: Home, bob: Home
 ) -> None:
     link = await linked(ann, bob)
-    port = ann.peers.status().port
+    port = ann.friends.status().port
     assert await is_answered(port)
 
     await ann.is_visible(False)
 
-    assert ann.peers.status().port == 0
+    assert ann.friends.status().port == 0
     assert not await is_answered(port)
-    assert await ann.peers._ask_whole(bob.id, whole_list(), 10_000)
+    assert await ann.friends.friend(bob.id).requests.ask_whole(whole_list(), 10_000)
     assert ann.link(bob) is link
     # It finds nobody either.
     ann.sees(bob)
-    assert not ann.peers._lan.knows(bob.id)
-    assert not ann.peers._lan.send(bob.id, {})
+    assert not ann.friends._lan.knows(bob.id)
+    assert not ann.friends._lan.send(bob.id, {})
     # And hears of others by servers.
     requesting(ann)
-    assert ann.peers._pairings.pairings
+    assert ann.friends.pairings.pairings
 
     await ann.is_visible(True)
-    assert await is_answered(ann.peers.status().port)
+    assert await is_answered(ann.friends.status().port)
     assert ann.link(bob) is link
 
 
 async def test_two_homes_pair_as_soon_as_both_are_visible(ann: Home, bob: Home) -> None:
     await ann.is_visible(False)
     bob.sees(ann)
-    bob.peers.request(PairingQuery(home=ann.id))
+    bob.friends.pairings.request(ann.id, trusted=True)
     await ann.is_visible(True)
     bob.sees(ann)
-    await until(lambda: ann.peers.status().pairings)
+    await until(lambda: ann.friends.status().pairings)
 
 
 async def test_what_is_changed_there_and_back_at_once_is_as_it_was_said_last(
@@ -370,7 +365,7 @@ async def test_what_is_changed_there_and_back_at_once_is_as_it_was_said_last(
         await asyncio.gather(
             *(ann.is_visible(each) for each in (True, False, True, False, visible))
         )
-        assert bool(ann.peers.status().port) is visible
+        assert bool(ann.friends.status().port) is visible
 
 
 @pytest.mark.parametrize("reason", [Reasons.REPLACED, Reasons.IDLE])
@@ -381,7 +376,8 @@ async def test_a_request_that_crosses_the_end_of_its_link_is_made_again(
     there = bob.link(ann)
     assert there is not None
     answer, _ = await asyncio.gather(
-        ann.peers._ask_whole(bob.id, whole_list(), 10_000), there.close(reason)
+        ann.friends.friend(bob.id).requests.ask_whole(whole_list(), 10_000),
+        there.close(reason),
     )
     assert answer
     assert link.reason == reason
@@ -395,7 +391,7 @@ async def test_a_request_is_not_made_again_at_a_home_that_ends(
     assert there is not None
     with pytest.raises(Unavailable, match="ended"):
         await asyncio.gather(
-            ann.peers._ask_whole(bob.id, whole_list(), 10_000),
+            ann.friends.friend(bob.id).requests.ask_whole(whole_list(), 10_000),
             there.close(Reasons.STOPPING),
         )
 
@@ -404,23 +400,23 @@ async def test_one_of_several_friends_cannot_say_that_this_home_is_a_copy(
     ann: Home, bob: Home
 ) -> None:
     await linked(ann, bob, STRANGER.id)
-    await bob.peers._links.close(ann.id, Reasons.SUPERSEDED)
-    await until(lambda: bob.id in ann.peers._superseded_by)
-    assert not ann.peers.status().superseded
+    await bob.friends._links.close(ann.id, Reasons.SUPERSEDED)
+    await until(lambda: ann.friends.friend(bob.id).says_superseded)
+    assert not ann.friends.status().superseded
     # If there is nobody else, there is nobody else to lose.
     await ann.befriend(bob.id)
-    assert ann.peers.status().superseded
+    assert ann.friends.status().superseded
 
 
 async def test_that_there_was_a_copy_is_forgotten_when_the_user_says_so(
     ann: Home, bob: Home
 ) -> None:
     await linked(ann, bob)
-    await bob.peers._links.close(ann.id, Reasons.SUPERSEDED)
-    await until(lambda: ann.peers.status().superseded)
+    await bob.friends._links.close(ann.id, Reasons.SUPERSEDED)
+    await until(lambda: ann.friends.status().superseded)
     before = ann.changes
-    ann.peers.resume()
-    assert not ann.peers.status().superseded
+    ann.friends.resume()
+    assert not ann.friends.status().superseded
     assert ann.changes > before
 
 
@@ -436,9 +432,9 @@ async def test_a_friend_does_not_have_this_home_call_itself(
     async def answer(_link: Link, _ask: Ask) -> AsyncIterator[bytes]:
         yield ticket.encode()
 
-    monkeypatch.setattr(bob.peers, "answer", answer)
+    monkeypatch.setattr(bob.friends, "answer", answer)
     with pytest.raises(Unavailable, match="endpoints is not of a home elsewhere"):
-        await ann.peers.renew(ticket)
+        await ann.friends.renew(ticket)
 
 
 class Held:
@@ -493,76 +489,78 @@ async def film(ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch) -> Film:
     bob.put("Ocean")
     await linked(ann, bob)
     await until(lambda: items(ann) == 1)
-    await until(lambda: ann.peers._friends[bob.id].media.was_listed)
-    listing = await ann.peers.browse(bob.id, "all/video/folders")
-    item = await ann.peers.item(bob.id, listing.children[0].id.removeprefix("item/"))
+    await until(lambda: ann.friends.friend(bob.id).list.was_listed)
+    listing = await ann.friends.friend(bob.id).browse("all/video/folders")
+    item = await ann.friends.friend(bob.id).item(
+        listing.children[0].id.removeprefix("item/")
+    )
     made = Film(bob, ann.id, item.id, item.etag)
-    monkeypatch.setattr(bob.peers, "answer", made.tickets)
+    monkeypatch.setattr(bob.friends, "answer", made.tickets)
     return made
 
 
-def holding(home: Home, etag: str, monkeypatch: pytest.MonkeyPatch) -> Held:
+def holding(home: Home, etag: str) -> Held:
     swarm = Held(etag)
-    monkeypatch.setattr(home.peers, "_torrents", lambda: swarm)
+    home.transfers = swarm  # type: ignore[assignment]
     return swarm
 
 
 async def test_what_is_here_as_it_is_listed_needs_no_ticket(
-    ann: Home, bob: Home, film: Film, monkeypatch: pytest.MonkeyPatch
+    ann: Home, bob: Home, film: Film
 ) -> None:
-    holding(ann, film.etag, monkeypatch)
-    await ann.peers.prepare(bob.id, film.id)
+    holding(ann, film.etag)
+    await ann.friends.friend(bob.id).items.prepare(film.id)
     assert film.asked == 0
 
 
 async def test_a_copy_of_what_is_listed_as_another_one_is_not_used(
-    ann: Home, bob: Home, film: Film, monkeypatch: pytest.MonkeyPatch
+    ann: Home, bob: Home, film: Film
 ) -> None:
-    swarm = holding(ann, '"former"', monkeypatch)
-    await ann.peers.prepare(bob.id, film.id)
+    swarm = holding(ann, '"former"')
+    await ann.friends.friend(bob.id).items.prepare(film.id)
     assert (film.asked, swarm.tag) == (1, film.etag)
     swarm.tag = '"former"'
-    await bob.peers.stop()
+    await bob.friends.stop()
     with pytest.raises(Unavailable):
-        await ann.peers.prepare(bob.id, film.id)
+        await ann.friends.friend(bob.id).items.prepare(film.id)
 
 
 async def test_a_ticket_that_is_newer_than_the_list_is_asked_for_once(
-    ann: Home, bob: Home, film: Film, monkeypatch: pytest.MonkeyPatch
+    ann: Home, bob: Home, film: Film
 ) -> None:
     listed, film.etag = film.etag, '"newer"'
-    swarm = holding(ann, '"former"', monkeypatch)
+    swarm = holding(ann, '"former"')
     for _ in range(3):
-        await ann.peers.prepare(bob.id, film.id)
+        await ann.friends.friend(bob.id).items.prepare(film.id)
     assert (film.asked, swarm.tag) == (1, '"newer"')
     # The list goes back and forth in the meantime, and the file, too.
     swarm.tag = '"former"'
     film.etag = listed
-    await ann.peers.prepare(bob.id, film.id)
+    await ann.friends.friend(bob.id).items.prepare(film.id)
     assert (film.asked, swarm.tag) == (2, listed)
-    await ann.peers.prepare(bob.id, film.id)
+    await ann.friends.friend(bob.id).items.prepare(film.id)
     assert film.asked == 2
 
 
 @pytest.mark.parametrize("ahead", [-86400.0, -3600.0, 86400.0])
 async def test_a_friend_whose_clock_is_wrong_gives_good_tickets(
-    ann: Home, bob: Home, film: Film, monkeypatch: pytest.MonkeyPatch, ahead: float
+    ann: Home, bob: Home, film: Film, ahead: float
 ) -> None:
     film.expires = time.time() + ahead + TTL
-    swarm = holding(ann, '"former"', monkeypatch)
-    await ann.peers.prepare(bob.id, film.id)
+    swarm = holding(ann, '"former"')
+    await ann.friends.friend(bob.id).items.prepare(film.id)
     assert swarm.tag == film.etag
-    renewed = await ann.peers.renew(
+    renewed = await ann.friends.renew(
         replace(TICKET, owner=bob.id, item=replace(FACTS, id=film.id))
     )
     assert renewed.expires == pytest.approx(time.time() + TTL, abs=60)
 
 
 async def test_what_is_played_follows_the_list(
-    ann: Home, bob: Home, film: Film, monkeypatch: pytest.MonkeyPatch
+    ann: Home, bob: Home, film: Film
 ) -> None:
-    swarm = holding(ann, '"former"', monkeypatch)
-    friend = ann.peers._friends[bob.id].media
+    swarm = holding(ann, '"former"')
+    friend = ann.friends.friend(bob.id).list
     friend._on_items((film.id,))
     swarm.reading = ("another",)
     friend._on_items((film.id,))
@@ -597,7 +595,7 @@ async def test_what_is_new_is_not_told_without_end(
     bob.put("Ocean")
     await linked(ann, bob)
     await until(lambda: items(ann) == 1)
-    bobs = ann.peers._friends[bob.id].media
+    bobs = ann.friends.friend(bob.id).list
     await until(lambda: bobs.was_listed)
     said: list[bool] = []
     may_say = bobs.may_announce.take
@@ -631,7 +629,7 @@ async def test_a_list_that_could_not_be_kept_is_when_it_can_be(
     cache.rmdir()
     cache.write_bytes(b"")
     await linked(ann, bob)
-    await until(lambda: ann.peers.friends[0].message)
+    await until(lambda: ann.friends.status().friends[0].message)
     cache.unlink()
     await until(lambda: items(ann) == 1)
     assert not ann.news
@@ -640,18 +638,18 @@ async def test_a_list_that_could_not_be_kept_is_when_it_can_be(
 async def test_what_could_not_be_kept_is_kept_when_it_can_be(
     ann: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SAVE", 0.1)
+    monkeypatch.setattr(module, "SAVE_DELAY", 0.1)
     path = ann.folder / "data" / FILE
     obstacle = path.with_name(f"{path.name}.new")
     obstacle.mkdir()
-    ann.peers.request(PairingQuery(home=STRANGER.id))
+    ann.friends.pairings.request(STRANGER.id, trusted=True)
     with pytest.MonkeyPatch.context() as patch:
         failed = asyncio.Event()
         patch.setattr(module._LOGGER, "error", lambda *_: failed.set())
         async with asyncio.timeout(10):
             await failed.wait()
     obstacle.rmdir()
-    await until(lambda: len(recall(path).pairings) == 1)
+    await until(lambda: len(load(path).pairings) == 1)
 
 
 async def test_requests_are_taken_back_before_a_home_becomes_another(
@@ -660,11 +658,11 @@ async def test_requests_are_taken_back_before_a_home_becomes_another(
     async with at_home("Ann", tmp_path) as ann:
         ann.sees(bob)
         bob.sees(ann)
-        ann.peers.request(PairingQuery(home=bob.id))
-        await until(lambda: bob.peers.status().pairings)
-        await ann.peers.forget_requests()
-        assert not ann.peers.status().pairings
-        (pairing,) = bob.peers.status().pairings
+        ann.friends.pairings.request(bob.id, trusted=True)
+        await until(lambda: bob.friends.status().pairings)
+        await ann.friends.pairings.forget_all()
+        assert not ann.friends.status().pairings
+        (pairing,) = bob.friends.status().pairings
         assert pairing.state is PairingState.DENIED
 
 
@@ -673,15 +671,15 @@ async def test_requests_of_another_identity_are_not_gone_on_with(
 ) -> None:
     async with at_home("Ann", tmp_path, bytes([1] * 32)) as ann:
         requesting(ann)
-        ann.peers.request(PairingQuery(home=STRANGER.id))
-        ann.peers.answer_request(STRANGER.id, PairingAnswer(accept=False, block=True))
-        ann.peers.request(PairingQuery(home=Identity.of(bytes([7] * 32)).id))
-        ann.peers._pairings._block(STRANGER.id)
+        ann.friends.pairings.request(STRANGER.id, trusted=True)
+        ann.friends.pairings.answer(STRANGER.id, accept=False, block=True)
+        ann.friends.pairings.request(Identity.of(bytes([7] * 32)).id, trusted=True)
+        ann.friends.pairings._block(STRANGER.id)
     async with at_home("Ann", tmp_path, bytes([1] * 32)) as ann:
-        assert len(ann.peers.status().pairings) == 2
+        assert len(ann.friends.status().pairings) == 2
     async with at_home("Ann", tmp_path, bytes([2] * 32)) as ann:
-        assert not ann.peers.status().pairings
-        assert ann.peers.status().blocked == (STRANGER.id,)
+        assert not ann.friends.status().pairings
+        assert ann.friends.status().blocked == (STRANGER.id,)
 
 
 async def test_at_a_server_that_asks_for_proofs_nobody_speaks_for_others(
@@ -694,14 +692,15 @@ async def test_at_a_server_that_asks_for_proofs_nobody_speaks_for_others(
         on_message=lambda _home, _message: None,
         on_missing=lambda _home: None,
         on_change=lambda: None,
-        session=ann.peers._session,
+        session=ann.friends._session,
     )
     server._status = replace(server.status, identity=True)
-    ann.peers._servers[URL] = server
+    servers = ann.friends._context.servers
+    servers._servers[URL] = server
     made = commitment(bytes(32), STRANGER.key).hex()
     request = Request(request="00" * 16, name="Eve", commitment=made)
     message = seal(STRANGER, ann.id, "request", encode(request))
-    ann.peers._from_server(URL, ann.id, message)
-    assert not ann.peers._pairings.pairings
-    ann.peers._from_server(URL, STRANGER.id, message)
-    assert ann.peers._pairings.pairings
+    servers._received(URL, ann.id, message)
+    assert not ann.friends.pairings.pairings
+    servers._received(URL, STRANGER.id, message)
+    assert ann.friends.pairings.pairings

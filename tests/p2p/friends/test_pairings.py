@@ -10,8 +10,15 @@ import time
 import pytest
 
 from p2p.core.errors import BadRequest, Busy, NotFound
-from p2p.friends import pairing as module
-from p2p.friends.pairing import Received, Request, Reveal, Verdict
+from p2p.friends.pairing import (
+    ENDED_LIFETIME,
+    HIDDEN_LIFETIME,
+    Received,
+    Request,
+    Reveal,
+    Verdict,
+)
+from p2p.friends.pairings import MAX_OUTGOING
 from p2p.friends.sas import WORDS, commitment, is_committed, words
 from p2p.friends.strangers import TRIES_PER_DAY, WAY
 from p2p.models.codec import encode
@@ -141,12 +148,12 @@ async def test_a_blocked_home_gets_no_answer_and_is_not_shown() -> None:
         await until(lambda: state(ann, bob) is PairingState.DENIED)
         bob.pairings.forget(ann.id)
         ann.pairings.forget(bob.id)
-        del bob.letters[:], ann.letters[:]
+        del bob.messages[:], ann.messages[:]
         ann.pairings.request(bob.id, trusted=True)
         # It is asked twice, and has nothing to say to that.
-        await until(lambda: len(bob.letters) >= 2)
-        assert {each.envelope.kind for each in bob.letters} == {"request"}
-        assert not ann.letters
+        await until(lambda: len(bob.messages) >= 2)
+        assert {each.envelope.kind for each in bob.messages} == {"request"}
+        assert not ann.messages
         assert state(ann, bob) is PairingState.WAITING
         assert shown(bob, ann) is None
         bob.pairings.unblock(ann.id)
@@ -171,9 +178,7 @@ async def test_a_request_that_is_taken_back_disappears_at_the_other_home() -> No
         await until(lambda: state(bob, ann) is PairingState.DENIED)
 
 
-async def test_requests_that_nobody_answers_expire(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_requests_that_nobody_answers_expire() -> None:
     async with neighbour("Ann") as ann, neighbour("Bob") as bob:
         await comparing(ann, bob)
         for home in (ann, bob):
@@ -182,7 +187,10 @@ async def test_requests_that_nobody_answers_expire(
             home.pairings.restore([past], [])
         await until(lambda: state(ann, bob) is PairingState.EXPIRED)
         await until(lambda: state(bob, ann) is PairingState.EXPIRED)
-        monkeypatch.setattr(module, "REMEMBERED", 0.0)
+        for home in (ann, bob):
+            (pairing,) = home.pairings.pairings
+            past = replace(pairing, ended=time.time() - ENDED_LIFETIME - 1)
+            home.pairings.restore([past], [])
         await until(lambda: not ann.pairings.pairings and not bob.pairings.pairings)
 
 
@@ -247,7 +255,7 @@ async def test_nothing_is_confirmed_before_there_are_words() -> None:
 
 async def test_only_so_many_requests_wait() -> None:
     async with neighbour("Ann") as ann:
-        for number in range(module.MAX_OUTGOING):
+        for number in range(MAX_OUTGOING):
             ann.pairings.request(Identity.of(bytes([number] * 32)).id, trusted=True)
         with pytest.raises(Busy):
             ann.pairings.request(Identity.of(bytes([99] * 32)).id, trusted=True)
@@ -271,7 +279,7 @@ class Nowhere:
         return True
 
 
-def letter(kind: str, body: object, sender: Identity = STRANGER) -> Message:
+def message(kind: str, body: object, sender: Identity = STRANGER) -> Message:
     envelope = Envelope(
         id="", sender=sender.id, key=sender.key, kind=kind, body=encode(body)
     )
@@ -287,7 +295,7 @@ async def test_confirmations_that_nobody_asked_for_are_ignored() -> None:
             ("request", Request(request="zz", name="Eve", commitment="00" * 32)),
             ("request", Request(request="00" * 16, name="Eve", commitment="")),
         ):
-            ann.pairings.receive(letter(kind, body))
+            ann.pairings.receive(message(kind, body))
         assert not ann.pairings.pairings
 
 
@@ -295,12 +303,12 @@ async def test_a_number_that_was_not_committed_to_shows_no_words() -> None:
     async with neighbour("Ann") as ann:
         made = commitment(bytes(32), STRANGER.key).hex()
         request = Request(request="00" * 16, name="Eve", commitment=made)
-        ann.pairings.receive(letter("request", request))
+        ann.pairings.receive(message("request", request))
         reveal = Reveal(request="00" * 16, nonce="11" * 32, yes=True)
-        ann.pairings.receive(letter("reveal", reveal))
+        ann.pairings.receive(message("reveal", reveal))
         assert not ann.pairings.statuses
         right = Reveal(request="00" * 16, nonce="00" * 32, yes=True)
-        ann.pairings.receive(letter("reveal", right))
+        ann.pairings.receive(message("reveal", right))
         (status,) = ann.pairings.statuses
         assert status.state is PairingState.COMPARING
         assert status.origin == "signal.example"
@@ -312,7 +320,7 @@ async def test_a_second_number_of_the_asked_home_does_not_change_the_words() -> 
         (pairing,) = ann.pairings.pairings
         for nonce in ("00" * 32, "11" * 32):
             said = Received(request=pairing.request, name="Eve", nonce=nonce)
-            ann.pairings.receive(letter("received", said))
+            ann.pairings.receive(message("received", said))
         (pairing,) = ann.pairings.pairings
         assert pairing.their_nonce == "00" * 32
 
@@ -323,9 +331,9 @@ async def test_a_flood_of_requests_is_bounded() -> None:
             eve = Identity.of(number.to_bytes(32))
             made = commitment(bytes(32), eve.key).hex()
             request = Request(request="00" * 16, name="x" * 9000, commitment=made)
-            ann.pairings.receive(letter("request", request, eve))
+            ann.pairings.receive(message("request", request, eve))
             reveal = Reveal(request="00" * 16, nonce="00" * 32, yes=True)
-            ann.pairings.receive(letter("reveal", reveal, eve))
+            ann.pairings.receive(message("reveal", reveal, eve))
         assert len(ann.pairings.statuses) == WAY.waiting
         assert all(len(each.name) <= 100 for each in ann.pairings.statuses)
 
@@ -345,7 +353,7 @@ def requesting(
     way = way or Nowhere()
     made = commitment(bytes(32), sender.key).hex()
     request = Request(request=f"{number:032x}", name="Eve", commitment=made)
-    home.pairings.receive(replace(letter("request", request, sender), way=way))
+    home.pairings.receive(replace(message("request", request, sender), way=way))
     return way
 
 
@@ -359,7 +367,7 @@ def revealing(
     """Let somebody go on with a request."""
     way = Nowhere()
     said = Reveal(request=f"{number:032x}", nonce="00" * 32, yes=yes)
-    home.pairings.receive(replace(letter("reveal", said, sender), way=way))
+    home.pairings.receive(replace(message("reveal", said, sender), way=way))
     return way
 
 
@@ -420,7 +428,7 @@ async def test_words_of_a_request_of_this_home_are_not_replaced_by_one_that_come
         ann.pairings.request(eve.id, trusted=False)
         (pairing,) = ann.pairings.pairings
         said = Received(request=pairing.request, name="Eve", nonce="00" * 32)
-        ann.pairings.receive(letter("received", said, eve))
+        ann.pairings.receive(message("received", said, eve))
         (before,) = ann.pairings.statuses
         assert before.words
         for number in range(10):
@@ -482,15 +490,15 @@ async def test_a_friend_that_asks_again_is_one_at_once_but_not_after_it_was_remo
         assert not ann.pairings.pairings
 
 
-async def test_requests_that_go_no_further_make_room_and_are_forgotten_soon(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_requests_that_go_no_further_make_room_and_are_forgotten_soon() -> None:
     async with neighbour("Ann") as ann, neighbour("Bob") as bob:
         for number in range(WAY.waiting + 5):
             requesting(ann, number, Identity.of((1000 + number).to_bytes(32)))
         assert len(ann.pairings.pairings) == WAY.waiting
         await comparing(bob, ann)
-        monkeypatch.setattr(module, "HIDDEN_LIFE", 0.0)
+        past = time.time() - HIDDEN_LIFETIME - 1
+        earlier = [replace(each, created=past) for each in ann.pairings.pairings]
+        ann.pairings.restore(earlier, [])
         await until(lambda: len(ann.pairings.pairings) == 1)
         assert state(ann, bob) is PairingState.COMPARING
 
@@ -538,9 +546,9 @@ async def test_who_says_yes_to_what_was_refused_is_told_again() -> None:
         ann.pairings.request(STRANGER.id, trusted=False)
         (pairing,) = ann.pairings.pairings
         said = Received(request=pairing.request, name="Eve", nonce="00" * 32)
-        ann.pairings.receive(letter("received", said))
+        ann.pairings.receive(message("received", said))
         ann.pairings.answer(STRANGER.id, accept=False, block=False)
-        verdict = letter("verdict", Verdict(request=pairing.request, yes=True))
+        verdict = message("verdict", Verdict(request=pairing.request, yes=True))
         way = Nowhere()
         ann.pairings.receive(replace(verdict, way=way))
         assert [each["yes"] for each in bodies(way, "reveal")] == [False]
@@ -723,12 +731,12 @@ async def test_a_request_is_taken_back_without_its_number_and_nothing_else_is() 
         revealing(ann, 1)
         for request, yes in ((2, False), (1, None), (1, True)):
             said = Reveal(request=f"{request:032x}", nonce="", yes=yes)
-            ann.pairings.receive(letter("reveal", said))
+            ann.pairings.receive(message("reveal", said))
             (status,) = ann.pairings.statuses
             assert status.state is PairingState.COMPARING
             assert not status.confirmed_there
         ann.pairings.receive(
-            letter("reveal", Reveal(request=f"{1:032x}", nonce="", yes=False))
+            message("reveal", Reveal(request=f"{1:032x}", nonce="", yes=False))
         )
         (status,) = ann.pairings.statuses
         assert status.state is PairingState.DENIED
@@ -739,7 +747,7 @@ async def test_two_homes_do_not_tell_each_other_for_ever_that_all_is_said() -> N
         for yes, paired in ((None, False), (True, False), (True, True), (False, False)):
             way = Nowhere()
             verdict = Verdict(request="00" * 16, yes=yes, paired=paired)
-            ann.pairings.receive(replace(letter("verdict", verdict), way=way))
+            ann.pairings.receive(replace(message("verdict", verdict), way=way))
             said = [each["yes"] for each in bodies(way, "reveal")]
             assert said == ([False] if not paired and yes is not False else [])
 

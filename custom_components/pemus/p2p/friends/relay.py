@@ -1,0 +1,56 @@
+"""WebRTC signalling between the torrents of two friends, relayed over their link."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..net.link.link import Link
+from ..torrent.tracker import SignalingRelay
+from .context import Context
+
+
+class TorrentRelay:
+    """The relay to one friend, while a link is open."""
+
+    def __init__(self, context: Context, home: str) -> None:
+        """Prepare to relay to a home."""
+        self._context = context
+        self._home = home
+        self._channel: SignalingRelay | None = None
+        self._link: Link | None = None
+        """The link that the channel uses."""
+        self._opening = asyncio.Lock()
+
+    async def open(self, link: Link) -> None:
+        """Relay over a link from now on."""
+
+        async def send(message: bytes) -> None:
+            await link.introduce(message)
+
+        async with self._opening:
+            transfers = self._context.transfers()
+            if transfers is None or not transfers.has_torrents:
+                return
+            if self._context.links.present(self._home) is not link:
+                # Another link has replaced it, and opens the relay in its turn.
+                return
+            channel = await transfers.meet(self._home, send)
+            if link.reason is not None:
+                await transfers.part(self._home, channel)
+                return
+            self._channel, self._link = channel, link
+
+    def close(self, link: Link) -> None:
+        """Stop relaying if this link was used."""
+        if self._link is not link or self._channel is None:
+            return
+        channel, self._channel, self._link = self._channel, None, None
+        if (transfers := self._context.transfers()) is not None:
+            self._context.tasks.spawn(
+                transfers.part(self._home, channel), "part torrents"
+            )
+
+    def receive(self, message: bytes) -> None:
+        """Take in what a torrent of the friend sends."""
+        if self._channel is not None:
+            self._channel.receive(message)
