@@ -30,9 +30,7 @@ from p2p.transfers import (
 )
 from p2p.transfers.cache import DATABASE, Cache, CacheSettings
 from p2p.transfers.downloads import Downloads
-from tests.patience import until
-
-from .receiving import (
+from tests.p2p.transfers.receiving import (
     OWNER,
     PIECE,
     ROOMY,
@@ -43,6 +41,7 @@ from .receiving import (
     pair,
     read,
 )
+from tests.patience import until
 
 ENGINE_PATH = Path(__file__).parents[3] / ".venvs" / "engine-path"
 SIZE = 24 * PIECE + 12_345

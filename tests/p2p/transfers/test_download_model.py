@@ -18,9 +18,8 @@ from p2p.torrent.metainfo import Metainfo
 from p2p.transfers import download as download_module, readers as reading
 from p2p.transfers.download import Download
 from p2p.transfers.sources.torrent import Wanted
-
-from .receiving import Owner, content_of
-from .test_download import Keeper, Script
+from tests.p2p.transfers.receiving import Owner, content_of
+from tests.p2p.transfers.test_download import Keeper, Script
 
 PIECE = 1024
 PIECES = 40

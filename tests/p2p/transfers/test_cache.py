@@ -14,8 +14,7 @@ from p2p.access.ticket import Ticket
 from p2p.core.spans import Spans
 from p2p.transfers import cache as cache_module
 from p2p.transfers.cache import DATABASE, Cache, CacheError, Found, Record
-
-from .receiving import OWNER, PIECE, Owner, content_of, describe
+from tests.p2p.transfers.receiving import OWNER, PIECE, Owner, content_of, describe
 
 SIZE = 4 * PIECE + 1000
 

@@ -17,8 +17,7 @@ from p2p.torrent.priority import Priority
 from p2p.torrent.session import Session, SessionSettings, Torrent
 from p2p.transfers.sources import torrent as source_module
 from p2p.transfers.sources.torrent import Source, SwarmSource, Wanted
-
-from .receiving import LOCAL, OWNER, PIECE, Silent, describe
+from tests.p2p.transfers.receiving import LOCAL, OWNER, PIECE, Silent, describe
 
 PIECES = 32
 SIZE = PIECES * PIECE

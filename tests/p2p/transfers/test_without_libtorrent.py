@@ -14,10 +14,9 @@ import venv
 import pytest
 
 from demo.engine_home import EngineHome, EngineHomeError
+from tests.p2p.test_friends import PYTHON, SIZE, digest, fill
 
-from .test_friends import PYTHON, SIZE, digest, fill
-
-ENGINE = Path(__file__).parents[2] / "custom_components" / "pemus" / "p2p"
+ENGINE = Path(__file__).parents[3] / "custom_components" / "pemus" / "p2p"
 
 
 @pytest.fixture(scope="module")

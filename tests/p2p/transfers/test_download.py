@@ -22,9 +22,8 @@ from p2p.transfers import download as download_module, readers as reading
 from p2p.transfers.download import Download
 from p2p.transfers.readers import Reader, distance, play_rate
 from p2p.transfers.sources.torrent import Source, SourceStatus, Target, Wanted
+from tests.p2p.transfers.receiving import PIECE, Owner, content_of, describe
 from tests.patience import failing_once, until
-
-from .receiving import PIECE, Owner, content_of, describe
 
 PIECES = 400
 SIZE = PIECES * PIECE - 1000
