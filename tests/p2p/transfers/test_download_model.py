@@ -103,6 +103,9 @@ class Model:
         for _ in range(12):
             await asyncio.sleep(0)
         for name, (start, stop, task) in list(self.asking.items()):
+            if self.download.has(start):
+                # Whoever goes on reading is answered with a batch, for which a moment is waited.
+                await asyncio.wait((task,), timeout=10)
             if not task.done():
                 # Nobody is left waiting for what is there.
                 assert not self.download.has(start)
