@@ -15,17 +15,19 @@ from swarm_peer import HOST, serve
 
 if TYPE_CHECKING:
     from custom_components.pemus.p2p.catalogue.sender import Catalogue
+    from custom_components.pemus.p2p.core.news import News
     from custom_components.pemus.p2p.friends.friends import Friends
     from custom_components.pemus.p2p.library import Library
     from custom_components.pemus.p2p.models import EngineConfig, Kind, ShareConfig
-    from custom_components.pemus.p2p.models.homes import FriendConfig, LanHome, LanHomes
+    from custom_components.pemus.p2p.models.homes import FriendConfig, LanHome
     from custom_components.pemus.p2p.net import identity
 else:
     from p2p.catalogue.sender import Catalogue
+    from p2p.core.news import News
     from p2p.friends.friends import Friends
     from p2p.library import Library
     from p2p.models import EngineConfig, Kind, ShareConfig
-    from p2p.models.homes import FriendConfig, LanHome, LanHomes
+    from p2p.models.homes import FriendConfig, LanHome
     from p2p.net import identity
 
 SHARE = "share"
@@ -78,9 +80,7 @@ class Crowd:
                 on_fault=lambda: None,
             ),
             transfers=lambda: None,
-            on_change=lambda: None,
-            on_items=lambda items: None,
-            on_media=lambda news: None,
+            news=News(),
         )
         await home.start(EngineConfig(home_name=name))
         self._homes.append(home)
@@ -95,7 +95,7 @@ class Crowd:
         for number, home in enumerate(self._homes):
             config = EngineConfig(home_name=_name(number), friends=(friend,))
             await home.apply(config)
-            home.lan_homes(LanHomes(homes=(near,)))
+            home.connections.show((near,))
         return {}
 
 

@@ -45,7 +45,7 @@ class Home:
         """Return what a home is answered."""
         friends = self.engine.components.active_friends
         assert friends is not None
-        parts = friends._serving.answer(home, Ask(**ask))  # type: ignore[arg-type]
+        parts = friends.serving.answer(home, Ask(**ask))  # type: ignore[arg-type]
         return b"".join([part async for part in parts])
 
     async def listed(self, home: str, have: Have | None = None) -> set[str]:

@@ -177,7 +177,7 @@ class Components:
     def _ask_friend(self, owner: str, ask: Ask, limit: int) -> AsyncIterator[bytes]:
         if not self.friends.is_friend(owner):
             raise Unavailable("this home is not a friend")
-        return self.friends.friend(owner).requests.ask(ask, limit)
+        return self.friends.friend(owner).ask(ask, limit)
 
     # Friends.
 
@@ -195,9 +195,7 @@ class Components:
                 library=self.library,
                 catalogue=self._catalogue,
                 transfers=lambda: self.active_transfers,
-                on_change=self.news.status_changed,
-                on_items=self.news.items_changed,
-                on_media=self.news.new_media,
+                news=self.news,
             )
             await friends.start(config)
         except ModuleNotFoundError as err:

@@ -36,7 +36,7 @@ class FriendMedia:
 
     async def item(self, item_id: str) -> Item:
         """Return an item of the friend's list. Raises NotFound."""
-        item = await self._friend.item(item_id)
+        item = await self._friend.list.library.item(item_id, self._friend.is_online)
         return dataclasses.replace(item, owner=self._owner)
 
     async def file(self, item_id: str) -> LocalFile:
@@ -58,13 +58,17 @@ class FriendMedia:
 
     async def browse(self, node: str) -> Listing:
         """Return what lies in a node, given the id that it has in this home's tree. Raises NotFound, BadRequest."""
-        listing = await self._friend.browse(_node_there(node, self._owner))
+        listing = await self._friend.list.library.browse(
+            _node_there(node, self._owner), self._friend.is_online
+        )
         return _as_part(listing, _home(self._friend), self._owner)
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """Return what matches below a node, given the id that it has in this home's tree. Raises NotFound, BadRequest."""
         below = _node_there(query.below, self._owner)
-        found = await self._friend.search(dataclasses.replace(query, below=below))
+        found = await self._friend.list.library.search(
+            dataclasses.replace(query, below=below), self._friend.is_online
+        )
         return SearchResult(
             items=tuple(
                 dataclasses.replace(item, owner=self._owner) for item in found.items

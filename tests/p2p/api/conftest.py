@@ -181,17 +181,17 @@ class SmallFriend:
 
     def __init__(self, home: SmallHome) -> None:
         self._home = home
-        self.items = self.list = self
+        self.items = self.list = self.library = self
         self.count = 7
 
-    async def item(self, item_id: str) -> Item:
+    async def item(self, item_id: str, online: bool) -> Item:
         self._home.asked.append((OWNER, item_id))
         return await self._home.item(item_id)
 
     async def prepare(self, item_id: str) -> None:
         self._home.asked.append(("prepare", OWNER, item_id))
 
-    async def browse(self, node: str) -> Listing:
+    async def browse(self, node: str, online: bool) -> Listing:
         root = Node(id="", kind=NodeKind.ROOT)
         folder = Node(id="all/video/folders", kind=NodeKind.FOLDERS)
         item = Node(id=f"item/{ITEM_ID}", kind=NodeKind.ITEM)
@@ -206,7 +206,7 @@ class SmallFriend:
                 )
         raise NotFound("there is no such place")
 
-    async def search(self, query: SearchQuery) -> SearchResult:
+    async def search(self, query: SearchQuery, online: bool) -> SearchResult:
         self._home.asked.append((OWNER, query))
         album = Node(id="all/music/albums/x", kind=NodeKind.ALBUM)
         return SearchResult(items=(ITEM,), nodes=(album,))

@@ -13,10 +13,11 @@ import time
 import pytest
 
 from p2p.access.ticket import ItemFacts, Ticket, read
+from p2p.access.transfers import Transfers
 from p2p.core.errors import EngineError, Unavailable
+from p2p.core.news import News
 from p2p.core.throttle import TokenBucket
 from p2p.friends import catalogue_sync as lists, state as module
-from p2p.friends.context import Transfers
 from p2p.friends.friends import Friends
 from p2p.friends.pairing import Request
 from p2p.friends.presence import Presence
@@ -32,18 +33,16 @@ from p2p.models import (
     ShareStatus,
 )
 from p2p.models.codec import encode
-from p2p.models.homes import FriendConfig, LanHome, LanHomes, PairingState
+from p2p.models.homes import FriendConfig, LanHome, PairingState
 from p2p.net.identity import Identity
 from p2p.net.link.frames import Ask, Note, Reasons
 from p2p.net.link.link import Link
 from p2p.net.messages import seal
-from p2p.net.signaling.client import SignalingServer
 from p2p.serving.requests import TTL
 from tests.p2p.catalogue.friends import Owner
 from tests.patience import failing_once, until
 
 STRANGER = Identity.of(bytes([9] * 32))
-URL = "https://signal.example/"
 FACTS = ItemFacts(
     id="c" * 26,
     kind=Kind.VIDEO,
@@ -65,6 +64,28 @@ TICKET = Ticket(
 )
 
 
+class Server:
+    """A signalling server that asks for proofs, and takes no messages."""
+
+    is_lan = False
+    tells_apart = True
+    origin = "signal.example"
+
+    def send(self, home: str, message: object, *, reply: bool) -> bool:
+        return False
+
+
+class Reported(News):
+    """What a home reports."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.media: list[NewMedia] = []
+
+    def new_media(self, media: NewMedia) -> None:
+        self.media.append(media)
+
+
 class Home:
     """A home with one share, which all of its friends may see."""
 
@@ -78,11 +99,10 @@ class Home:
         self.identity = Identity.of(seed or secrets.token_bytes(32))
         self.owner = Owner(shares)
         self.share = self.owner.share("Films")
-        self.changes = 0
         self.told = 0
         """How often somebody asked for the list."""
         self.revision = 0
-        self.news: list[NewMedia] = []
+        self.news = Reported()
         self.config = EngineConfig(home_name=name)
         self.transfers: Transfers | None = None
         self.friends = Friends(
@@ -92,17 +112,12 @@ class Home:
             library=self,  # type: ignore[arg-type]
             catalogue=self,  # type: ignore[arg-type]
             transfers=lambda: self.transfers,
-            on_change=self._changed,
-            on_items=lambda _items: None,
-            on_media=self.news.append,
+            news=self.news,
         )
 
     @property
     def id(self) -> str:
         return self.identity.id
-
-    def _changed(self) -> None:
-        self.changes += 1
 
     def put(self, *names: str) -> None:
         """Have some films more."""
@@ -114,18 +129,16 @@ class Home:
 
     def sees(self, *others: Home) -> None:
         """Let mDNS show other homes."""
-        self.friends.lan_homes(
-            LanHomes(
-                homes=tuple(
-                    LanHome(
-                        id=each.id,
-                        name=each.name,
-                        addresses=("127.0.0.1",),
-                        port=each.friends.status().port,
-                    )
-                    for each in others
+        self.friends.connections.show(
+            [
+                LanHome(
+                    id=each.id,
+                    name=each.name,
+                    addresses=("127.0.0.1",),
+                    port=each.friends.status().port,
                 )
-            )
+                for each in others
+            ]
         )
 
     async def befriend(self, *homes: str) -> None:
@@ -144,12 +157,12 @@ class Home:
 
     def link(self, other: Home) -> Link | None:
         """Return the link to another home, if it is open."""
-        return self.friends._links.present(other.id)
+        return self.friends.connections.links.present(other.id)
 
     @property
     def is_opening(self) -> bool:
         """Tell whether more links are being opened."""
-        links = self.friends._links
+        links = self.friends.connections.links
         slots = [links.slot(link.home) for link in links.all]
         return any(
             each.own_offers.is_active or each.their_offers.is_active for each in slots
@@ -157,17 +170,8 @@ class Home:
 
     def hears(self, kind: str, body: bytes, sender: Identity) -> None:
         """Let a message come, as if by a server."""
-        server = SignalingServer(
-            URL,
-            self.identity,
-            on_message=lambda _home, _message: None,
-            on_missing=lambda _home: None,
-            on_change=lambda: None,
-            session=self.friends._session,
-        )
-        self.friends._messenger.receive(
-            seal(sender, self.id, kind, body), server, sender.id
-        )
+        message = seal(sender, self.id, kind, body)
+        self.friends.connections.messenger.receive(message, Server(), sender.id)
 
     # Its library.
 
@@ -334,12 +338,12 @@ async def test_a_home_that_is_not_visible_has_no_port_and_keeps_its_links(
 
     assert ann.friends.status().port == 0
     assert not await is_answered(port)
-    assert await ann.friends.friend(bob.id).requests.ask_whole(whole_list(), 10_000)
+    assert await ann.friends.connections.ask_whole(bob.id, whole_list(), 10_000)
     assert ann.link(bob) is link
     # It finds nobody either.
     ann.sees(bob)
-    assert not ann.friends._lan.knows(bob.id)
-    assert not ann.friends._lan.send(bob.id, {})
+    assert not ann.friends.connections.lan.knows(bob.id)
+    assert not ann.friends.connections.lan.send(bob.id, {})
     # And hears of others by servers.
     requesting(ann)
     assert ann.friends.pairings.pairings
@@ -376,7 +380,7 @@ async def test_a_request_that_crosses_the_end_of_its_link_is_made_again(
     there = bob.link(ann)
     assert there is not None
     answer, _ = await asyncio.gather(
-        ann.friends.friend(bob.id).requests.ask_whole(whole_list(), 10_000),
+        ann.friends.connections.ask_whole(bob.id, whole_list(), 10_000),
         there.close(reason),
     )
     assert answer
@@ -391,7 +395,7 @@ async def test_a_request_is_not_made_again_at_a_home_that_ends(
     assert there is not None
     with pytest.raises(Unavailable, match="ended"):
         await asyncio.gather(
-            ann.friends.friend(bob.id).requests.ask_whole(whole_list(), 10_000),
+            ann.friends.connections.ask_whole(bob.id, whole_list(), 10_000),
             there.close(Reasons.STOPPING),
         )
 
@@ -400,7 +404,7 @@ async def test_one_of_several_friends_cannot_say_that_this_home_is_a_copy(
     ann: Home, bob: Home
 ) -> None:
     await linked(ann, bob, STRANGER.id)
-    await bob.friends._links.close(ann.id, Reasons.SUPERSEDED)
+    await bob.friends.connections.links.close(ann.id, Reasons.SUPERSEDED)
     await until(lambda: ann.friends.friend(bob.id).says_superseded)
     assert not ann.friends.status().superseded
     # If there is nobody else, there is nobody else to lose.
@@ -412,12 +416,12 @@ async def test_that_there_was_a_copy_is_forgotten_when_the_user_says_so(
     ann: Home, bob: Home
 ) -> None:
     await linked(ann, bob)
-    await bob.friends._links.close(ann.id, Reasons.SUPERSEDED)
+    await bob.friends.connections.links.close(ann.id, Reasons.SUPERSEDED)
     await until(lambda: ann.friends.status().superseded)
-    before = ann.changes
+    before = ann.news.version
     ann.friends.resume()
     assert not ann.friends.status().superseded
-    assert ann.changes > before
+    assert ann.news.version > before
 
 
 @pytest.mark.parametrize(
@@ -429,10 +433,10 @@ async def test_a_friend_does_not_have_this_home_call_itself(
     await linked(ann, bob)
     ticket = replace(TICKET, owner=bob.id, receiver=ann.id, endpoints=(endpoint,))
 
-    async def answer(_link: Link, _ask: Ask) -> AsyncIterator[bytes]:
+    async def answer(_home: str, _ask: Ask) -> AsyncIterator[bytes]:
         yield ticket.encode()
 
-    monkeypatch.setattr(bob.friends, "answer", answer)
+    monkeypatch.setattr(bob.friends.serving, "answer", answer)
     with pytest.raises(Unavailable, match="endpoints is not of a home elsewhere"):
         await ann.friends.renew(ticket)
 
@@ -470,7 +474,7 @@ class Film:
     asked: int = 0
     expires: float = 2e9
 
-    async def tickets(self, _link: Link, ask: Ask) -> AsyncIterator[bytes]:
+    async def tickets(self, _home: str, ask: Ask) -> AsyncIterator[bytes]:
         self.asked += 1
         assert ask.item == self.id
         facts = replace(FACTS, id=ask.item, etag=self.etag)
@@ -490,12 +494,11 @@ async def film(ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch) -> Film:
     await linked(ann, bob)
     await until(lambda: items(ann) == 1)
     await until(lambda: ann.friends.friend(bob.id).list.was_listed)
-    listing = await ann.friends.friend(bob.id).browse("all/video/folders")
-    item = await ann.friends.friend(bob.id).item(
-        listing.children[0].id.removeprefix("item/")
-    )
+    library = ann.friends.friend(bob.id).list.library
+    listing = await library.browse("all/video/folders", online=True)
+    item = await library.item(listing.children[0].id.removeprefix("item/"), online=True)
     made = Film(bob, ann.id, item.id, item.etag)
-    monkeypatch.setattr(bob.friends, "answer", made.tickets)
+    monkeypatch.setattr(bob.friends.serving, "answer", made.tickets)
     return made
 
 
@@ -611,13 +614,13 @@ async def test_what_is_new_is_not_told_without_end(
         await until(
             lambda wanted=number: items(ann) == wanted and len(said) >= wanted - 1
         )
-    assert [each.count for each in ann.news] == [1]
+    assert [each.count for each in ann.news.media] == [1]
     assert not any(said[1:])
     monkeypatch.setattr(bobs, "may_announce", TokenBucket(1e9, 1))
     bob.put("Film 6")
-    await until(lambda: len(ann.news) == 2)
-    assert ann.news[1].count == 4
-    assert len(ann.news[1].titles) == 4
+    await until(lambda: len(ann.news.media) == 2)
+    assert ann.news.media[1].count == 4
+    assert len(ann.news.media[1].titles) == 4
 
 
 async def test_a_list_that_could_not_be_kept_is_when_it_can_be(
@@ -632,7 +635,7 @@ async def test_a_list_that_could_not_be_kept_is_when_it_can_be(
     await until(lambda: ann.friends.status().friends[0].message)
     cache.unlink()
     await until(lambda: items(ann) == 1)
-    assert not ann.news
+    assert not ann.news.media
 
 
 async def test_what_could_not_be_kept_is_kept_when_it_can_be(
@@ -680,27 +683,3 @@ async def test_requests_of_another_identity_are_not_gone_on_with(
     async with at_home("Ann", tmp_path, bytes([2] * 32)) as ann:
         assert not ann.friends.status().pairings
         assert ann.friends.status().blocked == (STRANGER.id,)
-
-
-async def test_at_a_server_that_asks_for_proofs_nobody_speaks_for_others(
-    ann: Home,
-) -> None:
-    await ann.befriend()
-    server = SignalingServer(
-        URL,
-        ann.identity,
-        on_message=lambda _home, _message: None,
-        on_missing=lambda _home: None,
-        on_change=lambda: None,
-        session=ann.friends._session,
-    )
-    server._status = replace(server.status, identity=True)
-    servers = ann.friends._context.servers
-    servers._servers[URL] = server
-    made = commitment(bytes(32), STRANGER.key).hex()
-    request = Request(request="00" * 16, name="Eve", commitment=made)
-    message = seal(STRANGER, ann.id, "request", encode(request))
-    servers._received(URL, ann.id, message)
-    assert not ann.friends.pairings.pairings
-    servers._received(URL, STRANGER.id, message)
-    assert ann.friends.pairings.pairings

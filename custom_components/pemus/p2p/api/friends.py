@@ -53,7 +53,8 @@ async def unblock(request: web.Request) -> web.Response:
 @quick
 async def lan_homes(request: web.Request) -> web.Response:
     """Take note of all homes that the local network shows now."""
-    request.app[COMPONENTS].friends.lan_homes(await body(request, LanHomes))
+    shown = await body(request, LanHomes)
+    request.app[COMPONENTS].friends.connections.show(shown.homes)
     return done()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from hashlib import sha256
 import logging
 import time
@@ -11,11 +12,11 @@ from typing import Final
 import orjson
 
 from ..catalogue.remote_library import RemoteLibrary
-from ..core import tasks
 from ..core.errors import EngineError
 from ..core.sqlite import StoreError
+from ..core.tasks import Tasks
 from ..core.throttle import Throttle
-from ..models import Item, Listing, NewMedia, SearchQuery, SearchResult
+from ..models import NewMedia
 from ..models.codec import encode
 from ..models.homes import FriendConfig, FriendStatus
 from ..net.link.frames import Ask, Note, Reasons
@@ -25,7 +26,6 @@ from .context import Context
 from .items import Items
 from .presence import Changed, Presence
 from .relay import TorrentRelay
-from .requests import Requests
 from .state import Seen
 from .traffic import Traffic
 
@@ -50,27 +50,24 @@ class Friend:
         """Whether it answered that this home is no friend of it any more."""
         self.says_superseded = False
         """Whether it says that another home uses the identity of this one."""
-        self.presence = Presence(self.id, context.messenger)
-        self.requests = Requests(self.id, context.links, context.servers)
+        self.presence = Presence(self.id, context.connections.messenger)
         self.list = FriendList(
             context.cache,
             self.id,
-            fetch=lambda have: self.requests.ask(
-                Ask(do=CATALOGUE, have=have), MAX_LIST
-            ),
+            fetch=lambda have: self.ask(Ask(do=CATALOGUE, have=have), MAX_LIST),
             is_online=lambda: self.is_online,
-            on_change=context.on_change,
+            on_change=context.news.status_changed,
             on_items=self._items_changed,
             on_news=self._tell_news,
         )
-        self.items = Items(context, self.id, self.requests, self.list)
-        self.relay = TorrentRelay(context, self.id)
+        self._tasks = Tasks()
+        self.items = Items(context, self.id, self.list, self._tasks)
+        self.relay = TorrentRelay(context, self.id, self._tasks)
         self.traffic = Traffic()
         self._context = context
-        self._tasks: list[asyncio.Task[None]] = []
 
-    async def open(self) -> None:
-        """Open the list."""
+    async def start(self) -> None:
+        """Open the list, keep it up to date, and watch for the friend."""
         try:
             await self.list.open()
         except (StoreError, OSError) as err:
@@ -79,35 +76,30 @@ class Friend:
             # Nobody else could close it.
             await self.list.library.close()
             raise
+        self._tasks.keep(self._watch, f"watch {self.config.name}")
+        self._tasks.keep(self.list.keep, f"list {self.config.name}")
 
-    def start(self) -> None:
-        """Start to watch for the friend, and to keep its list up to date."""
-        self._tasks = [
-            tasks.keep(self._watch, f"watch {self.config.name}"),
-            tasks.keep(self.list.keep, f"list {self.config.name}"),
-        ]
-
-    async def end(self) -> None:
-        """End what `start` started."""
-        await tasks.end(*self._tasks)
-
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """End everything, and close the list."""
-        await self.end()
+        await self._tasks.end()
         await self.list.library.close()
 
     def apply(self, config: FriendConfig) -> None:
-        """Apply another configuration."""
+        """Apply a configuration."""
         former, self.config = self.config, config
         self.rate.limit = config.upload_limit
         if set(former.shares) != set(config.shares):
-            self._context.tasks.spawn(self._shares_changed(), "shares changed")
+            self._tasks.spawn(self._shares_changed(), "shares changed")
 
     async def _shares_changed(self) -> None:
         """Revoke what the friend may not have any more, and tell it."""
         if (transfers := self._context.transfers()) is not None:
             await transfers.review()
         self.tell_changed()
+
+    def ask(self, ask: Ask, limit: int) -> AsyncIterator[bytes]:
+        """Yield the parts of the friend's answer, at most `limit` bytes together. Raises EngineError."""
+        return self._context.connections.ask(self.id, ask, limit)
 
     # State.
 
@@ -124,11 +116,16 @@ class Friend:
     @property
     def is_online(self) -> bool:
         """Whether it can be reached."""
-        return self.presence.online or self._context.links.present(self.id) is not None
+        return self.presence.online or self.link is not None
+
+    @property
+    def link(self) -> Link | None:
+        """The link to it, if one is open."""
+        return self._context.connections.links.present(self.id)
 
     def status(self, torrent_rates: tuple[int, int]) -> FriendStatus:
         """Return how the friend is. `torrent_rates` are bytes per second from and to it by torrents."""
-        link = self._context.links.present(self.id)
+        link = self.link
         seen = self.seen
         return FriendStatus(
             id=self.id,
@@ -146,26 +143,12 @@ class Friend:
             message=self.list.message,
         )
 
-    # Its library.
-
-    async def browse(self, node: str) -> Listing:
-        """Return what lies in a node of its library. Raises NotFound, BadRequest."""
-        return await self.list.library.browse(node, self.is_online)
-
-    async def search(self, query: SearchQuery) -> SearchResult:
-        """Search its library. Raises NotFound, BadRequest."""
-        return await self.list.library.search(query, self.is_online)
-
-    async def item(self, item_id: str) -> Item:
-        """Return an item. Raises NotFound."""
-        return await self.list.library.item(item_id, self.is_online)
-
     def _items_changed(self, items: tuple[str, ...] | None) -> None:
-        self._context.on_items(items)
+        self._context.news.items_changed(items)
         self.items.changed(items)
 
     def _tell_news(self, count: int, titles: tuple[str, ...]) -> None:
-        self._context.on_media(
+        self._context.news.new_media(
             NewMedia(home=self.id, name=self.name, count=count, titles=titles)
         )
 
@@ -174,21 +157,20 @@ class Friend:
     def list_state(self) -> str:
         """Return a digest that changes whenever the list that the friend sees may have changed."""
         library = self._context.library
-        granted = set(self._context.config.shares_of(self.id) or ())
         shares = sorted(
             f"{share.id} {share.available}"
             for share in library.shares
-            if share.id in granted
+            if share.id in self.config.shares
         )
         return sha256(orjson.dumps([library.revision, *shares])).hexdigest()[:32]
 
     def tell_changed(self) -> None:
         """Tell the friend that the list that it sees may have changed."""
-        if (link := self._context.links.present(self.id)) is not None:
+        if (link := self.link) is not None:
             link.note(Note(about=CATALOGUE))
         else:
             changed = encode(Changed(state=self.list_state()))
-            self._context.messenger.send(self.id, "changed", changed)
+            self._context.connections.messenger.send(self.id, "changed", changed)
 
     # What its link brings.
 
@@ -197,18 +179,22 @@ class Friend:
         self.traffic.begin()
         self.met(link.name, link.release)
         self.list.begin()
-        self._context.tasks.spawn(self.relay.open(link), "meet torrents")
+        self._tasks.spawn(self.relay.open(link), "meet torrents")
 
     def unlinked(self, link: Link, reason: str, *, by_them: bool) -> None:
         """Note that a link has ended, or was refused."""
         if by_them and reason == Reasons.NOT_FRIENDS:
             self.unfriend()
         elif by_them and reason == Reasons.SUPERSEDED:
+            if not self.says_superseded:
+                _LOGGER.warning(
+                    "%s says that another home uses the identity of this one", self.name
+                )
             self.says_superseded = True
         self.relay.close(link)
         if reason in (Reasons.LOST, Reasons.SILENT, Reasons.STOPPING):
             self.presence.doubt()
-        self._context.on_change()
+        self._context.news.status_changed()
 
     def noted(self, note: Note) -> None:
         """Take in a note."""
@@ -229,7 +215,8 @@ class Friend:
         )
         if self.presence.met():
             self._context.pairings.retry(self.id)
-            self._context.on_change()
+            self._context.state.changed()
+            self._context.news.status_changed()
 
     def unfriend(self) -> None:
         """Note that this home is no friend of the other one any more, unless they are pairing."""
@@ -238,33 +225,34 @@ class Friend:
         _LOGGER.info("%s is not a friend of this home any more", self.config.name)
         self.unfriended = True
         self.presence.online = False
-        self._context.on_change()
+        self._context.news.status_changed()
 
     async def _watch(self) -> None:
         """Find out again and again whether the friend is there."""
         while True:
             self.list.announce()
-            link = self._context.links.present(self.id)
+            link = self.link
             if link is not None:
                 self.met(link.name, link.release)
             elif not await self.presence.ping() and self.presence.missed():
-                self._context.on_change()
+                self._context.news.status_changed()
             await self.presence.rest()
 
 
-async def forget(home: str, library: RemoteLibrary, context: Context) -> None:
+async def forget(home: str, context: Context) -> None:
     """Revoke what a home was granted, and remove what is known of it."""
     context.state.seen.pop(home, None)
+    context.state.changed()
     context.pairings.estranged(home)
-    steps = [context.links.close(home, Reasons.NOT_FRIENDS)]
+    steps = [context.connections.links.close(home, Reasons.NOT_FRIENDS)]
     if (transfers := context.transfers()) is not None:
         steps += [transfers.revoke(home, None), transfers.forget(home)]
     for result in await asyncio.gather(*steps, return_exceptions=True):
         if isinstance(result, EngineError):
             _LOGGER.error("Something of %s is left: %s", home, result)
     try:
-        await library.remove()
+        await RemoteLibrary(context.cache, home).remove()
     except OSError as err:
         _LOGGER.error("Cannot remove the list of %s: %s", home, err)
     await context.pictures.remove(home)
-    context.on_change()
+    context.news.status_changed()

@@ -1,45 +1,38 @@
-"""All friends of this home, and the connections that lead to them."""
+"""All friends of this home."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 import logging
 from pathlib import Path
 from typing import Final
 
-from aiohttp import ClientSession, DummyCookieJar
-
 from ..access.ticket import Ticket
-from ..catalogue.remote_library import RemoteLibrary, homes_in
+from ..access.transfers import Transfers
+from ..catalogue.remote_library import homes_in
 from ..catalogue.sender import Catalogue
 from ..core.errors import NotFound, Unavailable
-from ..core.throttle import Throttle
+from ..core.news import News
+from ..core.tasks import Tasks
 from ..library import Library
-from ..models import EngineConfig, NewMedia
-from ..models.codec import DecodeError
-from ..models.homes import FriendConfig, LanHomes, PeersStatus
+from ..models import EngineConfig
+from ..models.homes import PeersStatus
 from ..net.identity import Identity
-from ..net.lan import Lan
-from ..net.link.frames import Ask, Note, Reasons
 from ..net.link.handshake import KINDS as LINK_KINDS
-from ..net.link.link import Link
-from ..net.link.links import Links
 from ..net.messenger import Message, Messenger
 from ..serving.requests import Serving
 from . import pairing, presence
 from .artwork import Pictures
-from .context import Context, Transfers
+from .connections import Connections
+from .context import Context
 from .friend import Friend, forget
 from .pairings import Pairings
 from .presence import PresenceMessages
-from .servers import Servers
 from .state import FILE, State
 from .traffic import TrafficMeter
 
-LAN_PORT: Final = 43110
-"""TCP port for homes in the local network, if it is free: a port that stays the same is found again sooner."""
 CHANGE_INTERVAL: Final = 1.0
 """Seconds over which further changes of the library are gathered after friends were told of one."""
 
@@ -47,7 +40,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Friends:
-    """Adds and removes friends as the user configures them, and hands to each what comes from it.
+    """Adds and removes friends as the user configures them, and hands to each the messages that come from it.
 
     All methods are called in the event loop, and none blocks it.
     """
@@ -61,94 +54,73 @@ class Friends:
         library: Library,
         catalogue: Catalogue,
         transfers: Callable[[], Transfers | None],
-        on_change: Callable[[], None],
-        on_items: Callable[[tuple[str, ...] | None], None],
-        on_media: Callable[[NewMedia], None],
+        news: News,
     ) -> None:
         """Prepare to deal with friends as an identity.
 
         `data` is the folder for what must not get lost, `cache` the folder for friends' lists and pictures. `catalogue` is
-        what friends are told of the library. `on_change` is called when `status` may have changed, `on_items` with items of
-        friends that changed, None for many, and `on_media` when a friend has something new.
+        what friends are told of the library. `transfers` returns the transfers, if they run.
         """
+        self._config = EngineConfig(home_name="")
         self._friends: dict[str, Friend] = {}
-        self._total_rate = Throttle()
-        self._on_change = on_change
+        self._transfers = transfers
+        self._news = news
         self._library_changed = asyncio.Event()
         self._parts = AsyncExitStack()
-        self._messenger = Messenger(
-            identity, self._received, is_expected=self._is_expected
-        )
+        self._tasks = Tasks()
+        messenger = Messenger(identity, self._received, is_expected=self._is_expected)
         self.pairings = Pairings(
-            self._messenger,
-            name=lambda: self._context.config.home_name,
+            messenger,
+            name=self._name,
             is_friend=self.is_friend,
             on_change=self._changed,
         )
-        servers = Servers(
-            self._messenger, on_change=self._changed, on_connected=self._connected
+        self.serving = Serving(
+            library,
+            catalogue,
+            self._shares_of,
+            transfers,
+            owner=identity.id,
+            owner_name=self._name,
         )
-        self._links = Links(
-            self._messenger,
-            self,
-            name=lambda: self._context.config.home_name,
-            is_friend=self.is_friend,
-            is_pairing=self.pairings.is_pairing,
-            servers=servers.ice_servers,
-            rates=self._rates,
-            near=self._is_near,
-            only_way=self._is_only_way,
+        self.connections = Connections(
+            messenger,
+            self._friends,
+            self.pairings,
+            self.serving,
+            name=self._name,
+            transfers=transfers,
+            news=news,
         )
         self._context = Context(
-            identity=identity,
             library=library,
-            messenger=self._messenger,
-            links=self._links,
-            servers=servers,
+            connections=self.connections,
             pairings=self.pairings,
             pictures=Pictures(cache / "pictures"),
             state=State(data / FILE, identity.id, self.pairings),
             cache=cache,
             transfers=transfers,
-            on_change=self._changed,
-            on_items=on_items,
-            on_media=on_media,
+            news=news,
         )
-        self._presence = PresenceMessages(self._context, self._friends)
-        self._traffic = TrafficMeter(self._links, self._friends, on_change)
-        self._serving = Serving(
-            library,
-            catalogue,
-            self._shares_of,
-            self._issue,
-            self._revoke,
-            owner=identity.id,
-            owner_name=lambda: self._context.config.home_name,
+        self._presence = PresenceMessages(
+            messenger, self._friends, self.pairings, name=self._name
         )
+        self._traffic = TrafficMeter(self._friends, news)
 
     async def start(self, config: EngineConfig) -> None:
         """Start everything. Raises OSError, with nothing left running."""
-        context = self._context
-        context.config = config
-        await context.state.load()
-        await asyncio.to_thread(context.cache.mkdir, 0o700, True, True)
+        state = self._context.state
+        await state.load()
+        await asyncio.to_thread(self._context.cache.mkdir, 0o700, True, True)
         async with AsyncExitStack() as parts:
-            self._session = await parts.enter_async_context(
-                ClientSession(cookie_jar=DummyCookieJar())
-            )
-            self._lan = Lan(self._messenger, self._session)
-            parts.push_async_callback(self._lan.close)
-            self._messenger.add(self._lan)
+            parts.push_async_callback(self._stop_friends)
+            await self.connections.start(parts)
             self.pairings.start()
             parts.push_async_callback(self.pairings.stop)
-            self._links.start()
-            parts.push_async_callback(self._close_friends)
-            parts.push_async_callback(self._links.stop)
-            parts.push_async_callback(context.tasks.end)
-            context.tasks.keep(context.state.save_changes, "save friends' state")
-            context.tasks.keep(self._tell_changes, "tell friends")
-            context.tasks.keep(self._traffic.run, "measure links")
-            parts.push_async_callback(context.servers.stop)
+            parts.push_async_callback(self._tasks.end)
+            self._tasks.keep(state.save_changes, "save friends' state")
+            self._tasks.keep(self._tell_changes, "tell friends")
+            self._tasks.keep(self._traffic.run, "measure links")
             await self.apply(config)
             self._parts = parts.pop_all()
 
@@ -157,36 +129,31 @@ class Friends:
         await self._parts.aclose()
         await self._context.state.save()
 
+    async def _stop_friends(self) -> None:
+        for friend in self._friends.values():
+            await friend.stop()
+
     async def apply(self, config: EngineConfig) -> None:
         """Apply the differences between a configuration and what runs."""
+        own = self.connections.messenger.identity.id
+        wanted = {each.id: each for each in config.friends if each.id != own}
         # All of it counts at once for those who ask; what it takes away is ended below.
-        self._context.config = config
-        self._total_rate.limit = config.swarm.upload_limit
-        await self._context.servers.apply(config.servers, self._session)
-        await (self._lan.open(LAN_PORT) if config.lan_visible else self._lan.close())
-        wanted = {each.id: each for each in config.friends}
-        wanted.pop(self._context.identity.id, None)
-        for home in [each for each in self._friends if each not in wanted]:
-            await self._remove(home)
-        for home, friend in wanted.items():
-            present = self._friends.get(home)
-            if present is None:
-                await self._add(friend)
-            elif present.config != friend:
-                present.apply(friend)
+        self._config = config
+        for home in self._friends.keys() & wanted.keys():
+            self._friends[home].apply(wanted[home])
+        await self.connections.apply(config)
+        for home in self._friends.keys() - wanted.keys():
+            await self._friends.pop(home).stop()
+            await forget(home, self._context)
+        for home, friend_config in wanted.items():
+            friend = self._friends.pop(home, None)
+            if friend is None:
+                friend = Friend(friend_config, self._context)
+                await friend.start()
+            # In the order of the configuration.
+            self._friends[home] = friend
         self.pairings.befriended()
         self._changed()
-
-    async def _add(self, config: FriendConfig) -> None:
-        friend = Friend(config, self._context)
-        await friend.open()
-        self._friends[friend.id] = friend
-        friend.start()
-
-    async def _remove(self, home: str) -> None:
-        friend = self._friends.pop(home)
-        await friend.end()
-        await forget(home, friend.list.library, self._context)
 
     async def forget_former(self) -> None:
         """Forget homes that are no friends by the present configuration: they were removed while no engine ran."""
@@ -195,35 +162,31 @@ class Friends:
         for home in known | self._context.state.seen.keys():
             if home not in self._friends:
                 _LOGGER.debug("%s is forgotten", home)
-                await forget(home, RemoteLibrary(cache, home), self._context)
-
-    async def _close_friends(self) -> None:
-        for friend in self._friends.values():
-            await friend.close()
+                await forget(home, self._context)
 
     # State.
 
     def status(self) -> PeersStatus:
         """Return everything about other homes."""
-        transfers = self._context.transfers()
+        transfers = self._transfers()
         rates = transfers.rates() if transfers is not None else {}
+        servers = self.connections.servers
         return PeersStatus(
-            id=self._context.identity.id,
-            port=self._lan.port,
+            id=self.connections.messenger.identity.id,
+            port=self.connections.port,
             friends=tuple(
                 friend.status(rates.get(friend.id, (0, 0))) for friend in self.all
             ),
             pairings=self.pairings.statuses,
-            servers=self._context.servers.statuses,
+            servers=servers.statuses,
             blocked=self.pairings.blocked,
-            superseded=self._is_superseded or self._context.servers.superseded,
+            superseded=self._is_superseded or servers.superseded,
         )
 
     @property
     def all(self) -> tuple[Friend, ...]:
         """The friends, in the order of the configuration."""
-        homes = (each.id for each in self._context.config.friends)
-        return tuple(self._friends[home] for home in homes if home in self._friends)
+        return tuple(self._friends.values())
 
     @property
     def moved(self) -> tuple[int, int]:
@@ -233,7 +196,7 @@ class Friends:
     @property
     def _is_superseded(self) -> bool:
         """Whether friends say that another home uses this identity. One of many alone could cut this home off from all others."""
-        count = sum(friend.says_superseded for friend in self._friends.values())
+        count = sum(friend.says_superseded for friend in self.all)
         return count > 0 and count >= min(2, len(self._friends))
 
     def is_friend(self, home: str) -> bool:
@@ -258,52 +221,20 @@ class Friends:
         """Tell friends that this home's library has changed."""
         self._library_changed.set()
 
-    def lan_homes(self, homes: LanHomes) -> None:
-        """Take note of all homes that the local network shows now."""
-        for moved in self._lan.show(homes.homes):
-            self._links.probe(moved)
-        for home in homes.homes:
-            if (friend := self._friends.get(home.id)) is not None:
-                friend.presence.check_soon()
-                self._links.upgrade(home.id)
-            self.pairings.retry(home.id)
-
-    def network_changed(self) -> None:
-        """Retry at once everything that waits for a connection."""
-        self._lan.retry()
-        self._links.probe()
-        self._context.servers.wake()
-        self._retry()
-
     def resume(self) -> None:
         """Use the identity again after another home took it over."""
-        for friend in self._friends.values():
+        for friend in self.all:
             friend.says_superseded = False
-        self._context.servers.resume()
-        self._changed()
-        self.network_changed()
-
-    def _connected(self) -> None:
-        self._retry()
-        self._context.tasks.spawn(self._use_stun(), "find a STUN server")
-
-    def _retry(self) -> None:
-        self.pairings.retry()
-        for friend in self._friends.values():
-            friend.presence.check_soon()
-
-    async def _use_stun(self) -> None:
-        server = await self._context.servers.stun_server()
-        transfers = self._context.transfers()
-        if server is not None and transfers is not None:
-            transfers.set_stun(server)
+        self.connections.servers.resume()
+        self._news.status_changed()
+        self.connections.network_changed()
 
     async def _tell_changes(self) -> None:
         """Tell friends of a change at once, and of those that follow together."""
         while True:
             await self._library_changed.wait()
             self._library_changed.clear()
-            for friend in tuple(self._friends.values()):
+            for friend in self.all:
                 friend.tell_changed()
             await asyncio.sleep(CHANGE_INTERVAL)
 
@@ -312,85 +243,27 @@ class Friends:
         if kind in pairing.KINDS:
             self.pairings.receive(message)
         elif kind in LINK_KINDS:
-            self._links.receive(message)
+            self.connections.links.receive(message)
         elif kind in presence.KINDS:
-            try:
-                self._presence.receive(message)
-            except DecodeError as err:
-                _LOGGER.debug("Ignored a malformed message: %s", err)
-
-    # What links bring: this is their host.
-
-    def answer(self, link: Link, ask: Ask) -> AsyncIterator[bytes]:
-        """Answer a friend's request."""
-        return self._serving.answer(link.home, ask)
-
-    def noted(self, link: Link, note: Note) -> None:
-        """Hand a note to the friend that it is from."""
-        if (friend := self._friends.get(link.home)) is not None:
-            friend.noted(note)
-
-    def introduced(self, link: Link, message: bytes) -> None:
-        """Hand on what a friend's torrent sends."""
-        if (friend := self._friends.get(link.home)) is not None:
-            friend.relay.receive(message)
-
-    def ready(self, link: Link) -> None:
-        """Hand a link to the friend that it leads to."""
-        if (friend := self._friends.get(link.home)) is not None:
-            friend.linked(link)
-        else:
-            self._context.tasks.spawn(link.close(Reasons.NOT_FRIENDS), "no friend")
-
-    def closed(self, link: Link, reason: str, *, by_them: bool) -> None:
-        """Tell the friend that a link has ended, or was refused."""
-        if (friend := self._friends.get(link.home)) is None:
-            return
-        before = self._is_superseded
-        friend.unlinked(link, reason, by_them=by_them)
-        if self._is_superseded and not before:
-            _LOGGER.error("Another home uses the identity of this one")
+            self._presence.receive(message)
 
     # What components below ask.
+
+    def _name(self) -> str:
+        return self._config.home_name
 
     def _changed(self) -> None:
         if self._friends or self.pairings.is_active:
             # Loads what links are made of. Without friends, its memory and half a second are saved.
-            self._links.prepare()
+            self.connections.links.prepare()
         self._context.state.changed()
-        self._on_change()
+        self._news.status_changed()
 
     def _shares_of(self, home: str) -> Collection[str]:
         if home not in self._friends:
             return ()
-        return self._context.config.shares_of(home) or ()
-
-    async def _issue(
-        self, item: str, home: str, ttl: float, wait: float
-    ) -> Ticket | None:
-        transfers = self._context.transfers()
-        if transfers is None or not transfers.has_torrents:
-            return None
-        return await transfers.issue_to(item, home, ttl, wait)
-
-    async def _revoke(self, item: str, home: str) -> None:
-        if (transfers := self._context.transfers()) is not None:
-            await transfers.revoke(home, item)
-
-    def _rates(self, home: str) -> tuple[Throttle, ...]:
-        friend = self._friends.get(home)
-        return (
-            (self._total_rate,) if friend is None else (self._total_rate, friend.rate)
-        )
+        return self._config.shares_of(home) or ()
 
     def _is_expected(self, home: str) -> bool:
         """Tell whether messages of a home must get through a flood."""
         return home in self._friends or self.pairings.is_expected(home)
-
-    def _is_near(self, home: str) -> bool:
-        """Tell whether the local network shows a home."""
-        return self._lan.knows(home)
-
-    def _is_only_way(self, home: str) -> bool:
-        """Tell whether a link to a home could not be opened again."""
-        return not self._context.servers.is_connected and not self._lan.knows(home)

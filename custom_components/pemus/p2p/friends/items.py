@@ -12,12 +12,12 @@ from typing import Final
 from ..access import ticket as tickets
 from ..access.ticket import MAX_TICKET, BadTicket, Ticket
 from ..core.errors import EngineError, Unavailable
+from ..core.tasks import Tasks
 from ..models import Item
 from ..net.link.frames import Ask
 from ..serving.requests import TTL
 from .catalogue_sync import FriendList
 from .context import Context
-from .requests import Requests
 
 MAX_DIFFERING: Final = 1000
 """Items of one friend for which it is remembered that list and ticket differ."""
@@ -29,13 +29,13 @@ class Items:
     """The items of one friend."""
 
     def __init__(
-        self, context: Context, home: str, requests: Requests, list_: FriendList
+        self, context: Context, home: str, list_: FriendList, tasks: Tasks
     ) -> None:
         """Prepare to fetch from a home what its list has."""
         self._context = context
         self._home = home
-        self._requests = requests
         self._list = list_
+        self._tasks = tasks
         self._differing: dict[str, tuple[str, str]] = {}
         """Items whose ticket is newer than the list: entity tags in the list and in the ticket."""
 
@@ -70,13 +70,17 @@ class Items:
     async def ticket(self, item_id: str) -> Ticket:
         """Return a new ticket. Raises EngineError."""
         ask = Ask(do="ticket", item=item_id)
-        body = await self._requests.ask_whole(ask, MAX_TICKET)
+        body = await self._context.connections.ask_whole(self._home, ask, MAX_TICKET)
         try:
             ticket = await asyncio.to_thread(tickets.read, body)
         except BadTicket as err:
             raise Unavailable(f"the other home gave no ticket: {err}") from None
         named = ticket.owner, ticket.receiver, ticket.item.id
-        if named != (self._home, self._context.identity.id, item_id):
+        if named != (
+            self._home,
+            self._context.connections.messenger.identity.id,
+            item_id,
+        ):
             raise Unavailable("the other home gave a ticket for something else")
         # The ticket is fresh, so its life is counted by this home's clock: the clocks need not agree.
         return replace(ticket, expires=time.time() + TTL)
@@ -92,7 +96,7 @@ class Items:
 
     async def _blob(self, item: Item, ask: Ask, name: str) -> Path:
         async def fetch(limit: int) -> bytes:
-            return await self._requests.ask_whole(ask, limit)
+            return await self._context.connections.ask_whole(self._home, ask, limit)
 
         return await self._context.pictures.get(self._home, item.etag, fetch, name)
 
@@ -102,7 +106,7 @@ class Items:
             return
         for item in transfers.in_use(self._home):
             if items is None or item in items:
-                self._context.tasks.spawn(self._follow(item), "follow a changed item")
+                self._tasks.spawn(self._follow(item), "follow a changed item")
 
     async def _follow(self, item: str) -> None:
         try:

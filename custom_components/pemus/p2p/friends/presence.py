@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+import logging
 import random
 import secrets
 from typing import TYPE_CHECKING, Final
 
 from ..core.throttle import TokenBuckets
-from ..models.codec import decode, encode
+from ..models.codec import DecodeError, decode, encode
 from ..models.version import VERSION
 from ..net.messenger import Message, Messenger
 
 if TYPE_CHECKING:
-    from .context import Context
     from .friend import Friend
+    from .pairings import Pairings
 
 PING_INTERVAL: Final = 45.0
 """Seconds between two pings."""
@@ -69,6 +70,8 @@ class Stranger:
 
     nonce: str
 
+
+_LOGGER = logging.getLogger(__name__)
 
 KINDS: Final = ("ping", "pong", "changed", "stranger")
 
@@ -156,14 +159,29 @@ class Presence:
 class PresenceMessages:
     """Takes in messages about presence, and answers pings."""
 
-    def __init__(self, context: Context, friends: Mapping[str, Friend]) -> None:
-        """Answer for this home."""
-        self._context = context
+    def __init__(
+        self,
+        messenger: Messenger,
+        friends: Mapping[str, Friend],
+        pairings: Pairings,
+        *,
+        name: Callable[[], str],
+    ) -> None:
+        """Prepare to answer. `name` returns what this home calls itself."""
+        self._messenger = messenger
         self._friends = friends
+        self._pairings = pairings
+        self._name = name
         self._strangers = TokenBuckets(1 / STRANGER_INTERVAL, 1, max_keys=MAX_STRANGERS)
 
     def receive(self, message: Message) -> None:
-        """Take in a message of a kind in KINDS. Raises DecodeError."""
+        """Take in a message of a kind in KINDS."""
+        try:
+            self._receive(message)
+        except DecodeError as err:
+            _LOGGER.debug("Ignored a malformed message: %s", err)
+
+    def _receive(self, message: Message) -> None:
         envelope = message.envelope
         friend = self._friends.get(envelope.sender)
         if envelope.kind == "ping":
@@ -186,27 +204,19 @@ class PresenceMessages:
             friend.unfriend()
 
     def _answer_friend(self, message: Message, nonce: str, friend: Friend) -> None:
-        pong = Pong(
-            nonce=nonce,
-            name=self._context.config.home_name,
-            release=VERSION,
-            state=friend.list_state(),
-        )
-        self._answer(message, "pong", pong)
-        if (link := self._context.links.present(friend.id)) is not None:
+        state = friend.list_state()
+        pong = Pong(nonce=nonce, name=self._name(), release=VERSION, state=state)
+        self._messenger.send(friend.id, "pong", encode(pong), way=message.way)
+        if friend.link is not None:
             # A friend with a link sends no pings. Either it restarted unnoticed and the link is dead, or this ping was
             # delayed and the link is fine.
-            link.probe()
+            friend.link.probe()
         if not friend.presence.online:
             friend.presence.check_soon()
 
     def _answer_stranger(self, message: Message, nonce: str) -> None:
         """Tell a home that it is no friend, unless it is becoming one."""
         home = message.envelope.sender
-        if not self._context.pairings.is_pairing(home) and self._strangers.take(home):
-            self._answer(message, "stranger", Stranger(nonce=nonce))
-
-    def _answer(self, message: Message, kind: str, body: Pong | Stranger) -> None:
-        self._context.messenger.send(
-            message.envelope.sender, kind, encode(body), way=message.way
-        )
+        if not self._pairings.is_pairing(home) and self._strangers.take(home):
+            stranger = encode(Stranger(nonce=nonce))
+            self._messenger.send(home, "stranger", stranger, way=message.way)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from ..core.tasks import Tasks
 from ..net.link.link import Link
 from ..torrent.tracker import SignalingRelay
 from .context import Context
@@ -12,10 +13,11 @@ from .context import Context
 class TorrentRelay:
     """The relay to one friend, while a link is open."""
 
-    def __init__(self, context: Context, home: str) -> None:
+    def __init__(self, context: Context, home: str, tasks: Tasks) -> None:
         """Prepare to relay to a home."""
         self._context = context
         self._home = home
+        self._tasks = tasks
         self._channel: SignalingRelay | None = None
         self._link: Link | None = None
         """The link that the channel uses."""
@@ -31,7 +33,7 @@ class TorrentRelay:
             transfers = self._context.transfers()
             if transfers is None or not transfers.has_torrents:
                 return
-            if self._context.links.present(self._home) is not link:
+            if self._context.connections.links.present(self._home) is not link:
                 # Another link has replaced it, and opens the relay in its turn.
                 return
             channel = await transfers.meet(self._home, send)
@@ -46,9 +48,7 @@ class TorrentRelay:
             return
         channel, self._channel, self._link = self._channel, None, None
         if (transfers := self._context.transfers()) is not None:
-            self._context.tasks.spawn(
-                transfers.part(self._home, channel), "part torrents"
-            )
+            self._tasks.spawn(transfers.part(self._home, channel), "part torrents")
 
     def receive(self, message: bytes) -> None:
         """Take in what a torrent of the friend sends."""

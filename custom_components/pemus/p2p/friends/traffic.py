@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import time
 from typing import TYPE_CHECKING, Final
 
+from ..core.news import News
 from ..models.homes import ConnectionStats
-from ..net.link.links import Links
 
 if TYPE_CHECKING:
     from .friend import Friend
@@ -61,16 +61,14 @@ class TrafficMeter:
 
     def __init__(
         self,
-        links: Links,
         friends: Mapping[str, Friend],
-        on_change: Callable[[], None],
+        news: News,
     ) -> None:
-        """Prepare to measure. `on_change` is called when there are new figures."""
+        """Prepare to measure, and to report new figures."""
         self.moved = 0, 0
         """Bytes received and sent by all friends' links. A link's last moments are not counted."""
-        self._links = links
         self._friends = friends
-        self._on_change = on_change
+        self._news = news
 
     async def run(self) -> None:
         """Measure again and again."""
@@ -78,7 +76,7 @@ class TrafficMeter:
             await asyncio.sleep(MEASURE_INTERVAL)
             has_changed = False
             for friend in self._friends.values():
-                link = self._links.present(friend.id)
+                link = friend.link
                 if link is None:
                     has_changed |= friend.traffic.pause()
                     continue
@@ -86,4 +84,4 @@ class TrafficMeter:
                 self.moved = self.moved[0] + received, self.moved[1] + sent
                 has_changed = True
             if has_changed:
-                self._on_change()
+                self._news.status_changed()

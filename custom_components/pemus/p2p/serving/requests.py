@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
     Callable,
     Collection,
     Coroutine,
@@ -18,6 +17,7 @@ import time
 from typing import Any, Final, Protocol
 
 from ..access.ticket import ItemFacts, Ticket
+from ..access.transfers import Transfers
 from ..catalogue.sender import Catalogue
 from ..core.bounded import BoundedTasks
 from ..core.errors import BadRequest, Busy, Gone, NotFound, Unavailable
@@ -70,33 +70,24 @@ class LibraryView(Protocol):
         """The shared folders, as they are."""
 
 
-type Issue = Callable[[str, str, float, float], Awaitable[Ticket | None]]
-"""Makes a ticket: item, receiver, seconds that it is good for, seconds to wait for its torrent. None if this home has no
-torrents at present."""
-type Revoke = Callable[[str, str], Awaitable[None]]
-"""Makes a ticket worthless: item, receiver."""
-
-
 class Serving:
     """Answers friends."""
 
     def __init__(
         self,
-        shelves: LibraryView,
+        library: LibraryView,
         catalogue: Catalogue,
         shares: Callable[[str], Collection[str]],
-        issue: Issue,
-        revoke: Revoke,
+        transfers: Callable[[], Transfers | None],
         *,
         owner: str,
         owner_name: Callable[[], str],
     ) -> None:
         """Serve the library of the home `owner`, and its list of items, the `catalogue`. `shares` tells which shares a home may see, at this moment."""
-        self._shelves = shelves
+        self._library = library
         self._catalogue = catalogue
         self._shares = shares
-        self._issue = issue
-        self._revoke = revoke
+        self._transfers = transfers
         self._owner = owner
         self._owner_name = owner_name
         self._lists: dict[str, asyncio.Lock] = {}
@@ -124,18 +115,18 @@ class Serving:
                     yield part
             case "thumbnail":
                 await self._granted(home, ask.item)
-                picture = await self._shelves.thumbnail(ask.item)
+                picture = await self._library.thumbnail(ask.item)
                 yield await self._read(_OWN, _whole, picture, MAX_PICTURE)
             case "subtitles":
                 await self._granted(home, ask.item)
-                text = await self._shelves.subtitles(ask.item, ask.index)
+                text = await self._library.subtitles(ask.item, ask.index)
                 yield await self._read(_OWN, _whole, text, MAX_SUBTITLES)
             case _:
                 raise BadRequest("this home does not know such a request")
 
     async def _granted(self, home: str, item_id: str) -> Item:
         """Return an item that a home may have. Raises NotFound, whether there is no such item or it may not."""
-        item = await self._shelves.item(item_id)
+        item = await self._library.item(item_id)
         if item.share not in self._shares(home):
             raise NotFound(_NO_ITEM)
         return item
@@ -185,20 +176,21 @@ class Serving:
 
     async def _ticket(self, home: str, item_id: str) -> bytes:
         item = await self._granted(home, item_id)
-        ticket = None
-        if item.size > SMALL:
-            ticket = await self._issue(item.id, home, TTL, HASHED)
-        if ticket is None:
+        transfers = self._transfers()
+        if item.size > SMALL and transfers is not None and transfers.has_torrents:
+            ticket = await transfers.issue_to(item.id, home, TTL, HASHED)
+        else:
             ticket = await self._without_torrent(home, item)
         if not await self.may_have(home, item_id):
             # It was taken back meanwhile, when there may have been no ticket to revoke yet.
-            await self._revoke(item.id, home)
+            if transfers is not None:
+                await transfers.revoke(home, item.id)
             raise NotFound(_NO_ITEM)
         return ticket.encode()
 
     async def _without_torrent(self, home: str, item: Item) -> Ticket:
         """Return a ticket for what comes over the link alone. It is no right by itself: each range is asked for."""
-        file = await self._on_disk(item.share, partial(self._shelves.file, item.id))
+        file = await self._on_disk(item.share, partial(self._library.file, item.id))
         return Ticket(
             owner=self._owner,
             owner_name=self._owner_name(),
@@ -214,7 +206,7 @@ class Serving:
 
     async def _range(self, home: str, ask: Ask) -> AsyncIterator[bytes]:
         item = await self._granted(home, ask.item)
-        file = await self._on_disk(item.share, partial(self._shelves.file, ask.item))
+        file = await self._on_disk(item.share, partial(self._library.file, ask.item))
         if ask.etag != file.etag:
             raise Gone("the item is another one by now")
         if not 0 <= ask.start < ask.stop <= file.size:
