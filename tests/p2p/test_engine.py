@@ -23,6 +23,7 @@ from p2p.friends.catalogue_sync import FriendList
 from p2p.friends.friends import Friends
 from p2p.friends.pairings import Pairings
 from p2p.library import Library
+from p2p.library.shares import Shares
 from p2p.models import (
     EngineConfig,
     Item,
@@ -209,10 +210,10 @@ async def test_who_was_removed_is_no_friend_even_if_the_library_cannot_be_writte
     await engine.home.configure(EngineConfig(home_name="Ann", friends=(friend,)))
     assert friends(engine) == [FRIEND]
 
-    async def full(_config: EngineConfig) -> None:
+    async def full(_self: Shares, _config: EngineConfig) -> None:
         raise StoreFull("no room")
 
-    monkeypatch.setattr(engine.components.library, "_apply", full)
+    monkeypatch.setattr(Shares, "apply", full)
     with pytest.raises(Unavailable):
         await engine.home.configure(EngineConfig(home_name="Ann"))
     assert not friends(engine)

@@ -20,8 +20,15 @@ import pytest
 
 from p2p.core.errors import NoPicture, NotFound, Unavailable
 from p2p.core.sqlite import StoreFull, has_room
-from p2p.library import Library, library as library_module, scan, share as shelf
+from p2p.library import (
+    Library,
+    library as library_module,
+    scan,
+    share as shelf,
+    shares as shares_module,
+)
 from p2p.library.migrations import STEPS
+from p2p.library.share import Share
 from p2p.media.reader import MediaReader
 from p2p.models import (
     EngineConfig,
@@ -71,6 +78,11 @@ class Running:
 
     def _changed(self) -> None:
         self.changes += 1
+
+    def share(self, id_: str) -> Share:
+        share = self.library._shares.get(id_)
+        assert share is not None
+        return share
 
     async def start(self) -> None:
         await self.library.start()
@@ -353,7 +365,7 @@ async def test_a_new_file_is_seen_soon_after_it_settled(running: Running) -> Non
     running.put("old.jpg")
     await running.start()
     await running.idle(1)
-    await running.until(lambda: running.library._shelves["one"]._watcher is not None)
+    await running.until(lambda: running.share("one")._watcher is not None)
     await asyncio.sleep(1)
     (running.root / "sub" / "deep").mkdir(parents=True)
     path = running.root / "sub" / "deep" / "new.jpg"
@@ -376,7 +388,7 @@ async def test_renames_and_removals_are_seen(running: Running) -> None:
     await running.start()
     await running.idle(2)
     before = await running.items()
-    await running.until(lambda: running.library._shelves["one"]._watcher is not None)
+    await running.until(lambda: running.share("one")._watcher is not None)
     await asyncio.sleep(1)
     running.named.clear()
     (running.root / "a").rename(running.root / "c")
@@ -661,7 +673,7 @@ async def test_a_configuration_is_applied_by_its_differences(
     await running.idle(1)
     before = await running.items()
     scanned = running.library.shares[0].last_scan
-    at_work = running.library._shelves["one"]
+    at_work = running.share("one")
     one = running.config.shares[0]
     two = ShareConfig(
         id="two", path=str(tmp_path / "second"), name="Two", kinds=(Kind.PHOTO,)
@@ -671,7 +683,7 @@ async def test_a_configuration_is_applied_by_its_differences(
         EngineConfig(home_name="Other", shares=(renamed, two), rescan_interval=60)
     )
     await running.idle(2)
-    assert running.library._shelves["one"] is at_work
+    assert running.share("one") is at_work
     assert running.library.shares[0].last_scan == scanned
     assert (await running.items())["a.jpg"] == before["a.jpg"]
     assert [each.id for each in running.library.shares] == ["one", "two"]
@@ -763,8 +775,8 @@ async def test_a_disk_that_hangs_takes_only_so_many_threads(
         hung.wait(PATIENCE)
         raise FileNotFoundError
 
-    monkeypatch.setattr(library_module, "stat_beside", hang)
-    monkeypatch.setattr(library_module, "DISK_TIMEOUT", 0.3)
+    monkeypatch.setattr(shares_module, "stat_beside", hang)
+    monkeypatch.setattr(shares_module, "DISK_TIMEOUT", 0.3)
 
     def hanging() -> int:
         return sum("hang" in each.name for each in threading.enumerate())
@@ -840,7 +852,7 @@ async def test_a_full_cache_is_no_problem_any_more_once_there_is_room(
     monkeypatch.setattr(library_module, "has_room", lambda folder: False)
     shutil.rmtree(running.folder / "cache" / "thumbnails")
     with monkeypatch.context() as patch:
-        patch.setattr(running.library._pictures, "prepare", full)
+        patch.setattr(running.library._artwork._cache, "prepare", full)
         with pytest.raises(Unavailable, match="No space left"):
             await running.library.thumbnail(film.id)
     (problem,) = running.library.problems
@@ -980,8 +992,8 @@ async def test_links_out_of_the_share_are_not_watched(
     (running.root / ".hidden").mkdir()
     await running.start()
     await running.idle(1)
-    await running.until(lambda: running.library._shelves["one"]._watcher is not None)
-    watcher = running.library._shelves["one"]._watcher
+    await running.until(lambda: running.share("one")._watcher is not None)
+    watcher = running.share("one")._watcher
     assert watcher is not None
     assert watcher.folders == {"", "a"}
 

@@ -1,149 +1,166 @@
-"""Pictures and converted subtitles, kept in the cache until their files change.
-
-A file's name in the cache tells the item and the version of what it was made of, so an old one is never taken for a new
-one. What is left over is swept out when the engine starts, and what an item leaves behind when it goes, at once.
-"""
+"""Pictures and subtitles of items, made when somebody asks for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-import contextlib
-from hashlib import blake2s
+import asyncio
+from collections.abc import Callable, Coroutine
+import errno
+import logging
+import os
 from pathlib import Path
-import threading
+from typing import Any
 
-from ..media.reader import PARTIAL
+from ..core import paths, tasks
+from ..core.errors import NoPicture, Unavailable
+from ..core.sqlite import StoreError
+from ..core.threads import in_daemon
+from ..media.reader import MediaReader
+from ..models import Item, Kind, LocalFile, entity_tag
+from .files import DescribedSource, ItemSource, Located, is_as_known
+from .ids import parse_item_id
+from .index import Index
+from .migrations import PICTURE
+from .names import stem_of
+from .picture_cache import PictureCache
 
-MAX_SIZE = 2 * 1024**3
-"""Bytes of all pictures together. Beyond it the oldest ones are removed."""
-BACKGROUND_SIZE = MAX_SIZE * 9 // 10
-"""Bytes beyond which pictures are made on demand only: in the background they would push each other out."""
-
-_SHRINK_TO = MAX_SIZE * 8 // 10
+_LOGGER = logging.getLogger(__name__)
 
 
-class PictureCache:
-    """The folder of what was made of files. All methods but the paths block."""
+class Artwork:
+    """Makes each file of the cache once, however many ask for it at the same time."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep things below this folder."""
-        self._pictures = folder / "thumbnails"
-        self._subtitles = folder / "subtitles"
-        self.size = 0
-        """Bytes of all pictures, known after `sweep`."""
-        self._lock = threading.Lock()
-        """Held while a file is counted or removed."""
-        self._fresh: set[Path] = set()
-        """What was made, or is being made, since the start. A sweep knows nothing of it and leaves it alone."""
-        self._swept = False
+    def __init__(
+        self,
+        index: Index,
+        media: MediaReader,
+        cache: PictureCache,
+        on_change: Callable[[], None],
+    ) -> None:
+        """Prepare. `on_change` is called when `is_full` may have changed."""
+        self.is_full = False
+        """Whether the disk of the cache had no room for the last file."""
+        self._index = index
+        self._media = media
+        self._cache = cache
+        self._on_change = on_change
+        self._making: dict[Path, asyncio.Task[None]] = {}
+        self._sweeper: asyncio.Task[None] | None = None
 
-    def picture(self, item_id: str, etag: str) -> Path:
-        """Return where the picture of an item's present version is, or goes."""
-        return self._pictures / item_id[:2] / f"{item_id}-{_short(etag)}.jpg"
+    def start(self) -> None:
+        """Remove from the cache what nobody needs any more."""
+        self._sweeper = tasks.spawn(self._sweep(), "library sweep")
 
-    def subtitle(self, item_id: str, name: str, size: int, mtime_ns: int) -> Path:
-        """Return where a converted subtitle file of an item is, or goes."""
-        version = _short(f"{name}/{size}/{mtime_ns}")
-        return self._subtitles / item_id[:2] / f"{item_id}-{version}.vtt"
+    async def stop(self) -> None:
+        """End all work."""
+        await tasks.end(self._sweeper, *self._making.values())
+        self._sweeper = None
 
-    def prepare(self, target: Path) -> None:
-        """Make the folder that `target` goes to, which is about to be made. Raises OSError."""
-        with self._lock:
-            if not self._swept:
-                self._fresh.add(target)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async def made_picture(self, located: Located) -> LocalFile | None:
+        """Return the picture of an item in this version, None if it was not made yet."""
+        target = self._cache.picture(located.id, located.etag)
+        return await self._cached(target, f"{stem_of(located.name)}.jpg", "image/jpeg")
 
-    def added(self, target: Path) -> None:
-        """Count a new picture, remove those of older versions, and the oldest of all where there are too many."""
-        with self._lock:
-            for path in target.parent.glob(f"{_item_of(target)}-*"):
-                if path != target:
-                    self._unlink(path)
-            with contextlib.suppress(OSError):
-                self.size += target.stat().st_size
-            if self.size > MAX_SIZE:
-                self._shrink()
+    async def picture(self, located: Located, item: Item) -> LocalFile:
+        """Return the picture of an item, made first if need be. Raises NoPicture, Unavailable."""
+        if item.has_thumbnail:
+            target = self._cache.picture(located.id, located.etag)
+            await self._once(target, lambda: self._make_picture(located, target))
+            if (made := await self.made_picture(located)) is not None:
+                return made
+        raise NoPicture("there is no picture of this file")
 
-    def remove(self, item_ids: Iterable[str]) -> None:
-        """Remove all that was made of items."""
-        for item_id in item_ids:
-            for folder in (self._pictures, self._subtitles):
-                with self._lock, contextlib.suppress(OSError):
-                    for path in (folder / item_id[:2]).glob(f"{item_id}-*"):
-                        self._unlink(path)
+    async def subtitles(
+        self, located: Located, name: str, found: os.stat_result
+    ) -> LocalFile:
+        """Return a subtitle file beside an item as WebVTT, converted first if need be. Raises NotFound, Unavailable.
 
-    def sweep(self, current: Callable[[list[str]], dict[str, str]]) -> None:
-        """Remove what no item needs, once after the start. `current` returns the entity tag of those of the given items that exist.
-
-        What is made meanwhile may be of versions that are newer than what `current` said.
+        `name` is that of the file, and `found` what it is now.
         """
-        for folder in (self._pictures, self._subtitles):
-            for below in _entries(folder):
-                files = [each for each in _entries(below) if not each.is_dir()]
-                tags = current(list({_item_of(each) for each in files}))
-                for path in files:
-                    tag = tags.get(_item_of(path))
-                    if tag is None or (
-                        folder == self._pictures
-                        and path != self.picture(_item_of(path), tag)
-                    ):
-                        with self._lock:
-                            if _target_of(path) not in self._fresh:
-                                self._unlink(path)
-        with self._lock:
-            self._swept = True
-            self._fresh.clear()
-            self._measure()
+        target = self._cache.subtitle(
+            located.id, name, found.st_size, found.st_mtime_ns
+        )
+        shown = f"{stem_of(name)}.vtt"
+        if (made := await self._cached(target, shown, "text/vtt")) is not None:
+            return made
+        path = paths.join(located.root, located.folder, name)
+        source = DescribedSource(LocalFile.of(path, name, "", found, root=located.root))
+        await self._once(target, lambda: self._convert(source, target))
+        if (made := await self._cached(target, shown, "text/vtt")) is not None:
+            return made
+        raise Unavailable("the subtitles are gone again")
 
-    def _measure(self) -> list[tuple[int, int, Path]]:
-        """Find out how large all is; return age, size and place of each picture."""
-        found = []
-        for folder in _entries(self._pictures):
-            for path in _entries(folder):
-                # What is being written is counted when it is complete.
-                if path.name.startswith("."):
-                    continue
-                with contextlib.suppress(OSError):
-                    status = path.stat()
-                    found.append((status.st_mtime_ns, status.st_size, path))
-        self.size = sum(size for _, size, _ in found)
-        return found
-
-    def _shrink(self) -> None:
-        for _, _, path in sorted(self._measure()):
-            if self.size <= _SHRINK_TO:
-                break
-            self._unlink(path)
-
-    def _unlink(self, path: Path) -> None:
-        """Remove a file, which others may have removed before."""
+    async def _cached(
+        self, target: Path, name: str, content_type: str
+    ) -> LocalFile | None:
         try:
-            size = path.stat().st_size
-            path.unlink()
+            found = await self._index.run(target.stat)
         except OSError:
-            return
-        if path.parent.parent == self._pictures:
-            self.size = max(0, self.size - size)
+            return None
+        return LocalFile.of(str(target), name, content_type, found)
 
+    async def _once(
+        self, target: Path, make: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Have a file made by the first of those who ask for it at the same time. Raises Unavailable."""
 
-def _short(version: str) -> str:
-    return blake2s(version.encode(), digest_size=8).hexdigest()
+        async def unless_made() -> None:
+            if not await self._index.run(target.exists):
+                await self._index.run(self._cache.prepare, target)
+                await make()
 
+        task = self._making.get(target)
+        if task is None:
+            task = self._making[target] = asyncio.create_task(unless_made())
+            task.add_done_callback(lambda done: self._made(target, done))
+        try:
+            await asyncio.shield(task)
+        except OSError as err:
+            self.is_full = err.errno in (errno.ENOSPC, errno.EDQUOT)
+            self._on_change()
+            raise Unavailable(f"the cache cannot be written: {err.strerror}") from err
 
-def _target_of(path: Path) -> Path:
-    """Return the name that a file has, or is to have when it is complete."""
-    if path.name.startswith(".") and path.name.endswith(PARTIAL):
-        # A number tells those apart that are written at the same time.
-        return path.with_name(path.name[1:].removesuffix(PARTIAL).rpartition(".")[0])
-    return path
+    def _made(self, target: Path, task: asyncio.Task[None]) -> None:
+        self._making.pop(target, None)
+        # Nobody may wait for it any more.
+        if not task.cancelled():
+            task.exception()
 
+    async def _make_picture(self, located: Located, target: Path) -> None:
+        source = ItemSource(located, cover=located.kind is Kind.MUSIC)
+        made = await self._media.picture(source, located.kind, target, priority=True)
+        self.is_full = False
+        if made:
+            await self._index.run(self._cache.added, target)
+        if made or await in_daemon(is_as_known, located):
+            await self._index.run(self._record, located, int(made))
 
-def _item_of(path: Path) -> str:
-    return path.name.partition("-")[0]
+    async def _convert(self, source: DescribedSource, target: Path) -> None:
+        await self._media.subtitles(source, target)
+        self.is_full = False
 
+    def _record(self, located: Located, made: int) -> None:
+        with self._index.store.write() as db:
+            db.execute(
+                f"UPDATE items SET picture = ?, todo = nullif(todo, {PICTURE}) WHERE row = ? AND mtime_ns = ?",
+                (made, located.row, located.mtime_ns),
+            )
 
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
+    async def _sweep(self) -> None:
+        try:
+            await in_daemon(self._cache.sweep, self._present_tags)
+        except (StoreError, OSError) as err:
+            _LOGGER.warning("The cache cannot be tidied up: %s", err)
+
+    def _present_tags(self, ids: list[str]) -> dict[str, str]:
+        """Return the entity tags of those of the items that exist."""
+        tags: dict[str, str] = {}
+        with self._index.store.read() as db:
+            for name in ids:
+                found = db.execute(
+                    "SELECT size, mtime_ns, inode FROM items WHERE row = ? AND nonce = ?",
+                    parse_item_id(name) or (0, b""),
+                ).fetchone()
+                if found is not None:
+                    size, mtime_ns, inode = found
+                    tags[name] = entity_tag(size, mtime_ns, inode % 2**64)
+        return tags

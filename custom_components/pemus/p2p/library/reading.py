@@ -26,11 +26,11 @@ from ..models import Kind
 from . import photo_dates
 from .aggregates import refresh
 from .albums import group_songs
-from .artwork import BACKGROUND_SIZE, PictureCache
 from .changes import SHOWN, Row
 from .files import ItemSource, Located, is_as_known
 from .migrations import FACTS, MUSIC, NUMBERS, PHOTO, PICTURE
 from .names import sort_key, stem_of
+from .picture_cache import BACKGROUND_SIZE, PictureCache
 from .search_index import make_findable, renew_words
 from .store import Store, raise_revision
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from p2p.library import artwork as pictures
-from p2p.library.artwork import PictureCache
+from p2p.library import picture_cache as pictures
 from p2p.library.ids import NONCE_SIZE, item_id
+from p2p.library.picture_cache import PictureCache
 
 ID = item_id(7, bytes(NONCE_SIZE))
 
