@@ -43,9 +43,9 @@ class Server:
         self.settings = settings
         self.cluster: Cluster = Alone()
         store: RoomStore
-        if settings.redis is not None:
+        if settings.redis:
             self.cluster = RedisCluster(settings.redis)
-            store = RedisStore(settings.redis)
+            store = RedisStore(settings.redis[0])
         else:
             path = None if settings.data is None else settings.data / ROOMS_FILE
             store = MemoryStore(path)
@@ -99,8 +99,8 @@ class Server:
         """Listen. Raises OSError."""
         await self.cluster.start()
         if isinstance(self.cluster, RedisCluster) and self.settings.secret is None:
-            self.cluster.on_secret(self.sessions.share)
-            self.sessions.share(await self.cluster.secret())
+            self.cluster.secret.on_change(self.sessions.share)
+            self.sessions.share(await self.cluster.secret.get())
         await self.rooms.start()
         await self.peers.start()
         if self.turn is not None:
@@ -231,8 +231,8 @@ class Server:
             )
             metrics.gauge(
                 "redis_away",
-                "1 while the Redis does not answer.",
-                lambda: int(cluster.is_away),
+                "Redis servers that do not answer.",
+                lambda: cluster.stores_away,
             )
             metrics.counter(
                 "node_messages_dropped",

@@ -158,8 +158,9 @@ class Settings:
     turn_total_quota: int = _set(200, "allocations at a time", 1, 100_000)
     turn_max_bps: int = _set(2_500_000, "bytes per second of one allocation", 0, 2**31)
 
-    redis: str | None = _set(
-        None, "the URL of a Valkey or Redis through which nodes act as one"
+    redis: tuple[str, ...] = _set(
+        (),
+        "the URLs of the Valkey or Redis servers through which nodes act as one, in the same order at all nodes",
     )
     workers: int = _set(1, "processes; more than one need a Redis", 1, 256)
     data: Path | None = _set(
@@ -211,8 +212,8 @@ class Settings:
                 ip_address,
                 self.turn_external_ip,
             )
-        if self.redis is not None and urlsplit(self.redis).scheme not in _REDIS:
-            raise SettingsError(f"redis: must be a URL of {', '.join(_REDIS)}")
+        if any(urlsplit(url).scheme not in _REDIS for url in self.redis):
+            raise SettingsError(f"redis: must be URLs of {', '.join(_REDIS)}")
         if self.secret is not None and len(self.secret) < 16:
             raise SettingsError("secret: must have at least 16 characters")
         if self.log_level not in LOG_LEVELS:
@@ -227,7 +228,7 @@ class Settings:
             raise SettingsError("send_buffer: must be at least four times message_size")
         if self.turn_max_port < self.turn_min_port:
             raise SettingsError("turn_max_port: is less than turn_min_port")
-        if self.workers > 1 and self.redis is None:
+        if self.workers > 1 and not self.redis:
             raise SettingsError(
                 "workers: more than one need redis, so that they act as one"
             )

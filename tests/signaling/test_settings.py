@@ -64,7 +64,7 @@ def test_the_command_line_counts_first_then_the_environment_then_the_options(
         read.certificate,
         read.redis,
         read.alive_timeout,
-    ) == (True, True, None, None, 7.5)
+    ) == (True, True, None, (), 7.5)
     assert read_settings([], {"PEMUS_OPTIONS": str(options)}).port == 1
 
 

@@ -1,201 +1,98 @@
-"""A cluster whose nodes find each other, and exchange messages, through a Redis or Valkey.
+"""A cluster whose nodes find each other, and exchange messages, through one or more Redis or Valkey servers.
 
-The store records which nodes are alive (each renews its sign of life once a second) and which node has which name. Its
-channels carry messages between nodes; no message is stored. While the store is away, every node continues to serve its own
-clients. When it is back, each node claims its names again.
+A store records which nodes are alive (each sends a heartbeat once a second) and which node has which name. Its channels carry
+messages between nodes; no message is stored. Several stores share the work: each name belongs to one of them, by
+rendezvous hashing, and messages to one node take one of them. What is there once, the secret and what is remembered, is in
+the first.
 
-A name is claimed with an epoch: the time at which its client connected, by the store's clock, which nodes extrapolate while
-the store is away. Of two connections of one owner, the newer one gets the name, so a dead connection that was not noticed
-never wins. Two owners can claim one name only while the store is away; then the first one keeps it.
+While a store is away, every node continues to serve its own clients, and messages take another store. Only clients at
+other nodes whose names belong to the missing store are not found. When it is back, each node claims its names again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from itertools import batched
 import logging
-import random
-import secrets
-import struct
-import time
-from typing import Any, Final
+from typing import Final
 import uuid
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
 from . import scripts
-from .cluster import Handler, StoreAwayError
-from .publications import head, messages, publications
-from .scripts import EPOCH_LENGTH, NODE_LENGTH
+from .cluster import Handler, StoreAwayError, home_of
+from .names import Names
+from .scripts import NODE_LENGTH
+from .secret import SharedSecret
+from .shard import Shard
+from .store import PREFIX, STORE_ERRORS
 
-HEARTBEAT_INTERVAL: Final = 1.0
-"""Seconds between two signs of life of a node."""
-NODE_LIFE_MS: Final = 4000
-"""Milliseconds without a sign of life after which a node is dead. Its names are free then."""
-RENEWAL_INTERVAL: Final = 40.0
-"""Seconds, on average, between two renewals of a name."""
-NAME_LIFE: Final = 150
-"""Seconds after which the store forgets a name that is not renewed."""
-STORE_TIMEOUT: Final = 3.0
-"""Seconds to wait for an answer of the store before it counts as away."""
-LOCATION_LIFE: Final = 10.0
-"""Seconds for which the location of a name is cached. A node that gets a message in error asks the store and passes it on."""
-MAX_LOCATED: Final = 20_000
-MAX_OUTBOX: Final = 16 * 1024**2
-"""Bytes that may wait for the store. Messages beyond that are dropped."""
-GATHER_TIME: Final = 0.005
-"""Seconds to collect messages before publishing them: a publication costs much the same for one or a hundred."""
-NAMES_AT_ONCE: Final = 500
-MAX_RELEASED: Final = 100_000
-"""Released names that may wait for the store to come back. It forgets further ones after `NAME_LIFE`."""
 MAX_REMEMBERED: Final = 200_000
 """Texts that are kept per topic. Beyond that, those that expire first are dropped. It is twice what one node remembers, so
 that normally the node decides what to drop."""
 RECALLED_AT_ONCE: Final = 1_000
 REMEMBERED_AT_ONCE: Final = 1_000
-CONNECTIONS: Final = 16
-"""Connections to the store. Further requests wait for a free one."""
 
-STORE_ERRORS: Final = (RedisError, OSError)
-"""Raised by requests that the store does not answer, or not in time."""
-
-_PREFIX: Final = "pemus:"
-_NODES: Final = f"{_PREFIX}nodes"
-_SECRET: Final = f"{_PREFIX}secret"
-_ALL: Final = f"{_PREFIX}all"
-_CHANGED: Final = "nodes"
-_SUPERSEDED: Final = "superseded"
-_TAKEN: Final = "taken"
-"""The topic on the wire of names that were taken over. It carries an epoch that handlers of `_SUPERSEDED` do not get."""
-_CHANGED_BYTES: Final = _CHANGED.encode()
-_RETRY_DELAY: Final = 0.5
+_SUPERSEDED: Final = b"superseded"
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def store_at(url: str) -> Any:
-    """Return a client of the store at a URL. Nothing is connected yet.
-
-    redis-py's own types do not say what its calls return, so it has none here.
-    """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS,
-        timeout=STORE_TIMEOUT,
-        socket_timeout=STORE_TIMEOUT,
-        socket_connect_timeout=STORE_TIMEOUT,
-    )
-    return Redis.from_pool(pool)
-
-
-@dataclass(slots=True)
-class _Claim:
-    """What a node has of a name."""
-
-    epoch: int
-    """When its connection was made, in microseconds of the store's clock. 0 while the store is asked."""
-    owner: str
-
-
 class RedisCluster:
-    """A node of a cluster that a Redis holds together."""
+    """A node of a cluster that one or more Redis servers hold together."""
 
-    def __init__(self, url: str) -> None:
-        """Prepare to join the cluster at a URL (`redis://`, `rediss://` or `unix://`)."""
+    def __init__(self, urls: Sequence[str]) -> None:
+        """Prepare to join the cluster at these URLs (`redis://`, `rediss://` or `unix://`), which all nodes list in one order."""
         self.node = uuid.uuid4().hex[:NODE_LENGTH]
-        self.dropped = 0
-        """Messages to other nodes that there was no room for."""
-        self.is_away = True
-        """Whether the store does not answer."""
-        self._redis = store_at(url)
-        # Whoever keeps all other connections busy must not make this node look dead.
-        self._pulse = store_at(url)
-        # Whoever listens may hear nothing for long.
-        keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-        self._ear: Any = Redis.from_url(
-            url,
-            socket_connect_timeout=STORE_TIMEOUT,
-            # With RESP3 redis-py writes each publication out for a log, whether anybody reads that or not.
-            protocol=2,
-            # It would connect anew without a word, and nobody would know that something was missed.
-            retry=Retry(NoBackoff(), 0),
-            **keepalive,
-        )
-        self._beat_script = self._pulse.register_script(scripts.BEAT)
-        self._claim_script = self._redis.register_script(scripts.CLAIM)
-        self._locate_script = self._redis.register_script(scripts.LOCATE)
-        self._remember_script = self._redis.register_script(scripts.REMEMBER)
-        self._release_script = self._redis.register_script(scripts.RELEASE)
-        self._clock = time.monotonic
-        self._shared = b""
+        self.shards = {
+            str(number): Shard(
+                url,
+                self.node,
+                heard=self._heard,
+                changed=self._changed,
+                lost=self._lost,
+            )
+            for number, url in enumerate(urls)
+        }
+        """By their places in the list, which are what names are hashed with: nodes may know a store by different addresses."""
+        first = self.shards["0"]
+        self._first = first.store
+        self.secret = first.secret = SharedSecret(first.store)
+        self._remember_script = self._first.redis.register_script(scripts.REMEMBER)
+        self._alone = first.names if len(urls) == 1 else None
         self._handlers: dict[bytes, Handler] = {}
         """By topic, as it stands in a publication."""
-        self.on(_CHANGED, self._others_changed)
-        self.on(_TAKEN, self._taken_over)
         self._node_handlers: list[Callable[[], None]] = []
         self._missed_handlers: list[Callable[[], None]] = []
-        self._secret_handlers: list[Callable[[bytes], None]] = []
         self._nodes = frozenset((self.node,))
-        self._ahead = 0
-        """Microseconds by which the store's clock is ahead of `_clock`."""
-        self._names: dict[str, _Claim] = {}
-        self._unsure: set[str] = set()
-        """Names of which the store does not know yet how new this node's connection is."""
-        self._released: dict[str, int] = {}
-        """Names to give back, with their epochs."""
-        self._located: OrderedDict[str, tuple[float, str]] = OrderedDict()
-        self._outbox: dict[str, list[bytes]] = {}
-        """By node, heads and messages in turn."""
-        self._waiting = 0
-        self._filled = asyncio.Event()
-        self._due = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._routes: dict[str, Shard] = {}
+        """The store that messages to a node take."""
 
     async def start(self) -> None:
-        """Join. Raises OSError if the store cannot be reached."""
-        try:
-            pubsub = await self._subscribe()
-            self._nodes, _ = await self._beat()
-        except STORE_ERRORS as error:
-            await self._close_connections()
-            raise OSError(f"Redis cannot be reached: {error}") from None
-        self.is_away = False
-        self._tasks = [
-            asyncio.create_task(self._listen(pubsub), name="cluster: listen"),
-            asyncio.create_task(self._live(), name="cluster: live"),
-            asyncio.create_task(self._flush(), name="cluster: flush"),
-            asyncio.create_task(self._renew(), name="cluster: renew"),
-        ]
-        self.broadcast(_CHANGED, b"")
-        self._tell()
+        """Join. Raises OSError if the first store cannot be reached; others are joined once they answer."""
+        errors = await asyncio.gather(
+            *(shard.start() for shard in self.shards.values())
+        )
+        if errors[0] is not None:
+            await self.close()
+            raise OSError(f"Redis cannot be reached: {errors[0]}")
+        self._changed(False)
 
     async def close(self) -> None:
         """Leave. The others know at once, and what this node had is free."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._tasks and not self.is_away:
-            with suppress(*STORE_ERRORS):
-                await self._redis.zrem(_NODES, self.node)
-                message = head(_CHANGED, 0)
-                await self._redis.publish(_ALL, self.node.encode() + message)
-        await self._close_connections()
+        await asyncio.gather(*(shard.close() for shard in self.shards.values()))
 
-    async def secret(self) -> bytes:
-        """Return a secret that all nodes share, made by whichever asks first. Raises RedisError or OSError."""
-        await self._redis.set(_SECRET, secrets.token_bytes(32), nx=True)
-        self._shared = bytes(await self._redis.get(_SECRET))
-        return self._shared
+    @property
+    def stores_away(self) -> int:
+        """How many stores do not answer."""
+        return sum(shard.store.is_away for shard in self.shards.values())
+
+    @property
+    def dropped(self) -> int:
+        """Messages to other nodes that there was no room for."""
+        return sum(shard.dropped for shard in self.shards.values())
 
     def nodes(self) -> frozenset[str]:
-        """Return the nodes that live; this one alone while the store is away."""
+        """Return the nodes that are alive; this one alone while all stores are away."""
         return self._nodes
 
     def on(self, topic: str, handler: Handler) -> None:
@@ -203,16 +100,12 @@ class RedisCluster:
         self._handlers[topic.encode()] = handler
 
     def on_nodes(self, handler: Callable[[], None]) -> None:
-        """Call `handler` when nodes come or go, and when the store is back."""
+        """Call `handler` when nodes come or go, and when a store is back."""
         self._node_handlers.append(handler)
 
     def on_missed(self, handler: Callable[[], None]) -> None:
         """Call `handler` when messages of other nodes may have been missed, and can be heard again."""
         self._missed_handlers.append(handler)
-
-    def on_secret(self, handler: Callable[[bytes], None]) -> None:
-        """Call `handler` with the secret when another one than before counts for all nodes."""
-        self._secret_handlers.append(handler)
 
     async def remember(self, topic: str, entries: Mapping[bytes, float]) -> None:
         """Keep texts for all nodes, each until its time. Raises StoreAwayError."""
@@ -220,16 +113,16 @@ class RedisCluster:
             for some in batched(entries.items(), REMEMBERED_AT_ONCE):
                 parts = (part for text, until in some for part in (until, text))
                 await self._remember_script(
-                    keys=[_PREFIX + topic], args=[MAX_REMEMBERED, *parts]
+                    keys=[PREFIX + topic], args=[MAX_REMEMBERED, *parts]
                 )
         except STORE_ERRORS as error:
             raise StoreAwayError from error
 
     async def forget(self, topic: str, texts: Collection[bytes]) -> None:
-        """Keep texts no more. Raises StoreAwayError."""
+        """Stop keeping texts. Raises StoreAwayError."""
         try:
             for some in batched(texts, REMEMBERED_AT_ONCE):
-                await self._redis.zrem(_PREFIX + topic, *some)
+                await self._first.redis.zrem(PREFIX + topic, *some)
         except STORE_ERRORS as error:
             raise StoreAwayError from error
 
@@ -238,9 +131,9 @@ class RedisCluster:
         found: dict[bytes, float] = {}
         at = 0
         try:
-            # From what lasts longest: what is forgotten meanwhile stands at the other end.
-            while page := await self._redis.zrevrange(
-                _PREFIX + topic, at, at + RECALLED_AT_ONCE - 1, withscores=True
+            # The longest-lived first: what expires meanwhile is at the other end.
+            while page := await self._first.redis.zrevrange(
+                PREFIX + topic, at, at + RECALLED_AT_ONCE - 1, withscores=True
             ):
                 found |= page
                 at += len(page)
@@ -251,139 +144,80 @@ class RedisCluster:
     def send(self, node: str, topic: str, message: bytes) -> None:
         """Tell one other node."""
         if node in self._nodes:
-            self._post(node, topic, message)
+            if (shard := self._routes.get(node)) is None:
+                shard = self._routes[node] = self._route(node)
+            shard.post(node, topic, message)
 
     def broadcast(self, topic: str, message: bytes) -> None:
         """Tell all other nodes."""
-        self._post("", topic, message)
+        for shard in self.shards.values():
+            if not shard.store.is_away:
+                shard.post("", topic, message)
+                break
 
     async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
         """Have a name for this node."""
-        self._released.pop(name, None)
-        at = self._epoch()
-        self._names[name] = claim = _Claim(at if self.is_away else 0, owner)
-        if self.is_away:
-            return True
-        try:
-            epoch = await self._claim(name, "take" if take else "ask", claim, at=at)
-        except STORE_ERRORS:
-            claim.epoch = claim.epoch or at
-            self._due.set()
-            return True
-        self._located.pop(name, None)
-        if epoch is None:
-            if self._names.get(name) is claim:
-                del self._names[name]
-            return False
-        self._released.pop(name, None)
-        claim.epoch = int(epoch)
-        self._names[name] = claim
-        return True
+        return await self._names(name).claim(name, take=take, owner=owner)
 
     def again(self, name: str) -> None:
-        """Have a name that this node has from now on."""
-        if (claim := self._names.get(name)) is not None:
-            claim.epoch = max(claim.epoch + 1, self._epoch())
-            self._unsure.add(name)
-            self._filled.set()
+        """Count a name that this node has as claimed now."""
+        self._names(name).again(name)
 
     def release(self, name: str) -> None:
         """Give a name back."""
-        if (claim := self._names.pop(name, None)) is not None:
-            self._released[name] = claim.epoch
-            self._filled.set()
+        self._names(name).release(name)
 
     def found(self, name: str) -> str | None:
         """Return the node that was found to have a name a moment ago."""
-        if (known := self._located.get(name)) is None:
-            return None
-        until, node = known
-        if until > self._clock() and node in self._nodes:
-            return node
-        del self._located[name]
-        return None
+        return self._names(name).found(name)
 
     def lost(self, name: str) -> None:
         """Forget where a name was found."""
-        self._located.pop(name, None)
+        self._names(name).forget_location(name)
 
     async def locate(self, name: str) -> str | None:
-        """Return the living node that has a name. What was found is believed for a moment."""
-        if self.is_away:
-            return None
-        if (known := self.found(name)) is not None:
-            return known
-        try:
-            answer = await self._locate_script(keys=[_name(name), _NODES])
-        except STORE_ERRORS:
-            self._due.set()
-            return None
-        if answer is None:
-            return None
-        node: str = answer.decode()
-        self._meet(node)
-        while len(self._located) >= MAX_LOCATED:
-            self._located.popitem(last=False)
-        self._located[name] = (self._clock() + LOCATION_LIFE, node)
+        """Return the living node that has a name. A location is cached for a few seconds."""
+        shard = self._shard(name)
+        if (node := await shard.names.locate(name)) is not None:
+            shard.meet(node)
         return node
 
-    # Living.
+    def _shard(self, name: str) -> Shard:
+        return self.shards[home_of(self.shards, name.encode())]
 
-    def _meet(self, node: str) -> None:
-        """Know a node that speaks, or that the store says is alive: it may have come a moment ago."""
-        if not self.is_away and node not in self._nodes:
-            self._nodes |= {node}
-            self._tell()
+    def _names(self, name: str) -> Names:
+        return self._alone or self._shard(name).names
 
-    async def _live(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_INTERVAL):
-                    await self._due.wait()
-            self._due.clear()
-            try:
-                nodes, forgotten = await self._beat()
-                # A store that was emptied, or is short of memory, has lost more than this node's name.
-                missed = self.is_away or forgotten
-                if missed:
-                    await self._claim_all()
-            except STORE_ERRORS as error:
-                self._lose(error)
-                # A store that is away is not to be asked without a pause because somebody is in a hurry.
-                await asyncio.sleep(HEARTBEAT_INTERVAL)
-                continue
-            was_away, self.is_away = self.is_away, False
-            if was_away:
-                _LOGGER.warning("Redis is back")
-            if nodes != self._nodes or missed:
-                self._nodes = nodes
-                self._tell(missed=missed)
+    def _route(self, node: str) -> Shard:
+        """Return the store that a node is told things through: one that both reach."""
+        reached = [
+            number for number, shard in self.shards.items() if node in shard.store.nodes
+        ]
+        return self.shards[home_of(reached, node.encode())]
 
-    async def _beat(self) -> tuple[frozenset[str], bool]:
-        """Say that this node lives. Return which ones do, and whether the store did not know of this one."""
-        asked = self._clock()
-        now, nodes, forgotten = await self._beat_script(
-            keys=[_NODES], args=[self.node, NODE_LIFE_MS]
-        )
-        # It was read somewhere between the question and the answer.
-        self._ahead = int(now) - int((asked + self._clock()) / 2 * 1_000_000)
-        alive = frozenset((self.node, *(node.decode() for node in nodes)))
-        return alive, bool(forgotten)
-
-    def _lose(self, error: Exception) -> None:
-        if self.is_away:
+    def _heard(self, node: str, topic: bytes, message: bytes) -> None:
+        if (handler := self._handlers.get(topic)) is None:
             return
-        self.is_away = True
-        _LOGGER.warning(
-            "Redis is away (%s): this node goes on alone", type(error).__name__
-        )
-        self._nodes = frozenset((self.node,))
-        self._located.clear()
-        self._outbox.clear()
-        self._waiting = 0
-        self._tell()
+        try:
+            handler(node, message)
+        except Exception as error:  # noqa: BLE001 - one bad message must not stop the others
+            _LOGGER.error(
+                "Ignored a message about %s: %s",
+                topic.decode(errors="replace"),
+                type(error).__name__,
+            )
 
-    def _tell(self, *, missed: bool = False) -> None:
+    def _lost(self, node: str, name: str) -> None:
+        self._heard(node, _SUPERSEDED, name.encode())
+
+    def _changed(self, missed: bool) -> None:
+        nodes = frozenset[str]().union(
+            *(shard.store.nodes for shard in self.shards.values())
+        )
+        self._routes.clear()
+        if nodes == self._nodes and not missed:
+            return
+        self._nodes = nodes
         for handler in (
             *self._node_handlers,
             *(self._missed_handlers if missed else ()),
@@ -391,241 +225,9 @@ class RedisCluster:
             try:
                 handler()
             except Exception as error:
-                # It is called from what keeps this node alive.
+                # It runs in the task that sends heartbeats.
                 _LOGGER.error(
-                    "A change of nodes was not taken in: %s",
+                    "A change of nodes was not processed: %s",
                     type(error).__name__,
                     exc_info=error,
                 )
-
-    def _others_changed(self, _node: str, _message: bytes) -> None:
-        self._due.set()
-
-    # Names.
-
-    async def _renew(self) -> None:
-        """Renew every name once per `RENEWAL_INTERVAL`, a few at a time, so that the store never gets all of them at once."""
-        while True:
-            names = list(self._names)
-            parts = list(batched(names, NAMES_AT_ONCE)) or [()]
-            for some in parts:
-                await asyncio.sleep(
-                    RENEWAL_INTERVAL * random.uniform(0.75, 1.25) / len(parts)
-                )
-                if not self.is_away:
-                    with suppress(*STORE_ERRORS):
-                        await self._renew_names(some)
-            if not self.is_away:
-                with suppress(*STORE_ERRORS):
-                    await self._renew_secret()
-
-    async def _claim_all(self) -> None:
-        """Tell a store that may have lost them which names this node has, and the secret. A newer claim elsewhere wins."""
-        await self._renew_secret()
-        await self._renew_names(list(self._names))
-
-    async def _renew_secret(self) -> None:
-        if self._shared:
-            # A store that came back empty would give the next node another one.
-            await self._redis.set(_SECRET, self._shared, nx=True)
-            # A node that started when it was empty may have been first.
-            shared = bytes(await self._redis.get(_SECRET) or self._shared)
-            if shared != self._shared:
-                self._shared = shared
-                for handler in self._secret_handlers:
-                    handler(shared)
-
-    async def _renew_names(self, names: Sequence[str]) -> None:
-        for at in range(0, len(names), NAMES_AT_ONCE):
-            asked = [
-                (name, claim)
-                for name in names[at : at + NAMES_AT_ONCE]
-                # One that is being claimed will be said by that.
-                if (claim := self._names.get(name)) is not None and claim.epoch
-            ]
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for name, claim in asked:
-                    await self._claim(name, "renew", claim, on=pipeline)
-                answers = await pipeline.execute()
-            for (name, claim), epoch in zip(asked, answers, strict=True):
-                if self._names.get(name) is not claim:
-                    continue
-                if epoch is None:
-                    self._taken_over(self.node, _taken(claim.epoch, name))
-                else:
-                    claim.epoch = max(claim.epoch, int(epoch))
-
-    async def _claim(
-        self, name: str, mode: str, claim: _Claim, *, at: int = 0, on: Any = None
-    ) -> Any:
-        """Ask for a name ("ask"), take it over ("take"), or say again that this node has it ("renew").
-
-        `at` is when a new connection was made, in microseconds of the store's clock.
-        """
-        # What the former node is told, around the epoch of what it has, which the store knows.
-        said = name.encode()
-        before = self.node.encode() + head(_TAKEN, EPOCH_LENGTH + len(said))
-        epoch = _written(at or claim.epoch)
-        return await self._claim_script(
-            keys=[_name(name), _NODES],
-            args=[
-                self.node,
-                mode,
-                epoch,
-                claim.owner,
-                NAME_LIFE,
-                _channel(""),
-                before,
-                said,
-                int(STORE_TIMEOUT * 1_000_000),
-            ],
-            client=on,
-        )
-
-    def _epoch(self) -> int:
-        """Return what the store's clock shows, also while it is away."""
-        return self._ahead + int(self._clock() * 1_000_000)
-
-    # Speaking.
-
-    def _post(self, node: str, topic: str, message: bytes) -> None:
-        """Have a message published soon to a node, or to all others where none is named."""
-        if self.is_away:
-            return
-        length = len(message)
-        before = head(topic, length)
-        size = len(before) + length
-        if self._waiting + size > MAX_OUTBOX:
-            self.dropped += 1
-            return
-        self._waiting += size
-        if (parts := self._outbox.get(node)) is None:
-            parts = self._outbox[node] = []
-            self._filled.set()
-        parts += (before, message)
-
-    async def _flush(self) -> None:
-        """Publish what has gathered while the last publication was under way."""
-        while True:
-            await self._filled.wait()
-            await asyncio.sleep(GATHER_TIME)
-            self._filled.clear()
-            outbox, self._outbox, self._waiting = self._outbox, {}, 0
-            released, self._released = self._released, {}
-            unsure, self._unsure = self._unsure, set()
-            try:
-                async with self._redis.pipeline(transaction=False) as pipeline:
-                    for node, parts in outbox.items():
-                        channel = _channel(node) if node else _ALL
-                        for publication in publications(self.node.encode(), parts):
-                            pipeline.publish(channel, publication)
-                    for name, epoch in released.items():
-                        await self._release_script(
-                            keys=[_name(name)],
-                            args=[self.node, _written(epoch)],
-                            client=pipeline,
-                        )
-                    await pipeline.execute()
-                if unsure:
-                    await self._renew_names(list(unsure))
-            except STORE_ERRORS:
-                self._unsure |= unsure
-                if len(self._released) < MAX_RELEASED:
-                    self._released |= {
-                        name: epoch
-                        for name, epoch in released.items()
-                        if name not in self._names
-                    }
-                self._due.set()
-                await asyncio.sleep(_RETRY_DELAY)
-                if self._released or self._unsure:
-                    self._filled.set()
-
-    # Hearing.
-
-    async def _subscribe(self) -> Any:
-        pubsub = self._ear.pubsub(ignore_subscribe_messages=True)
-        await pubsub.subscribe(_channel(self.node), _ALL)
-        return pubsub
-
-    async def _listen(self, pubsub: Any) -> None:
-        while True:
-            try:
-                if pubsub is None:
-                    pubsub = await self._subscribe()
-                    # What was said meanwhile was lost, also that names went to others.
-                    self._unsure.update(self._names)
-                    self._filled.set()
-                    self._due.set()
-                    self._tell(missed=True)
-                async for message in pubsub.listen():
-                    try:
-                        self._take(message["data"])
-                    except (ValueError, struct.error) as error:
-                        _LOGGER.error(
-                            "What is no message of a node was heard: %s",
-                            type(error).__name__,
-                        )
-            except STORE_ERRORS:
-                self._due.set()
-            if pubsub is not None:
-                with suppress(*STORE_ERRORS):
-                    await pubsub.aclose()
-            pubsub = None
-            await asyncio.sleep(_RETRY_DELAY)
-
-    def _take(self, data: bytes) -> None:
-        """Hand on what a publication holds. This runs for every message that crosses nodes."""
-        node = data[:NODE_LENGTH].decode()
-        # A node that tells another's client that it was superseded may be told so itself by that.
-        if node == self.node:
-            return
-        handlers = self._handlers
-        for topic, message in messages(data):
-            # The last that a node says is that nodes changed: it leaves.
-            if node not in self._nodes and topic != _CHANGED_BYTES:
-                self._meet(node)
-            try:
-                if (handler := handlers.get(topic)) is not None:
-                    handler(node, message)
-            except Exception as error:  # noqa: BLE001 - one message must not end the hearing of others
-                _LOGGER.error(
-                    "A message about %s was not understood: %s",
-                    topic.decode(errors="replace"),
-                    type(error).__name__,
-                )
-
-    def _taken_over(self, node: str, message: bytes) -> None:
-        """Take note that a node took a name over, and from a connection of which epoch."""
-        epoch, name = int(message[:EPOCH_LENGTH]), message[EPOCH_LENGTH:]
-        if (claim := self._names.get(name.decode())) is not None:
-            if claim.epoch > epoch:
-                # It was said of a former connection. Let the store tell which one is newer.
-                self._unsure.add(name.decode())
-                self._filled.set()
-                return
-            del self._names[name.decode()]
-        if (handler := self._handlers.get(_SUPERSEDED.encode())) is not None:
-            handler(node, name)
-
-    async def _close_connections(self) -> None:
-        for connection in (self._redis, self._pulse, self._ear):
-            with suppress(*STORE_ERRORS):
-                await connection.aclose()
-
-
-def _channel(node: str) -> str:
-    return f"{_PREFIX}to:{node}"
-
-
-def _name(name: str) -> str:
-    return f"{_PREFIX}name:{name}"
-
-
-def _taken(epoch: int, name: str) -> bytes:
-    """Return what is told of a name that was taken over from a connection of this epoch, or of a former one."""
-    return f"{_written(epoch)}{name}".encode()
-
-
-def _written(epoch: int) -> str:
-    return f"{epoch:0{EPOCH_LENGTH}d}"

@@ -16,7 +16,7 @@ from typing import Final
 from redis.exceptions import OutOfMemoryError
 
 from pemus_signaling.cluster.cluster import StoreAwayError
-from pemus_signaling.cluster.redis import STORE_ERRORS, store_at
+from pemus_signaling.cluster.store import STORE_ERRORS, connect
 
 from .store import MAX_ROOMS, Created, Room, decode_room, encode_room
 from .tokens import REMEMBERED
@@ -66,7 +66,7 @@ class RedisStore:
 
     def __init__(self, url: str) -> None:
         """Prepare to keep rooms at a URL (`redis://`, `rediss://` or `unix://`). Its memory alone bounds them all."""
-        self._redis = store_at(url)
+        self._redis = connect(url)
         self._create = self._redis.register_script(_CREATE)
         self._replace = self._redis.register_script(_REPLACE)
 

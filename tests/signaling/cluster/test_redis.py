@@ -7,17 +7,23 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 import time
+from typing import Any
 
 from hypothesis import given, strategies as st
 import pytest
 
-from pemus_signaling.cluster import redis as redis_cluster
+from pemus_signaling.cluster import redis as redis_cluster, scripts, shard, store
 from pemus_signaling.cluster.cluster import StoreAwayError
+from pemus_signaling.cluster.names import TAKEN
 from pemus_signaling.cluster.publications import head, messages, publications
-from pemus_signaling.cluster.redis import RedisCluster, _taken
-from pemus_signaling.cluster.scripts import NODE_LENGTH
+from pemus_signaling.cluster.redis import RedisCluster
+from pemus_signaling.cluster.scripts import EPOCH_LENGTH, NODE_LENGTH
+from pemus_signaling.cluster.store import channel_of
 from tests.patience import PATIENCE, until
 from tests.signaling.daemons import Redis
+from tests.signaling.held import holding_heartbeats
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Heard:
@@ -40,31 +46,42 @@ class Heard:
         self.changes += 1
 
 
-def die(cluster: RedisCluster) -> None:
+async def die(cluster: RedisCluster) -> None:
     """End a node without a word, as a power cut would."""
-    for task in cluster._tasks:
-        task.cancel()
-    cluster._tasks = []
+    for each in cluster.shards.values():
+        await each.stop()
 
 
-def wait(nodes: Iterable[tuple[RedisCluster, Heard]]) -> None:
+def pass_a_second(nodes: Iterable[tuple[RedisCluster, Heard]]) -> None:
     """Let a second pass by the clocks of some nodes."""
     for cluster, _ in nodes:
-        cluster._clock = partial(add, cluster._clock)
+        for each in cluster.shards.values():
+            each.store.clock = partial(add, each.store.clock)
 
 
 def add(clock: Callable[[], float]) -> float:
     return clock() + 1
 
 
+def store_of(cluster: RedisCluster) -> Any:
+    """Return a client of the first store."""
+    return cluster.shards["0"].store.redis
+
+
+async def epoch_of(cluster: RedisCluster, name: str) -> bytes:
+    """Return the epoch that the store knows of a name."""
+    value: bytes = await store_of(cluster).get(f"pemus:name:{name}")
+    return value[NODE_LENGTH : NODE_LENGTH + EPOCH_LENGTH]
+
+
 @asynccontextmanager
 async def joined(
-    redis: Redis, number: int = 2
+    *redis: Redis, number: int = 2
 ) -> AsyncIterator[list[tuple[RedisCluster, Heard]]]:
     async with AsyncExitStack() as stack:
         nodes = []
         for _ in range(number):
-            cluster = RedisCluster(redis.url)
+            cluster = RedisCluster([each.url for each in redis])
             nodes.append((cluster, Heard(cluster)))
             await cluster.start()
             stack.push_async_callback(cluster.close)
@@ -73,16 +90,8 @@ async def joined(
         yield nodes
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes seconds by itself takes less."""
-    monkeypatch.setattr(redis_cluster, "HEARTBEAT_INTERVAL", 0.1)
-    monkeypatch.setattr(redis_cluster, "NODE_LIFE_MS", 1500)
-    monkeypatch.setattr(redis_cluster, "_RETRY_DELAY", 0.05)
-
-
 async def test_nodes_know_each_other_and_notice_who_leaves(redis_server: Redis) -> None:
-    async with joined(redis_server, 3) as nodes:
+    async with joined(redis_server, number=3) as nodes:
         (first, heard), (second, _), (third, _) = nodes
         changes = heard.changes
         await third.close()
@@ -92,7 +101,7 @@ async def test_nodes_know_each_other_and_notice_who_leaves(redis_server: Redis) 
 
 
 async def test_a_message_reaches_the_one_node_it_is_for(redis_server: Redis) -> None:
-    async with joined(redis_server, 3) as nodes:
+    async with joined(redis_server, number=3) as nodes:
         (first, own), (second, heard), (_, other) = nodes
         first.send(second.node, "greeting", b"hello")
         first.broadcast("greeting", b"\0 all \xff")
@@ -110,44 +119,45 @@ async def test_a_message_reaches_the_one_node_it_is_for(redis_server: Redis) -> 
         await until(lambda: len(heard.messages) == 3)
 
 
-async def test_who_came_a_moment_ago_is_told_too(
-    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+async def test_a_node_that_joined_a_moment_ago_can_be_told(
+    redis_server: Redis,
 ) -> None:
-    monkeypatch.setattr(redis_cluster, "HEARTBEAT_INTERVAL", 1000)
-    async with joined(redis_server, 1) as nodes:
+    async with joined(redis_server, number=1) as nodes:
         ((here, _),) = nodes
-        # What is said of who comes is still on its way.
-        here._handlers["nodes"] = lambda _node, _message: None
-        there = RedisCluster(redis_server.url)
-        heard = Heard(there)
-        await there.start()
-        try:
-            assert await there.claim("bert", take=False)
-            assert there.node not in here.nodes()
+        with holding_heartbeats(here):
+            there = RedisCluster([redis_server.url])
+            heard = Heard(there)
+            await there.start()
+            try:
+                assert await there.claim("bert", take=False)
+                assert there.node not in here.nodes()
 
-            assert await here.locate("bert") == there.node
-            here.send(there.node, "greeting", b"hello")
+                assert await here.locate("bert") == there.node
+                here.send(there.node, "greeting", b"hello")
 
-            await until(lambda: heard.messages)
-            assert heard.messages == [("greeting", here.node, b"hello")]
-        finally:
-            await there.close()
+                await until(lambda: heard.messages)
+                assert heard.messages == [("greeting", here.node, b"hello")]
+            finally:
+                await there.close()
 
 
-async def test_who_speaks_is_known(
-    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_cluster, "HEARTBEAT_INTERVAL", 1000)
-    async with joined(redis_server) as nodes:
-        (here, heard), (there, answered) = nodes
-        here._nodes = frozenset((here.node,))
-        changes = heard.changes
-        there.send(here.node, "greeting", b"hello")
-        await until(lambda: heard.messages)
-        assert here.nodes() == {here.node, there.node}
-        assert heard.changes == changes + 1
-        here.send(there.node, "greeting", b"hello yourself")
-        await until(lambda: answered.messages)
+async def test_a_node_that_speaks_is_known(redis_server: Redis) -> None:
+    async with joined(redis_server, number=1) as nodes:
+        ((here, heard),) = nodes
+        with holding_heartbeats(here):
+            there = RedisCluster([redis_server.url])
+            answered = Heard(there)
+            await there.start()
+            try:
+                changes = heard.changes
+                there.send(here.node, "greeting", b"hello")
+                await until(lambda: heard.messages)
+                assert here.nodes() == {here.node, there.node}
+                assert heard.changes == changes + 1
+                here.send(there.node, "greeting", b"hello yourself")
+                await until(lambda: answered.messages)
+            finally:
+                await there.close()
 
 
 async def test_messages_keep_their_order_and_none_is_lost(redis_server: Redis) -> None:
@@ -182,20 +192,22 @@ async def test_a_handler_that_fails_does_not_make_a_node_look_dead(
     redis_server: Redis,
 ) -> None:
     async with joined(redis_server) as nodes:
-        (first, heard), (second, _) = nodes
+        (first, _), (second, _) = nodes
 
         def fail() -> None:
             raise ValueError
 
-        first._node_handlers.insert(0, fail)
-        third = RedisCluster(redis_server.url)
+        first.on_nodes(fail)
+        told: list[int] = []
+        first.on_nodes(partial(told.append, 1))
+        third = RedisCluster([redis_server.url])
         await third.start()
         await until(lambda: third.node in first.nodes())
         await third.close()
         await until(lambda: first.nodes() == {first.node, second.node})
-        changes = heard.changes
+        told.clear()
         await redis_server.stop()
-        await until(lambda: first.is_away and heard.changes > changes)
+        await until(lambda: first.stores_away and told)
         await redis_server.start()
         await until(
             lambda: first.nodes() == second.nodes() == {first.node, second.node}
@@ -213,7 +225,7 @@ async def test_what_is_no_message_does_not_silence_the_rest(
             b"0" * 12 + b"\x07",
             b"0" * 12 + b"\xff" * 9,
         ):
-            await first._redis.publish("pemus:all", nonsense)
+            await store_of(first).publish("pemus:all", nonsense)
         first.send(second.node, "greeting", b"hello")
         await until(lambda: heard.messages)
 
@@ -273,7 +285,7 @@ async def test_what_a_dead_node_had_is_free_within_seconds(redis_server: Redis) 
     async with joined(redis_server) as nodes:
         (first, _), (second, _) = nodes
         assert await first.claim("name", take=False)
-        die(first)
+        await die(first)
         assert not await second.claim("name", take=False)
         await until(lambda: second.nodes() == {second.node})
         assert await second.locate("name") is None
@@ -285,7 +297,7 @@ async def test_each_node_goes_on_alone_while_redis_is_away(redis_server: Redis) 
         (first, heard), (second, _) = nodes
         assert await first.claim("mine", take=False)
         await redis_server.stop()
-        await until(lambda: first.is_away and second.is_away)
+        await until(lambda: first.stores_away and second.stores_away)
         assert first.nodes() == {first.node}
         assert await first.claim("new", take=False)
         assert await second.claim("yours", take=False)
@@ -313,12 +325,12 @@ async def test_of_two_that_took_a_name_meanwhile_one_is_told(
     redis_server: Redis, owners: tuple[str, str], kept: int
 ) -> None:
     """Of one owner's connections the newer one stays, of two owners the one that was first."""
-    async with joined(redis_server, 3) as nodes:
+    async with joined(redis_server, number=3) as nodes:
         *two, (third, _) = nodes
         await redis_server.stop()
-        await until(lambda: all(cluster.is_away for cluster, _ in nodes))
+        await until(lambda: all(cluster.stores_away for cluster, _ in nodes))
         for (cluster, _), owner in zip(two, owners, strict=True):
-            wait(two)
+            pass_a_second(two)
             assert await cluster.claim("name", take=False, owner=owner)
         await redis_server.start()
         await until(lambda: all(len(cluster.nodes()) == 3 for cluster, _ in nodes))
@@ -363,13 +375,19 @@ async def test_what_is_said_late_of_a_former_connection_ends_no_newer_one(
     async with joined(redis_server) as nodes:
         (first, heard), (second, _) = nodes
         assert await first.claim("name", take=True)
-        former = first._names["name"].epoch
+        former = await epoch_of(first, "name")
         assert await second.claim("name", take=True)
         assert await first.claim("name", take=True)
         await until(lambda: heard.messages)
         heard.messages.clear()
-        first._taken_over(second.node, _taken(former, "name"))
-        assert heard.messages == []
+        said = former + b"name"
+        await store_of(second).publish(
+            channel_of(first.node),
+            second.node.encode() + head(TAKEN, len(said)) + said,
+        )
+        second.send(first.node, "greeting", b"")
+        await until(lambda: heard.messages)
+        assert [topic for topic, _, _ in heard.messages] == ["greeting"]
         first.release("name")
         await until(lambda: claimed(second), 10)
 
@@ -378,17 +396,13 @@ async def test_what_is_given_back_late_for_a_former_connection_stays(
     redis_server: Redis,
 ) -> None:
     async with joined(redis_server) as nodes:
-        (first, _), (second, heard) = nodes
+        (first, _), (second, _) = nodes
         assert await first.claim("name", take=True)
-        former = first._names["name"].epoch
+        former = await epoch_of(first, "name")
         assert await first.claim("name", take=True)
-        first._released["name"] = former
-        first.send(second.node, "greeting", b"")
-        # It is published with what is given back, and by then nothing waits.
-        await until(lambda: heard.messages and not first._released)
-        assert await second.claim("another", take=True)
-        first.send(second.node, "greeting", b"")
-        await until(lambda: len(heard.messages) == 2)
+        await store_of(first).eval(
+            scripts.RELEASE, 1, "pemus:name:name", first.node, former
+        )
         assert await second.locate("name") == first.node
 
 
@@ -403,12 +417,12 @@ async def test_a_connection_that_is_new_at_the_same_node_counts(
         (first, heard), (second, other) = nodes
         assert await first.claim("name", take=True)
         await redis_server.stop()
-        await until(lambda: first.is_away and second.is_away)
+        await until(lambda: first.stores_away and second.stores_away)
         assert await second.claim("name", take=True)
-        wait(nodes)
+        pass_a_second(nodes)
         first.again("name")
         await redis_server.start()
-        await until(lambda: other.messages and not second.is_away)
+        await until(lambda: other.messages and not second.stores_away)
         assert [(topic, name) for topic, _, name in other.messages] == [
             ("superseded", b"name")
         ]
@@ -419,7 +433,7 @@ async def test_a_connection_that_is_new_at_the_same_node_counts(
 async def test_the_newest_connection_keeps_a_name_that_was_asked_for_in_vain(
     redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_cluster, "STORE_TIMEOUT", 0.5)
+    monkeypatch.setattr(store, "STORE_TIMEOUT", 0.5)
     async with joined(redis_server) as nodes:
         (first, heard), (second, other) = nodes
         # The store knows what is asked.
@@ -427,9 +441,9 @@ async def test_the_newest_connection_keeps_a_name_that_was_asked_for_in_vain(
         with redis_server.stuck():
             # The store takes it up when it goes on, and nobody waits for the answer any more.
             assert await second.claim("name", take=True)
-            await until(lambda: first.is_away and second.is_away)
+            await until(lambda: first.stores_away and second.stores_away)
             assert await first.claim("name", take=True)
-        await until(lambda: not first.is_away and not second.is_away)
+        await until(lambda: not first.stores_away and not second.stores_away)
         await until(lambda: other.messages, 10)
         assert [(topic, name) for topic, _, name in other.messages] == [
             ("superseded", b"name")
@@ -440,7 +454,7 @@ async def test_the_newest_connection_keeps_a_name_that_was_asked_for_in_vain(
 
 async def test_there_is_no_start_without_redis(redis_server: Redis) -> None:
     await redis_server.stop()
-    cluster = RedisCluster(redis_server.url)
+    cluster = RedisCluster([redis_server.url])
     with pytest.raises(OSError, match="Redis cannot be reached"):
         await cluster.start()
     await cluster.close()
@@ -449,7 +463,7 @@ async def test_there_is_no_start_without_redis(redis_server: Redis) -> None:
 async def test_what_waits_for_redis_is_bounded(
     redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_cluster, "MAX_OUTBOX", 10_000)
+    monkeypatch.setattr(shard, "MAX_OUTBOX", 10_000)
     async with joined(redis_server) as nodes:
         (first, _), (second, heard) = nodes
         for _ in range(100):
@@ -474,7 +488,7 @@ async def test_what_is_remembered_is_so_until_its_time_and_bounded(
         await first.remember("thing", many)
         recalled = await second.recall("thing")
         assert recalled.keys() == {b"%d" % number for number in range(500, 3000)}
-        left = await first._redis.ttl("pemus:thing")
+        left = await store_of(first).ttl("pemus:thing")
         assert 3000 < left <= 3101
         await redis_server.stop()
         for asked in (first.recall("thing"), first.remember("thing", many)):
@@ -485,9 +499,9 @@ async def test_what_is_remembered_is_so_until_its_time_and_bounded(
 async def test_all_nodes_have_one_secret(redis_server: Redis) -> None:
     async with joined(redis_server) as nodes:
         (first, _), (second, _) = nodes
-        secret = await first.secret()
+        secret = await first.secret.get()
         assert len(secret) == 32
-        assert await second.secret() == secret
+        assert await second.secret.get() == secret
 
 
 async def test_a_node_takes_the_secret_that_another_made_in_an_empty_redis(
@@ -496,17 +510,17 @@ async def test_a_node_takes_the_secret_that_another_made_in_an_empty_redis(
     async with joined(redis_server) as nodes:
         ((first, _), _) = nodes
         told: list[bytes] = []
-        first.on_secret(told.append)
-        await first.secret()
-        await first._redis.set("pemus:secret", b"s" * 32)
-        await first._redis.zrem("pemus:nodes", first.node)
+        first.secret.on_change(told.append)
+        await first.secret.get()
+        await store_of(first).set("pemus:secret", b"s" * 32)
+        await store_of(first).zrem("pemus:nodes", first.node)
         await until(lambda: told, 10)
         assert told == [b"s" * 32]
         await redis_server.stop()
-        await until(lambda: first.is_away)
+        await until(lambda: first.stores_away)
         await redis_server.start()
-        await until(lambda: not first.is_away)
-        assert await first.secret() == b"s" * 32
+        await until(lambda: not first.stores_away)
+        assert await first.secret.get() == b"s" * 32
         assert len(told) == 1
 
 
@@ -518,12 +532,12 @@ async def test_a_redis_that_is_emptied_meanwhile_is_told_everything_anew(
         missed: list[str] = []
         for cluster, _ in nodes:
             cluster.on_missed(partial(missed.append, cluster.node))
-        secret = await first.secret()
+        secret = await first.secret.get()
         assert await first.claim("name", take=True)
-        await first._redis.flushall()
+        await store_of(first).flushall()
         await until(lambda: set(missed) == {first.node, second.node}, 10)
         assert await second.locate("name") == first.node
-        assert await first._redis.get("pemus:secret") == secret
+        assert await store_of(first).get("pemus:secret") == secret
 
 
 async def test_a_dead_node_is_gone_though_the_clock_of_redis_was_put_back(
@@ -532,7 +546,7 @@ async def test_a_dead_node_is_gone_though_the_clock_of_redis_was_put_back(
     async with joined(redis_server) as nodes:
         ((first, _), (second, _)) = nodes
         dead, until_then = "0" * 12, int((time.time() + 3600) * 1000)
-        await first._redis.zadd("pemus:nodes", {dead: until_then})
+        await store_of(first).zadd("pemus:nodes", {dead: until_then})
         await until(lambda: alive(first, 2), 10)
         assert await second.claim("name", take=False)
         await until(lambda: first.nodes() == {first.node, second.node}, 10)
@@ -540,7 +554,7 @@ async def test_a_dead_node_is_gone_though_the_clock_of_redis_was_put_back(
 
 async def alive(cluster: RedisCluster, number: int) -> bool:
     """Tell whether Redis knows of so many nodes."""
-    count: int = await cluster._redis.zcard("pemus:nodes")
+    count: int = await store_of(cluster).zcard("pemus:nodes")
     return count == number
 
 
@@ -549,14 +563,14 @@ async def test_a_redis_that_comes_back_empty_has_the_same_secret(
 ) -> None:
     async with joined(redis_server) as nodes:
         (first, _), (second, _) = nodes
-        secret = await first.secret()
+        secret = await first.secret.get()
         await redis_server.stop()
-        await until(lambda: first.is_away and second.is_away)
+        await until(lambda: first.stores_away and second.stores_away)
         await redis_server.start()
-        await until(lambda: not first.is_away and not second.is_away)
-        third = RedisCluster(redis_server.url)
+        await until(lambda: not first.stores_away and not second.stores_away)
+        third = RedisCluster([redis_server.url])
         await third.start()
-        assert await third.secret() == secret
+        assert await third.secret.get() == secret
         await third.close()
 
 
@@ -568,8 +582,8 @@ async def test_a_name_that_was_given_back_while_redis_was_away_is_free(
         assert await first.claim("name", take=False)
         with redis_server.stuck():
             first.release("name")
-            await until(lambda: first.is_away and second.is_away)
-        await until(lambda: not first.is_away and not second.is_away)
+            await until(lambda: first.stores_away and second.stores_away)
+        await until(lambda: not first.stores_away and not second.stores_away)
         async with asyncio.timeout(PATIENCE):
             while not await second.claim("name", take=False):
                 await asyncio.sleep(0.05)

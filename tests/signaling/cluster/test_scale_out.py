@@ -20,7 +20,7 @@ import aiohttp
 import psutil
 import pytest
 
-from pemus_signaling.cluster import redis as redis_cluster
+from pemus_signaling.cluster import redis as redis_cluster, shard
 from pemus_signaling.cluster.cluster import StoreAwayError
 from pemus_signaling.cluster.redis import RedisCluster
 from pemus_signaling.net.sockets import Close
@@ -30,6 +30,7 @@ from tests.patience import PATIENCE, until
 from tests.signaling.clients import Client, Identity, connected, connecting, proven
 from tests.signaling.daemons import Redis
 from tests.signaling.guests import FILM, Home, Peer, named
+from tests.signaling.held import holding_heartbeats
 from tests.signaling.server import ADDRESS, http, running, ws
 
 
@@ -41,14 +42,6 @@ class Process:
     process: asyncio.subprocess.Process
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes seconds by itself takes less."""
-    monkeypatch.setattr(redis_cluster, "HEARTBEAT_INTERVAL", 0.1)
-    monkeypatch.setattr(redis_cluster, "NODE_LIFE_MS", 1500)
-    monkeypatch.setattr(redis_cluster, "_RETRY_DELAY", 0.05)
-
-
 def cluster(server: Server) -> RedisCluster:
     assert isinstance(server.cluster, RedisCluster)
     return server.cluster
@@ -57,8 +50,8 @@ def cluster(server: Server) -> RedisCluster:
 @asynccontextmanager
 async def two(redis: Redis, **settings: Any) -> AsyncIterator[tuple[Server, Server]]:
     async with (
-        running(redis=redis.url, **settings) as here,
-        running(redis=redis.url, **settings) as there,
+        running(redis=(redis.url,), **settings) as here,
+        running(redis=(redis.url,), **settings) as there,
     ):
         await until(lambda: len(here.cluster.nodes() & there.cluster.nodes()) == 2)
         yield here, there
@@ -123,11 +116,11 @@ async def test_monitoring_sees_the_nodes_and_whether_redis_answers(
         assert numbers["pemus_nodes"] == 2
         assert numbers["pemus_redis_away"] == 0
         assert numbers["pemus_node_messages_dropped_total"] == 0
-        monkeypatch.setattr(redis_cluster, "MAX_OUTBOX", 0)
+        monkeypatch.setattr(shard, "MAX_OUTBOX", 0)
         cluster(here).send(there.cluster.node, "peers", b"too much")
         assert (await numbers_of(here))["pemus_node_messages_dropped_total"] == 1
         await redis_server.stop()
-        await until(lambda: cluster(here).is_away)
+        await until(lambda: cluster(here).stores_away)
         numbers = await numbers_of(here)
         assert (numbers["pemus_nodes"], numbers["pemus_redis_away"]) == (1, 1)
 
@@ -174,14 +167,15 @@ async def test_a_message_waits_for_who_comes_to_another_node(
 async def test_what_was_said_before_a_node_heard_of_the_others_arrives(
     redis_server: Redis,
 ) -> None:
-    async with (
-        two(redis_server) as (here, there),
-        connected(here, "anna") as anna,
-        connected(there, "bert") as bert,
-    ):
-        cluster(here)._nodes = frozenset((cluster(here).node,))
-        await anna.say("OFFER", dst="bert", payload=1)
-        assert (await bert.hear())["payload"] == 1
+    async with running(redis=(redis_server.url,)) as here:
+        with holding_heartbeats(cluster(here)):
+            async with (
+                running(redis=(redis_server.url,)) as there,
+                connected(here, "anna") as anna,
+            ):
+                await anna.say("OFFER", dst="bert", payload=1)
+                async with connected(there, "bert") as bert:
+                    assert (await bert.hear())["payload"] == 1
 
 
 async def test_what_nobody_fetches_expires_wherever_it_waits(
@@ -246,7 +240,7 @@ async def test_who_moved_to_another_node_is_found_there_at_once(
     identity = Identity()
     async with (
         two(redis_server) as (here, there),
-        running(redis=redis_server.url) as third,
+        running(redis=(redis_server.url,)) as third,
         connected(here, "guest") as guest,
     ):
         await until(lambda: len(here.cluster.nodes() & third.cluster.nodes()) == 3)
@@ -320,7 +314,7 @@ async def test_a_node_that_comes_later_knows_what_was_revoked_and_nobody_says_it
             monkeypatch.setattr(
                 cluster(node), "broadcast", lambda topic, message: said.append(topic)
             )
-        async with running(redis=redis_server.url) as late:
+        async with running(redis=(redis_server.url,)) as late:
             await until(lambda: len(here.cluster.nodes() & late.cluster.nodes()) == 3)
             for name, status in (("guest", 403), ("another", 101)):
                 token = home.token(name, room=slug)
@@ -346,7 +340,7 @@ async def test_what_is_taken_back_while_redis_is_away_is_said_and_asked_for_agai
     home = Home()
     async with two(redis_server) as (here, there):
         await redis_server.stop()
-        await until(lambda: cluster(here).is_away and cluster(there).is_away)
+        await until(lambda: cluster(here).stores_away and cluster(there).stores_away)
         here.revocations.revoke_token(home.key, "one")
         there.revocations.revoke_token(home.key, "two")
         for node in (here, there):
@@ -454,7 +448,7 @@ async def test_while_redis_is_away_local_clients_go_on_and_then_all_is_well_agai
         await redis_server.stop()
         await anna.say("OFFER", dst="bert", payload=1)
         assert (await bert.hear())["payload"] == 1
-        await until(lambda: cluster(here).is_away and cluster(there).is_away)
+        await until(lambda: cluster(here).stores_away and cluster(there).stores_away)
         async with connected(here, "dora") as dora:
             await dora.say("OFFER", dst="anna", payload=2)
             assert (await anna.hear())["payload"] == 2
@@ -473,20 +467,13 @@ async def coming_back_in_turn(
 ) -> AsyncIterator[None]:
     """Have one node notice before the other that Redis is back."""
     later = cluster(second)
-    turn, beat = asyncio.Event(), later._beat
-
-    async def in_turn() -> tuple[frozenset[str], bool]:
-        await turn.wait()
-        return await beat()
-
     await redis.stop()
-    await until(lambda: cluster(first).is_away and later.is_away)
+    await until(lambda: cluster(first).stores_away and later.stores_away)
     yield
-    later._beat = in_turn  # type: ignore[method-assign]
-    await redis.start()
-    await until(lambda: not cluster(first).is_away)
-    turn.set()
-    await until(lambda: not later.is_away)
+    with holding_heartbeats(later):
+        await redis.start()
+        await until(lambda: not cluster(first).stores_away)
+    await until(lambda: not later.stores_away)
 
 
 @pytest.mark.usefixtures("quick")
@@ -525,7 +512,8 @@ async def test_a_home_that_moved_there_and_back_stays_where_it_is(
             between, _ = await stack.enter_async_context(proven(there, identity))
             for server in (here, there):
                 # A second later.
-                cluster(server)._clock = lambda: time.monotonic() + 1
+                store = cluster(server).shards["0"].store
+                store.clock = lambda: time.monotonic() + 1
             home, _ = await stack.enter_async_context(proven(here, identity))
             assert await old.end() == Close.SUPERSEDED
         assert await between.end() == Close.SUPERSEDED
@@ -561,7 +549,7 @@ async def test_a_node_that_joins_knows_what_a_home_revoked_before_others_revoked
     monkeypatch.setattr(tokens, "MAX_REVOCATIONS", 20)
     monkeypatch.setattr(tokens, "MAX_PER_KEY", 5)
     home = Home()
-    async with running(redis=redis_server.url) as here:
+    async with running(redis=(redis_server.url,)) as here:
         here.revocations.revoke_token(home.key, "guest")
         await here.revocations.save()
         for _ in range(12):
@@ -572,7 +560,7 @@ async def test_a_node_that_joins_knows_what_a_home_revoked_before_others_revoked
             await here.revocations.save()
         token = tokens.read(home.token("guest"), time.time())
         assert here.revocations.is_revoked(token)
-        async with running(redis=redis_server.url) as there:
+        async with running(redis=(redis_server.url,)) as there:
             assert there.revocations.is_revoked(token)
         assert len(await here.cluster.recall("revocations")) == 20
 
@@ -586,9 +574,9 @@ async def test_a_redis_that_comes_back_empty_is_given_what_was_revoked(
         await here.revocations.save()
         assert await revoked(here) == 1
         await redis_server.stop()
-        await until(lambda: cluster(here).is_away)
+        await until(lambda: cluster(here).stores_away)
         await redis_server.start()
-        await until(lambda: not cluster(here).is_away)
+        await until(lambda: not cluster(here).stores_away)
 
         async def is_there() -> bool:
             return await revoked(here) == 1

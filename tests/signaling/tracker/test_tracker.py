@@ -1011,7 +1011,7 @@ async def test_peers_meet_through_a_redis_that_goes_away_and_comes_back(
     together = Together()
     async with together.stack:
         for _ in range(2):
-            await together.join(RedisCluster(redis_server.url))
+            await together.join(RedisCluster([redis_server.url]))
         homes = [each.tracker._homes for each in together.trackers]
         await until(lambda: not any(each.alone for each in homes))
         films = [together.swarm_of(0), together.swarm_of(1)]
