@@ -123,7 +123,7 @@ async def test_a_request_is_answered_on_a_phone(
     await soon(lambda: listens(hass))
 
     (call,) = shown
-    assert call.data["title"] == "Ada's home asks to become a friend"
+    assert call.data["title"] == "Friend request from Ada's home"
     assert "acorn book camel drum" in call.data["message"]
     assert "signal.example" in call.data["message"]
     confirm, deny = (each["action"] for each in call.data["data"]["actions"])
@@ -183,7 +183,7 @@ async def test_an_answer_that_does_not_count_is_said_to_do_so(
 
     _, cleared, told = shown
     assert cleared.data["message"] == "clear_notification"
-    assert told.data["title"] == "Ada's home was not answered"
+    assert told.data["title"] == "Failed to answer Ada's home"
     assert stage.said("answer_pairing") == []
 
 

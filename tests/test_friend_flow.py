@@ -206,7 +206,7 @@ async def test_a_frontend_that_missed_the_end_of_a_wait_hears_of_it_again(
     stage: Stage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(friend_forms, "REMINDERS", (0.02,) * 5)
+    monkeypatch.setattr(friend_forms, "REMINDER_DELAYS", (0.02,) * 5)
     heard = async_capture_events(hass, EVENT_DATA_ENTRY_FLOW_PROGRESSED)
     form = await open_form(hass, entry)
     await submit(hass, form, ADA)
@@ -262,7 +262,7 @@ async def test_a_frontend_that_looked_is_not_told_again(
     state: PairingState,
     shown: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(friend_forms, "REMINDERS", (0.1, 0.02, 0.02))
+    monkeypatch.setattr(friend_forms, "REMINDER_DELAYS", (0.1, 0.02, 0.02))
     heard = async_capture_events(hass, EVENT_DATA_ENTRY_FLOW_PROGRESSED)
     form = await open_form(hass, entry)
     await submit(hass, form, ADA)

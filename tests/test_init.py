@@ -23,7 +23,7 @@ from pytest_homeassistant_custom_component.common import (
 )
 
 from custom_components.pemus import configuration
-from custom_components.pemus.configuration import FIRST_RETRY, LAST_RETRY
+from custom_components.pemus.configuration import RETRY_DELAY_MAX, RETRY_DELAY_MIN
 from custom_components.pemus.const import DOMAIN
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.engine.process import DATA_ENGINE, Engine, EngineState
@@ -352,19 +352,19 @@ async def test_an_engine_that_refuses_a_configuration_is_told_again(
     issue = issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED)
     assert issue.translation_placeholders == {"error": "the index is locked"}
     # It is told again, but not all the time.
-    await wait(FIRST_RETRY + 1)
+    await wait(RETRY_DELAY_MIN + 1)
     assert len(told) == 2
-    await wait(FIRST_RETRY + 1)
+    await wait(RETRY_DELAY_MIN + 1)
     assert len(told) == 2
-    await wait(2 * FIRST_RETRY + 1)
+    await wait(2 * RETRY_DELAY_MIN + 1)
     assert [config.home_name for config in told] == ["Haus"] * 3
     assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED)
 
     refuses = False
-    await wait(LAST_RETRY + 1)
+    await wait(RETRY_DELAY_MAX + 1)
     assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None
     assert len(told) == 4
-    await wait(LAST_RETRY + 1)
+    await wait(RETRY_DELAY_MAX + 1)
     assert len(told) == 4
 
     # Who is unloaded tells nothing more.
@@ -373,7 +373,7 @@ async def test_an_engine_that_refuses_a_configuration_is_told_again(
     await hass.async_block_till_done()
     assert await hass.config_entries.async_unload(entry.entry_id)
     assert issue_registry.async_get_issue(DOMAIN, ISSUE_UNAPPLIED) is None
-    await wait(LAST_RETRY + 1)
+    await wait(RETRY_DELAY_MAX + 1)
     assert len(told) == 5
 
 
@@ -385,7 +385,7 @@ async def test_an_engine_that_starts_without_its_configuration_gets_it_later(
 ) -> None:
     engine = entry.runtime_data.engine
     pid = entry.runtime_data.coordinator.data.pid
-    monkeypatch.setattr(configuration, "FIRST_RETRY", 0.1)
+    monkeypatch.setattr(configuration, "RETRY_DELAY_MIN", 0.1)
 
     async def refuse(config: EngineConfig) -> None:
         raise EngineUnavailable("the disk is slow")

@@ -43,7 +43,7 @@ from custom_components.pemus.friends.lan import (
     read_service,
     usable,
 )
-from custom_components.pemus.friends.pairings import LINGER
+from custom_components.pemus.friends.pairings import END_TIMEOUT
 from custom_components.pemus.p2p.models import Hello
 from custom_components.pemus.p2p.models.homes import LanHome, PairingState
 from custom_components.pemus.p2p.models.pemus_id import pemus_id
@@ -334,7 +334,7 @@ async def test_a_home_is_offered_again_when_the_request_came_to_nothing(
     stage.push(*[pairing(home, state=state)] if state else [])
     await eventually(hass, lambda: offered(hass, home) == ["end"])
     # Nobody looks at how it ended.
-    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=LINGER + 1))
+    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=END_TIMEOUT + 1))
     await eventually(hass, lambda: offered(hass, home) != ["end"])
     await look(hass)
     await eventually(hass, lambda: offered(hass, home) == ["zeroconf_confirm"])
@@ -465,8 +465,8 @@ async def test_a_network_that_cannot_be_spoken_to_is_tried_again(
         responder, "async_register_service", side_effect=ZeroconfError("full")
     ):
         stage.push(id=home)
-        await eventually(hass, lambda: "cannot be shown" in caplog.text)
-    assert caplog.text.count("cannot be shown") == 1
+        await eventually(hass, lambda: "Failed to advertise this home" in caplog.text)
+    assert caplog.text.count("Failed to advertise this home") == 1
 
     stage.push(port=40001)
     await eventually(hass, lambda: registered(hass, home) is not None)
@@ -504,7 +504,7 @@ async def test_a_registration_that_failed_is_tried_again_later_and_later(
         await eventually(hass, lambda: registered(hass, home) is not None)
     pauses = [later - former for former, later in pairwise(attempts)]
     assert pauses == sorted(pauses)
-    assert pauses[0] >= lan.FIRST_RETRY.total_seconds()
+    assert pauses[0] >= lan.RETRY_DELAY_MIN.total_seconds()
     assert pauses[-1] > pauses[0]
 
 
@@ -516,7 +516,8 @@ async def test_what_failed_before_this_home_was_hidden_counts_no_more(
 ) -> None:
     def warnings() -> int:
         return sum(
-            record.levelname == "WARNING" and "cannot be shown" in record.message
+            record.levelname == "WARNING"
+            and "Failed to advertise this home" in record.message
             for record in caplog.records
         )
 
@@ -530,7 +531,7 @@ async def test_what_failed_before_this_home_was_hidden_counts_no_more(
         stage.push(port=0)
         await noticed(hass)
         # Nothing is tried that nobody wants, and what is wanted next is tried as if for the first time.
-        later = dt_util.utcnow() + lan.LAST_RETRY + timedelta(seconds=1)
+        later = dt_util.utcnow() + lan.RETRY_DELAY_MAX + timedelta(seconds=1)
         async_fire_time_changed(hass, later)
         await noticed(hass)
         assert register.call_count == 1
@@ -554,7 +555,7 @@ async def test_a_mistake_of_ours_does_not_end_what_is_said_of_this_home(
         await eventually(hass, lambda: "our mistake" in caplog.text)
 
     # It is tried again by itself.
-    later = dt_util.utcnow() + lan.FIRST_RETRY + timedelta(seconds=1)
+    later = dt_util.utcnow() + lan.RETRY_DELAY_MIN + timedelta(seconds=1)
     async_fire_time_changed(hass, later)
     await eventually(hass, lambda: registered(hass, home) is not None)
 
@@ -611,7 +612,7 @@ def machine() -> Generator[Machine]:
 
 async def look(hass: HomeAssistant) -> None:
     """Let the time pass after which this home looks at its addresses."""
-    later = dt_util.utcnow() + lan.CHECK + timedelta(seconds=1)
+    later = dt_util.utcnow() + lan.CHECK_INTERVAL + timedelta(seconds=1)
     async_fire_time_changed(hass, later)
     await hass.async_block_till_done()
 

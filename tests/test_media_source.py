@@ -380,7 +380,7 @@ async def test_a_browser_asks_over_the_websocket(
     )
     assert answer["error"] == {
         "code": "browse_media_failed",
-        "message": "This is no longer in the library",
+        "message": "This item is no longer in the library",
     }
 
 

@@ -22,7 +22,7 @@ from pytest_homeassistant_custom_component.common import (
 
 from custom_components.pemus.const import CONF_TERMS, DOMAIN
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
-from custom_components.pemus.friends.pairings import LINGER
+from custom_components.pemus.friends.pairings import END_TIMEOUT
 from custom_components.pemus.friends.terms import find_friend, short
 from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.p2p.models.homes import (
@@ -654,7 +654,7 @@ async def test_a_dialog_that_a_reload_ended_does_not_stay(
 
     await hass.config_entries.async_unload(entry.entry_id)
     await eventually(hass, lambda: dialogs(hass)[0]["step_id"] == "end")
-    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=LINGER + 1))
+    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=END_TIMEOUT + 1))
     await hass.async_block_till_done()
 
     assert dialogs(hass) == []

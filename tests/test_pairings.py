@@ -18,8 +18,8 @@ from pytest_homeassistant_custom_component.common import (
 from custom_components.pemus.const import CONF_TERMS, DOMAIN
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.friends.pairings import (
-    DATA_TOLD,
-    LINGER,
+    DATA_ANNOUNCED,
+    END_TIMEOUT,
     STEP_END,
     Step,
     request_id,
@@ -223,7 +223,7 @@ async def test_automations_hear_of_a_request_once_they_listen(
     await hass.async_block_till_done()
     assert hass.states.get(FRIENDS).state == "unknown"
     # What was never told is not taken for told.
-    assert not hass.data.get(DATA_TOLD)
+    assert not hass.data.get(DATA_ANNOUNCED)
     heard = async_capture_events(hass, EVENT_STATE_CHANGED)
     # One is over by then.
     again.push(request())
@@ -252,7 +252,7 @@ async def test_a_home_that_is_unloaded_before_the_start_tells_nothing(
     hass.bus.async_fire(EVENT_HOMEASSISTANT_STARTED)
     await hass.async_block_till_done()
 
-    assert not hass.data.get(DATA_TOLD)
+    assert not hass.data.get(DATA_ANNOUNCED)
 
 
 async def test_a_friend_is_made_when_both_have_said_yes(
@@ -306,7 +306,7 @@ async def test_a_friend_that_was_granted_nothing_sees_nothing_and_that_is_said(
     assert friend.title == f"{ADA[:4]}-{ADA[4:8]}"
     assert friend.data["shares"] == []
     (message,) = notifications(hass).values()
-    assert "sees nothing" in message
+    assert "do not share anything" in message
     assert "/config/integrations/integration/pemus" in message
 
 
@@ -329,7 +329,10 @@ async def test_a_friend_that_is_removed_does_not_come_back_by_itself(
 
 @pytest.mark.parametrize(
     ("state", "said"),
-    [(PairingState.DENIED, "does not want"), (PairingState.EXPIRED, "in time")],
+    [
+        (PairingState.DENIED, "declined your friend request"),
+        (PairingState.EXPIRED, "in time"),
+    ],
 )
 async def test_who_asked_hears_that_it_came_to_nothing(
     hass: HomeAssistant,
@@ -413,7 +416,7 @@ async def test_a_request_is_taken_for_made_until_the_engine_tells_of_it(
     stage.push()
     assert pairings.step(ADA) is Step.WAITING
 
-    monkeypatch.setattr("custom_components.pemus.friends.pairings.NEWS_DELAY", -1.0)
+    monkeypatch.setattr("custom_components.pemus.friends.pairings.STATUS_DELAY", -1.0)
     stage.push()
     assert pairings.step(ADA) is Step.OVER
 
@@ -553,7 +556,7 @@ async def test_a_dialog_that_was_closed_does_not_stay_when_all_is_over(
     stage.push(request(state=PairingState.PAIRED))
     await eventually(hass, lambda: dialogs(hass)[0]["step_id"] == STEP_END)
 
-    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=LINGER + 1))
+    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=END_TIMEOUT + 1))
     await hass.async_block_till_done()
 
     assert dialogs(hass) == []

@@ -184,9 +184,9 @@ async def test_trying_again_mends_what_it_can(
         (
             Limit.OFFLINE,
             ("pypi.org", "mirror.lan"),
-            "Nicht erreicht: pypi.org, mirror.lan.",
+            "Nicht erreichbar: pypi.org, mirror.lan.",
         ),
-        (Limit.TIMEOUT, (), "Es hat mehr als 15 Minuten gedauert."),
+        (Limit.TIMEOUT, (), "Die Installation hat mehr als 15 Minuten gedauert."),
     ],
 )
 async def test_the_limits_are_told_in_the_language_of_the_home(
@@ -206,7 +206,7 @@ async def test_the_limits_are_told_in_the_language_of_the_home(
 
     reason = form["description_placeholders"]["reason"]
     assert reason.endswith(said)
-    assert "Not reached" not in reason
+    assert "Unreachable" not in reason
     assert form["description_placeholders"]["detail"] == "no route"
 
 

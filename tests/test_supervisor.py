@@ -63,7 +63,7 @@ def config(tmp_path: Path) -> EngineConfig:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do in tenths of seconds what takes seconds."""
-    monkeypatch.setattr(supervisor, "BACKOFF", (0.1, 0.2, 0.4, 0.8))
+    monkeypatch.setattr(supervisor, "RESTART_DELAYS", (0.1, 0.2, 0.4, 0.8))
 
 
 def pid_of(engine: Engine) -> int:
@@ -159,7 +159,7 @@ async def test_an_engine_that_does_not_stop_is_killed(
     family = family_of(pid)
     await engine.async_stop()
     await until(lambda: all_gone(family))
-    assert "did not stop and is killed" in caplog.text
+    assert "did not stop, and was killed" in caplog.text
 
 
 async def test_stopping_while_it_starts_leaves_nothing_behind(idle: Engine) -> None:
@@ -236,7 +236,7 @@ async def test_a_crash_loop_backs_off_raises_one_issue_and_heals(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(supervisor, "HEALTHY_AFTER", 3)
+    monkeypatch.setattr(supervisor, "HEALTHY_TIME", 3)
     obstacle = break_engine(hass)
     with pytest.raises(EngineUnavailable):
         await idle.async_start()
@@ -256,9 +256,9 @@ async def test_a_crash_loop_backs_off_raises_one_issue_and_heals(
     crashes = [
         record.created for record in caplog.records if "engine failed" in record.message
     ]
-    assert len(crashes) == supervisor.CRASH_LOOP
+    assert len(crashes) == supervisor.CRASH_LOOP_FAILURES
     gaps = [later - earlier for earlier, later in pairwise(crashes)]
-    for gap, backoff in zip(gaps, supervisor.BACKOFF, strict=False):
+    for gap, backoff in zip(gaps, supervisor.RESTART_DELAYS, strict=False):
         assert gap >= backoff
 
     obstacle.rmdir()
@@ -289,7 +289,7 @@ async def test_an_engine_that_hangs_again_and_again_is_worth_a_repair(
     hass: HomeAssistant, idle: Engine, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It hangs so soon that its silence lasts longer than it would take to be called healthy.
-    monkeypatch.setattr(supervisor, "HEALTHY_AFTER", 0.1)
+    monkeypatch.setattr(supervisor, "HEALTHY_TIME", 0.1)
     monkeypatch.setattr(supervisor, "TERMINATE_TIMEOUT", 0.1)
     monkeypatch.setattr(supervisor, "RECONNECT_TIMEOUT", 0.1)
     monkeypatch.setattr(client, "SILENCE_TIMEOUT", 1)
@@ -303,7 +303,7 @@ async def test_an_engine_that_hangs_again_and_again_is_worth_a_repair(
     idle.async_subscribe(hang)
     await idle.async_start()
     await until(lambda: issues(hass) == [supervisor.ISSUE_CRASH_LOOP], 40)
-    assert len(hung) == supervisor.CRASH_LOOP
+    assert len(hung) == supervisor.CRASH_LOOP_FAILURES
 
 
 async def test_an_engine_that_greets_and_crashes_again_and_again_stays_failed(
@@ -318,7 +318,7 @@ async def test_an_engine_that_greets_and_crashes_again_and_again_stays_failed(
 
     idle.async_subscribe(kill)
     await idle.async_start()
-    await until(lambda: len(killed) > supervisor.CRASH_LOOP, 40)
+    await until(lambda: len(killed) > supervisor.CRASH_LOOP_FAILURES, 40)
     assert issues(hass) == [supervisor.ISSUE_CRASH_LOOP]
     await until(lambda: idle.state is not EngineState.RUNNING)
     await until(lambda: idle.state is EngineState.FAILED)
@@ -358,7 +358,7 @@ async def test_a_mistake_of_the_supervisor_is_a_crash_like_others(
 async def test_a_lone_crash_is_forgotten(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "HEALTHY_AFTER", 0.1)
+    monkeypatch.setattr(supervisor, "HEALTHY_TIME", 0.1)
     for _ in range(2):
         pid = pid_of(engine)
         os.kill(pid, signal.SIGKILL)
@@ -656,7 +656,7 @@ async def test_without_its_environment_it_runs_with_limits_and_tries_again(
 
         await engine.async_provision_again()
         await until(lambda: len(tries) == 2)
-        monkeypatch.setattr(supervisor, "PROVISION_RETRY", 0.1)
+        monkeypatch.setattr(supervisor, "PROVISION_RETRY_DELAY", 0.1)
         await engine.async_provision_again()
         await until(lambda: len(tries) > 4)
     finally:

@@ -1,7 +1,7 @@
 """PeMuS: a media server for this home and the homes of friends.
 
-The work is done by the engine, a process of its own (see `p2p`), which outlives a reload of the config entry: a film
-that plays, or a friend's transfer, is not cut because somebody changed an option.
+The engine (see `p2p`) does the work in a separate process. It keeps running while the config entry is reloaded, so
+playback and transfers continue.
 """
 
 from functools import partial
@@ -34,7 +34,7 @@ PLATFORMS = [
 
 
 async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
-    """Register the actions, commands and views, which stay whatever becomes of the entry."""
+    """Register the actions, commands and views. They stay registered while the entry is not loaded."""
     services.async_register(hass)
     transfers.async_register(hass)
     stream.async_register(hass, partial(async_client, hass))
@@ -42,7 +42,7 @@ async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
 
 
 async def async_setup_entry(hass: HomeAssistant, entry: PemusConfigEntry) -> bool:
-    """Start the engine unless it runs, tell it what to share, and show what it says."""
+    """Start the engine, send it the configuration, and set up the entities."""
     if (engine := hass.data.get(DATA_ENGINE)) is None:
         engine = hass.data[DATA_ENGINE] = Engine(hass)
         stream.async_follow(hass, engine)
@@ -69,12 +69,12 @@ async def async_setup_entry(hass: HomeAssistant, entry: PemusConfigEntry) -> boo
 
 
 async def _async_entry_changed(hass: HomeAssistant, entry: PemusConfigEntry) -> None:
-    """Apply what changed, and nothing else: no reload, no restart."""
+    """Apply the changes without a reload."""
     await entry.runtime_data.async_apply_config()
 
 
 async def async_unload_entry(hass: HomeAssistant, entry: PemusConfigEntry) -> bool:
-    """Leave the engine running for the reload that mostly follows, and stop it if the user disabled the entry."""
+    """Unload the platforms. Stop the engine only if the entry is disabled, because a reload usually follows."""
     unloaded = await hass.config_entries.async_unload_platforms(entry, PLATFORMS)
     if unloaded and entry.disabled_by is not None:
         await _async_stop(hass)
@@ -82,21 +82,22 @@ async def async_unload_entry(hass: HomeAssistant, entry: PemusConfigEntry) -> bo
 
 
 async def async_remove_entry(hass: HomeAssistant, entry: PemusConfigEntry) -> None:
-    """Stop the engine, and remove all that it kept: its environment, thumbnails and index."""
+    """Stop the engine and remove its files: environment, thumbnails and index."""
     engine = hass.data.pop(DATA_ENGINE, None) or Engine(hass)
     await engine.async_remove()
 
 
 async def _async_stop(hass: HomeAssistant) -> None:
-    """Stop the engine; the next set-up makes another one."""
+    """Stop the engine. The next set-up creates a new one."""
     await hass.data.pop(DATA_ENGINE).async_stop()
 
 
 @callback
 def _stop_if_disabled_next(hass: HomeAssistant, entry: PemusConfigEntry) -> None:
-    """Stop the engine when an entry that waits for its next attempt is disabled: nobody unloads what never loaded.
+    """Stop the engine when the entry is disabled during set-up retries.
 
-    It is not stopped right away, because it mends itself: it may be installing what it needs.
+    Home Assistant does not unload an entry that was never loaded. The engine keeps running between retries, because it
+    may be installing its environment.
     """
 
     @callback

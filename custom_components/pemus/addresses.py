@@ -1,4 +1,4 @@
-"""Addresses that a player, a phone or a dashboard can open by itself: signed, and with the address of this home."""
+"""Signed addresses of an item's files, for players, phones and dashboards."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +15,7 @@ from .stream import stream_path, subtitles_path, thumbnail_path
 
 @callback
 def async_base(hass: HomeAssistant) -> str:
-    """Return what comes before a path for who is outside of this process; "" if this home does not know its address."""
+    """Return the base URL of this Home Assistant, or "" if it is not known."""
     try:
         return get_url(hass)
     except NoURLAvailableError:
@@ -24,17 +24,20 @@ def async_base(hass: HomeAssistant) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where an item's files can be had, for as long as Home Assistant has players wait: a day, or until it restarts."""
+    """The signed addresses of an item's files.
+
+    They are valid for a day (CONTENT_AUTH_EXPIRY_TIME), and only until Home Assistant restarts.
+    """
 
     media: str
     thumbnail: str | None
     subtitles: tuple[str, ...]
-    """As many as the item has, and in that order."""
+    """In the order of the item's subtitles."""
 
     @classmethod
     @callback
     def of(cls, hass: HomeAssistant, item: Item, base: str = "") -> Self:
-        """Sign the addresses of an item."""
+        """Return the signed addresses of an item, prefixed with `base`."""
 
         def signed(path: str) -> str:
             lifetime = timedelta(seconds=CONTENT_AUTH_EXPIRY_TIME)

@@ -1,4 +1,4 @@
-"""Whether the disks behind the shared folders are there, and the friends."""
+"""Binary sensors for the availability of shared folders and friends."""
 
 from typing import override
 
@@ -20,7 +20,7 @@ from .entity import (
 from .home import PemusConfigEntry
 from .p2p.models import ProblemKey
 
-# The coordinator pushes; nothing is asked for.
+# The coordinator pushes; entities do not poll.
 PARALLEL_UPDATES = 0
 
 AVAILABILITY = BinarySensorEntityDescription(
@@ -58,15 +58,15 @@ async def async_setup_entry(
 
 
 class ShareSensor(ShareEntity, BinarySensorEntity):
-    """On while the folder of the share can be read."""
+    """On while the shared folder can be read."""
 
     @property
     @override
     def is_on(self) -> bool | None:
-        """Return what the engine said last, None while it has not looked yet.
+        """Return whether the folder is available, or None until the engine has checked it.
 
-        A share begins as not available. It is off only when the engine says so by a problem: nobody wants to hear at
-        every start that their storage is gone.
+        The engine reports a share as unavailable until its first check. Only a reported problem means that the folder
+        is really missing.
         """
         if self.share is not None and self.share.available:
             return True
@@ -79,10 +79,10 @@ class ShareSensor(ShareEntity, BinarySensorEntity):
 
 
 class FriendSensor(FriendEntity, BinarySensorEntity):
-    """On while the friend's home can be reached."""
+    """On while the friend is online."""
 
     @property
     @override
     def is_on(self) -> bool | None:
-        """Return what the engine said last."""
+        """Return whether the friend is online."""
         return None if self.friend is None else self.friend.online

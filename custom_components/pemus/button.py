@@ -1,4 +1,4 @@
-"""Buttons that have the library read the folders again."""
+"""Buttons that start a rescan."""
 
 from typing import override
 
@@ -12,7 +12,7 @@ from .entity import PemusEntity, ShareEntity, async_add_share_entities
 from .errors import engine_errors
 from .home import PemusConfigEntry
 
-# A rescan that runs already is not started twice, so presses need no queue.
+# The engine ignores a rescan request while one is running, so presses need no queue.
 PARALLEL_UPDATES = 0
 
 RESCAN = ButtonEntityDescription(
@@ -36,7 +36,7 @@ async def async_setup_entry(
 
 
 class HomeRescanButton(PemusEntity, ButtonEntity):
-    """Reads all shares again."""
+    """Rescans all shares."""
 
     @override
     async def async_press(self) -> None:
@@ -46,7 +46,7 @@ class HomeRescanButton(PemusEntity, ButtonEntity):
 
 
 class ShareRescanButton(ShareEntity, ButtonEntity):
-    """Reads one share again."""
+    """Rescans one share."""
 
     @override
     async def async_press(self) -> None:

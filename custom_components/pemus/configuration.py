@@ -1,4 +1,4 @@
-"""Keeps the engine running with what the user configured."""
+"""Keeps the engine's configuration equal to the config entry."""
 
 import asyncio
 from datetime import datetime
@@ -23,15 +23,15 @@ from .shares import share_config, share_subentries
 SIGNAL_CONFIG_CHANGED: Final = SignalType[()]("pemus_config_changed")
 """Sent after each change of `Configuration.config`."""
 
-FIRST_RETRY: Final = 5
-"""Seconds until the engine gets a configuration again that it did not take. The delay doubles with each attempt."""
-LAST_RETRY: Final = 300
+RETRY_DELAY_MIN: Final = 5
+"""Delay before the first retry, in seconds. It doubles with each attempt."""
+RETRY_DELAY_MAX: Final = 300
 
 _LOGGER = logging.getLogger(__name__)
 
 
 def engine_config(entry: ConfigEntry) -> EngineConfig:
-    """Return all that the user configured, in the engine's terms."""
+    """Return the engine's configuration for a config entry."""
     return EngineConfig(
         home_name=entry.title,
         shares=tuple(share_config(subentry) for subentry in share_subentries(entry)),
@@ -47,33 +47,33 @@ def engine_config(entry: ConfigEntry) -> EngineConfig:
 
 
 class Configuration:
-    """Sends the engine what the user configured, and sends it again until the engine has taken it.
+    """Sends the configuration to the engine, and retries until the engine has applied it.
 
-    Until then somebody may have access who is no longer a friend.
+    Until then, a removed friend may still have access.
     """
 
     def __init__(
         self, hass: HomeAssistant, entry: ConfigEntry, engine: Engine, issues: Issues
     ) -> None:
-        """Read the configuration of an entry."""
+        """Read the configuration from the entry."""
         self._hass = hass
         self._entry = entry
         self._engine = engine
         self._issues = issues
         self.config = engine_config(entry)
-        """What the engine runs with, or was last told."""
+        """The configuration that the engine uses, or that was last sent to it."""
         self._sending = asyncio.Lock()
         self._attempts = 0
         self._retry: CALLBACK_TYPE | None = None
 
     async def async_start(self) -> None:
-        """Configure the engine, and follow it until the entry is unloaded. Raises EngineError, EngineUnavailable."""
+        """Configure the engine, and watch it until the entry is unloaded. Raises EngineError, EngineUnavailable."""
         await self._engine.async_configure(self.config)
         self._entry.async_on_unload(self._engine.async_subscribe(self._on_event))
         self._entry.async_on_unload(self._cancel_retry)
 
     async def async_apply(self) -> None:
-        """Send the engine what the user changed, if anything."""
+        """Send the configuration to the engine if it changed."""
         config = engine_config(self._entry)
         if config == self.config:
             return
@@ -83,12 +83,12 @@ class Configuration:
 
     @callback
     def _on_event(self, event: Event | None) -> None:
-        """Retry when an engine that has just started did not take the configuration."""
+        """Schedule a retry if an engine that just started did not apply the configuration."""
         if isinstance(event, Hello):
             self.async_schedule_retry()
 
     async def _send(self) -> None:
-        # Changes in quick succession must not overtake each other: each call sends the newest.
+        # Changes in quick succession must stay in order. Each call sends the newest configuration.
         async with self._sending:
             try:
                 await self._engine.async_configure(self.config)
@@ -99,7 +99,7 @@ class Configuration:
 
     @callback
     def async_schedule_retry(self) -> None:
-        """Send the configuration again later if the engine has not taken it."""
+        """Schedule a retry if the engine has not applied the configuration."""
         self._cancel_retry()
         if self._engine.unapplied is None:
             self._attempts = 0
@@ -109,7 +109,7 @@ class Configuration:
             self._retry = None
             await self._send()
 
-        delay = min(FIRST_RETRY * 2**self._attempts, LAST_RETRY)
+        delay = min(RETRY_DELAY_MIN * 2**self._attempts, RETRY_DELAY_MAX)
         self._attempts += 1
         self._retry = async_call_later(
             self._hass, delay, HassJob(retry, cancel_on_shutdown=True)

@@ -1,22 +1,22 @@
-"""Names that several modules of the integration share."""
+"""Constants that several modules use."""
 
 from typing import Final
 
 DOMAIN: Final = "pemus"
 
 MEDIA_SOURCE: Final = f"media-source://{DOMAIN}/"
-"""What comes before the id of a node in a media content id."""
+"""Prefix of every media content id. The id of a node follows."""
 
 SUBENTRY_SHARE: Final = "share"
-"""Type of the config subentries that are shared folders."""
+"""Subentry type of a shared folder."""
 
 SUBENTRY_FRIEND: Final = "friend"
-"""Type of the config subentries that are friends' homes."""
+"""Subentry type of a friend."""
 
 CONF_KINDS: Final = "kinds"
 CONF_RESCAN_INTERVAL: Final = "rescan_interval"
 DEFAULT_RESCAN_INTERVAL: Final = 60
-"""Minutes."""
+"""In minutes."""
 
 CONF_UPLOAD_LIMIT: Final = "upload_limit"
 CONF_DOWNLOAD_LIMIT: Final = "download_limit"
@@ -32,9 +32,9 @@ CONF_NOTE: Final = "note"
 CONF_SERVERS: Final = "servers"
 """URLs of signalling servers."""
 CONF_SHARES: Final = "shares"
-"""Subentry ids of the shares that a friend may see."""
+"""Subentry ids of the shares that a friend can access."""
 CONF_TERMS: Final = "terms"
-"""By PeMuS ID, what was granted to homes that are not friends yet: they have still to answer."""
+"""What each home is granted once it becomes a friend, by PeMuS ID."""
 
 CONF_SIGNALING_APP: Final = "signaling_app"
-"""The URL of the signalling app beside this Home Assistant, if there is one."""
+"""URL of the signalling app on this Home Assistant, if it is installed."""

@@ -1,4 +1,4 @@
-"""The engine's state, as it pushes it."""
+"""The coordinator, which passes the engine's status to the entities."""
 
 import logging
 from typing import override
@@ -16,25 +16,25 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class PemusCoordinator(DataUpdateCoordinator[Status]):
-    """Pushes the engine's state to the entities."""
+    """Pushes the engine's status to the entities."""
 
     config_entry: ConfigEntry
 
     def __init__(self, hass: HomeAssistant, entry: ConfigEntry, engine: Engine) -> None:
-        """Listen to the engine for as long as the entry is loaded."""
+        """Create the coordinator. It subscribes to the engine in `_async_setup`."""
         super().__init__(hass, _LOGGER, config_entry=entry, name=DOMAIN)
         self.engine = engine
 
     @override
     async def _async_setup(self) -> None:
-        """Start the engine unless it runs already."""
+        """Start the engine if it is not running, and subscribe to its events."""
         with engine_errors(UpdateFailed):
             await self.engine.async_start()
         self.config_entry.async_on_unload(self.engine.async_subscribe(self._on_event))
 
     @override
     async def _async_update_data(self) -> Status:
-        """Ask the engine for its state. It is asked once; from then on it pushes."""
+        """Return the engine's first status. The engine pushes all later ones."""
         with engine_errors(UpdateFailed):
             return await self.engine.client.status()
 
@@ -43,16 +43,16 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
         if event is None:
             self._on_state()
         elif isinstance(event, Hello | StatusChanged) and self.engine.status:
-            # Not the event's status: a hello dates from before the engine got its configuration.
+            # Not the event's own status: a Hello is older than the configuration.
             self.async_set_updated_data(self.engine.status)
 
     @callback
     def _on_state(self) -> None:
-        """Show that the engine started or stopped. That it stops with Home Assistant is not reported."""
+        """Report that the engine started or stopped, unless Home Assistant itself is stopping."""
         if self.hass.is_stopping:
             return
         if self.engine.state is EngineState.STARTING:
-            # A planned start is no error to log.
+            # A planned start is not an error and is not logged.
             self.last_update_success = False
         elif self.engine.state is not EngineState.RUNNING:
             outdated = self.engine.client.outdated
@@ -64,5 +64,5 @@ class PemusCoordinator(DataUpdateCoordinator[Status]):
                     else "engine_unavailable",
                 )
             )
-        # The sensor of the engine's state changes even while all others stay unavailable.
+        # The engine state sensor is available even if no other entity is.
         self.async_update_listeners()

@@ -1,8 +1,8 @@
-"""What a DLNA renderer is told of what it plays: title, picture, artist, length.
+"""Metadata for DLNA renderers: title, picture, artist, and duration.
 
-`dlna_dmr` asks what a media source resolved for `didl_metadata` and writes it as DIDL-Lite (UPnP ContentDirectory:4,
-appendix B) around it. That is an element here rather than an object of didl-lite's: its videos have no picture, its
-resources no length, and it is installed only where `dlna_dmr` is.
+The integration `dlna_dmr` reads `didl_metadata` from the resolved media and sends it as DIDL-Lite (UPnP
+ContentDirectory:4, appendix B). PeMuS builds the XML itself instead of using the library didl-lite: its videos have
+no picture, its resources have no duration, and it is installed only together with `dlna_dmr`.
 """
 
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ _CLASSES: Final = {
     Kind.PHOTO: "object.item.imageItem.photo",
 }
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 does not allow, not even escaped (section 2.2)."""
+"""Characters that XML 1.0 does not allow, not even escaped (section 2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class DidlItem:
-    """An item as DIDL-Lite. The prefixes are those that `didl_lite.to_xml_string` declares."""
+    """An item as DIDL-Lite. Uses the namespace prefixes that `didl_lite.to_xml_string` declares."""
 
     item: Item
     url: str
-    """Where it is played from, the very address that the renderer is given."""
+    """The address that the renderer plays. It must be identical to the URL that the renderer receives."""
     picture: str | None
 
     @property
     def title(self) -> str:
-        """What the renderer shows."""
+        """The title that the renderer shows."""
         return _text(self.item.title)
 
     def to_xml(self) -> ET.Element:
@@ -70,13 +70,13 @@ class DidlItem:
 
 @dataclass(slots=True, kw_only=True)
 class DidlPlayMedia(PlayMedia):
-    """Playable media with what a DLNA renderer is told of it."""
+    """Playable media with metadata for DLNA renderers."""
 
     didl_metadata: DidlItem
 
 
 def _date(item: Item) -> str | None:
-    """Return the day on which a photo was taken, or else the year."""
+    """Return the date of a photo, or the year of any other item."""
     if item.taken is not None:
         return item.taken.partition("T")[0]
     return None if item.year is None else f"{item.year:04}-01-01"

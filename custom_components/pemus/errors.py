@@ -1,4 +1,4 @@
-"""The engine's errors in the user's language."""
+"""Translates the engine's errors."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -24,7 +24,10 @@ _REMOTE_KEYS: Final = _KEYS | {ErrorKey.UNAVAILABLE: "home_unavailable"}
 def engine_errors(
     kind: type[HomeAssistantError], *, remote: bool = False
 ) -> Generator[None]:
-    """Raise errors of the engine's client as `kind`, with a translation key. `remote`: it is about another home."""
+    """Raise the engine client's errors as `kind`, with a translation key.
+
+    `remote`: the request concerns another home, whose errors have their own texts.
+    """
     keys = _REMOTE_KEYS if remote else _KEYS
     try:
         yield

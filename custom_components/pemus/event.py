@@ -1,4 +1,4 @@
-"""What happens with other homes, for automations."""
+"""Event entity for other homes."""
 
 from typing import Any, Final, override
 
@@ -18,7 +18,7 @@ from .friends.events import (
 )
 from .home import PemusConfigEntry
 
-# The coordinator pushes; nothing is asked for.
+# The coordinator pushes; entities do not poll.
 PARALLEL_UPDATES = 0
 
 FRIENDS: Final = EventEntityDescription(
@@ -44,20 +44,20 @@ async def async_setup_entry(
 
 
 class FriendsEvent(PemusEntity, EventEntity):
-    """The last event about another home. It stays known while the engine is down."""
+    """The last event of another home."""
 
-    # What two users compare within minutes is no matter of the home's history.
+    # The words are used within minutes and do not belong in the history.
     _unrecorded_attributes = frozenset({"words"})
 
     @property
     @override
     def available(self) -> bool:
-        """Stay available: what has happened has happened."""
+        """Always available: the last event stays valid while the engine is not running."""
         return True
 
     @override
     async def async_added_to_hass(self) -> None:
-        """Listen to what happens."""
+        """Subscribe to events of other homes."""
         await super().async_added_to_hass()
         self.async_on_remove(
             async_dispatcher_connect(

@@ -1,4 +1,4 @@
-"""The runtime data of the config entry: all parts of this home on Home Assistant's side."""
+"""The runtime data of the config entry."""
 
 from homeassistant.config_entries import ConfigEntry, ConfigEntryState
 from homeassistant.core import HomeAssistant, callback
@@ -21,15 +21,15 @@ type PemusConfigEntry = ConfigEntry[Home]
 
 
 class Home:
-    """The runtime data of the config entry.
+    """Holds the components that live as long as the config entry is loaded.
 
-    The engine is not one of its parts: it outlives a reload of the entry.
+    The engine is not one of them: it keeps running while the entry is reloaded.
     """
 
     def __init__(
         self, hass: HomeAssistant, entry: PemusConfigEntry, engine: Engine
     ) -> None:
-        """Make the parts. Nothing happens yet."""
+        """Create the components. `async_start` starts them."""
         self.hass = hass
         self.entry = entry
         self.engine = engine
@@ -44,17 +44,17 @@ class Home:
         self._is_following = False
 
     async def async_start(self) -> None:
-        """Configure and start the engine, and get its state. Raises ConfigEntryNotReady."""
+        """Configure and start the engine, and get its status. Raises ConfigEntryNotReady."""
         with engine_errors(ConfigEntryNotReady):
             await self.configuration.async_start()
         self.entry.async_on_unload(self.issues.async_clear)
-        # The first listener, so that what the entities show is known here already.
+        # Before the entities' listeners, so that issues and pairings are updated first.
         self.entry.async_on_unload(self.coordinator.async_add_listener(self._on_status))
         await self.coordinator.async_config_entry_first_refresh()
         self.configuration.async_schedule_retry()
 
     async def async_follow_friends(self) -> None:
-        """Follow what happens with other homes. The event entity must be there to tell of it."""
+        """Start to follow other homes. Call it after the platforms are set up: the event entity must exist."""
         await self.pairings.async_start()
         self.entry.async_on_unload(self.pairings.async_close)
         self.entry.async_on_unload(self.presence.async_close)
@@ -65,7 +65,7 @@ class Home:
         await self.neighbours.async_start()
 
     async def async_apply_config(self) -> None:
-        """Send the engine what the user changed, and forget how pairings with former friends ended."""
+        """Send the engine the changed configuration, and delete the pairings with removed friends."""
         before = {friend.id for friend in self.configuration.config.friends}
         await self.configuration.async_apply()
         after = {friend.id for friend in self.configuration.config.friends}
@@ -73,7 +73,10 @@ class Home:
             await self.pairings.async_forget(home)
 
     async def async_renew_identity(self) -> str:
-        """Become another home, which no friend knows, and return its PeMuS ID. Raises EngineError, EngineUnavailable."""
+        """Create a new identity, remove all friends, and return the new PeMuS ID.
+
+        Raises EngineError, EngineUnavailable.
+        """
         home = await self.engine.client.new_identity()
         for friend in friend_subentries(self.entry):
             self.hass.config_entries.async_remove_subentry(
@@ -98,14 +101,14 @@ class Home:
 
 @callback
 def async_get_home(hass: HomeAssistant) -> Home | None:
-    """Return this home, or None unless it is set up."""
+    """Return this home, or None if it is not loaded."""
     entries: list[PemusConfigEntry] = hass.config_entries.async_loaded_entries(DOMAIN)
     return entries[0].runtime_data if entries else None
 
 
 @callback
 def async_find_home(hass: HomeAssistant) -> Home | None:
-    """Return this home, even while part of it is still being set up."""
+    """Return this home, or None if it is neither loaded nor being set up."""
     for entry in hass.config_entries.async_entries(DOMAIN, include_ignore=False):
         if entry.state in {ConfigEntryState.LOADED, ConfigEntryState.SETUP_IN_PROGRESS}:
             home: Home | None = getattr(entry, "runtime_data", None)

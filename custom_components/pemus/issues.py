@@ -1,4 +1,4 @@
-"""Repair issues for the lasting problems that the engine reports."""
+"""Repair issues for persistent problems that the engine reports."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -19,12 +19,12 @@ ISSUE_UNFRIENDED: Final = "unfriended"
 
 
 class Issues:
-    """Shows each lasting problem as a repair issue, and no other."""
+    """Keeps one repair issue for each persistent problem."""
 
     def __init__(
         self, hass: HomeAssistant, entry: ConfigEntry, coordinator: PemusCoordinator
     ) -> None:
-        """Show no issue yet."""
+        """Start without issues."""
         self._hass = hass
         self._entry = entry
         self._coordinator = coordinator
@@ -32,7 +32,7 @@ class Issues:
 
     @callback
     def async_update(self) -> None:
-        """Show the problems that there are now."""
+        """Create issues for new problems, and delete those of solved ones."""
         issues = self._issues_of(self._coordinator.data)
         for issue_id in self._issues.keys() - issues.keys():
             ir.async_delete_issue(self._hass, DOMAIN, issue_id)
@@ -51,13 +51,13 @@ class Issues:
 
     @callback
     def async_clear(self) -> None:
-        """Delete all issues: without the engine nobody knows whether the problems last."""
+        """Delete all issues. Without the engine, the state of the problems is unknown."""
         for issue_id in self._issues:
             ir.async_delete_issue(self._hass, DOMAIN, issue_id)
         self._issues = {}
 
     def _issues_of(self, status: Status) -> dict[str, _Issue]:
-        """Return the lasting problems by the ids of their issues."""
+        """Return the persistent problems by issue id."""
         issues = {
             _issue_id(problem): _Issue(
                 problem.key,
@@ -74,7 +74,7 @@ class Issues:
             for friend in peers.friends:
                 known = find_friend(self._entry, friend.id)
                 if friend.unfriended and known is not None:
-                    # Home Assistant puts the ids of issues into reports, where a friend's PeMuS ID has no place.
+                    # Home Assistant includes issue ids in reports, so they must not contain a friend's PeMuS ID.
                     issues[f"{ISSUE_UNFRIENDED}_{known.subentry_id}"] = _Issue(
                         ISSUE_UNFRIENDED,
                         {"name": as_markdown(known.title), "id": grouped(friend.id)},
@@ -92,5 +92,5 @@ class _Issue:
 
 
 def _issue_id(problem: Problem) -> str:
-    """Return one id for each problem of each share."""
+    """Return an id that is unique for a problem and its share."""
     return problem.key if problem.share is None else f"{problem.key}_{problem.share}"

@@ -1,4 +1,4 @@
-"""The limits of what other homes may take of the connection, where an automation can change them."""
+"""Numbers for the upload and download limits."""
 
 from typing import override
 
@@ -18,7 +18,7 @@ from .entity import OptionEntity
 from .home import PemusConfigEntry
 from .options import MAX_RATE, MIN_RATE, NO_LIMIT, is_rate
 
-# The coordinator pushes; nothing is asked for.
+# The coordinator pushes; entities do not poll.
 PARALLEL_UPDATES = 0
 
 LIMITS: tuple[NumberEntityDescription, ...] = tuple(
@@ -49,17 +49,17 @@ async def async_setup_entry(
 
 
 class LimitNumber(OptionEntity, NumberEntity):
-    """A limit in megabits per second, 0 for none."""
+    """A limit in Mbit/s. 0 means no limit."""
 
     @property
     @override
     def native_value(self) -> float:
-        """Return the option."""
+        """Return the limit."""
         return float(self.option)
 
     @override
     async def async_set_native_value(self, value: float) -> None:
-        """Change the option."""
+        """Change the limit."""
         if not is_rate(value):
             raise ServiceValidationError(
                 translation_domain=DOMAIN,

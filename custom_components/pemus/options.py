@@ -1,7 +1,6 @@
-"""The options about other homes: as the user sees and keeps them, and as the engine wants to hear of them.
+"""The options for other homes, and their conversion to the engine's configuration.
 
-People know their connection in megabits per second, as their provider sells it, and their disk in gigabytes. The engine
-counts bytes.
+The user enters rates in Mbit/s and sizes in GB. The engine counts bytes.
 """
 
 from collections.abc import Mapping
@@ -28,15 +27,15 @@ from .p2p.models import SwarmConfig
 from .p2p.models.servers import server_url
 
 MBIT: Final = 125_000
-"""Bytes."""
+"""In bytes."""
 GB: Final = 1000**3
 
 NO_LIMIT: Final = 0
 MIN_RATE: Final = 0.5
-"""Mbit/s. With less than that, and yet not without a limit, no film plays and not even a song."""
+"""In Mbit/s. Not even a song plays at a lower rate."""
 MAX_RATE: Final = 10_000
 FIRST_PORT: Final = 1024
-"""Lower ports belong to the system, and other homes do not connect to them."""
+"""Lower ports are reserved for the system, and other homes do not connect to them."""
 
 _ENGINE: Final = SwarmConfig()
 
@@ -52,11 +51,11 @@ DEFAULTS: Final[dict[str, Any]] = {
     CONF_CACHE_QUOTA: _ENGINE.cache_quota / GB,
     CONF_CACHE_RESERVE: _ENGINE.cache_reserve / GB,
 }
-"""What counts as long as the user did not say otherwise. Rates are Mbit/s, sizes GB."""
+"""Rates in Mbit/s, sizes in GB."""
 
 
 def swarm_config(options: Mapping[str, Any]) -> SwarmConfig:
-    """Return what the options say about other homes."""
+    """Return the engine's configuration for the options."""
     said = {**DEFAULTS, **options}
     return SwarmConfig(
         upload_limit=round(said[CONF_UPLOAD_LIMIT] * MBIT),
@@ -72,27 +71,27 @@ def swarm_config(options: Mapping[str, Any]) -> SwarmConfig:
 
 
 def is_visible(options: Mapping[str, Any]) -> bool:
-    """Tell whether homes in the local network may find this one, and it finds them."""
+    """Return whether this home and others in the local network find each other."""
     return bool(options.get(CONF_LAN_VISIBLE, DEFAULTS[CONF_LAN_VISIBLE]))
 
 
 def servers(entry: ConfigEntry) -> tuple[str, ...]:
-    """Return the URLs of the signalling servers: that of the app beside this Home Assistant, and those that were entered."""
+    """Return the URLs of the signalling servers: of the app on this Home Assistant, and those that the user entered."""
     named = (entry.data.get(CONF_SIGNALING_APP), *entry.options.get(CONF_SERVERS, ()))
     found: dict[str, None] = {}
     for url in named:
         if url is not None:
-            # What the app said of itself was not looked at as closely as what somebody entered.
+            # Only entered URLs were validated before. The app's URL was not.
             with suppress(ValueError):
                 found[server_url(url)] = None
     return tuple(found)
 
 
 def is_rate(mbit_s: float) -> bool:
-    """Tell whether a rate can be a limit."""
+    """Return whether a rate, in Mbit/s, is a valid limit."""
     return mbit_s == NO_LIMIT or MIN_RATE <= mbit_s <= MAX_RATE
 
 
 def is_port(port: int) -> bool:
-    """Tell whether the engine may listen on a port; 0 lets the system choose one."""
+    """Return whether the engine can listen on a port. 0 lets the system select one."""
     return port == 0 or FIRST_PORT <= port < 2**16

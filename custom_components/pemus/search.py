@@ -1,4 +1,4 @@
-"""Searching this home and its friends at once."""
+"""Searches this home and its friends concurrently."""
 
 import asyncio
 from collections.abc import Iterable
@@ -17,10 +17,10 @@ _LOGGER = logging.getLogger(__name__)
 async def async_search(
     home: Home, query: SearchQuery, *, with_friends: bool
 ) -> SearchResult:
-    """Search below a place, and in all friends' libraries `with_friends`.
+    """Search below a node, and in the libraries of all friends if `with_friends`.
 
-    The best matches of each home come first, and what is not available at present last. A friend whose library is not
-    known yet has no matches. Raises EngineError, EngineUnavailable.
+    The results of the homes alternate, best first. Unavailable items come last. A friend whose library is not known
+    yet has no results. Raises EngineError, EngineUnavailable.
     """
     client = home.engine.client
     places = [query.below]
@@ -33,7 +33,7 @@ async def async_search(
         except EngineError as err:
             if place == query.below:
                 raise
-            _LOGGER.debug("A friend's library was not searched: %s", err)
+            _LOGGER.debug("Failed to search a friend's library: %s", err)
             return SearchResult(items=(), nodes=())
 
     answers = await asyncio.gather(*map(search, places))
@@ -45,7 +45,7 @@ async def async_search(
 
 
 def _in_turn(lists: Iterable[tuple[Item, ...]]) -> list[Item]:
-    """Return the first of each list, then the second of each: matches are ranked within one home only."""
+    """Interleave the lists: results are ranked within one home only."""
     return [
         each for each in chain.from_iterable(zip_longest(*lists)) if each is not None
     ]

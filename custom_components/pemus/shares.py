@@ -1,6 +1,6 @@
-"""Shared folders as the user configures them: what may be shared, and what was.
+"""Shared folders, and the check whether a folder can be shared.
 
-A share is a config subentry. Its title is its name, so that renaming it anywhere in Home Assistant renames it for good.
+A share is a config subentry. Its title is the name of the share.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from .const import CONF_KINDS, SUBENTRY_SHARE
 from .p2p.models import Kind, ShareConfig
 
 FOLDER_TIMEOUT = 10
-"""Seconds that a disk or a network share has to answer."""
+"""How long to wait for a disk or network storage, in seconds."""
 
 SYSTEM_FOLDERS = tuple(
     Path(name) for name in ("/boot", "/dev", "/etc", "/proc", "/sys")
 )
-"""What holds the system's own files and nobody's media."""
+"""Folders of the operating system, which cannot be shared."""
 
 
 class Refusal(StrEnum):
-    """Why a folder cannot be shared; each is the translation key of an error."""
+    """Why a folder cannot be shared. Each value is a translation key."""
 
     NOT_ABSOLUTE = "not_absolute"
     NOT_FOUND = "not_found"
@@ -44,30 +44,30 @@ class FolderRefused(Exception):
     """The folder cannot be shared.
 
     Attributes:
-        reason: Why.
-        share: Name of the share that is in the way, "" if none is.
+        reason: Why the folder cannot be shared.
+        share: The name of the share that it conflicts with, or "".
 
     """
 
     def __init__(self, reason: Refusal, share: str = "") -> None:
-        """Say why, and which other share is in the way."""
+        """Store the reason and the name of the conflicting share."""
         super().__init__(reason.value)
         self.reason = reason
         self.share = share
 
 
 def share_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
-    """Return the shares of a home."""
+    """Return the shares of a config entry."""
     return entry.get_subentries_of_type(SUBENTRY_SHARE)
 
 
 def share_id(subentry: ConfigSubentry) -> str:
-    """Return what the engine calls this share."""
+    """Return the engine's id of a share."""
     return subentry.subentry_id.lower()
 
 
 def share_config(subentry: ConfigSubentry) -> ShareConfig:
-    """Return the share as the engine wants to hear of it."""
+    """Return the engine's configuration of a share."""
     return ShareConfig(
         id=share_id(subentry),
         path=subentry.data[CONF_PATH],
@@ -79,10 +79,10 @@ def share_config(subentry: ConfigSubentry) -> ShareConfig:
 async def async_check_folder(
     hass: HomeAssistant, path: str, others: Collection[ConfigSubentry]
 ) -> Path:
-    """Return the real path of a folder that may be shared beside `others`.
+    """Return the real path of a folder that can be shared in addition to `others`.
 
     Raises:
-        FolderRefused: it may not, or it does not answer.
+        FolderRefused: The folder cannot be shared, or its disk does not answer within FOLDER_TIMEOUT.
 
     """
     if not Path(path).is_absolute():
@@ -101,7 +101,7 @@ async def async_check_folder(
 
 
 def _inspect(path: str, config_dir: str) -> tuple[Path, Path]:
-    """Return the real paths of a readable folder and of the configuration. May block for as long as a disk likes."""
+    """Return the real paths of a readable folder and of the configuration. Can block as long as the disk hangs."""
     try:
         real = Path(path).resolve(strict=True)
         with os.scandir(real) as entries:
@@ -116,7 +116,7 @@ def _inspect(path: str, config_dir: str) -> tuple[Path, Path]:
 
 
 def _refuse_system(real: Path, config: Path) -> None:
-    """Refuse what holds secrets: the configuration, its hidden folders, the system."""
+    """Refuse folders that contain secrets: the configuration, its hidden folders, and system folders."""
     if config.is_relative_to(real):
         raise FolderRefused(Refusal.CONTAINS_CONFIG)
     if real.is_relative_to(config) and any(
@@ -128,7 +128,7 @@ def _refuse_system(real: Path, config: Path) -> None:
 
 
 def _refuse_overlap(real: Path, other: ConfigSubentry) -> None:
-    """Refuse a folder whose files another share has already: each item belongs to one share."""
+    """Refuse a folder that overlaps another share: each item belongs to one share."""
     shared = Path(other.data[CONF_PATH])
     if real == shared:
         raise FolderRefused(Refusal.ALREADY_SHARED, other.title)

@@ -1,4 +1,4 @@
-"""Whether homes in the same local network are spared the limits."""
+"""Switch for the option that exempts the local network from the limits."""
 
 from typing import Any, override
 
@@ -11,7 +11,7 @@ from .const import CONF_LAN_EXEMPT
 from .entity import OptionEntity
 from .home import PemusConfigEntry
 
-# The coordinator pushes; nothing is asked for.
+# The coordinator pushes; entities do not poll.
 PARALLEL_UPDATES = 0
 
 LAN_EXEMPT = SwitchEntityDescription(
@@ -36,7 +36,7 @@ class OptionSwitch(OptionEntity, SwitchEntity):
     @property
     @override
     def is_on(self) -> bool:
-        """Return the option."""
+        """Return whether the option is on."""
         return bool(self.option)
 
     @override

@@ -1,4 +1,4 @@
-"""How PeMuS is, on Home Assistant's page of system information."""
+"""Provides information for the system information page."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ from .engine.process import DATA_ENGINE, EngineState
 
 @callback
 def async_register(hass: HomeAssistant, register: SystemHealthRegistration) -> None:
-    """Register what to ask."""
+    """Register the callback."""
     register.async_register_info(async_info)
 
 
 async def async_info(hass: HomeAssistant) -> dict[str, Any]:
-    """Return the state of the engine, how much it looks after, who can be reached, and whether the signalling app answers."""
+    """Return the state of the engine, the library, friends, and signalling servers."""
     if (engine := hass.data.get(DATA_ENGINE)) is None:
         return {"engine_state": EngineState.STOPPED}
     info: dict[str, Any] = {
@@ -43,6 +43,6 @@ async def async_info(hass: HomeAssistant) -> dict[str, Any]:
             }
     for entry in hass.config_entries.async_loaded_entries(DOMAIN):
         if (url := entry.data.get(CONF_SIGNALING_APP)) is not None:
-            # Asked while the page is shown already.
+            # An awaitable: the page shows the result when it is known.
             info["signaling_app"] = async_check_can_reach_url(hass, url)
     return info

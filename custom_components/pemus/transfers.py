@@ -1,7 +1,6 @@
-"""Transfers from other homes for those who watch them: a list as it is, and again whenever it changed.
+"""The WebSocket command `pemus/transfers/subscribe`: the list of transfers from other homes, and each change.
 
-The engine is asked only while somebody watches, and only when it said meanwhile that something changed: a list that
-rests costs a glance at a variable once a second.
+The engine is asked only while there are subscribers, and only after it pushed a new status.
 """
 
 import asyncio
@@ -19,8 +18,8 @@ from .engine.process import DATA_ENGINE
 from .p2p.models import Status
 from .p2p.models.transfers import TransferStatus
 
-PACE: Final = 1.0
-"""Seconds between two lists, at least."""
+UPDATE_INTERVAL: Final = 1.0
+"""Minimum time between two lists, in seconds."""
 
 DATA_WATCH: HassKey[TransferWatch] = HassKey("pemus_transfers")
 
@@ -31,16 +30,16 @@ type Listener = Callable[[tuple[TransferStatus, ...]], None]
 
 @callback
 def async_register(hass: HomeAssistant) -> None:
-    """Register the command. Whoever may use Home Assistant may also see what its media browser fetches."""
+    """Register the command. Every user can subscribe, not only administrators."""
     hass.data[DATA_WATCH] = TransferWatch(hass)
     websocket_api.async_register_command(hass, _subscribe)
 
 
 class TransferWatch:
-    """Looks at the transfers for all who watch them, of whichever engine there is."""
+    """Watches the transfers of the current engine for all subscribers."""
 
     def __init__(self, hass: HomeAssistant) -> None:
-        """Watch nothing yet."""
+        """Start without subscribers."""
         self._hass = hass
         self._listeners: set[Listener] = set()
         self._known: tuple[TransferStatus, ...] | None = None
@@ -49,7 +48,7 @@ class TransferWatch:
 
     @callback
     def async_listen(self, listener: Listener) -> CALLBACK_TYPE:
-        """Have a listener called with the present list as soon as it is known, and with each one that differs."""
+        """Call a listener with the current list as soon as it is known, and with each changed list."""
         self._listeners.add(listener)
         if self._known is not None:
             listener(self._known)
@@ -70,12 +69,12 @@ class TransferWatch:
     async def _watch(self) -> None:
         while True:
             await self._look()
-            await asyncio.sleep(PACE)
+            await asyncio.sleep(UPDATE_INTERVAL)
 
     async def _look(self) -> None:
         engine = self._hass.data.get(DATA_ENGINE)
         if engine is None:
-            # The home was disabled: nothing is fetched any more.
+            # The home is disabled, so there are no transfers.
             self._tell(())
             return
         if (status := engine.status) is None or status is self._seen:
@@ -83,10 +82,10 @@ class TransferWatch:
         try:
             transfers = (await engine.client.transfers()).items
         except EngineError:
-            # It runs without what it needs for other homes.
+            # In limited mode, the engine has no transfers.
             transfers = ()
         except EngineUnavailable as err:
-            _LOGGER.debug("The transfers are not known at present: %s", err)
+            _LOGGER.debug("Failed to get the transfers: %s", err)
             return
         self._seen = status
         self._tell(transfers)
@@ -106,13 +105,13 @@ def _subscribe(
     connection: websocket_api.ActiveConnection,
     message: dict[str, Any],
 ) -> None:
-    """Send the transfers, now and whenever they changed."""
+    """Send the transfers now, and whenever they change."""
 
     @callback
     def send(transfers: tuple[TransferStatus, ...]) -> None:
         plain = [asdict(transfer) for transfer in transfers]
         connection.send_event(message["id"], {"transfers": plain})
 
-    # In this order: the first list must not come before the answer.
+    # The result must be sent before the first list.
     connection.send_result(message["id"])
     connection.subscriptions[message["id"]] = hass.data[DATA_WATCH].async_listen(send)

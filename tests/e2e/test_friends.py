@@ -85,7 +85,7 @@ async def test_two_homes_become_friends_and_a_film_of_one_plays_in_the_other(
     here, there = screen.page, bens_screen.page
     flow = here.locator("dialog-data-entry-flow")
     await screen.go("/config/integrations/integration/pemus")
-    add = here.get_by_role("button", name="Add a friend")
+    add = here.get_by_role("button", name="Add friend")
     await add.click(timeout=LOAD_TIMEOUT)
     field = flow.locator("ha-selector-text input").first
     bens_id = await pemus_id(ben)
@@ -94,7 +94,7 @@ async def test_two_homes_become_friends_and_a_film_of_one_plays_in_the_other(
     wrong = ("1" if bens_id[0] == "0" else "0") + bens_id[1:]
     await field.fill(wrong)
     await flow.get_by_role("button", name="Submit").click()
-    await expect(flow.get_by_text("This is no PeMuS ID")).to_be_visible()
+    await expect(flow.get_by_text("This is not a valid PeMuS ID")).to_be_visible()
     await field.fill(bens_id.lower())
     await screen.shoot("friends-1-ask")
     async with screen.slow():
@@ -112,14 +112,14 @@ async def test_two_homes_become_friends_and_a_film_of_one_plays_in_the_other(
     await card.get_by_role("button", name="Add").click()
     assert await _words(asked) == words
     await bens_screen.shoot("friends-4-confirm")
-    await asked.get_by_text("Same words: confirm").click()
+    await asked.get_by_text("The words match").click()
     await asked.get_by_text(SHARE).click()
     await bens_screen.shoot("friends-5-shares")
     await asked.get_by_role("button", name="Submit").click()
-    await expect(flow.get_by_text("is a friend now")).to_be_visible(timeout=PAIRED)
+    await expect(flow.get_by_text("is now a friend")).to_be_visible(timeout=PAIRED)
     # It stays: nobody asks for a dialog that has ended.
     await here.wait_for_timeout(2500)
-    await expect(flow.get_by_text("is a friend now")).to_be_visible()
+    await expect(flow.get_by_text("is now a friend")).to_be_visible()
     await expect(here.locator("dialog-box")).to_have_count(0)
     await screen.shoot("friends-6-paired")
 

@@ -58,7 +58,7 @@ async def test_pemus_is_set_up_and_shares_folders_by_clicking(
     # The flow goes on with the first folder.
     await expect(flow.locator("ha-generic-picker")).to_be_visible(timeout=LOAD_TIMEOUT)
     await _fill_in_share(flow, library / "Nowhere", "Films")
-    await expect(flow.get_by_text("There is no such folder")).to_be_visible()
+    await expect(flow.get_by_text("This folder does not exist")).to_be_visible()
     await screen.shoot("setup-2-error")
     await _fill_in_share(flow, library / "Videos", "Films")
     await expect(flow.get_by_text("Created configuration for Films")).to_be_visible()

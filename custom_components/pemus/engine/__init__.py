@@ -1,1 +1,1 @@
-"""The engine's process: its environment, its life, its log, and what is asked of it."""
+"""The engine's process, its environment, its log, and the client of its API."""

@@ -1,7 +1,7 @@
-"""Typed access to the engine's API.
+"""The client of the engine's API.
 
-Home Assistant's shared HTTP session cannot use unix sockets, so the client opens its own when it is first needed, and
-the supervisor closes it.
+Home Assistant's shared HTTP session cannot use unix sockets, so the client opens its own on first use. The supervisor
+closes it.
 """
 
 import asyncio
@@ -55,32 +55,32 @@ from custom_components.pemus.p2p.models.transfers import Transfers, TransferStat
 
 CONNECT_TIMEOUT: Final = 5
 QUICK_TIMEOUT: Final = 25
-"""Seconds for an answer from the index, a little more than the engine takes at most."""
+"""Timeout of requests that use the index only, in seconds. Slightly more than the engine's own."""
 WORK_TIMEOUT: Final = 65
-"""Seconds for an answer that reads media files, a little more than the engine takes at most."""
+"""Timeout of requests that read media files or other homes, in seconds. Slightly more than the engine's own."""
 MAX_WORK: Final = 16
-"""Requests that read media files at a time. A folder full of pictures must not hold up a stream."""
+"""Concurrent requests for pictures and subtitles. A folder full of pictures must not delay a stream."""
 SILENCE_TIMEOUT: Final = 15
-"""Seconds without an event or a ping, which the engine sends every 10 s, after which it counts as dead."""
+"""How long the event stream can be silent, in seconds. The engine sends a ping every 10 s."""
 MAX_EVENT: Final = 4 * 1024 * 1024
-"""Bytes of one event."""
+"""Maximum size of an event, in bytes."""
 
 _BASE: Final = URL("http://engine/v1")
 
 
 class EngineUnavailable(Exception):
-    """The engine does not answer, or something else answers. A later request may succeed."""
+    """The engine does not answer, or the answer is invalid. A later request may succeed."""
 
 
 class EngineOutdated(EngineUnavailable):
-    """The engine on disk belongs to another release than the running integration: it cannot start before Home Assistant restarts."""
+    """The engine on disk belongs to a different release. It cannot start until Home Assistant restarts."""
 
 
 class EngineError(Exception):
     """The engine refused a request."""
 
     def __init__(self, key: ErrorKey, message: str) -> None:
-        """Keep the reason: a key that programs tell apart, and a message in plain English."""
+        """Store the reason: a key for programs, and a message in plain English."""
         super().__init__(message)
         self.key = key
         self.message = message
@@ -104,14 +104,14 @@ type _Body = (
 
 
 class EventStream:
-    """The engine's events as they come. Ends when the engine closes the stream."""
+    """Iterates over the engine's events. Ends when the engine closes the stream."""
 
     def __init__(self, socket: ClientWebSocketResponse) -> None:
-        """Take the events from an open WebSocket."""
+        """Read events from an open WebSocket."""
         self._socket = socket
 
     def __aiter__(self) -> Self:
-        """Return itself."""
+        """Return the iterator."""
         return self
 
     async def __anext__(self) -> Event:
@@ -120,11 +120,11 @@ class EventStream:
             try:
                 message = await anext(self._socket)
             except TimeoutError as err:
-                raise EngineUnavailable("it fell silent") from err
+                raise EngineUnavailable("the event stream is silent") from err
             if message.type is not WSMsgType.TEXT:
                 continue
             try:
-                # Events that this release does not know are ignored.
+                # Ignore unknown events.
                 if kind := _EVENTS.get(decode(_AnyEvent, message.data).type):
                     return decode(kind, message.data)
             except DecodeError as err:
@@ -134,16 +134,16 @@ class EventStream:
 
 
 class EngineClient:
-    """Asks the engine. Every method raises EngineError or EngineUnavailable, and nothing else."""
+    """Sends requests to the engine. Every method raises only EngineError and EngineUnavailable."""
 
     def __init__(self, socket: str) -> None:
-        """Prepare to ask the engine that listens at this path."""
+        """Create a client for the engine that listens on this socket."""
         self._socket = socket
         self.outdated = False
-        """Whether the engine on disk belongs to another release."""
+        """Whether the engine on disk belongs to a different release."""
         self._session: ClientSession | None = None
         self._own_work = asyncio.Semaphore(MAX_WORK)
-        # A friend that does not answer must not hold up the pictures of this home.
+        # Separate, so that a slow friend does not delay the pictures of this home.
         self._remote_work = asyncio.Semaphore(MAX_WORK)
 
     async def close(self) -> None:
@@ -153,18 +153,18 @@ class EngineClient:
             await session.close()
 
     async def status(self) -> Status:
-        """Return the engine's state."""
+        """Return the engine's status."""
         return await self._ask(Status, hdrs.METH_GET, _BASE / "status")
 
     async def configure(self, config: EngineConfig) -> Status:
-        """Apply the differences between `config` and the engine's present configuration."""
-        # New folders on a slow disk take long.
+        """Change the engine's configuration to `config`."""
+        # New folders on a slow disk take time.
         return await self._ask(
             Status, hdrs.METH_PUT, _BASE / "config", config, seconds=WORK_TIMEOUT
         )
 
     async def rescan(self, share: str | None = None) -> Status:
-        """Begin to scan a share, or all of them."""
+        """Start to scan a share, or all shares."""
         url = _BASE / "rescan"
         if share is not None:
             url = url.with_query(share=share)
@@ -175,7 +175,7 @@ class EngineClient:
         return await self._ask(Item, hdrs.METH_GET, _item_url(ref))
 
     async def locate(self, wanted: Wanted) -> LocalFile:
-        """Return a file: as it is on disk now, or where it arrives. A picture or subtitles may have to be made or fetched first."""
+        """Return the location and properties of a file. The engine may have to create or fetch it first."""
         url = _item_url(wanted.item).joinpath(*wanted.part)
         if wanted.is_media:
             return await self._ask(LocalFile, hdrs.METH_GET, url)
@@ -184,83 +184,83 @@ class EngineClient:
             return await self._ask(LocalFile, hdrs.METH_GET, url, seconds=WORK_TIMEOUT)
 
     async def browse(self, node: str) -> Listing:
-        """Return what lies in a node."""
+        """Return the content of a node."""
         url = (_BASE / "browse").with_query(node=node)
         return await self._ask(Listing, hdrs.METH_GET, url)
 
     async def search(self, query: SearchQuery) -> SearchResult:
-        """Return what matches."""
+        """Return the matching items and nodes."""
         return await self._ask(SearchResult, hdrs.METH_POST, _BASE / "search", query)
 
     async def transfers(self) -> Transfers:
-        """Return how far friends' items have arrived."""
+        """Return the transfers of friends' items."""
         return await self._ask(Transfers, hdrs.METH_GET, _BASE / "transfers")
 
     async def pin(self, ref: ItemRef) -> TransferStatus:
-        """Fetch a friend's item whole and keep it."""
+        """Fetch a friend's item completely, and keep it."""
         url = _item_url(ref) / "pin"
-        # Its owner may have to be asked first.
+        # The engine may have to contact the owner first.
         return await self._ask(TransferStatus, hdrs.METH_PUT, url, seconds=WORK_TIMEOUT)
 
     async def unpin(self, ref: ItemRef) -> TransferStatus:
-        """Let a friend's item go when room is needed."""
+        """Stop keeping a friend's item. It is removed when its space is needed."""
         url = _item_url(ref) / "pin"
         return await self._ask(TransferStatus, hdrs.METH_DELETE, url)
 
     async def streaming(self) -> None:
-        """Report that bytes of something that is played have just left."""
+        """Report that media is being played."""
         await self._ask(Done, hdrs.METH_PUT, _BASE / "streaming")
 
     async def wait(self, ref: ItemRef, query: WaitQuery) -> int:
-        """Wait until the first of these bytes of a friend's item are there; return the end of those that are."""
+        """Wait until the first bytes of a range of a friend's item are on disk. Return the end of the available bytes."""
         url = _item_url(ref) / "wait"
-        # As long as something trickles in, the engine waits on.
+        # The engine waits while any bytes arrive.
         arrived = await self._ask(
             Arrived, hdrs.METH_POST, url, query, seconds=WORK_TIMEOUT
         )
         return arrived.stop
 
     async def release(self, ref: ItemRef, reader: str) -> None:
-        """Report that somebody does not read a friend's item any more."""
+        """Report that a reader of a friend's item has finished."""
         url = _item_url(ref) / "readers" / reader
         await self._ask(Done, hdrs.METH_DELETE, url)
 
     async def restore_identity(self) -> str:
-        """Load this home's key again, if it is back; return the PeMuS ID."""
+        """Load the restored key of this home. Return the PeMuS ID."""
         return (await self._ask(Home, hdrs.METH_PUT, _BASE / "identity")).id
 
     async def new_identity(self) -> str:
-        """Become another home, which no friend knows; return its PeMuS ID."""
+        """Create a new identity. Return the new PeMuS ID."""
         return (await self._ask(Home, hdrs.METH_POST, _BASE / "identity")).id
 
     async def request_pairing(self, query: PairingQuery) -> PairingStatus:
-        """Ask another home to become a friend."""
+        """Send a friend request."""
         return await self._ask(PairingStatus, hdrs.METH_POST, _BASE / "pairings", query)
 
     async def answer_pairing(self, home: str, answer: PairingAnswer) -> None:
-        """Accept or refuse a pairing."""
+        """Confirm or decline a pairing."""
         url = _pairing_url(home) / "answer"
         await self._ask(Done, hdrs.METH_PUT, url, answer)
 
     async def forget_pairing(self, home: str) -> None:
-        """Take a request back, or forget how a pairing ended."""
+        """Withdraw a request, or delete a pairing that has ended."""
         await self._ask(Done, hdrs.METH_DELETE, _pairing_url(home))
 
     async def unblock(self, home: str) -> None:
-        """Show a home's requests again."""
+        """Unblock a home."""
         await self._ask(Done, hdrs.METH_DELETE, _BASE / "blocked" / _home(home))
 
     async def lan_homes(self, homes: LanHomes) -> None:
-        """Report all homes that the local network shows now."""
+        """Report all homes that are in the local network now."""
         await self._ask(Done, hdrs.METH_PUT, _BASE / "lan", homes)
 
     async def network_changed(self) -> None:
-        """Retry everything that waits for a connection at once."""
+        """Report a network change, so that the engine retries its connections immediately."""
         await self._ask(Done, hdrs.METH_PUT, _BASE / "network")
 
     @asynccontextmanager
     async def events(self) -> AsyncGenerator[EventStream]:
-        """Connect to the event stream, whose first event is a Hello."""
+        """Connect to the event stream. Its first event is a Hello."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 socket = await self._open().ws_connect(
@@ -295,7 +295,7 @@ class EngineClient:
         *,
         seconds: float | None = None,
     ) -> T:
-        """Send a request and return its answer as an instance of `kind`, within `seconds` (QUICK_TIMEOUT)."""
+        """Send a request and decode the answer as `kind`. `seconds`: the timeout, QUICK_TIMEOUT by default."""
         try:
             async with self._open().request(
                 method,
@@ -319,7 +319,7 @@ class EngineClient:
 
 
 def _item_url(ref: ItemRef) -> URL:
-    """Return the URL of an item. Raises EngineError: what names it may come from anywhere, and must not become another path."""
+    """Return the URL of an item. Raises EngineError if `ref` is invalid: it may contain any text."""
     if not ref.is_valid:
         raise EngineError(ErrorKey.NOT_FOUND, "there is no such item")
     return _BASE / "items" / (ref.owner or SELF) / ref.id
@@ -331,12 +331,12 @@ def _pairing_url(home: str) -> URL:
 
 
 def _home(home: str) -> str:
-    """Return a home's id. Raises EngineError if it is none: it may come from anywhere, and must not become another path."""
+    """Return the id of a home. Raises EngineError if it is invalid: it may contain any text."""
     if not is_home(home):
         raise EngineError(ErrorKey.NOT_FOUND, "there is no such home")
     return home
 
 
 def _reason(err: Exception) -> str:
-    # A time-out has no message.
+    # A TimeoutError has no message.
     return str(err) or "it did not answer in time"

@@ -1,4 +1,4 @@
-"""The engine's log becomes part of Home Assistant's: each line under the logger and with the level that it came with."""
+"""Forwards the engine's log to Home Assistant's, with the original loggers and levels."""
 
 import asyncio
 from collections import deque
@@ -8,9 +8,9 @@ from typing import Final
 import orjson
 
 KEPT_LINES: Final = 50
-"""How many of the last lines are kept, to be shown when the engine crashes."""
+"""Number of recent lines to show when the engine crashes."""
 MAX_LINE: Final = 64 * 1024
-"""Bytes. The engine's own lines are far shorter; longer ones, from native code, are dropped."""
+"""Maximum length of a line, in bytes. Longer lines, which only native code writes, are dropped."""
 
 _LOGGER_NAME: Final = f"{__package__.rpartition('.')[0]}.p2p"
 _ENGINE_NAME: Final = "p2p"
@@ -18,36 +18,36 @@ _LEVELS: Final = logging.getLevelNamesMapping()
 
 
 class EngineLog:
-    """Hands on what one run of the engine writes to its standard error."""
+    """Forwards what one run of the engine writes to its standard error."""
 
     def __init__(self) -> None:
-        """Start with nothing said."""
+        """Start without lines."""
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The last lines, oldest first."""
+        """The most recent lines, oldest first."""
         return tuple(self._lines)
 
     @property
     def last(self) -> str:
-        """The last words: empty if nothing was said."""
+        """The last line, or "" if there is none."""
         return self._lines[-1] if self._lines else ""
 
     async def follow(self, stream: asyncio.StreamReader) -> None:
-        """Hand on every line until the stream ends."""
+        """Forward every line until the stream ends."""
         while True:
             try:
                 line = await stream.readline()
             except ValueError:
-                # Longer than the stream's limit; the stream has dropped what it had of it.
+                # The line exceeds the stream's limit, and the stream has dropped it.
                 continue
             if not line:
                 return
             self.add(line)
 
     def add(self, line: bytes) -> None:
-        """Hand on one line: JSON as `p2p.core.log` makes it, or whatever native code wrote."""
+        """Forward a line: JSON from `p2p.core.log`, or plain text from native code."""
         text = line.decode("utf-8", "replace").rstrip()
         if not text:
             return
@@ -67,7 +67,7 @@ class EngineLog:
 
 
 def _logger_name(name: object) -> str:
-    """Return where a logger of the engine has its place: `p2p.library` is `custom_components.pemus.p2p.library`."""
+    """Return the full name of an engine logger, such as `custom_components.pemus.p2p.library` for `p2p.library`."""
     if not isinstance(name, str) or not name or name == _ENGINE_NAME:
         return _LOGGER_NAME
     return f"{_LOGGER_NAME}.{name.removeprefix(f'{_ENGINE_NAME}.')}"

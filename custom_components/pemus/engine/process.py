@@ -1,8 +1,8 @@
-"""Runs the engine: starts its process, watches it, starts it again, and leaves nothing behind.
+"""Supervises the engine: starts its process, watches it, and restarts it.
 
-One `Engine` lives in `hass.data` from the first set-up of the integration to its removal or Home Assistant's stop.
-Reloading the integration does not touch it. The engine runs in its own environment once there is one, and until then
-under Home Assistant's interpreter, with what that has.
+One `Engine` exists in `hass.data` from the first set-up of the integration until it is removed or Home Assistant
+stops. Reloading the integration does not affect it. The engine runs in its own environment once that is installed,
+and until then under Home Assistant's interpreter, in limited mode.
 """
 
 import asyncio
@@ -51,27 +51,26 @@ from .provision import (
 )
 
 READY_TIMEOUT: Final = 45
-"""Seconds from the start of the process to its hello. It takes one, but its media reader alone may have 20 to load from
-a cold, slow disk."""
+"""Timeout from the start of the process to its Hello, in seconds. Usually it takes one, but on a cold, slow disk the
+media reader alone can take 20."""
 RECONNECT_TIMEOUT: Final = 10
-"""Seconds that a running engine may be out of reach before it is replaced."""
-CONNECT_RETRY: Final = 0.1
+"""How long a running engine can be unreachable before it is restarted, in seconds."""
+CONNECT_RETRY_DELAY: Final = 0.1
 TERMINATE_TIMEOUT: Final = 5
-"""Seconds for a clean stop, before the process is killed."""
+"""How long to wait for a clean stop before the process is killed, in seconds."""
 CONFIGURE_TIMEOUT: Final = 10
 DRAIN_TIMEOUT: Final = 1
-"""Seconds to read the last words of a process that ended."""
-BACKOFF: Final = (0.2, 1, 2, 5, 10, 30, 60)
-"""Seconds before each further start. The first one is quick: after a lone crash nobody should notice much."""
-HEALTHY_AFTER: Final = 60
-"""Seconds of running, after which earlier failures are forgotten if it still answers."""
-CRASH_LOOP: Final = 4
-"""So many failures in a row, without a healthy run between them, are worth a repair issue. However long each takes to be
-noticed: an engine that hangs is given up after READY_TIMEOUT."""
-PROVISION_RETRY: Final = 60 * 60
-"""Seconds between attempts to make the engine's environment."""
-MAX_SHOWN: Final = 500
-"""Characters of the engine's last line that a repair issue shows."""
+"""How long to read the remaining output of a process that ended, in seconds."""
+RESTART_DELAYS: Final = (0.2, 1, 2, 5, 10, 30, 60)
+"""Delays before consecutive restarts, in seconds. The first is short, so that a single crash is hardly noticed."""
+HEALTHY_TIME: Final = 60
+"""How long the engine must run before earlier failures are forgotten, in seconds."""
+CRASH_LOOP_FAILURES: Final = 4
+"""Consecutive failures, crashes or hangs, that raise a repair issue."""
+PROVISION_RETRY_DELAY: Final = 60 * 60
+"""Delay between attempts to install the engine's environment, in seconds."""
+SHOWN_ERROR_LENGTH: Final = 500
+"""Characters of the engine's last line that the repair issue shows."""
 
 ISSUE_CRASH_LOOP: Final = "engine_crash_loop"
 ISSUE_LIMITED: Final = "engine_limited"
@@ -83,35 +82,35 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class EngineState(StrEnum):
-    """What the engine is doing, as seen from outside."""
+    """The state of the engine's process."""
 
     STOPPED = "stopped"
     STARTING = "starting"
-    """For the first time, or anew in a better environment."""
+    """Also while it moves to a new environment."""
     RUNNING = "running"
     RESTARTING = "restarting"
-    """It ended and is about to be started again."""
+    """The process ended and will be started again."""
     FAILED = "failed"
-    """It crashes again and again (and is still started, ever more slowly), or it is of another release."""
+    """The process keeps crashing, and is restarted with growing delays; or it belongs to a different release."""
 
 
 class _CrashedError(Exception):
-    """A run of the engine ended that should not have."""
+    """The engine ended unexpectedly or does not answer."""
 
 
 class _MismatchError(Exception):
-    """The engine on disk is not of the release that runs here."""
+    """The engine on disk belongs to a different release."""
 
 
 class Engine:
-    """The engine, supervised."""
+    """The engine and its supervisor."""
 
     def __init__(self, hass: HomeAssistant) -> None:
-        """Prepare; nothing runs yet."""
+        """Create the supervisor. `async_start` starts the engine."""
         self._hass = hass
         self._data = Path(hass.config.path(".storage", DOMAIN))
         self._cache = Path(hass.config.path(".cache", DOMAIN))
-        # Not below the configuration: a socket's path has 107 bytes.
+        # Not in the configuration folder: a socket's path is limited to 107 bytes (unix(7)).
         self._run_folder = Path(tempfile.gettempdir(), f"pemus-{secrets.token_hex(8)}")
         self._socket = self._run_folder / "engine.sock"
         self._provisioner = Provisioner(hass, self._cache)
@@ -132,12 +131,12 @@ class Engine:
         self.status: Status | None = None
         self.limited: LimitedReason | None = None
         self.unapplied: str | None = None
-        """Why the engine does not run with its configuration, in plain English; None if it does, as far as is known."""
+        """Why the engine did not apply its configuration, in plain English, or None."""
 
     async def async_start(self) -> None:
-        """Start the engine, if that was not done yet, and wait until it runs.
+        """Start the engine if necessary, and wait until it runs.
 
-        Raises EngineUnavailable when it does not; it is then tried again on its own.
+        Raises EngineUnavailable if it does not run. The supervisor keeps trying in the background.
         """
         async with self._start_stop:
             if self._supervision is None:
@@ -145,10 +144,10 @@ class Engine:
         await self._first_attempt.wait()
         if self.state is not EngineState.RUNNING:
             kind = EngineOutdated if self.client.outdated else EngineUnavailable
-            raise kind("the engine does not run; the log says why")
+            raise kind("the engine is not running; see the log")
 
     async def async_stop(self) -> None:
-        """Stop the engine, and everything around it. It can be started again."""
+        """Stop the engine and all tasks. It can be started again."""
         async with self._start_stop:
             if self._stop_listening is not None:
                 self._stop_listening()
@@ -160,14 +159,14 @@ class Engine:
             await self._hass.async_add_executor_job(
                 lambda: shutil.rmtree(self._run_folder, ignore_errors=True)
             )
-            # What is wrong with an engine that does not run is nothing to repair.
+            # A stopped engine has no problems to repair.
             for issue in (ISSUE_CRASH_LOOP, ISSUE_LIMITED, ISSUE_MISMATCH):
                 ir.async_delete_issue(self._hass, DOMAIN, issue)
             self.limited = None
             self._set_state(EngineState.STOPPED)
 
     async def async_remove(self) -> None:
-        """Stop the engine and remove what it kept: environments, caches and the index."""
+        """Stop the engine and remove its environments, caches and index."""
         await self.async_stop()
         self._config = None
 
@@ -178,10 +177,10 @@ class Engine:
         await self._hass.async_add_executor_job(remove)
 
     async def async_configure(self, config: EngineConfig) -> None:
-        """Have the engine run with this configuration, now and after each restart. Raises EngineError."""
+        """Configure the engine, now and after each restart. Raises EngineError."""
         self._config = config
         if self.state is not EngineState.RUNNING:
-            # It gets what it is to run with when it says hello.
+            # The engine gets the configuration after its Hello.
             return
         try:
             self._take(await self._send_config())
@@ -189,14 +188,14 @@ class Engine:
             self.unapplied = err.message
             raise
         except EngineUnavailable as err:
-            # Mostly it is going down; the next start brings the configuration.
+            # The engine is probably stopping. It gets the configuration after the next start.
             self.unapplied = str(err)
-            _LOGGER.debug("The engine could not be configured: %s", err)
+            _LOGGER.debug("Failed to configure the engine: %s", err)
         else:
             self.unapplied = None
 
     async def _send_config(self) -> Status:
-        """Send the newest configuration, and what it changes to meanwhile. Raises EngineError, EngineUnavailable."""
+        """Send the newest configuration until it no longer changes. Raises EngineError, EngineUnavailable."""
         async with self._configuring:
             while True:
                 assert self._config is not None
@@ -211,11 +210,11 @@ class Engine:
                         return status
 
     async def async_provision_again(self) -> None:
-        """Try once more to make the engine's environment, in the background."""
+        """Retry to install the engine's environment, in the background."""
         former = self._provisioning
         await _cancel(former)
         if self._provisioning is not former:
-            # Somebody else did so meanwhile, or stopped it all.
+            # A concurrent call has started it, or the engine was stopped.
             return
         if self._python is None and self._supervision is not None:
             self._provision_in_background()
@@ -224,7 +223,7 @@ class Engine:
     def async_subscribe(
         self, listener: Callable[[Event | None], None]
     ) -> CALLBACK_TYPE:
-        """Have a listener called with each event, and with None whenever `state` changed."""
+        """Call a listener with each event, and with None whenever `state` changes."""
         self._listeners.add(listener)
         return lambda: self._listeners.discard(listener)
 
@@ -238,7 +237,7 @@ class Engine:
         try:
             await self._hass.async_add_executor_job(make_folders)
         except OSError as err:
-            raise EngineUnavailable(f"its folders cannot be made: {err}") from err
+            raise EngineUnavailable(f"failed to create its folders: {err}") from err
         self.client.outdated = False
         self._first_attempt.clear()
         self._failures = 0
@@ -260,7 +259,7 @@ class Engine:
     # The process
 
     async def _supervise(self) -> None:
-        """Run the engine again and again, until cancelled."""
+        """Run and restart the engine until cancelled."""
         self._set_state(EngineState.STARTING)
         try:
             while True:
@@ -273,20 +272,24 @@ class Engine:
                     self._note_mismatch(str(err))
                     return
                 except Exception as err:
-                    # A mistake in here: the home should have its engine all the same.
-                    _LOGGER.exception("The PeMuS engine could not be looked after")
+                    # A bug must not end the supervision.
+                    _LOGGER.exception(
+                        "Unexpected error while supervising the PeMuS engine"
+                    )
                     self._note_crash(repr(err), log)
                 else:
-                    # It was stopped to start in its own environment.
+                    # The engine was stopped to restart in its own environment.
                     continue
-                await asyncio.sleep(BACKOFF[min(self._failures, len(BACKOFF)) - 1])
-                if self._failures == CRASH_LOOP:
+                await asyncio.sleep(
+                    RESTART_DELAYS[min(self._failures, len(RESTART_DELAYS)) - 1]
+                )
+                if self._failures == CRASH_LOOP_FAILURES:
                     await self._doubt_environment()
         finally:
             self._first_attempt.set()
 
     async def _run(self, log: EngineLog) -> None:
-        """Run the engine once. Returns when it should run in another environment.
+        """Run the engine once. Return when it should restart in another environment.
 
         Raises _CrashedError, _MismatchError.
         """
@@ -305,7 +308,7 @@ class Engine:
             if ended.done():
                 raise _CrashedError(_ending(ended.result()))
             if following.done():
-                # It never ends but with an error.
+                # `_follow` ends only with an exception.
                 following.result()
         finally:
             for task in (*watchers, settling):
@@ -334,20 +337,20 @@ class Engine:
                 ),
                 *("--data", str(self._data), "--cache", str(self._cache)),
                 *("--socket", str(self._socket), "--log-level", _log_level()),
-                # Kept open and never written to: its end tells the engine that Home Assistant is gone.
+                # Nothing is written. When it closes, the engine knows that Home Assistant has ended.
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 env=clean_environ(),
                 limit=MAX_LINE,
-                # Ctrl-C in a terminal is for Home Assistant, which then stops the engine.
+                # Ctrl-C in a terminal must reach only Home Assistant, which then stops the engine.
                 start_new_session=True,
             )
         except OSError as err:
-            raise _CrashedError(f"it cannot be started: {err}") from err
+            raise _CrashedError(f"failed to start: {err}") from err
 
     async def _follow(self) -> NoReturn:
-        """Follow the event stream. Raises _CrashedError when the engine is out of reach, _MismatchError."""
+        """Follow the event stream. Raises _CrashedError if the engine is unreachable, and _MismatchError."""
         loop = asyncio.get_running_loop()
         reason = ""
         try:
@@ -366,26 +369,26 @@ class Engine:
                         reason = str(err)
                     if patience.when() is None:
                         patience.reschedule(loop.time() + RECONNECT_TIMEOUT)
-                    await asyncio.sleep(CONNECT_RETRY)
+                    await asyncio.sleep(CONNECT_RETRY_DELAY)
         except TimeoutError:
-            raise _CrashedError(f"it does not answer: {reason}") from None
+            raise _CrashedError(f"no answer: {reason}") from None
 
     async def _greet(self, status: Status) -> Hello:
-        """Take up with an engine that just said hello: it must be of this release, and gets its configuration.
+        """Check the release of an engine after its Hello, and configure it.
 
-        Returns the hello that it would say now.
+        Return a Hello with the status after the configuration.
         """
         if (status.api_version, status.version) != (API_VERSION, VERSION):
             raise _MismatchError(status.version)
         ir.async_delete_issue(self._hass, DOMAIN, ISSUE_MISMATCH)
         if self._config is not None:
             try:
-                # Not for longer: meanwhile the event stream is not read.
+                # Bounded, because the event stream is not read meanwhile.
                 async with asyncio.timeout(CONFIGURE_TIMEOUT):
                     status = await self._send_config()
             except (EngineError, EngineUnavailable, TimeoutError) as err:
                 self.unapplied = str(err) or "it did not answer in time"
-                _LOGGER.error("The engine did not take its configuration: %s", err)
+                _LOGGER.error("The engine did not apply its configuration: %s", err)
             else:
                 self.unapplied = None
         self.status = status
@@ -394,17 +397,17 @@ class Engine:
         return Hello(status=status)
 
     def _take(self, status: Status) -> None:
-        """Keep what the engine said, unless it said something newer already."""
+        """Store a status, unless a newer one is already known."""
         if self.status is None or status.serial >= self.status.serial:
             self.status = status
 
     async def _settle(self) -> None:
-        """Forget earlier failures once this run has lasted."""
+        """Forget earlier failures when the engine has run for HEALTHY_TIME."""
         await self._greeted.wait()
         answers = False
         while not answers:
-            await asyncio.sleep(HEALTHY_AFTER)
-            # It may hang, which takes longer than that to be noticed.
+            await asyncio.sleep(HEALTHY_TIME)
+            # A hanging engine may not have been detected yet.
             with suppress(EngineError, EngineUnavailable):
                 await self.client.status()
                 answers = True
@@ -414,11 +417,11 @@ class Engine:
     def _note_crash(self, reason: str, log: EngineLog) -> None:
         self._failures += 1
         _LOGGER.warning(
-            "The PeMuS engine failed: %s. Its last words:\n%s",
+            "The PeMuS engine failed: %s. Its last messages:\n%s",
             reason,
             "\n".join(log.lines) or "(none)",
         )
-        if self._failures >= CRASH_LOOP:
+        if self._failures >= CRASH_LOOP_FAILURES:
             self._set_state(EngineState.FAILED)
             ir.async_create_issue(
                 self._hass,
@@ -427,13 +430,15 @@ class Engine:
                 is_fixable=False,
                 severity=ir.IssueSeverity.ERROR,
                 translation_key=ISSUE_CRASH_LOOP,
-                translation_placeholders={"error": (log.last or reason)[:MAX_SHOWN]},
+                translation_placeholders={
+                    "error": (log.last or reason)[:SHOWN_ERROR_LENGTH]
+                },
             )
         self._first_attempt.set()
 
     def _note_mismatch(self, version: str) -> None:
         _LOGGER.error(
-            "The PeMuS engine is release %s, but %s runs here: restart Home Assistant",
+            "The PeMuS engine has release %s, but the integration has %s: restart Home Assistant",
             version,
             VERSION,
         )
@@ -457,21 +462,21 @@ class Engine:
         )
 
     async def _provision(self) -> None:
-        """Make the engine's environment, if need be again and again, and have the engine move there."""
+        """Install the engine's environment, with retries, and restart the engine in it."""
         while True:
             try:
                 self._python = await self._provisioner.async_make()
             except ProvisionError as err:
-                _LOGGER.warning("The PeMuS engine runs with limits: %s", err)
+                _LOGGER.warning("The PeMuS engine runs in limited mode: %s", err)
                 self._set_limited(err.reason)
             else:
                 self._set_limited(None)
                 self._better_python.set()
                 return
-            await asyncio.sleep(PROVISION_RETRY)
+            await asyncio.sleep(PROVISION_RETRY_DELAY)
 
     async def _doubt_environment(self) -> None:
-        """Find out whether the crashes come from a damaged environment, and if so make a new one."""
+        """Check whether a damaged environment causes the crashes. If so, install a new one."""
         if self._python is None:
             return
         try:
@@ -498,7 +503,7 @@ class Engine:
             )
         self._tell(None)
 
-    # The listeners
+    # Listeners
 
     def _set_state(self, state: EngineState) -> None:
         if state is self.state:
@@ -513,12 +518,12 @@ class Engine:
             try:
                 listener(event)
             except Exception:
-                # A mistake of a listener must not bring the engine down.
-                _LOGGER.exception("A listener to the PeMuS engine failed")
+                # A bug in a listener must not stop the engine.
+                _LOGGER.exception("Unexpected error in a listener of the PeMuS engine")
 
 
 async def _cancel(task: asyncio.Task[Any] | None) -> None:
-    """Cancel a task and wait for its end, whatever that is."""
+    """Cancel a task and wait until it has ended."""
     if task is None:
         return
     task.cancel()
@@ -528,7 +533,7 @@ async def _cancel(task: asyncio.Task[Any] | None) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End a process and all that it started: politely first."""
+    """Terminate a process and its children, and kill them after TERMINATE_TIMEOUT."""
     if process.stdin is not None:
         process.stdin.close()
     try:
@@ -537,23 +542,23 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(TERMINATE_TIMEOUT):
             await process.wait()
     except TimeoutError:
-        _LOGGER.warning("The PeMuS engine did not stop and is killed")
+        _LOGGER.warning("The PeMuS engine did not stop, and was killed")
     finally:
-        # It leads a process group, which outlives it if a child of its does.
+        # Its process group may contain surviving children.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
 def _ending(returncode: int) -> str:
-    """Say how a process ended."""
+    """Describe how a process ended."""
     if returncode >= 0:
-        return f"it ended with status {returncode}"
-    return f"it was ended by signal {-returncode} ({signal.strsignal(-returncode)})"
+        return f"ended with status {returncode}"
+    return f"ended by signal {-returncode} ({signal.strsignal(-returncode)})"
 
 
 def _log_level() -> str:
-    """Return the level from which on the engine should speak, as its command line names it."""
+    """Return the log level for the engine's command line."""
     level = logging.getLogger(
         f"{__package__.rpartition('.')[0]}.p2p"
     ).getEffectiveLevel()
@@ -565,7 +570,7 @@ def _log_level() -> str:
 
 @callback
 def async_client(hass: HomeAssistant) -> EngineClient:
-    """Return the client of the engine that there is now. Raises EngineUnavailable: it comes and goes with the config entry."""
+    """Return the client of the current engine. Raises EngineUnavailable if PeMuS is not set up."""
     if (engine := hass.data.get(DATA_ENGINE)) is None:
         raise EngineUnavailable("PeMuS is not set up")
     return engine.client

@@ -1,10 +1,10 @@
-"""Makes the engine's own Python environment with uv, which comes with Home Assistant.
+"""Installs the engine's Python environment with uv, which is part of Home Assistant.
 
-An environment belongs to one set of pinned requirements on one kind of machine. It is made beside its place and renamed
-when it is complete and was seen to work, so that a half-made one is never used. The one before is kept: going back to
-the release before needs no download.
+An environment belongs to one set of pinned requirements and one type of machine. It is created under a temporary name,
+checked, and then renamed, so that an incomplete one is never used. The previous one is kept, so that returning to the
+previous release needs no download.
 
-Developers may name an interpreter to make it with (PEMUS_ENGINE_PYTHON), or a ready environment (PEMUS_ENGINE_ENVIRONMENT).
+Developers can select the interpreter (PEMUS_ENGINE_PYTHON) or a complete environment (PEMUS_ENGINE_ENVIRONMENT).
 """
 
 import asyncio
@@ -32,25 +32,25 @@ ENGINE_MAIN: Final = Path(__file__).parent.parent / "p2p" / "__main__.py"
 REQUIREMENTS: Final = Path(__file__).parent.parent / "p2p" / "requirements.txt"
 
 PYTHON_VERSION: Final = "3.13.17"
-"""The interpreter that uv downloads, and whose digest it knows: the newest that the uv of every supported Home Assistant
-knows. A release of PeMuS moves it. libtorrent has no wheel for Python 3.14."""
+"""The interpreter that uv downloads. uv knows its digest. It is the newest version that uv knows in every supported
+release of Home Assistant, and changes only with a release of PeMuS. libtorrent has no wheel for Python 3.14."""
 PROVISION_TIMEOUT: Final = 15 * 60
-"""Seconds for everything together: about 60 MB to download on a slow line, on a slow disk."""
+"""Timeout of the whole installation, in seconds. It downloads about 60 MB."""
 CHECK_TIMEOUT: Final = 120
-"""Seconds for loading all libraries, the first time from a slow disk."""
+"""Timeout for loading all libraries, in seconds. The first time, the disk may be slow."""
 MAX_OUTPUT: Final = 4096
-"""Bytes of what uv said last, to say why it failed."""
+"""Size of the end of uv's output that is kept, in bytes."""
 SHOWN_LINES: Final = 4
-"""Lines of it that a user is shown."""
+"""Number of its lines to show to the user."""
 
 _PARTIAL: Final = ".partial-"
 _USED: Final = ".used"
-"""A file in each environment that was touched when it was last chosen."""
+"""A file in each environment. Its time is that of the last use."""
 _PASSED_TO_ENGINE: Final = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 _PASSED_TO_UV: Final = (
     *_PASSED_TO_ENGINE,
-    # How this home reaches the internet. Home Assistant's own wheels index is left out on purpose: what it serves was
-    # built elsewhere and does not have the pinned hashes.
+    # How this home reaches the internet. Home Assistant's own wheels index is excluded: its wheels do not have the
+    # pinned hashes.
     *(f"{name}_proxy" for name in ("http", "https", "all", "no")),
     *(f"{name}_PROXY" for name in ("HTTP", "HTTPS", "ALL", "NO")),
     "SSL_CERT_FILE",
@@ -68,7 +68,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Limit(StrEnum):
-    """Why there is no environment of the engine's own."""
+    """Why the engine's environment could not be installed."""
 
     OFFLINE = "offline"
     UNSUPPORTED = "unsupported"
@@ -77,17 +77,17 @@ class Limit(StrEnum):
     FAILED = "failed"
 
 
-_SENTENCES: Final = {
-    Limit.OFFLINE: "The packages could not be downloaded. Is this home connected to the internet?",
-    Limit.UNSUPPORTED: "There are no packages for this kind of machine, or they do not run on it.",
-    Limit.TIMEOUT: f"It took more than {PROVISION_TIMEOUT // 60} minutes.",
+_REASONS: Final = {
+    Limit.OFFLINE: "Failed to download the packages. Check that Home Assistant is connected to the internet.",
+    Limit.UNSUPPORTED: "There are no packages for this type of machine, or they do not run on it.",
+    Limit.TIMEOUT: f"The installation took more than {PROVISION_TIMEOUT // 60} minutes.",
     Limit.DISK_FULL: "The disk is full.",
     Limit.FAILED: "uv failed.",
 }
-_SIGNS: Final = (
-    # What uv says, and what it means. The first that is found counts.
+_OUTPUT_PATTERNS: Final = (
+    # Texts in uv's output, and what they mean. The first match wins.
     ("no space left on device", Limit.DISK_FULL),
-    # It was reached, but what it sent is not what is pinned.
+    # The index was reached, but the download does not match the pinned hash.
     ("hash mismatch", Limit.FAILED),
     ("offline mode", Limit.OFFLINE),
     ("network was disabled", Limit.OFFLINE),
@@ -107,51 +107,51 @@ _SIGNS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitedReason:
-    """Why the engine runs without libraries that it should have."""
+    """Why the engine runs in limited mode."""
 
     limit: Limit
     detail: str
-    """The last lines that uv said, or the system's error."""
+    """The last lines of uv's output, or the system's error."""
     hosts: tuple[str, ...] = ()
-    """From which nothing could be downloaded."""
+    """Hosts from which the download failed."""
 
     @property
     def placeholders(self) -> dict[str, str]:
-        """For the texts of the repair issue: `reason` is a sentence, `detail` are lines."""
-        reason = _SENTENCES[self.limit]
+        """Placeholders of the repair issue: `reason` is a sentence, `detail` has lines of output."""
+        reason = _REASONS[self.limit]
         if self.hosts:
-            reason = f"{reason} Not reached: {', '.join(self.hosts)}."
+            reason = f"{reason} Unreachable: {', '.join(self.hosts)}."
         return {"reason": reason, "detail": self.detail}
 
 
 class ProvisionError(Exception):
-    """There is no environment, and this is why."""
+    """The environment could not be installed or does not work."""
 
     def __init__(self, limit: Limit, detail: str, hosts: tuple[str, ...] = ()) -> None:
-        """Keep the reason."""
+        """Store the reason."""
         self.reason = LimitedReason(limit=limit, detail=detail, hosts=hosts)
         super().__init__(f"{self.reason.placeholders['reason']} {detail}")
 
 
 class Provisioner:
-    """Owns the environments of the engine, below one cache folder."""
+    """Manages the engine's environments in a cache folder."""
 
     def __init__(self, hass: HomeAssistant, cache: Path) -> None:
-        """Keep environments, and what is needed to make them, below `cache`."""
+        """Use the folder `cache` for environments, interpreters and uv's cache."""
         self._hass = hass
         self._cache = cache
         self._environments = cache / "environments"
-        # A thread cannot be cancelled: what it puts in place must not be cleaned up under its hands.
+        # Threads cannot be cancelled, so `_clean_up` must not run while `_adopt` moves an environment.
         self._moving = threading.Lock()
 
     async def async_find(self) -> Path | None:
-        """Return the interpreter of the ready environment for this release, None if there is none yet."""
+        """Return the interpreter of this release's environment, or None if it is not installed."""
         return await self._hass.async_add_executor_job(self._find)
 
     async def async_make(self) -> Path:
-        """Make the environment for this release and return its interpreter.
+        """Install this release's environment and return its interpreter.
 
-        Raises ProvisionError. When cancelled, uv and all that it started is gone.
+        Raises ProvisionError. Cancelling ends uv and its children.
         """
         try:
             async with asyncio.timeout(PROVISION_TIMEOUT):
@@ -164,20 +164,20 @@ class Provisioner:
             raise ProvisionError(limit, str(err)) from err
 
     async def async_check(self, python: Path) -> None:
-        """Have an environment's interpreter load all that the engine needs. Raises ProvisionError."""
+        """Check that an environment can load the engine's libraries. Raises ProvisionError."""
         command = (str(python), "-I", str(ENGINE_MAIN), "check")
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
                 status, output = await _run(command, clean_environ())
         except TimeoutError:
-            raise ProvisionError(Limit.UNSUPPORTED, "it hangs") from None
+            raise ProvisionError(Limit.UNSUPPORTED, "the check timed out") from None
         except OSError as err:
             raise ProvisionError(Limit.UNSUPPORTED, str(err)) from err
         if status:
             raise ProvisionError(Limit.UNSUPPORTED, _last_lines(output))
 
     async def async_discard(self) -> None:
-        """Remove the environment of this release: it was found to be broken."""
+        """Remove this release's environment, because it is damaged."""
         await self._hass.async_add_executor_job(
             lambda: _remove(self._environments / _environment_name())
         )
@@ -194,12 +194,12 @@ class Provisioner:
             "UV_PYTHON_INSTALL_DIR": str(self._cache / "python"),
             "PATH": _path_without_shims(),
         }
-        _LOGGER.info("Making the environment of the PeMuS engine")
+        _LOGGER.info("Installing the environment of the PeMuS engine")
         try:
             await self._make_empty(uv, partial, environ)
             python = partial / "bin" / "python"
             install = (uv, "pip", "install", "--no-config", "--python", str(python))
-            # The list is whole, and in one place deliberately not what a package asks for.
+            # The list is complete, and deliberately deviates from a package's own requirements in one place.
             exact = ("--require-hashes", "--only-binary", ":all:", "--no-deps")
             await _run_uv((*install, *exact, "-r", str(REQUIREMENTS)), environ)
             await self.async_check(python)
@@ -212,18 +212,18 @@ class Provisioner:
     async def _make_empty(
         self, uv: str, folder: Path, environ: Mapping[str, str]
     ) -> None:
-        """Make an environment without packages, of an interpreter that is downloaded or found."""
+        """Create an environment without packages, with a downloaded interpreter or one of the system."""
         venv = (uv, "venv", "--no-project", "--no-config", "--relocatable")
         if named := os.environ.get("PEMUS_ENGINE_PYTHON"):
             await _run_uv((*venv, "--python", named, str(folder)), environ)
             return
         try:
-            # uv's own builds are all alike, whatever the system has. The exact version: any other that was downloaded
-            # for an earlier release would do for "3.13".
+            # uv's own builds are the same on every system. The version is exact because "3.13" would also match an
+            # interpreter that was downloaded for an earlier release.
             exact = ("--managed-python", "--python", PYTHON_VERSION)
             await _run_uv((*venv, *exact, str(folder)), environ)
         except ProvisionError as err:
-            # One that the system has, and keeps up to date.
+            # An interpreter of the system, which keeps it up to date.
             found = (
                 "--no-managed-python",
                 "--python",
@@ -234,7 +234,7 @@ class Provisioner:
             except ProvisionError:
                 raise err from None
             _LOGGER.warning(
-                "The PeMuS engine runs with the system's Python, because %s could not be installed: %s",
+                "The PeMuS engine uses the system's Python, because Python %s could not be installed: %s",
                 PYTHON_VERSION,
                 err,
             )
@@ -244,7 +244,7 @@ class Provisioner:
             return Path(ready) / "bin" / "python"
         environment = self._environments / _environment_name()
         python = environment / "bin" / "python"
-        # The link dangles when the interpreter that it was made with is gone.
+        # False also for a broken link, if its interpreter was removed.
         if not python.exists():
             return None
         with suppress(OSError):
@@ -252,7 +252,7 @@ class Provisioner:
         return python
 
     def _prepare(self) -> Path:
-        """Remove what earlier runs left half-made, and return a place for a new one."""
+        """Remove incomplete environments, and return the path of a new one."""
         self._environments.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clean_up()
         return self._environments / f"{_PARTIAL}{secrets.token_hex(8)}"
@@ -263,11 +263,11 @@ class Provisioner:
                 _remove(left)
 
     def _adopt(self, partial: Path, name: str) -> Path:
-        """Put a complete environment in its place, and remove what is not needed any more."""
+        """Rename a complete environment, and remove environments that are no longer needed."""
         environment = self._environments / name
         with self._moving:
             (partial / _USED).touch()
-            # After a power cut the name must not be there with the files empty.
+            # Without this, a power failure could leave a complete name with empty files.
             os.sync()
             _remove(environment)
             partial.rename(environment)
@@ -281,7 +281,7 @@ class Provisioner:
         return environment / "bin" / "python"
 
     def _remove_interpreters(self) -> None:
-        """Remove what was downloaded for environments that are gone."""
+        """Remove interpreters that no environment uses."""
         used = {
             (each / "bin" / "python").resolve() for each in self._environments.iterdir()
         }
@@ -296,7 +296,7 @@ class Provisioner:
 
 
 def clean_environ(names: tuple[str, ...] = _PASSED_TO_ENGINE) -> dict[str, str]:
-    """Return the environment variables for a child process: these and the locale, none of Home Assistant's secrets."""
+    """Return the environment variables for a child process: `names` and the locale, but no secrets."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -309,7 +309,7 @@ def _environment_name() -> str:
     facts = (
         os.environ.get("PEMUS_ENGINE_PYTHON", PYTHON_VERSION),
         platform.machine(),
-        # Tells glibc from musl.
+        # Distinguishes glibc from musl.
         str(sysconfig.get_config_var("MULTIARCH")),
     )
     digest = hashlib.sha256(REQUIREMENTS.read_bytes())
@@ -318,7 +318,7 @@ def _environment_name() -> str:
 
 
 def _find_uv() -> str:
-    """Return the path of uv: Home Assistant's own, or one that is installed."""
+    """Return the path of Home Assistant's uv, or of another installed uv."""
     try:
         from uv import find_uv_bin
 
@@ -331,7 +331,7 @@ def _find_uv() -> str:
 
 
 def _path_without_shims() -> str:
-    """Return the search path without pyenv's stand-ins, which uv takes for interpreters and stumbles over."""
+    """Return PATH without pyenv's shims, which uv mistakes for interpreters."""
     entries = os.environ.get("PATH", os.defpath).split(os.pathsep)
     return os.pathsep.join(entry for entry in entries if Path(entry).name != "shims")
 
@@ -353,27 +353,28 @@ def _last_lines(output: str) -> str:
 
 
 async def _run_uv(command: tuple[str, ...], environ: Mapping[str, str]) -> None:
-    """Run uv. Raises ProvisionError with what it said."""
+    """Run uv. Raises ProvisionError with its last output."""
     status, output = await _run(command, environ)
     if not status:
         return
     _LOGGER.debug("%s failed: %s", " ".join(command), output)
     said = output.lower()
-    limit = next((limit for sign, limit in _SIGNS if sign in said), Limit.FAILED)
+    matches = (limit for pattern, limit in _OUTPUT_PATTERNS if pattern in said)
+    limit = next(matches, Limit.FAILED)
     hosts = _hosts(output) if limit is Limit.OFFLINE else ()
     raise ProvisionError(limit, _last_lines(output), hosts)
 
 
 def _hosts(output: str) -> tuple[str, ...]:
-    """Return the hosts of the addresses in what uv said, each once, without what may stand before them."""
+    """Return the hosts of the URLs in uv's output, without credentials and duplicates."""
     hosts = (found["host"] for found in _ADDRESS.finditer(output))
     return tuple(dict.fromkeys(hosts))
 
 
 async def _run(command: tuple[str, ...], environ: Mapping[str, str]) -> tuple[int, str]:
-    """Run a command to its end; return its status and the end of what it wrote.
+    """Run a command. Return its status and the end of its output.
 
-    However this ends, nothing that the command started is left.
+    All processes that the command started are killed, also when this is cancelled.
     """
     process = await asyncio.create_subprocess_exec(
         *command,

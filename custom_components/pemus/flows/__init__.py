@@ -1,1 +1,1 @@
-"""The dialogs: setting up, shares, friends, pairings, options."""
+"""Config, subentry and options flows."""

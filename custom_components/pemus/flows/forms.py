@@ -1,4 +1,4 @@
-"""What the dialogs about friends have in common: the form of what a friend may have, its errors, and the end of a wait."""
+"""Shared parts of the friend and pairing flows: the form of the terms, errors, and waiting for the other home."""
 
 from abc import abstractmethod
 import asyncio
@@ -40,14 +40,14 @@ ERROR_REFUSED: Final = "refused"
 ERROR_UNAVAILABLE: Final = "engine_unavailable"
 
 ENDS: Final = {Step.PAIRED, Step.DENIED, Step.EXPIRED, Step.OVER, Step.UNLOADED}
-"""Steps of a pairing after which a dialog has nothing more to do; each is the reason that it gives."""
+"""Final steps of a pairing. Each value is the abort reason of the dialog."""
 
-REMINDERS: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds between the times that the frontend is told that a wait is over, until it looks."""
+REMINDER_DELAYS: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Delays between repeated signals to the frontend that a wait is over, in seconds."""
 
 
 def terms_schema(entry: ConfigEntry) -> vol.Schema:
-    """Return the form of what a friend may have. It asks for no shares where there are none."""
+    """Return the form for the terms of a friendship. Without shares, it has no field for them."""
     shares = [
         SelectOptionDict(value=share.subentry_id, label=share.title)
         for share in share_subentries(entry)
@@ -65,21 +65,21 @@ def terms_schema(entry: ConfigEntry) -> vol.Schema:
 
 
 def shown_terms(entry: ConfigEntry, terms: Mapping[str, Any]) -> dict[str, Any]:
-    """Return terms as the form shows them at first: without shares that are gone."""
+    """Return the initial values of the form, without removed shares."""
     present = {share.subentry_id for share in share_subentries(entry)}
     granted = [share for share in terms.get(CONF_SHARES, ()) if share in present]
     return {**terms, CONF_SHARES: granted}
 
 
 def refusal(err: EngineError | EngineUnavailable) -> tuple[str, str]:
-    """Return the error that a form shows when the engine did not do as asked, and what it says about it."""
+    """Return the form's error key for a failed request, and the engine's message."""
     if isinstance(err, EngineUnavailable):
         return ERROR_UNAVAILABLE, ""
     return ERROR_REFUSED, err.message
 
 
 def is_over(err: EngineError | EngineUnavailable) -> bool:
-    """Tell whether the engine did not do as asked because there is no such pairing any more."""
+    """Return whether a request failed because the pairing no longer exists."""
     return isinstance(err, EngineError) and err.key is ErrorKey.NOT_FOUND
 
 
@@ -88,17 +88,17 @@ class PairingDialog[
     ResultT: FlowResult[Any, Any],
     HandlerT,
 ](FlowHandler[ContextT, ResultT, HandlerT]):
-    """What the dialogs about a pairing share: they wait for the other home, as a config flow or a subentry flow."""
+    """Base of the flows that wait for another home, as a config flow or a subentry flow."""
 
     next_steps: ClassVar[Mapping[Step, str]]
-    """The step after a wait, by the step of the pairing."""
+    """The flow's next step, by the step of the pairing."""
     _home = ""
     _ended = Step.OVER
     _watch: asyncio.Task[Step] | None = None
 
     @property
     def _own(self) -> Home:
-        """Return this home. Raises AbortFlow while it is not set up."""
+        """Return this home. Raises AbortFlow if it is not set up."""
         if (home := async_find_home(self.hass)) is None:
             raise AbortFlow("not_loaded")
         return home
@@ -106,18 +106,18 @@ class PairingDialog[
     @property
     @abstractmethod
     def _flow_manager(self) -> FlowManager[Any, Any, Any]:
-        """Return who runs this dialog."""
+        """Return the manager of this flow."""
 
     @property
     @abstractmethod
     def _placeholders(self) -> dict[str, str]:
-        """Return what the texts of this dialog name."""
+        """Return the placeholders of this flow's texts."""
 
     @callback
     def _wait(self, step_id: str, *steps: Step) -> ResultT:
-        """Show that the other home is waited for, and go on once the pairing is at none of these steps any more."""
+        """Show progress until the pairing has left these steps."""
         if self._watch is None:
-            # Home Assistant's start and stop must not wait for somebody in another home.
+            # A background task: Home Assistant's start and stop must not wait for another home.
             self._watch = self.hass.async_create_background_task(
                 self._own.pairings.async_leave(self._home, *steps),
                 f"PeMuS pairing with {self._home}",
@@ -130,8 +130,8 @@ class PairingDialog[
                 progress_task=self._watch,
             )
         self._ended, self._watch = self._watch.result(), None
-        # Home Assistant tells the frontend once that the wait is over. The frontend listens only after it has shown the
-        # wait, though: if that was over sooner (in the local network it takes a tenth of a second), it would wait forever.
+        # Home Assistant signals the end of the progress once. The frontend misses the signal if it comes before it shows
+        # the progress (in the local network after 0.1 s), and would then wait forever.
         self.hass.async_create_background_task(
             _remind(self._flow_manager, self), "PeMuS dialog"
         )
@@ -141,12 +141,12 @@ class PairingDialog[
 async def _remind(
     manager: FlowManager[Any, Any, Any], flow: FlowHandler[Any, Any, Any]
 ) -> None:
-    """Tell the frontend that the wait of a dialog is over, until it asks for what comes next."""
+    """Repeat the signal to the frontend that the progress has ended, until it requests the next step."""
     over: Any = None
-    for pause in REMINDERS:
+    for pause in REMINDER_DELAYS:
         await asyncio.sleep(pause)
         try:
-            # A dialog that has ended still says that its wait was over just now.
+            # An ended flow object still has its last result. Only the manager knows that it has ended.
             manager.async_get(flow.flow_id)
         except UnknownFlow:
             return

@@ -1,4 +1,4 @@
-"""Adding a friend by its PeMuS ID, and changing what a friend may have."""
+"""The subentry flow that adds a friend by its PeMuS ID, or edits a friend."""
 
 from typing import Any, Final, override
 
@@ -33,31 +33,31 @@ ID_SCHEMA: Final = vol.Schema({vol.Required(CONF_ID): TextSelector()})
 NAME_SCHEMA: Final = vol.Schema({vol.Required(CONF_NAME): TextSelector()})
 
 NEXT_STEPS: Final = {
-    # The other home may ask anew meanwhile, with other words.
+    # The other home may send a new request meanwhile, with different words.
     Step.WAITING: "waiting",
     Step.COMPARING: "comparing",
     Step.CONFIRMED: "comparing",
 } | dict.fromkeys(ENDS, STEP_END)
-"""Steps that wait for the pairing to leave just where it is: Home Assistant goes on without a pause until one does."""
+"""The flow's next steps. Each waits for the pairing to leave its step, as otherwise the flow would loop."""
 
 
 class FriendFlow(
     PairingDialog[SubentryFlowContext, SubentryFlowResult, tuple[str, str]],
     ConfigSubentryFlow,
 ):
-    """Ask a home to become a friend, or change what a friend may have.
+    """Send a friend request, or edit a friend.
 
-    Whoever closes the dialog while it waits takes nothing back: the friend is made when both homes have said yes.
+    Closing the dialog does not withdraw the request. The friend is added when both homes have confirmed.
     """
 
     next_steps = NEXT_STEPS
     _seen: PairingStatus | None = None
-    """The pairing as it was last: when it is over, nobody else knows any more."""
+    """The last known state of the pairing, which is needed after it has ended."""
 
     async def async_step_user(
         self, user_input: dict[str, Any] | None = None
     ) -> SubentryFlowResult:
-        """Ask for the friend's PeMuS ID, and what it may have."""
+        """Ask for the friend's PeMuS ID and the terms."""
         own = self._own
         entry = self._get_entry()
         if (peers := own.coordinator.data.peers) is None:
@@ -101,13 +101,13 @@ class FriendFlow(
     async def async_step_comparing(
         self, user_input: dict[str, Any] | None = None
     ) -> SubentryFlowResult:
-        """Show the words, until somebody in the other home has answered."""
+        """Show the words until the other home has answered."""
         return self._wait("comparing", Step.COMPARING, Step.CONFIRMED)
 
     async def async_step_end(
         self, user_input: dict[str, Any] | None = None
     ) -> SubentryFlowResult:
-        """Say how it ended."""
+        """Show how the pairing ended."""
         return self.async_abort(
             reason=self._ended, description_placeholders=self._placeholders
         )
@@ -115,7 +115,7 @@ class FriendFlow(
     async def async_step_reconfigure(
         self, user_input: dict[str, Any] | None = None
     ) -> SubentryFlowResult:
-        """Change what a friend is called and may have."""
+        """Edit the name and the terms of a friend."""
         entry, friend = self._get_entry(), self._get_reconfigure_subentry()
         errors: dict[str, str] = {}
         if user_input is not None:

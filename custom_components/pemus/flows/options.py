@@ -1,4 +1,4 @@
-"""Changing the options, and what else there is to see and to decide about this home and others."""
+"""The options flow: settings, identity, signalling servers, open requests and blocked homes."""
 
 from collections.abc import Awaitable, Callable, Iterable
 import logging
@@ -62,7 +62,7 @@ FIELD_TAKE_BACK: Final = "take_back"
 FIELD_UNBLOCK: Final = "unblock"
 
 MAX_SERVERS: Final = 10
-"""Each is connected to all the time."""
+"""The engine keeps a connection to each."""
 
 ERROR_PORT: Final = "reserved_port"
 ERROR_RATE: Final = "rate_too_low"
@@ -71,7 +71,7 @@ ERROR_RATE: Final = "rate_too_low"
 def _number(
     least: float, most: float, unit: str | None = None, step: float = 1
 ) -> NumberSelector:
-    """Return a box for a number."""
+    """Return a number field."""
     config = NumberSelectorConfig(
         min=least, max=most, step=step, mode=NumberSelectorMode.BOX
     )
@@ -81,7 +81,7 @@ def _number(
 
 
 def _whole(least: int, most: int, unit: str | None = None) -> vol.All:
-    """Return a box for a whole number."""
+    """Return a number field that accepts integers."""
     return vol.All(_number(least, most, unit), vol.Coerce(int))
 
 
@@ -121,7 +121,7 @@ OPTIONS_SCHEMA: Final = vol.Schema(
                         for key, field in fields.items()
                     }
                 ),
-                # Most homes never need to look at it.
+                # Most homes do not need to change it.
                 {"collapsed": name == "network"},
             )
             for name, fields in _FIELDS.items()
@@ -145,12 +145,12 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class PemusOptionsFlow(OptionsFlow):
-    """Change how the library is kept up to date and what other homes may take, and look after this home's identity."""
+    """Change the settings, and manage the identity, servers, requests and blocked homes."""
 
     async def async_step_init(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Ask what it is about."""
+        """Show the menu."""
         return self.async_show_menu(
             step_id="init",
             menu_options=[
@@ -166,13 +166,13 @@ class PemusOptionsFlow(OptionsFlow):
     async def async_step_settings(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Ask for the options. The update listener of the entry applies what changed."""
+        """Ask for the settings. The update listener of the entry applies the changes."""
         errors: dict[str, str] = {}
         if user_input is not None:
             options = _flat(user_input)
             if not errors_of(options):
                 return self._save(options)
-            # A form has no place for an error of a field in a section.
+            # A form cannot show errors of fields inside a section.
             errors["base"] = next(iter(errors_of(options).values()))
         return self.async_show_form(
             step_id="settings",
@@ -185,12 +185,12 @@ class PemusOptionsFlow(OptionsFlow):
     async def async_step_identity(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Show this home's PeMuS ID, to be read aloud, sent or scanned."""
+        """Show this home's PeMuS ID, and the invitation as text and QR code."""
         if (peers := self._peers()) is None:
             return self.async_abort(reason="no_peers")
         if user_input is not None:
             return await self.async_step_init()
-        # Not that of the app, whose address only this machine knows.
+        # Not the app: its address is valid on this machine only.
         entered = self.config_entry.options.get(CONF_SERVERS, ())
         link = invitation(
             peers.id, (each for each in peers.servers if each.url in entered)
@@ -234,7 +234,7 @@ class PemusOptionsFlow(OptionsFlow):
     async def async_step_requests(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Show which homes this one has asked, and take some of the requests back."""
+        """Show this home's open requests, and withdraw the selected ones."""
         if self._peers() is None:
             return self.async_abort(reason="no_peers")
         pairings = self.config_entry.runtime_data.pairings
@@ -257,7 +257,7 @@ class PemusOptionsFlow(OptionsFlow):
     async def async_step_blocked(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Show which homes are blocked, and let some of them ask again."""
+        """Show the blocked homes, and unblock the selected ones."""
         if (peers := self._peers()) is None:
             return self.async_abort(reason="no_peers")
         if not peers.blocked:
@@ -274,7 +274,7 @@ class PemusOptionsFlow(OptionsFlow):
     def _choose(
         self, step_id: str, field: str, homes: list[SelectOptionDict]
     ) -> ConfigFlowResult:
-        """Let the user choose any of some homes."""
+        """Show a form to select any of the homes."""
         choice = SelectSelector(
             SelectSelectorConfig(
                 options=homes, multiple=True, mode=SelectSelectorMode.LIST
@@ -289,20 +289,20 @@ class PemusOptionsFlow(OptionsFlow):
     async def _change(
         self, homes: Iterable[str], change: Callable[[str], Awaitable[object]]
     ) -> ConfigFlowResult:
-        """Change something about the homes that were chosen. What is so already stays so."""
+        """Apply a change to the selected homes. Homes that the engine refuses are skipped."""
         for home in homes:
             try:
                 await change(home)
             except EngineUnavailable:
                 return self.async_abort(reason="engine_unavailable")
             except EngineError as err:
-                _LOGGER.debug("%s stays as it is: %s", home, err)
+                _LOGGER.debug("The engine refused a change of %s: %s", home, err)
         return await self.async_step_init()
 
     async def async_step_new_identity(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Become another home, once it is clear what is lost with that."""
+        """Ask for confirmation, and create a new identity."""
         if (peers := self._peers()) is None:
             return self.async_abort(reason="no_peers")
         errors: dict[str, str] = {}
@@ -329,19 +329,19 @@ class PemusOptionsFlow(OptionsFlow):
         )
 
     def _peers(self) -> PeersStatus | None:
-        """Return what the engine says about other homes, None if it says nothing."""
+        """Return the engine's status of other homes, or None if there is none."""
         if self.config_entry.state is not ConfigEntryState.LOADED:
             return None
         status: Status = self.config_entry.runtime_data.coordinator.data
         return status.peers
 
     def _save(self, changes: dict[str, Any]) -> ConfigFlowResult:
-        """Keep what changed beside the other options."""
+        """Save the changed options and keep the others."""
         return self.async_create_entry(data={**self.config_entry.options, **changes})
 
 
 def errors_of(options: dict[str, Any]) -> dict[str, str]:
-    """Return what is wrong with options that lie within the bounds of their fields."""
+    """Return the errors that the fields' own bounds do not catch, by field."""
     errors = {
         key: ERROR_RATE
         for key in (CONF_UPLOAD_LIMIT, CONF_DOWNLOAD_LIMIT)
@@ -353,7 +353,7 @@ def errors_of(options: dict[str, Any]) -> dict[str, str]:
 
 
 def _flat(user_input: dict[str, Any]) -> dict[str, Any]:
-    """Return the options as they are kept: the sections are only of the form."""
+    """Return the options without sections, as they are stored."""
     options: dict[str, Any] = {}
     for key, value in user_input.items():
         options |= value if key in _FIELDS else {key: value}
@@ -361,7 +361,7 @@ def _flat(user_input: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_sections(options: Any) -> dict[str, Any]:
-    """Return the options as the form shows them."""
+    """Return the options in the sections of the form."""
     return {
         CONF_RESCAN_INTERVAL: options.get(
             CONF_RESCAN_INTERVAL, DEFAULT_RESCAN_INTERVAL

@@ -1,6 +1,6 @@
-"""Dialogs with homes that come by themselves: who is in the local network, and who asks to become a friend.
+"""The discovery flows: homes in the local network, and requests of other homes.
 
-They are config flows, because nothing else is shown among the discovered devices; none of them makes a config entry.
+They are config flows because only these are shown among the discovered devices. None of them creates a config entry.
 """
 
 from typing import Any, Final, override
@@ -45,13 +45,13 @@ NEXT_STEPS: Final = {
 
 
 class PairingFlow(PairingDialog[ConfigFlowContext, ConfigFlowResult, str], ConfigFlow):
-    """The steps about other homes."""
+    """The steps of the config flow that concern other homes."""
 
     next_steps = NEXT_STEPS
 
     _name = ""
     _words: tuple[str, ...] | None = None
-    """Those that the user was shown."""
+    """The words that were shown to the user."""
 
     # A home in the local network
 
@@ -59,14 +59,14 @@ class PairingFlow(PairingDialog[ConfigFlowContext, ConfigFlowResult, str], Confi
     async def async_step_zeroconf(
         self, discovery_info: ZeroconfServiceInfo
     ) -> ConfigFlowResult:
-        """Offer to pair with a home that the local network shows, or to set up this one first."""
+        """Offer to pair with a home in the local network, or to set up this home first."""
         if (found := read_service(discovery_info.properties)) is None:
             return self.async_abort(reason="no_home")
         self._home, name = found
         self._call(name)
         if not self._async_current_entries(include_ignore=False):
             await self.async_set_unique_id(DOMAIN)
-            # Who set PeMuS aside is not offered it again by the next home in the network.
+            # A user who ignored PeMuS is not offered it again for the next home in the network.
             self._abort_if_unique_id_configured()
             return await self.async_step_zeroconf_setup()
         own = self._own
@@ -85,7 +85,7 @@ class PairingFlow(PairingDialog[ConfigFlowContext, ConfigFlowResult, str], Confi
             self._home, but=self.flow_id
         ):
             return self.async_abort(reason="asked_already")
-        # What was begun before a restart goes on where it was.
+        # Resume a pairing that was started before a restart.
         match pairings.step(self._home):
             case Step.WAITING:
                 return await self.async_step_waiting()
@@ -96,7 +96,7 @@ class PairingFlow(PairingDialog[ConfigFlowContext, ConfigFlowResult, str], Confi
     async def async_step_zeroconf_setup(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Offer to set up this home, because there is another one to pair with."""
+        """Offer to set up this home, because there is another home to pair with."""
         if user_input is not None:
             return await self.async_step_user()
         return self.async_show_form(
@@ -106,7 +106,7 @@ class PairingFlow(PairingDialog[ConfigFlowContext, ConfigFlowResult, str], Confi
     async def async_step_zeroconf_confirm(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Offer to pair, and ask the other home."""
+        """Offer to pair, and send the request."""
         errors: dict[str, str] = {}
         error = ""
         if user_input is not None:
@@ -127,28 +127,28 @@ class PairingFlow(PairingDialog[ConfigFlowContext, ConfigFlowResult, str], Confi
     async def async_step_waiting(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Wait until both homes know the words."""
+        """Wait until both homes can show the words."""
         return self._wait("waiting", Step.WAITING)
 
     async def async_step_compare(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Ask whether the other home shows the same words: nothing else tells whether it is the right one."""
+        """Ask whether the other home shows the same words."""
         return self._ask("compare", ["shares", "differ"])
 
     async def async_step_differ(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Do not pair with who shows other words."""
+        """Decline a home that shows different words."""
         return await self._deny("words_differ")
 
-    # What became known while no dialog was there
+    # A request without a dialog
 
     @override
     async def async_step_integration_discovery(
         self, discovery_info: DiscoveryInfoType
     ) -> ConfigFlowResult:
-        """Show that another home asks to become a friend, or shows the words after this one asked it."""
+        """Show a request of another home, or the words of a request that this home sent."""
         self._home = discovery_info["home"]
         await self.async_set_unique_id(request_id(self._home))
         self._abort_if_unique_id_configured()
@@ -163,41 +163,41 @@ class PairingFlow(PairingDialog[ConfigFlowContext, ConfigFlowResult, str], Confi
             return await self.async_step_incoming()
         return await self.async_step_compare()
 
-    # A home that asks
+    # An incoming request
 
     async def async_step_incoming(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Show who asks, and the words."""
+        """Show the other home and the words."""
         return self._ask("incoming", ["shares", "deny", "block"])
 
     async def async_step_deny(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Say no."""
+        """Decline the request."""
         return await self._deny("denied_here")
 
     async def async_step_block(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Say no, also to whatever else that home will ask."""
+        """Decline the request, and block the home."""
         return await self._deny("blocked_here", block=True)
 
-    # Both
+    # Common steps
 
     async def async_step_shares(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Say yes, and to what."""
+        """Ask for the terms, and confirm."""
         own = self._own
         if (step := own.pairings.step(self._home)) is Step.CONFIRMED:
-            # Somebody said so elsewhere meanwhile.
+            # The request was confirmed elsewhere.
             return await self.async_step_finishing()
         if step is not Step.COMPARING:
             return self._end(step)
         pairing = own.pairings.pairing(self._home)
         if pairing is not None and pairing.words != self._words:
-            # The other home asked anew: nobody has compared these.
+            # A new request of the same home: its words have not been compared.
             if pairing.incoming:
                 return await self.async_step_incoming()
             return await self.async_step_compare()
@@ -229,16 +229,16 @@ class PairingFlow(PairingDialog[ConfigFlowContext, ConfigFlowResult, str], Confi
     async def async_step_finishing(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Wait until the other home says yes as well."""
+        """Wait until the other home has confirmed as well."""
         return self._wait("finishing", Step.COMPARING, Step.CONFIRMED)
 
     async def async_step_end(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Say how it ended."""
+        """Show how the pairing ended."""
         return self._end(self._ended)
 
-    # Inside
+    # Helpers
 
     @property
     @override
@@ -257,17 +257,17 @@ class PairingFlow(PairingDialog[ConfigFlowContext, ConfigFlowResult, str], Confi
 
     @callback
     def _call(self, name: str) -> None:
-        """Call the other home by its name, which is shown as text whatever it contains."""
+        """Set the name of the other home, escaped for Markdown."""
         self._name = as_markdown(name) or short(self._home)
-        # Anybody may call himself like another, and many never chose a name.
+        # Names are not unique, so the title also has the beginning of the ID.
         title = " · ".join(filter(None, (clean_name(name), short(self._home))))
         self.context["title_placeholders"] = {"name": title}
 
     @callback
     def _ask(self, step_id: str, answers: list[str]) -> ConfigFlowResult:
-        """Show the words, and let the user choose, as long as there is something to choose."""
+        """Show the words and a menu of answers, unless the pairing has ended."""
         step = self._own.pairings.step(self._home)
-        # Home Assistant may run this once more when the user has said something already.
+        # Home Assistant may run this step again after the user has answered.
         if step not in {Step.COMPARING, Step.CONFIRMED}:
             return self._end(step)
         if (pairing := self._own.pairings.pairing(self._home)) is not None:

@@ -1,1 +1,1 @@
-"""Other homes, from the first request to the friend: pairings, presence, and the local network."""
+"""Other homes: pairings, friends and their presence, and the local network."""

@@ -1,4 +1,4 @@
-"""What happens with other homes, as events for automations."""
+"""Events of other homes, for automations."""
 
 from typing import Any, Final
 
@@ -18,12 +18,12 @@ EVENT_OFFLINE: Final = "offline"
 EVENT_NEW_MEDIA: Final = "new_media"
 
 SIGNAL_FRIEND_EVENT: Final = SignalType[str, dict[str, Any]]("pemus_friend_event")
-"""Sent with an event's type and its attributes."""
+"""Dispatched with the type and the attributes of an event."""
 
 
 @callback
 def async_fire(hass: HomeAssistant, event: str, attributes: dict[str, Any]) -> None:
-    """Send an event about another home."""
+    """Send an event of another home."""
     async_dispatcher_send(hass, SIGNAL_FRIEND_EVENT, event, attributes)
 
 
@@ -31,7 +31,7 @@ def async_fire(hass: HomeAssistant, event: str, attributes: dict[str, Any]) -> N
 def async_fire_new_media(
     hass: HomeAssistant, entry: ConfigEntry, news: NewMedia
 ) -> None:
-    """Send the event that a friend shares more. Nothing is sent about who is no friend."""
+    """Send the event that a friend shares new media. Homes that are not friends are ignored."""
     if (name := friend_name(entry, news.home)) is None:
         return
     async_fire(

@@ -1,8 +1,8 @@
-"""PeMuS homes in the local network, by mDNS: this one is advertised, and the others are told to the engine.
+"""PeMuS homes in the local network: advertises this home by mDNS, and reports the others to the engine.
 
-Home Assistant's own discovery shows them to the user; the engine has to know where they are now. Anybody in the network
-may advertise anything: what does not look like a home is left out, and the rest proves nothing before the engine has
-spoken with it.
+Home Assistant's discovery shows the homes to the user. The engine needs their current addresses. Anyone in the network
+can advertise anything, so invalid services are ignored, and valid ones are not trusted until the engine has
+authenticated them.
 """
 
 import asyncio
@@ -45,25 +45,25 @@ PROTOCOL: Final = "1"
 
 MAX_HOMES: Final = 200
 MAX_ADDRESSES: Final = 8
-"""Of one home."""
+"""Addresses of one home."""
 MAX_LOOKUPS: Final = 20
-"""Homes whose addresses are asked for at the same time."""
+"""Concurrent address look-ups."""
 LOOKUP_TIMEOUT: Final = 3000
-"""Milliseconds, as zeroconf counts."""
+"""In milliseconds, as zeroconf expects."""
 MAX_VALUE: Final = 230
-"""Bytes of a value in a TXT record."""
-CHECK: Final = timedelta(seconds=60)
-"""Time between two looks at this home's own addresses, of whose changes nobody tells, and at who is to be offered."""
-FIRST_RETRY: Final = timedelta(seconds=10)
-"""Time until this home is advertised again after that failed; twice as long each further time."""
-LAST_RETRY: Final = timedelta(minutes=10)
+"""Maximum length of a value in the TXT record, in bytes. RFC 6763 (section 6.1) limits key and value to 255."""
+CHECK_INTERVAL: Final = timedelta(seconds=60)
+"""How often to check this home's addresses, of whose changes there is no event, and the homes to offer."""
+RETRY_DELAY_MIN: Final = timedelta(seconds=10)
+"""Delay before a failed advertisement is retried. It doubles with each failure."""
+RETRY_DELAY_MAX: Final = timedelta(minutes=10)
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Advertised:
-    """What is said of this home."""
+    """The content of this home's advertisement."""
 
     id: str
     name: str
@@ -72,7 +72,7 @@ class _Advertised:
 
 
 def read_service(properties: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return PeMuS ID and name of the home that an mDNS service is of, None if it is of none."""
+    """Return the PeMuS ID and name in the properties of an mDNS service, or None if they are invalid."""
     said = properties.get("id")
     home = read_id(said) if isinstance(said, str) else None
     if home is None or home != said:
@@ -82,9 +82,9 @@ def read_service(properties: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def read_home(info: AsyncServiceInfo, *, on_loopback: bool = False) -> LanHome | None:
-    """Return the home that an mDNS service is of, and where it is, None if that makes no sense.
+    """Return the home that an mDNS service advertises, or None if the service is invalid.
 
-    `on_loopback`: this home itself can be reached at no other address, so that its neighbours run on this machine.
+    `on_loopback`: accept loopback addresses, because this home has no other address either.
     """
     port = info.port or 0
     if (found := read_service(info.decoded_properties)) is None or port < FIRST_PORT:
@@ -97,7 +97,7 @@ def read_home(info: AsyncServiceInfo, *, on_loopback: bool = False) -> LanHome |
 
 
 def usable(addresses: Iterable[str], *, on_loopback: bool = False) -> tuple[str, ...]:
-    """Return the addresses at which there can be a home, without repetitions."""
+    """Return the addresses at which a home can be reached, without duplicates."""
     found: dict[str, None] = {}
     for text in addresses:
         try:
@@ -106,7 +106,7 @@ def usable(addresses: Iterable[str], *, on_loopback: bool = False) -> tuple[str,
             continue
         if address.is_multicast or address.is_unspecified or address.is_reserved:
             continue
-        # An IPv6 address that is good for one link only says nothing without the name of that link here.
+        # A link-local address is useless without the name of the local interface.
         if isinstance(address, IPv6Address) and address.is_link_local:
             continue
         if not address.is_loopback or on_loopback:
@@ -115,9 +115,9 @@ def usable(addresses: Iterable[str], *, on_loopback: bool = False) -> tuple[str,
 
 
 async def own_addresses(hass: HomeAssistant) -> tuple[str, ...]:
-    """Return the addresses of this home as they are at this moment, the usual one first; none without a network.
+    """Return the current addresses of this home, the default source address first.
 
-    They are those of the network adapters that Home Assistant is told to use. Its own list of addresses dates from its
+    They belong to the network adapters that are enabled in Home Assistant. Home Assistant's own list is as old as its
     start. Raises OSError.
     """
     adapters = await util.async_load_adapters()
@@ -130,7 +130,7 @@ async def own_addresses(hass: HomeAssistant) -> tuple[str, ...]:
         if adapter["enabled"]
         for address in (*adapter["ipv4"], *adapter["ipv6"])
     ]
-    # Some look at the first address only.
+    # Some clients use only the first address.
     source = util.async_get_source_ip(MDNS_TARGET_IP)
     found.sort(key=lambda address: address != source)
     if not usable(found) and source is not None:
@@ -139,7 +139,7 @@ async def own_addresses(hass: HomeAssistant) -> tuple[str, ...]:
 
 
 class LanNeighbours:
-    """Advertises this home and watches the others, for as long as the config entry is loaded."""
+    """Advertises this home and watches the others while the config entry is loaded."""
 
     def __init__(
         self,
@@ -148,22 +148,22 @@ class LanNeighbours:
         configuration: Configuration,
         pairings: Pairings,
     ) -> None:
-        """Prepare; nothing is sent yet."""
+        """Create the watcher. `async_start` starts it."""
         self._hass = hass
         self._coordinator = coordinator
         self._configuration = configuration
         self._pairings = pairings
         self._entry = coordinator.config_entry
         self._homes: dict[str, LanHome] = {}
-        """By the name of their service."""
+        """By service name."""
         self._found: dict[str, ZeroconfServiceInfo] = {}
-        """What to offer the user of them, likewise."""
+        """The discovery information of these homes, by service name."""
         self._lookups: dict[str, asyncio.Task[None]] = {}
         self._told: LanHomes | None = None
         self._addresses: tuple[str, ...] = ()
         self._advertised: _Advertised | None = None
         self._failures = 0
-        """Attempts to advertise this home that failed, in a row."""
+        """Consecutive failures to advertise this home."""
         self._next_attempt: CALLBACK_TYPE | None = None
         self._service: AsyncServiceInfo | None = None
         self._news = asyncio.Event()
@@ -172,7 +172,7 @@ class LanNeighbours:
         self._worker: asyncio.Task[None] | None = None
 
     async def async_start(self) -> None:
-        """Begin. It ends with the entry."""
+        """Start to advertise and watch, until the entry is unloaded."""
         await self._look()
         await self._connect()
         entry = self._entry
@@ -185,7 +185,7 @@ class LanNeighbours:
             async_track_time_interval(
                 self._hass,
                 self._check,
-                CHECK,
+                CHECK_INTERVAL,
                 name="PeMuS in the local network",
                 cancel_on_shutdown=True,
             )
@@ -196,7 +196,7 @@ class LanNeighbours:
         )
 
     async def async_stop(self) -> None:
-        """Take back what is said of this home, and watch no more."""
+        """Withdraw the advertisement, and stop watching."""
         tasks = [task for task in (self._worker, *self._lookups.values()) if task]
         for task in tasks:
             task.cancel()
@@ -207,44 +207,44 @@ class LanNeighbours:
         await self._unregister()
 
     async def _connect(self) -> None:
-        """Begin to speak with the local network, unless there is none yet."""
+        """Get Home Assistant's zeroconf instance, if a network is available."""
         try:
             self._zeroconf = await zeroconf.async_get_async_instance(self._hass)
         except (ZeroconfError, OSError) as err:
-            _LOGGER.debug("There is no local network to speak with: %s", err)
+            _LOGGER.debug("The local network is not available: %s", err)
 
     # This home
 
     async def _look(self) -> bool:
-        """Look at this home's addresses; return whether they changed."""
+        """Read this home's addresses. Return whether they changed."""
         try:
             addresses = await own_addresses(self._hass)
         except OSError as err:
-            _LOGGER.debug("The addresses of this home cannot be read: %s", err)
+            _LOGGER.debug("Failed to read the addresses of this home: %s", err)
             return False
         before, self._addresses = self._addresses, addresses
         return addresses != before
 
     async def _check(self, _now: datetime) -> None:
-        """Notice that this home's addresses changed: whatever waits for a connection should be tried again."""
+        """Check whether this home's addresses changed. If so, the engine retries its connections."""
         changed = await self._look()
         if self._zeroconf is None:
             await self._connect()
-        # Also for what could not be offered before.
+        # Homes that could not be offered before may be possible now.
         self._news.set()
         if not changed:
             return
         peers = self._coordinator.data.peers
         if peers is None or peers.superseded:
-            # Which of the two homes gives way is the user's to say.
+            # Another home uses the same identity. The user decides which of the two continues.
             return
         try:
             await self._coordinator.engine.client.network_changed()
         except (EngineError, EngineUnavailable) as err:
-            _LOGGER.debug("The engine was not told of the network's change: %s", err)
+            _LOGGER.debug("Failed to report the network change to the engine: %s", err)
 
     async def _work(self) -> None:
-        """Bring what is said and told up to date, whenever there is news."""
+        """Update the browser, the engine, the offers and the advertisement after each change."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -252,17 +252,17 @@ class LanNeighbours:
                 await self._browse()
                 await self._tell()
                 self._offer()
-                # Last, because it takes a second or two.
+                # Last, because it takes one or two seconds.
                 await self._advertise()
             except (ZeroconfError, OSError) as err:
                 level = logging.DEBUG if self._failures else logging.WARNING
                 _LOGGER.log(
-                    level, "This home cannot be shown in the local network: %s", err
+                    level, "Failed to advertise this home in the local network: %s", err
                 )
                 self._advertise_later()
             except Exception:
-                # A mistake in here: what comes next should be said and told all the same.
-                _LOGGER.exception("The local network could not be looked after")
+                # A bug must not end the loop.
+                _LOGGER.exception("Unexpected error while updating the local network")
                 self._advertise_later()
 
     async def _advertise(self) -> None:
@@ -276,7 +276,7 @@ class LanNeighbours:
         is_same = self._advertised is not None and wanted.id == self._advertised.id
         if not is_same:
             await self._unregister()
-        # Not again at each piece of news if this fails, but when something is different.
+        # If this fails, retry after a delay or when the content changes, not on every event.
         self._advertised = wanted
         assert self._zeroconf is not None
         service = service_of(wanted, self._service.name if self._service else None)
@@ -296,7 +296,7 @@ class LanNeighbours:
         self._failures = 0
 
     def _advertise_later(self) -> None:
-        """Advertise this home once more, later and later as long as that fails."""
+        """Schedule the next attempt to advertise this home, with a growing delay."""
 
         @callback
         def again(_now: datetime) -> None:
@@ -305,7 +305,7 @@ class LanNeighbours:
             self._news.set()
 
         self._wait_no_more()
-        delay = min(FIRST_RETRY * 2 ** min(self._failures, 10), LAST_RETRY)
+        delay = min(RETRY_DELAY_MIN * 2 ** min(self._failures, 10), RETRY_DELAY_MAX)
         self._failures += 1
         self._next_attempt = async_call_later(
             self._hass, delay, HassJob(again, cancel_on_shutdown=True)
@@ -318,7 +318,7 @@ class LanNeighbours:
             self._next_attempt = None
 
     def _wanted(self) -> _Advertised | None:
-        """Return what should be said of this home, None while it cannot be reached."""
+        """Return the advertisement of this home, or None while it cannot be reached or is not visible."""
         status = self._coordinator.engine.status
         if status is None or (peers := status.peers) is None or not peers.port:
             return None
@@ -336,12 +336,12 @@ class LanNeighbours:
         try:
             await (await self._zeroconf.async_unregister_service(service))
         except (ZeroconfError, OSError) as err:
-            _LOGGER.debug("This home was not taken back from the network: %s", err)
+            _LOGGER.debug("Failed to withdraw the advertisement of this home: %s", err)
 
     # The others
 
     async def _browse(self) -> None:
-        """Watch the others for as long as this home is visible."""
+        """Watch other homes while this home is visible."""
         if self._configuration.config.lan_visible:
             if self._browser is None and self._zeroconf is not None:
                 self._browser = AsyncServiceBrowser(
@@ -359,12 +359,12 @@ class LanNeighbours:
 
     @callback
     def _on_config(self) -> None:
-        """Advertise what changed."""
+        """Apply a changed configuration."""
         self._news.set()
 
     @callback
     def _on_engine(self, event: Event | None) -> None:
-        """Tell an engine that just started everything."""
+        """Report all homes to an engine that just started."""
         if isinstance(event, Hello):
             self._told = None
         self._news.set()
@@ -377,7 +377,7 @@ class LanNeighbours:
         name: str,
         state_change: ServiceStateChange,
     ) -> None:
-        """Take in that a service came, changed or went."""
+        """Handle an added, changed, or removed service."""
         if state_change is ServiceStateChange.Removed:
             self._lose(name)
             return
@@ -400,14 +400,14 @@ class LanNeighbours:
             self._take(name, info)
 
     def _take(self, name: str, info: AsyncServiceInfo) -> None:
-        """Take note of a home, if it is one."""
+        """Add or update a home. Invalid services are removed."""
         on_loopback = all(ip_address(own).is_loopback for own in self._addresses)
         home = read_home(info, on_loopback=on_loopback)
         if home is None:
             self._lose(name)
             return
         if name not in self._homes and len(self._homes) >= MAX_HOMES:
-            _LOGGER.debug("More homes than can be looked after: %s is left out", name)
+            _LOGGER.debug("Ignoring the home %s, because there are too many", name)
             return
         if (former := self._homes.get(name)) == home:
             return
@@ -419,7 +419,7 @@ class LanNeighbours:
         self._news.set()
 
     def _lose(self, name: str) -> None:
-        """Take note that a home left, and offer it no more unless another service is of the same one."""
+        """Remove a home. Withdraw its offer, unless another service advertises the same home."""
         self._found.pop(name, None)
         if (gone := self._homes.pop(name, None)) is None:
             return
@@ -428,9 +428,9 @@ class LanNeighbours:
             self._pairings.async_offer_no_more(gone.id)
 
     def _offer(self) -> None:
-        """Offer the user whom they may pair with, or have begun to, unless a dialog does so already.
+        """Start a discovery flow for each home that can be offered and has none.
 
-        Home Assistant does that too, but only once, and perhaps before this home knew who it is.
+        Home Assistant's own discovery starts a flow only once, possibly before this home was ready.
         """
         if (peers := self._coordinator.data.peers) is None:
             return
@@ -453,7 +453,7 @@ class LanNeighbours:
                 )
 
     async def _tell(self) -> None:
-        """Tell the engine which homes there are, if it does not know that yet."""
+        """Report the homes to the engine if they changed."""
         status = self._coordinator.engine.status
         if status is None or status.peers is None:
             return
@@ -469,15 +469,17 @@ class LanNeighbours:
         try:
             await self._coordinator.engine.client.lan_homes(homes)
         except (EngineError, EngineUnavailable) as err:
-            _LOGGER.debug("The engine was not told who is in the network: %s", err)
+            _LOGGER.debug(
+                "Failed to report the homes in the local network to the engine: %s", err
+            )
         else:
             self._told = homes
 
 
 def service_of(home: _Advertised, name: str | None = None) -> AsyncServiceInfo:
-    """Return the mDNS service of this home. Its label is the ID, of which there is only one.
+    """Return the mDNS service of this home. Its instance name is the PeMuS ID.
 
-    `name`: of the service as it is registered already.
+    `name`: the name under which the service is already registered.
     """
     return AsyncServiceInfo(
         SERVICE_TYPE,

@@ -1,8 +1,8 @@
-"""Pairings with other homes, from the first request to the friend, however they were begun and whoever looks on.
+"""Pairings with other homes, from the request to the friend.
 
-The engine carries them out, and says in its status how far each is. A dialog among the discovered
-devices shows each, and comes and goes with what the engine says; a notification says how it ended. The friend itself is made here when both
-homes have said yes, so that it does not matter whether a dialog is still open.
+The engine performs a pairing and reports its state in the status. A discovery flow shows each pairing that needs an
+answer, and a notification shows how it ended. The friend is added here when both homes have confirmed, whether or not
+a dialog is open.
 """
 
 import asyncio
@@ -56,57 +56,57 @@ from .terms import (
     short,
 )
 
-NEWS_DELAY: Final = 3.0
-"""Seconds after which the engine's status tells of a request that was just made."""
+STATUS_DELAY: Final = 3.0
+"""How long a new request can be missing in the engine's status, in seconds."""
 STEP_OFFER: Final = "zeroconf_confirm"
-"""Step in which a dialog offers a home that the local network shows; nobody has touched it yet."""
-STEPS_OF_USER: Final = {"compare", "incoming", "shares"}
-"""Steps in which a dialog waits for the user's word about a pairing."""
+"""Step in which a dialog offers a home in the local network and the user has not reacted yet."""
+USER_STEPS: Final = {"compare", "incoming", "shares"}
+"""Steps in which a dialog waits for the user's answer."""
 STEP_END: Final = "end"
-"""Step in which a dialog has only to say how it ended."""
-LINGER: Final = 60
-"""Seconds for which it stays there. Whoever closed it before does not care."""
+"""Step in which a dialog shows how the pairing ended."""
+END_TIMEOUT: Final = 60
+"""How long a dialog stays in STEP_END, in seconds."""
 
-# What was told to the user, so that a reload of the integration does not tell it again.
-DATA_TOLD: HassKey[set[tuple[str, float]]] = HassKey("pemus_requests_told")
+DATA_ANNOUNCED: HassKey[set[tuple[str, float]]] = HassKey("pemus_requests_announced")
+"""Requests for which an event was sent. Kept across reloads, so that each is announced once."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class Step(StrEnum):
-    """How far a pairing is, for whoever waits for it."""
+    """The progress of a pairing."""
 
     WAITING = "waiting"
-    """The other home was not reached yet."""
+    """The other home has not been reached yet."""
     COMPARING = "comparing"
-    """Both homes show the words, and this one has not said anything yet."""
+    """Both homes show the words, and this one has not answered yet."""
     CONFIRMED = "confirmed"
-    """This home said yes, and the other one has still to."""
+    """This home has confirmed, and the other one has not."""
     PAIRED = "paired"
     DENIED = "denied"
     EXPIRED = "expired"
     OVER = "over"
-    """It ended, and nobody knows how any more."""
+    """The pairing ended, and its result is no longer known."""
     UNLOADED = "unloaded"
-    """It goes on, but nobody follows it until this home is loaded again."""
+    """The pairing continues, but cannot be followed until the config entry is loaded again."""
 
 
 class Pairings:
-    """All pairings of this home, for as long as its config entry is loaded."""
+    """All pairings of this home while its config entry is loaded."""
 
     def __init__(
         self, hass: HomeAssistant, entry: ConfigEntry, client: EngineClient
     ) -> None:
-        """Know of none yet."""
+        """Start without pairings."""
         self._hass = hass
         self._entry = entry
         self._client = client
         self._known: dict[str, PairingStatus] = {}
         self._blocked: tuple[str, ...] = ()
         self._begun: dict[str, float] = {}
-        """When requests were made that the engine's status has not told of yet."""
+        """The start times of requests that the engine's status does not contain yet."""
         self._shown: dict[str, PairingStatus] = {}
-        """Pairings that the user was asked about."""
+        """Pairings that are shown to the user."""
         self._ended: set[tuple[str, float]] = set()
         self._answering: set[str] = set()
         self._waiting: list[tuple[str, frozenset[Step], asyncio.Future[Step]]] = []
@@ -115,7 +115,7 @@ class Pairings:
         self._lingering: dict[str, CALLBACK_TYPE] = {}
 
     async def async_start(self) -> None:
-        """Get ready to speak the home's language."""
+        """Load the texts of notifications in the language of this Home Assistant."""
         self._texts = await async_get_translations(
             self._hass, self._hass.config.language, "common", {DOMAIN}
         )
@@ -123,13 +123,13 @@ class Pairings:
 
     @callback
     def _on_started(self, _hass: HomeAssistant) -> None:
-        """Tell automations what is asked, now that they listen."""
+        """Announce requests to automations, which are loaded now."""
         self._is_started = True
         self._announce()
 
     @callback
     def async_close(self) -> None:
-        """Take back what is shown: it is shown again when the home is loaded again."""
+        """End all dialogs. They are shown again when the entry is loaded again."""
         for home in list(self._shown):
             self._withdraw(home)
         for home, _, future in self._waiting:
@@ -143,14 +143,14 @@ class Pairings:
     async def async_request(
         self, text: str, terms: Terms, *, trusted: bool, flow_id: str | None = None
     ) -> str:
-        """Ask a home to become a friend, who then may have what the terms say; return its PeMuS ID.
+        """Send a friend request with the terms of the friendship. Return the PeMuS ID of the other home.
 
-        `trusted`: a person gave the ID, and not the local network. `flow_id`: the dialog in which that was done, which
-        goes on. Raises EngineError, EngineUnavailable.
+        `trusted`: the ID comes from a person and not from the local network. `flow_id`: the dialog that sends the
+        request; it must not be ended meanwhile. Raises EngineError, EngineUnavailable.
         """
         home = read_id(text)
-        # Before it is asked: if it has asked as well, both are friends at once. To who was found in the local network
-        # nothing is granted before the words were compared.
+        # Grant before the request: if the other home has sent a request too, both are friends immediately. A home from
+        # the local network is granted nothing until the words have been compared.
         with (
             self._granting(home if trusted else None, terms),
             self._staying(flow_id),
@@ -171,10 +171,10 @@ class Pairings:
         flow_id: str | None = None,
         words: tuple[str, ...] | None = None,
     ) -> None:
-        """Say yes to a pairing. `flow_id`: the dialog in which that was said, which goes on.
+        """Confirm a pairing.
 
-        `words`: those that the user saw, which are those that are known here unless the caller knows better. Raises
-        EngineError, EngineUnavailable.
+        `flow_id`: the dialog that confirms; it must not be ended meanwhile. `words`: the words that the user saw; by
+        default the current ones. Raises EngineError, EngineUnavailable.
         """
         if words is None and (pairing := self._known.get(home)) is not None:
             words = pairing.words
@@ -184,37 +184,37 @@ class Pairings:
     async def async_deny(
         self, home: str, *, block: bool = False, flow_id: str | None = None
     ) -> None:
-        """Say no to a pairing, and to all later ones with this home if it is blocked.
+        """Decline a pairing. `block`: decline all later requests of this home as well.
 
         Raises EngineError, EngineUnavailable.
         """
         key = None
         if (pairing := self._known.get(home)) is not None:
-            # Nobody needs to be told what they said themselves.
+            # The user's own answer needs no notification.
             key = (home, pairing.created)
             self._ended.add(key)
         try:
             await self._answer(home, PairingAnswer(accept=False, block=block), flow_id)
         except BaseException:
-            # It was not said. They are asked again, and may say yes then.
+            # The answer did not reach the engine, so the user is asked again.
             self._ended.discard(key)
             self._shown.pop(home, None)
             raise
         async_grant(self._hass, self._entry, home, None)
 
     async def async_take_back(self, home: str) -> None:
-        """Take a request of this home back. Raises EngineError, EngineUnavailable."""
+        """Withdraw a request of this home. Raises EngineError, EngineUnavailable."""
         await self._client.forget_pairing(home)
         self._begun.pop(home, None)
 
     async def async_forget(self, home: str) -> None:
-        """Forget how a pairing ended, if there was one: its home is no friend any more."""
+        """Delete the pairing with a removed friend, if there is one."""
         if home in self._known:
             await self._forget(home)
 
     @contextmanager
     def _granting(self, home: str | None, terms: Terms) -> Generator[None]:
-        """Remember what a home may have, unless what is done meanwhile fails."""
+        """Store the terms of a home. Restore the previous ones if the body fails."""
         if home is None:
             yield
             return
@@ -227,7 +227,7 @@ class Pairings:
 
     @contextmanager
     def _staying(self, flow_id: str | None) -> Generator[None]:
-        """Let a dialog stay in which the user said something, until the engine has answered."""
+        """Keep a dialog open until the engine has processed the user's answer."""
         if flow_id is None:
             yield
             return
@@ -243,14 +243,14 @@ class Pairings:
         with self._staying(flow_id):
             await self._client.answer_pairing(home, answer)
 
-    # Who waits
+    # State
 
     def pairing(self, home: str) -> PairingStatus | None:
-        """Return the pairing with a home, None if there is none."""
+        """Return the pairing with a home, or None."""
         return self._known.get(home)
 
     def step(self, home: str) -> Step:
-        """Return how far the pairing with a home is."""
+        """Return the progress of the pairing with a home."""
         if find_friend(self._entry, home) is not None:
             return Step.PAIRED
         if (pairing := self._known.get(home)) is None:
@@ -260,9 +260,10 @@ class Pairings:
         return Step(pairing.state)
 
     def may_offer(self, home: str) -> bool:
-        """Tell whether a home that the local network shows is to be offered: to be asked, or to go on with its request.
+        """Return whether a home in the local network can be offered to the user.
 
-        It is not if it asks itself, if it is only for the other home to answer any more, or if nobody wants it.
+        That is, the user can send it a request, or has sent one and not compared the words yet. Friends and ignored or
+        blocked homes are not offered.
         """
         if find_friend(self._entry, home) is not None or self._is_ignored(home):
             return False
@@ -273,11 +274,11 @@ class Pairings:
 
     @callback
     def async_offer_no_more(self, home: str) -> None:
-        """Take the offer of a home back that the local network does not show any more. What was asked goes on."""
+        """Withdraw the offer of a home that has left the local network. A request that was sent continues."""
         self._end_dialogs(home, {STEP_OFFER})
 
     def own_requests(self) -> list[PairingStatus]:
-        """Return the requests of this home that are under way."""
+        """Return the open requests of this home."""
         return [
             pairing
             for pairing in self._known.values()
@@ -285,18 +286,18 @@ class Pairings:
         ]
 
     async def async_leave(self, home: str, *steps: Step) -> Step:
-        """Wait until the pairing with a home is no longer at one of these steps; return where it is then."""
+        """Wait until a pairing has left these steps. Return its new step."""
         if (step := self.step(home)) not in steps:
             return step
         future: asyncio.Future[Step] = self._hass.loop.create_future()
         self._waiting.append((home, frozenset(steps), future))
         return await future
 
-    # What the engine says
+    # Updates from the engine
 
     @callback
     def async_update(self, status: Status) -> None:
-        """Take in how far each pairing is now."""
+        """Update the pairings from the engine's status."""
         if (peers := status.peers) is None:
             return
         self._take(peers)
@@ -311,7 +312,7 @@ class Pairings:
             if self._is_asked(pairing)
         }
         for home, shown in list(self._shown.items()):
-            # Another request in the place of the former one has other words.
+            # A new request of the same home has different words.
             if home not in asked or asked[home].words != shown.words:
                 self._withdraw(home)
         for home, pairing in asked.items():
@@ -321,16 +322,16 @@ class Pairings:
         self._tell_waiting()
 
     def _is_asked(self, pairing: PairingStatus) -> bool:
-        """Tell whether the user is to be asked about a pairing, whether or not that was done."""
+        """Return whether a pairing needs an answer of the user."""
         if pairing.state is not PairingState.COMPARING or pairing.confirmed:
             return False
         if pairing.incoming:
             return not self._is_ignored(request_id(pairing.home))
-        # Mostly the dialog in which this home was found goes on with the words.
+        # Usually, the dialog that offered the other home continues and shows the words.
         return pairing.home in self._shown or not self.has_dialog(pairing.home)
 
     def _is_ignored(self, unique_id: str) -> bool:
-        """Tell whether the user does not want to see dialogs with this unique id."""
+        """Return whether the user ignores discovery flows with this unique id."""
         entry = self._hass.config_entries.async_entry_for_domain_unique_id(
             DOMAIN, unique_id
         )
@@ -341,27 +342,27 @@ class Pairings:
         listed = {pairing.home: pairing for pairing in peers.pairings}
         now = time.monotonic()
         for home, begun in list(self._begun.items()):
-            if home in listed or now - begun > NEWS_DELAY:
+            if home in listed or now - begun > STATUS_DELAY:
                 del self._begun[home]
             elif home in self._known:
                 listed[home] = self._known[home]
         gone = self._known.keys() - listed.keys()
         self._known = listed
         for home in gone:
-            self._end_dialogs(home, STEPS_OF_USER)
+            self._end_dialogs(home, USER_STEPS)
             if find_friend(self._entry, home) is None:
                 async_grant(self._hass, self._entry, home, None)
         keys = {(pairing.home, pairing.created) for pairing in listed.values()}
         self._ended &= keys
-        if (told := self._hass.data.get(DATA_TOLD)) is not None:
+        if (told := self._hass.data.get(DATA_ANNOUNCED)) is not None:
             told &= keys
 
     def _befriend(self, pairing: PairingStatus) -> None:
-        """Make a home a friend that both homes said yes to. Once the engine knows of it, the pairing is over."""
+        """Add a friend after both homes have confirmed. The pairing ends when the engine has the configuration."""
         home, key = pairing.home, (pairing.home, pairing.created)
         if key in self._ended or find_friend(self._entry, home) is not None:
             return
-        # The other home may still have to hear of it. Who is removed meanwhile stays removed.
+        # The pairing lasts until the other home knows. A friend that is removed meanwhile must not be added again.
         self._ended.add(key)
         terms = async_grant(self._hass, self._entry, home, None) or Terms()
         friend = async_add_friend(self._hass, self._entry, home, pairing.name, terms)
@@ -372,14 +373,14 @@ class Pairings:
             self._notify(f"paired_{home}", text, pairing)
 
     def _end(self, pairing: PairingStatus) -> None:
-        """Let go of a pairing that came to nothing; who asked may want to know."""
+        """End a failed pairing. Notify the user if this home sent the request."""
         key = (pairing.home, pairing.created)
         if key in self._ended:
             return
         self._ended.add(key)
         async_grant(self._hass, self._entry, pairing.home, None)
-        self._end_dialogs(pairing.home, STEPS_OF_USER)
-        # The engine remembers for a while whom it was that was denied, and denies them again.
+        self._end_dialogs(pairing.home, USER_STEPS)
+        # The engine keeps declined incoming requests for a while, to decline repetitions.
         if not pairing.incoming:
             self._notify(f"ended_{pairing.home}", f"request_{pairing.state}", pairing)
             self._entry.async_create_background_task(
@@ -390,7 +391,7 @@ class Pairings:
         try:
             await self._client.forget_pairing(home)
         except (EngineError, EngineUnavailable) as err:
-            _LOGGER.debug("The pairing with %s was not forgotten: %s", home, err)
+            _LOGGER.debug("Failed to delete the pairing with %s: %s", home, err)
 
     def _tell_waiting(self) -> None:
         still = []
@@ -406,7 +407,7 @@ class Pairings:
 
     @callback
     def _linger(self, home: str) -> None:
-        """Take dialogs away, after a while, that have only to say how they ended."""
+        """End dialogs that show only the result after END_TIMEOUT."""
 
         @callback
         def end(_now: datetime) -> None:
@@ -416,16 +417,16 @@ class Pairings:
         if (cancel := self._lingering.pop(home, None)) is not None:
             cancel()
         self._lingering[home] = async_call_later(
-            self._hass, LINGER, HassJob(end, cancel_on_shutdown=True)
+            self._hass, END_TIMEOUT, HassJob(end, cancel_on_shutdown=True)
         )
 
-    # What the user sees
+    # Dialogs, events and notifications
 
     def _show(self, pairing: PairingStatus) -> None:
-        """Show the user a pairing among the discovered devices: there and nowhere else, so that it is answered once."""
+        """Show a pairing among the discovered devices, and nowhere else."""
         home = pairing.home
         self._shown[home] = pairing
-        # The same home, on offer because the local network shows it.
+        # The same home may be offered because it is in the local network.
         self._end_dialogs(home, {STEP_OFFER})
         if not self.has_dialog(home):
             discovery_flow.async_create_flow(
@@ -436,10 +437,10 @@ class Pairings:
             )
 
     def _announce(self) -> None:
-        """Tell automations of requests, each once. Before Home Assistant has started none of them would hear it."""
+        """Send the event for each new request. Wait until Home Assistant has started, because automations load late."""
         if not self._is_started:
             return
-        told = self._hass.data.setdefault(DATA_TOLD, set())
+        told = self._hass.data.setdefault(DATA_ANNOUNCED, set())
         for home, pairing in self._shown.items():
             key = (home, pairing.created)
             if not pairing.incoming or key in told:
@@ -458,14 +459,14 @@ class Pairings:
             )
 
     def _withdraw(self, home: str) -> None:
-        """No longer ask the user about a pairing."""
+        """Stop asking the user about a pairing."""
         del self._shown[home]
-        self._end_dialogs(home, STEPS_OF_USER)
+        self._end_dialogs(home, USER_STEPS)
 
     def has_dialog(self, home: str, but: str | None = None) -> bool:
-        """Tell whether there is a dialog about a home that has more to do than to say how it ended.
+        """Return whether there is a dialog for a home that does not just show the result.
 
-        `but`: the flow id of one that does not count.
+        `but`: the flow id of a dialog to ignore.
         """
         return any(
             flow_id != but
@@ -475,7 +476,7 @@ class Pairings:
         )
 
     def _dialogs(self, home: str, matches: Callable[[Any], bool]) -> list[str]:
-        """Return the dialogs about a home that match."""
+        """Return the flow ids of the matching dialogs for a home."""
         return [
             flow["flow_id"]
             for unique_id in (home, request_id(home))
@@ -490,17 +491,17 @@ class Pairings:
         ]
 
     def _end_dialogs(self, home: str, steps: set[str]) -> None:
-        """End the dialogs about a home that are at one of these steps, but for one whose answer is being given."""
+        """End the dialogs for a home at one of these steps, except those whose answer is being processed."""
         for flow_id in self._dialogs(home, lambda flow: flow.get("step_id") in steps):
             if flow_id in self._answering:
                 continue
             try:
                 self._hass.config_entries.flow.async_abort(flow_id)
             except UnknownFlow:
-                _LOGGER.debug("A dialog about %s ended by itself", home)
+                _LOGGER.debug("The dialog for %s has already ended", home)
 
     def _notify(self, notification: str, text: str, pairing: PairingStatus) -> None:
-        """Show a notification about a home. All that comes from there is shown as text, and nothing else."""
+        """Show a notification. Text from the other home is escaped."""
         said = {
             "home": as_markdown(pairing.name) or short(pairing.home),
             "id": grouped(pairing.home),
@@ -515,19 +516,19 @@ class Pairings:
 
 
 def request_id(home: str) -> str:
-    """Return the unique id of the dialog about a home's request.
+    """Return the unique id of the discovery flow for a home's request.
 
-    It is another one than that of the dialog that offers the home: who does not care that the neighbours have PeMuS may
-    yet want to hear from them.
+    It differs from the id of the flow that offers the home, so that a user who ignores a neighbour's home still sees
+    its requests.
     """
     return f"request_{home}"
 
 
 def _is_over(pairing: PairingStatus) -> bool:
-    """Tell whether nothing more becomes of a pairing."""
+    """Return whether a pairing has ended."""
     return pairing.state not in {PairingState.WAITING, PairingState.COMPARING}
 
 
 def _is_half_made(pairing: PairingStatus) -> bool:
-    """Tell whether this home asked, and its user has still to compare the words."""
+    """Return whether this home sent the request and its user has not compared the words yet."""
     return not pairing.incoming and not pairing.confirmed and not _is_over(pairing)

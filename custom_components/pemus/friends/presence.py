@@ -1,7 +1,6 @@
-"""Which friends came and which went, as something worth an event.
+"""Sends an event when a friend goes offline or comes online.
 
-A link that breaks and comes back, a restart of the engine or of Home Assistant: none of that is a friend who left. Who
-is out of reach for a while has left, and who comes back after that has come.
+A short interruption, such as a broken link or a restart of the engine or of Home Assistant, causes no event.
 """
 
 from datetime import datetime
@@ -19,14 +18,14 @@ from .events import EVENT_OFFLINE, EVENT_ONLINE, async_fire
 from .terms import friend_name
 
 OFFLINE_DELAY: Final = 60
-"""Seconds for which a friend must be out of reach to have left."""
+"""How long a friend must be unreachable before it counts as offline, in seconds."""
 
 
 class Presence:
-    """Who is there."""
+    """Tracks which friends are online."""
 
     def __init__(self, hass: HomeAssistant, entry: ConfigEntry) -> None:
-        """Know of nobody yet: who is there from the beginning has not come."""
+        """Start without friends. A friend that is online from the start causes no event."""
         self._hass = hass
         self._entry = entry
         self._there: dict[str, bool] = {}
@@ -34,13 +33,13 @@ class Presence:
 
     @callback
     def async_close(self) -> None:
-        """Wait for nobody any more."""
+        """Cancel all timers."""
         for home in list(self._leaving):
             self._stay(home)
 
     @callback
     def async_update(self, status: Status) -> None:
-        """Take in who can be reached now."""
+        """Update from the engine's status."""
         if status.peers is None:
             return
         friends = {friend.id: friend for friend in status.peers.friends}
@@ -63,7 +62,7 @@ class Presence:
     @callback
     def _leave(self, friend: FriendStatus, _now: datetime) -> None:
         del self._leaving[friend.id]
-        # Who was never seen has not left.
+        # A friend that was never online causes no event.
         if friend.id in self._there:
             self._fire(EVENT_OFFLINE, friend)
         self._there[friend.id] = False

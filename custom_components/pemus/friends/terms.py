@@ -1,6 +1,6 @@
-"""Friends as the user configures them: who they are, and what they may have of this home.
+"""Friends and the terms of a friendship: the shares that a friend can access, and its upload limit.
 
-A friend is a config subentry. Its unique id is the friend's PeMuS ID, its title the name under which it is known here.
+A friend is a config subentry. Its unique id is the friend's PeMuS ID, and its title the name that the user chose.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,14 +30,14 @@ from custom_components.pemus.p2p.models.homes import (
 from custom_components.pemus.p2p.models.pemus_id import grouped, read_id
 from custom_components.pemus.shares import share_id, share_subentries
 
-INVITATION: Final = "pemus:"
-"""Before the ID in a QR code, so that a phone knows what it has scanned."""
-PAGE: Final = "invite"
-"""Path of the page at a signalling server that tells what to do with an invitation."""
-MAX_INVITATION: Final = 500
-"""Characters of a link that somebody may paste."""
+INVITATION_SCHEME: Final = "pemus:"
+"""Precedes the PeMuS ID in an invitation without a signalling server."""
+INVITATION_PAGE: Final = "invite"
+"""Path of the signalling server's page that explains an invitation."""
+INVITATION_MAX_LENGTH: Final = 500
+"""In characters."""
 MAX_TERMS: Final = 100
-"""Homes that may owe an answer at the same time. Who asks more of them forgets what was granted to the first."""
+"""Homes whose terms are stored before they are friends. The oldest terms are dropped."""
 
 _BETWEEN: Final = re.compile(r"[#/?&=:]")
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&$])")
@@ -45,17 +45,17 @@ _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&$])")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a friend may have of this home."""
+    """The terms of a friendship."""
 
     shares: tuple[str, ...] = ()
-    """Subentry ids of shares."""
+    """Subentry ids of the shares that the friend can access."""
     upload_limit: float = NO_LIMIT
-    """Mbit/s for this friend alone."""
+    """In Mbit/s, for this friend alone."""
     note: str = ""
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Self:
-        """Return the terms that a form or a subentry holds."""
+        """Return the terms in the data of a form or a subentry."""
         return cls(
             shares=tuple(said.get(CONF_SHARES, ())),
             upload_limit=said.get(CONF_UPLOAD_LIMIT, NO_LIMIT),
@@ -63,7 +63,7 @@ class Terms:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the terms as they are kept."""
+        """Return the terms as the data of a subentry."""
         return {
             CONF_SHARES: list(self.shares),
             CONF_UPLOAD_LIMIT: self.upload_limit,
@@ -72,25 +72,25 @@ class Terms:
 
 
 def friend_subentries(entry: ConfigEntry) -> list[ConfigSubentry]:
-    """Return the friends of a home."""
+    """Return the friends of a config entry."""
     return entry.get_subentries_of_type(SUBENTRY_FRIEND)
 
 
 def find_friend(entry: ConfigEntry, home: str) -> ConfigSubentry | None:
-    """Return the friend with this PeMuS ID, if there is one."""
+    """Return the friend with this PeMuS ID, or None."""
     return next(
         (each for each in friend_subentries(entry) if each.data[CONF_ID] == home), None
     )
 
 
 def friend_name(entry: ConfigEntry, home: str) -> str | None:
-    """Return what a friend is called here, or None for who is no friend."""
+    """Return the name of a friend, or None if the home is not a friend."""
     friend = find_friend(entry, home)
     return None if friend is None else friend.title
 
 
 def friend_config(entry: ConfigEntry, friend: ConfigSubentry) -> FriendConfig:
-    """Return a friend as the engine wants to hear of it. A share that is gone is granted to nobody."""
+    """Return the engine's configuration of a friend. Removed shares are left out."""
     terms = Terms.of(friend.data)
     return FriendConfig(
         id=friend.data[CONF_ID],
@@ -108,7 +108,7 @@ def friend_config(entry: ConfigEntry, friend: ConfigSubentry) -> FriendConfig:
 def async_add_friend(
     hass: HomeAssistant, entry: ConfigEntry, home: str, name: str, terms: Terms
 ) -> ConfigSubentry:
-    """Make a home a friend. The update listener of the entry tells the engine."""
+    """Add a friend. The update listener of the entry sends it to the engine."""
     friend = ConfigSubentry(
         data=MappingProxyType({CONF_ID: home, **terms.as_dict()}),
         subentry_type=SUBENTRY_FRIEND,
@@ -123,15 +123,15 @@ def async_add_friend(
 def async_grant(
     hass: HomeAssistant, entry: ConfigEntry, home: str, terms: Terms | None
 ) -> Terms | None:
-    """Remember what a home may have once it is a friend; None forgets that. Returns what was remembered before.
+    """Store the terms for a home that is not a friend yet, or delete them if None. Return the previous terms.
 
-    It outlives a restart: who was asked may take days to answer.
+    They are stored in the entry, because the other home can take days to answer.
     """
     granted: dict[str, Any] = dict(entry.data.get(CONF_TERMS, {}))
     before = granted.pop(home, None)
     if terms is not None:
         granted[home] = terms.as_dict()
-    # The oldest come first.
+    # The oldest are first.
     kept = dict(list(granted.items())[-MAX_TERMS:])
     data = {key: value for key, value in entry.data.items() if key != CONF_TERMS}
     if kept:
@@ -141,20 +141,20 @@ def async_grant(
 
 
 def read_invitation(text: str) -> str | None:
-    """Return the PeMuS ID in what somebody typed, pasted or scanned, None if there is none in it.
+    """Return the PeMuS ID in an entered or scanned text, or None.
 
-    That is an ID, `pemus:` with one, or any link with one behind its `#`, of which its server learns nothing.
+    The text is an ID, `pemus:` and an ID, or a link with the ID in its fragment.
     """
     text = text.strip()
-    if len(text) > MAX_INVITATION:
+    if len(text) > INVITATION_MAX_LENGTH:
         return None
     if (home := read_id(text)) is not None:
         return home
     _, has_fragment, fragment = text.partition("#")
     if has_fragment:
         return _any_id(_BETWEEN.split(fragment))
-    if text[: len(INVITATION)].lower() == INVITATION:
-        return _any_id(_BETWEEN.split(text[len(INVITATION) :]))
+    if text[: len(INVITATION_SCHEME)].lower() == INVITATION_SCHEME:
+        return _any_id(_BETWEEN.split(text[len(INVITATION_SCHEME) :]))
     return None
 
 
@@ -163,26 +163,26 @@ def _any_id(parts: Iterable[str]) -> str | None:
 
 
 def invitation(home: str, servers: Iterable[ServerStatus] = ()) -> str:
-    """Return what a QR code says, and what is sent to a friend.
+    """Return the invitation to this home, for a QR code or a message.
 
-    With a signalling server of this project that is a link to a page which says what to do; its server does not learn the
-    ID behind the `#`. Otherwise it is `pemus:` and the ID.
+    With a PeMuS signalling server, it is a link to a page that explains what to do. The ID is in the fragment, which
+    browsers do not send to the server. Otherwise it is `pemus:` and the ID.
     """
     for server in servers:
         if server.connected and server.identity:
-            link = f"{server.url}{PAGE}#{home}"
-            if len(link) <= MAX_INVITATION:
+            link = f"{server.url}{INVITATION_PAGE}#{home}"
+            if len(link) <= INVITATION_MAX_LENGTH:
                 return link
-    return f"{INVITATION}{home}"
+    return f"{INVITATION_SCHEME}{home}"
 
 
 def short(home: str) -> str:
-    """Return the beginning of an ID, for a home that has not said its name."""
+    """Return the first characters of a PeMuS ID, for a home without a name."""
     return grouped(home)[:9]
 
 
 def clean_name(name: str) -> str:
-    """Return what another home calls itself as it may be shown: on one line, and not endless."""
+    """Return another home's name on one line, with bounded length."""
     visible = (
         " " if character.isspace() else character
         for character in name
@@ -192,5 +192,5 @@ def clean_name(name: str) -> str:
 
 
 def as_markdown(name: str) -> str:
-    """Return what another home calls itself where Markdown is shown: as text, whatever it contains."""
+    """Return another home's name escaped for Markdown."""
     return _MARKDOWN.sub(r"\\\1", clean_name(name))

@@ -68,27 +68,27 @@ _PAGE: Final = Template("""<!doctype html>
 _TEXTS: Final = {
     "en": {
         "title": "You are invited to become friends",
-        "what": "Somebody with PeMuS would like to share films, music or photos with you, from one Home Assistant to another.",
-        "copy": "Copy the address of this page, as a whole.",
+        "what": "Someone would like to share films, music or photos with you, from one Home Assistant to another.",
+        "copy": "Copy the whole address of this page.",
         "open": "Open PeMuS in your Home Assistant: <em>Settings → Devices &amp; services → PeMuS</em>.",
-        "paste": "Choose <em>Add a friend</em>, and paste the address where it asks for the PeMuS ID.",
+        "paste": "Select <em>Add friend</em>, and paste the address into the field <em>PeMuS ID of your friend</em>.",
         "in_app": "Open PeMuS in the Home Assistant app",
         "in_browser": "Open PeMuS in the browser",
         "server": "Both of you need this signalling server, unless you are in one network: add the part of the address before"
-        " <code>invite</code> to the <em>Signalling servers</em> in the options of PeMuS. It introduces you, and never sees"
+        " <code>invite</code> to the <em>Signalling servers</em> in the options of PeMuS. It connects your homes, and never sees"
         " what you share.",
     },
     "de": {
         "title": "Du bist zur Freundschaft eingeladen",
-        "what": "Jemand mit PeMuS möchte Filme, Musik oder Fotos mit dir teilen, von einem Home Assistant zum anderen.",
+        "what": "Jemand möchte Filme, Musik oder Fotos mit dir teilen, von einem Home Assistant zum anderen.",
         "copy": "Kopiere die ganze Adresse dieser Seite.",
         "open": "Öffne PeMuS in deinem Home Assistant: <em>Einstellungen → Geräte &amp; Dienste → PeMuS</em>.",
-        "paste": "Wähle <em>Freund hinzufügen</em>, und füge die Adresse dort ein, wo nach der PeMuS-ID gefragt wird.",
+        "paste": "Wähle <em>Freund hinzufügen</em>, und füge die Adresse in das Feld <em>PeMuS-ID deines Freundes</em> ein.",
         "in_app": "PeMuS in der Home-Assistant-App öffnen",
         "in_browser": "PeMuS im Browser öffnen",
         "server": "Ihr braucht beide diesen Signalisierungsserver, es sei denn, ihr seid in einem Netz: Füge den Teil der Adresse"
-        " vor <code>invite</code> in den Optionen von PeMuS zu den <em>Signalisierungsservern</em> hinzu. Er stellt euch einander"
-        " vor und sieht nie, was ihr teilt.",
+        " vor <code>invite</code> in den Optionen von PeMuS zu den <em>Signalisierungsservern</em> hinzu. Er verbindet eure Zuhause"
+        " und sieht nie, was ihr teilt.",
     },
 }
 _FALLBACK: Final = "en"
