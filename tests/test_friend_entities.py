@@ -15,7 +15,7 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.filters import props
 
 from custom_components.pemus.const import DOMAIN
-from custom_components.pemus.entity import PACE
+from custom_components.pemus.entity import UPDATE_INTERVAL
 from custom_components.pemus.p2p.models.homes import PathKind
 
 from .household import ADA, BEN, Stage, befriend, friend, share
@@ -103,7 +103,7 @@ async def test_a_friend_that_is_offline_is_shown_as_such(
     befriend(hass, entry, name="Ada")
     stage.push(friends=(friend(path=PathKind.LAN, rtt=0.1, lost=0.5, last_seen=60.0),))
     stage.push(friends=(friend(online=False, items=5, last_seen=60.0),))
-    freezer.tick(timedelta(seconds=PACE + 1))
+    freezer.tick(timedelta(seconds=UPDATE_INTERVAL + 1))
     async_fire_time_changed(hass)
     await hass.async_block_till_done()
 
@@ -141,7 +141,7 @@ async def test_rates_are_shown_at_a_pace_and_the_path_at_once(
     assert value(hass, "sensor.ada_path") == "direct"
     assert float(value(hass, "sensor.ada_download_rate")) == 0
 
-    freezer.tick(timedelta(seconds=PACE + 1))
+    freezer.tick(timedelta(seconds=UPDATE_INTERVAL + 1))
     async_fire_time_changed(hass)
     await hass.async_block_till_done()
     assert float(value(hass, "sensor.ada_download_rate")) == 1

@@ -189,7 +189,7 @@ def tell_swarm(
 def rest(hass: HomeAssistant) -> None:
     """Let the time pass in which sensors of the swarm rest."""
     async_fire_time_changed(
-        hass, dt_util.utcnow() + timedelta(seconds=entities.PACE + 0.5)
+        hass, dt_util.utcnow() + timedelta(seconds=entities.UPDATE_INTERVAL + 0.5)
     )
 
 

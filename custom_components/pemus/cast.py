@@ -1,7 +1,6 @@
-"""Plays PeMuS's media on Google Cast devices: with title and picture, and with the subtitles that lie beside a film.
+"""The `cast` platform: plays media on Google Cast devices with title, picture, and subtitles.
 
-The integration `cast` asks this module before it plays anything, a media source's address among it, by default: as a
-live stream without a name.
+Without it, the integration `cast` plays an item of a media source as an untitled live stream.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
 
 RECEIVER: Final = "default_media_receiver"
 METADATA_TYPES: Final = {Kind.VIDEO: 1, Kind.MUSIC: 3, Kind.PHOTO: 4}
-"""MetadataType of the Cast SDK: a movie, a track, a photo."""
+"""MetadataType of the Cast SDK: movie, music track, photo."""
 UNKNOWN_LANGUAGE: Final = "und"
-"""BCP 47. A track of subtitles must have a language."""
+"""BCP 47. A subtitle track must have a language."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ _LOGGER = logging.getLogger(__name__)
 async def async_get_media_browser_root_object(
     hass: HomeAssistant, cast_type: str
 ) -> list[BrowseMedia]:
-    """Return nothing: PeMuS is in the media browser already, as a media source."""
+    """Return nothing, because the media source is already in the media browser."""
     return []
 
 
@@ -52,7 +51,7 @@ async def async_browse_media(
     media_content_id: str,
     cast_type: str,
 ) -> BrowseMedia | None:
-    """Return nothing, likewise."""
+    """Return nothing, because the media source handles browsing."""
     return None
 
 
@@ -63,11 +62,11 @@ async def async_play_media(
     media_type: MediaType | str,
     media_id: str,
 ) -> bool:
-    """Play an item of this home or of another one. Returns False for anything else."""
+    """Play an item of this home or of a friend. Return False for anything else."""
     if (wanted := _wanted(hass, media_id)) is None:
         return False
     if (item := await _item(hass, wanted)) is None:
-        # Then it is played by default. It may play none the less.
+        # Let the integration `cast` try it.
         return False
     url = async_process_play_media_url(hass, media_id)
     addresses = Addresses.of(hass, item, async_base(hass))
@@ -78,7 +77,7 @@ async def async_play_media(
 
 
 def _wanted(hass: HomeAssistant, media_id: str) -> ItemRef | None:
-    """Return the item that an address of this home names."""
+    """Return the item of a media id or URL of this home, or None."""
     try:
         url = URL(media_id)
     except ValueError:
@@ -89,21 +88,21 @@ def _wanted(hass: HomeAssistant, media_id: str) -> ItemRef | None:
 
 
 async def _item(hass: HomeAssistant, ref: ItemRef) -> Item | None:
-    """Return what is known of an item, None if that is nothing."""
+    """Return an item, or None if the engine does not provide it."""
     if (home := async_get_home(hass)) is None:
         return None
     client = home.engine.client
     try:
         return await client.item(ref)
     except (EngineError, EngineUnavailable) as err:
-        _LOGGER.debug("An item is cast without its title: %s", err)
+        _LOGGER.debug("Failed to get the metadata of an item to cast: %s", err)
         return None
 
 
 def _load(
     item: Item, url: str, media_type: str, addresses: Addresses
 ) -> dict[str, Any]:
-    """Return what the receiver is told to play."""
+    """Return the receiver's LOAD request."""
     metadata = {
         "metadataType": METADATA_TYPES[item.kind],
         "title": item.title,
@@ -142,10 +141,10 @@ def _load(
 
 
 def _play(chromecast: Chromecast, load: dict[str, Any]) -> None:
-    """Have the receiver start. This waits for its answer.
+    """Send the LOAD request to the receiver and wait for its answer.
 
     Raises:
-        HomeAssistantError: it cannot be reached, or does not want to.
+        HomeAssistantError: The receiver cannot be reached, or refused the request.
 
     """
     from pychromecast.error import PyChromecastError

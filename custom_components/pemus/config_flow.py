@@ -1,4 +1,4 @@
-"""Setting up the home, and the folders it shares. What is about other homes is in `pairing_flow` and `friend_flow`."""
+"""The config flow of a home, and the subentry flow of its shares. See `flows` for friends, pairings and options."""
 
 from typing import Any, override
 
@@ -43,7 +43,7 @@ HOME_SCHEMA = vol.Schema({vol.Required(CONF_NAME): TextSelector()})
 
 SETUP_SCHEMA = HOME_SCHEMA.extend(
     {
-        # The default also stands for a field that was emptied: nobody shares without a limit by accident.
+        # An empty field also means the default, so that nobody shares without a limit by accident.
         vol.Optional(
             CONF_UPLOAD_LIMIT, default=DEFAULTS[CONF_UPLOAD_LIMIT]
         ): RATE_SELECTOR
@@ -51,7 +51,7 @@ SETUP_SCHEMA = HOME_SCHEMA.extend(
 )
 
 
-# What the signalling app tells the Supervisor of itself.
+# The discovery information that the signalling app sends through the Supervisor.
 APP_SCHEMA = vol.Schema(
     {
         vol.Required(CONF_HOST): vol.All(str, vol.Match(r"^[A-Za-z0-9.:_-]+$")),
@@ -67,7 +67,7 @@ APP_SCHEMA = vol.Schema(
 
 
 class PemusConfigFlow(PairingFlow, domain=DOMAIN):
-    """Give this home a name. There is one home per Home Assistant."""
+    """Set up this home. There is one home per Home Assistant."""
 
     _signaling_app: str | None = None
 
@@ -75,7 +75,7 @@ class PemusConfigFlow(PairingFlow, domain=DOMAIN):
     @callback
     @override
     def async_get_options_flow(config_entry: PemusConfigEntry) -> OptionsFlow:
-        """Return the flow that changes the options."""
+        """Return the options flow."""
         return PemusOptionsFlow()
 
     @classmethod
@@ -84,16 +84,16 @@ class PemusConfigFlow(PairingFlow, domain=DOMAIN):
     def async_get_supported_subentry_types(
         cls, config_entry: PemusConfigEntry
     ) -> dict[str, type[ConfigSubentryFlow]]:
-        """Return the flows that share a folder and that make a friend."""
+        """Return the subentry flows of shares and friends."""
         return {SUBENTRY_SHARE: ShareFlow, SUBENTRY_FRIEND: FriendFlow}
 
     @override
     async def async_step_user(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Ask for the name of the home, and how much of its connection other homes may take."""
-        # Not single_config_entry in the manifest: that would also abort the discovery of other homes.
-        # Who sets it up by hand does not wait for an offer that is also there.
+        """Ask for the name of the home and the upload limit."""
+        # The manifest does not have single_config_entry, because that would also abort the discovery of other homes.
+        # A manual set-up continues even if a discovery flow is open.
         await self.async_set_unique_id(DOMAIN, raise_on_progress=False)
         self._abort_if_unique_id_configured()
         errors: dict[str, str] = {}
@@ -120,7 +120,7 @@ class PemusConfigFlow(PairingFlow, domain=DOMAIN):
     async def async_step_hassio(
         self, discovery_info: HassioServiceInfo
     ) -> ConfigFlowResult:
-        """Take note of the signalling app that runs beside this Home Assistant."""
+        """Store the URL of the signalling app on this Home Assistant."""
         try:
             app = APP_SCHEMA(discovery_info.config)
         except vol.Invalid:
@@ -137,7 +137,7 @@ class PemusConfigFlow(PairingFlow, domain=DOMAIN):
     async def async_step_hassio_confirm(
         self, user_input: dict[str, Any] | None = None
     ) -> ConfigFlowResult:
-        """Offer to set up this home, since its signalling app is there already."""
+        """Offer to set up this home, because the signalling app is installed."""
         if user_input is not None:
             return await self.async_step_user()
         self._set_confirm_only()
@@ -145,7 +145,7 @@ class PemusConfigFlow(PairingFlow, domain=DOMAIN):
 
     @override
     async def async_on_create_entry(self, result: ConfigFlowResult) -> ConfigFlowResult:
-        """Go on with the first shared folder: a home without one has nothing to show."""
+        """Continue with the flow for the first shared folder."""
         flow = await self.hass.config_entries.subentries.async_init(
             (result["result"].entry_id, SUBENTRY_SHARE),
             context=SubentryFlowContext(source=SOURCE_USER),
@@ -173,7 +173,7 @@ class PemusConfigFlow(PairingFlow, domain=DOMAIN):
 
 
 class ShareFlow(ConfigSubentryFlow):
-    """Share a folder, or change what is shared."""
+    """Share a folder, or edit a share."""
 
     async def async_step_user(
         self, user_input: dict[str, Any] | None = None
@@ -184,7 +184,7 @@ class ShareFlow(ConfigSubentryFlow):
     async def async_step_reconfigure(
         self, user_input: dict[str, Any] | None = None
     ) -> SubentryFlowResult:
-        """Change a shared folder."""
+        """Edit a shared folder."""
         return await self._async_step(
             "reconfigure", self._get_reconfigure_subentry(), user_input
         )
@@ -195,7 +195,7 @@ class ShareFlow(ConfigSubentryFlow):
         share: ConfigSubentry | None,
         user_input: dict[str, Any] | None,
     ) -> SubentryFlowResult:
-        """Ask for a folder until it may be shared. `share` is the one to change, if any."""
+        """Ask for a folder until it can be shared. `share`: the share to edit, or None for a new one."""
         others = [
             other
             for other in share_subentries(self._get_entry())
@@ -218,7 +218,7 @@ class ShareFlow(ConfigSubentryFlow):
                 if name.casefold() in {other.title.casefold() for other in others}:
                     errors[CONF_NAME] = "name_taken"
                 if not errors:
-                    # The real path, so that a symbolic link that changes later does not share another folder.
+                    # The real path, so that a changed symbolic link does not share a different folder.
                     return self._async_save(
                         share, name, {CONF_PATH: str(real), CONF_KINDS: kinds}
                     )
@@ -235,7 +235,7 @@ class ShareFlow(ConfigSubentryFlow):
     def _async_save(
         self, share: ConfigSubentry | None, name: str, data: dict[str, Any]
     ) -> SubentryFlowResult:
-        """Keep the share. The update listener of the entry tells the engine."""
+        """Save the share. The update listener of the entry sends it to the engine."""
         unique_id = data[CONF_PATH]
         if share is None:
             return self.async_create_entry(title=name, data=data, unique_id=unique_id)
@@ -244,7 +244,7 @@ class ShareFlow(ConfigSubentryFlow):
         )
 
     def _schema(self, others: list[ConfigSubentry]) -> vol.Schema:
-        """Return the form, with Home Assistant's own media folders to pick from."""
+        """Return the form, with Home Assistant's media folders as suggestions."""
         shared = {other.data[CONF_PATH] for other in others}
         folders = [
             folder
@@ -274,5 +274,5 @@ class ShareFlow(ConfigSubentryFlow):
 
 
 def _shown(share: ConfigSubentry | None) -> dict[str, Any]:
-    """Return what the form shows at first."""
+    """Return the initial values of the form."""
     return {} if share is None else {**share.data, CONF_NAME: share.title}

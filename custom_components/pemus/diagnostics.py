@@ -1,4 +1,4 @@
-"""What a bug report needs, without telling what this home watches and with whom: no names, no IDs, no addresses."""
+"""Diagnostics without names, PeMuS IDs, addresses and paths."""
 
 from collections.abc import Iterable, Mapping
 import json
@@ -17,7 +17,7 @@ from .p2p.models.codec import encode
 from .p2p.models.homes import ID_ALPHABET, ID_LENGTH
 
 TO_REDACT: Final = {
-    # Names of services in the local network, those of other homes among them.
+    # Contains the service names of other homes in the local network.
     "discovery_keys",
     "home_name",
     "message",
@@ -38,14 +38,14 @@ _ID: Final = re.compile(
     rf"(?<![0-9A-Z])(?:[{ID_ALPHABET}]-?){{{ID_LENGTH - 1}}}[{ID_ALPHABET}](?![0-9A-Z])",
     re.IGNORECASE | re.ASCII,
 )
-"""A PeMuS ID however it is written: as one word, in groups, and in small letters, as what is made from it often is."""
+"""A PeMuS ID, with or without dashes, in upper or lower case."""
 _QUOTED_PATH: Final = re.compile(
     r"(?P<quote>['\"`])(?:~|\.{0,2})/(?:\\.|(?!(?P=quote))[^\n\\])*(?P=quote)"
 )
 _URL: Final = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
-"""Up to the next space: a password may contain anything else."""
+"""Up to the next space, because a password can contain any other character."""
 _CREDENTIALS: Final = re.compile(r"[^\s:]+:\S+@[\w.\[\]:-]+")
-"""A name, a password and a host, without a scheme before them."""
+"""User name, password, and host, without a scheme."""
 _NUMERIC_HOST: Final = re.compile(
     r"""
     (?<![\w.:])
@@ -61,7 +61,7 @@ _HOST: Final = re.compile(
     r"(?P<before>['\"`]|\b(?:for|name)\s+)(?:[\w-]+\.)+[^\W\d_][\w-]*\.?(?::\d+)?",
     re.IGNORECASE,
 )
-"""A name with dots where such programs name a host. A version has a number at its end."""
+"""A host name in the output of such programs. Unlike a version, it does not end with a number."""
 _PATH: Final = re.compile(r"(?<![\w./])(?:~|\.{0,2})(?:/[^\s'\"`:,;()<>]+)+")
 REMOVED_URL: Final = "**ADDRESS**"
 REMOVED_PATH: Final = "**PATH**"
@@ -70,7 +70,7 @@ REMOVED_PATH: Final = "**PATH**"
 async def async_get_config_entry_diagnostics(
     hass: HomeAssistant, entry: PemusConfigEntry
 ) -> dict[str, Any]:
-    """Return the configuration and the last state of the engine."""
+    """Return the diagnostics of a config entry."""
     home = entry.runtime_data
     engine = home.engine
     report = async_redact_data(
@@ -90,10 +90,10 @@ async def async_get_config_entry_diagnostics(
 
 
 def _status(status: Status) -> Any:
-    """Return the state.
+    """Return the engine's status.
 
-    What has the name of a thing that nobody is told gets another one: the way to a friend is no path in a file system,
-    and how servers are is not which ones.
+    Some harmless keys have the same names as redacted ones, and are renamed: the `path` of a friend's link, and the
+    states of `servers`.
     """
     plain = _plain(status)
     if (peers := plain["peers"]) is not None:
@@ -104,7 +104,7 @@ def _status(status: Status) -> Any:
 
 
 def _limited(reason: LimitedReason) -> Any:
-    """Return why the engine works with limits. What uv said may hold the address of an index, with a password in it."""
+    """Return why the engine runs in limited mode. uv's output can contain URLs with passwords, which are removed."""
     return {
         "limit": reason.limit,
         "detail": without_addresses(reason.detail, reason.hosts),
@@ -112,9 +112,9 @@ def _limited(reason: LimitedReason) -> Any:
 
 
 def without_addresses(text: str, hosts: Iterable[str] = ()) -> str:
-    """Return what a program said without addresses, passwords and paths.
+    """Return a program's output without addresses, passwords and paths.
 
-    `hosts`: those that are known to be in it. A host without a dot in its name does not look like one.
+    `hosts`: additional names to remove, because a host name without a dot is not recognized.
     """
     text = _QUOTED_PATH.sub(rf"\g<quote>{REMOVED_PATH}\g<quote>", text)
     for pattern in (_URL, _CREDENTIALS, _NUMERIC_HOST):
@@ -127,7 +127,7 @@ def without_addresses(text: str, hosts: Iterable[str] = ()) -> str:
 
 
 def _without_ids(value: Any, known: dict[str, str]) -> Any:
-    """Return the report with a number for each home in the place of its PeMuS ID, so that one can still follow it."""
+    """Replace each PeMuS ID with a number, which is the same throughout the report."""
     if isinstance(value, str):
 
         def name(found: re.Match[str]) -> str:
@@ -146,7 +146,7 @@ def _without_ids(value: Any, known: dict[str, str]) -> Any:
 
 
 async def _transfers(engine: Engine) -> Any:
-    """Return what comes from other homes, None if the engine does not tell."""
+    """Return the transfers, or None if the engine does not provide them."""
     try:
         return _plain(await engine.client.transfers())["items"]
     except EngineError, EngineUnavailable:
@@ -154,5 +154,5 @@ async def _transfers(engine: Engine) -> Any:
 
 
 def _plain(value: object) -> Any:
-    """Return a dataclass as dicts and lists: redaction does not look into anything else, tuples included."""
+    """Return a dataclass as dicts and lists, because redaction does not enter tuples."""
     return json.loads(encode(value))

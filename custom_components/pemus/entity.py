@@ -31,14 +31,14 @@ MODEL_FRIEND = "Friend"
 MEDIA_BROWSER = "homeassistant://media-browser/browser/app%2Cmedia-source%3A%2F%2Fpemus"
 
 
-PACE: Final = 10
-"""Seconds between two states of an entity whose number changes all the time while a film plays. Each is a row in the
-home's database; who wants every second asks for the transfers."""
+UPDATE_INTERVAL: Final = 10
+"""Minimum time between two states of a frequently changing entity, in seconds. Each state is a row in the recorder's
+database. The WebSocket command for transfers is faster."""
 
 
 @callback
 def async_update_devices(hass: HomeAssistant, entry: PemusConfigEntry) -> None:
-    """Register the home, and give each device its present name."""
+    """Register the home's device, and update the names of all devices."""
     registry = dr.async_get(hass)
     config = entry.runtime_data.configuration.config
     registry.async_get_or_create(
@@ -66,7 +66,7 @@ class PemusEntity(CoordinatorEntity[PemusCoordinator]):
     def __init__(
         self, coordinator: PemusCoordinator, description: EntityDescription
     ) -> None:
-        """Belong to the home, which is registered before any entity."""
+        """Attach the entity to the home's device, which is registered first."""
         super().__init__(coordinator)
         self.entity_description = description
         entry_id = coordinator.config_entry.entry_id
@@ -75,23 +75,23 @@ class PemusEntity(CoordinatorEntity[PemusCoordinator]):
 
 
 class OptionEntity(PemusEntity):
-    """An entity that shows and changes the option of its key. It does so also while the engine is down."""
+    """An entity that shows and changes the option of its key."""
 
     @property
     @override
     def available(self) -> bool:
-        """Stay available: what the user chose is known, and holds from the next start of the engine on."""
+        """Always available: the option applies when the engine starts."""
         return True
 
     @property
     def option(self) -> Any:
-        """What the user chose, or else what counts without."""
+        """The option, or its default."""
         key = self.entity_description.key
         return self.coordinator.config_entry.options.get(key, DEFAULTS[key])
 
     @callback
     def set_option(self, value: Any) -> None:
-        """Change the option. The update listener of the entry has the engine apply it."""
+        """Change the option. The update listener of the entry sends it to the engine."""
         entry = self.coordinator.config_entry
         self.hass.config_entries.async_update_entry(
             entry, options={**entry.options, self.entity_description.key: value}
@@ -99,7 +99,7 @@ class OptionEntity(PemusEntity):
 
     @override
     async def async_added_to_hass(self) -> None:
-        """Show each change, wherever it was made."""
+        """Update the state when the configuration changes."""
         await super().async_added_to_hass()
         self.async_on_remove(
             async_dispatcher_connect(
@@ -109,17 +109,17 @@ class OptionEntity(PemusEntity):
 
 
 class PacedEntity(CoordinatorEntity[PemusCoordinator]):
-    """An entity that shows what changed at once after a time of rest, and then at a pace."""
+    """An entity that shows a change immediately, and further changes every UPDATE_INTERVAL."""
 
     _shown_available = False
     _pausing: CALLBACK_TYPE | None = None
     _late = False
-    """Whether something changed during the pause."""
+    """Whether the state changed during the pause."""
 
     @callback
     @override
     def _handle_coordinator_update(self) -> None:
-        """Show what changed, now or after the pause."""
+        """Update the state now, or after the pause."""
         if self._pausing is not None and self.available == self._shown_available:
             self._late = True
             return
@@ -132,7 +132,7 @@ class PacedEntity(CoordinatorEntity[PemusCoordinator]):
         self._shown_available = self.available
         self.async_write_ha_state()
         self._pausing = async_call_later(
-            self.hass, PACE, HassJob(self._paused, cancel_on_shutdown=True)
+            self.hass, UPDATE_INTERVAL, HassJob(self._paused, cancel_on_shutdown=True)
         )
 
     @callback
@@ -149,17 +149,17 @@ class PacedEntity(CoordinatorEntity[PemusCoordinator]):
 
     @override
     async def async_added_to_hass(self) -> None:
-        """End the pause with the entity."""
+        """Cancel the pause when the entity is removed."""
         await super().async_added_to_hass()
         self.async_on_remove(self._end_pause)
 
 
 class SubentryEntity(CoordinatorEntity[PemusCoordinator]):
-    """An entity of a device of its own, which hangs on the home."""
+    """An entity of a share's or friend's device, which is connected via the home's device."""
 
     _attr_has_entity_name = True
     model: str
-    """What the device is. Actions and blueprints go by it to offer the right devices."""
+    """The device model. Actions and blueprints filter devices by it."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class SubentryEntity(CoordinatorEntity[PemusCoordinator]):
         description: EntityDescription,
         config: ShareConfig | FriendConfig,
     ) -> None:
-        """Belong to the share or friend."""
+        """Attach the entity to the device of the share or friend."""
         super().__init__(coordinator)
         self.entity_description = description
         self._attr_unique_id = f"{config.id}_{description.key}"
@@ -197,13 +197,13 @@ class ShareEntity(SubentryEntity):
         description: EntityDescription,
         share: ShareConfig,
     ) -> None:
-        """Belong to the share."""
+        """Attach the entity to the device of the share."""
         super().__init__(coordinator, description, share)
         self.share_id = share.id
 
     @property
     def share(self) -> ShareStatus | None:
-        """Return the state of the share, None until the engine knows of it."""
+        """Return the status of the share, or None until the engine knows it."""
         return next(
             (
                 share
@@ -216,7 +216,7 @@ class ShareEntity(SubentryEntity):
     @property
     @override
     def available(self) -> bool:
-        """Tell whether the engine runs and knows the share."""
+        """Return whether the engine runs and knows the share."""
         return super().available and self.share is not None
 
 
@@ -231,13 +231,13 @@ class FriendEntity(SubentryEntity):
         description: EntityDescription,
         friend: FriendConfig,
     ) -> None:
-        """Belong to the friend."""
+        """Attach the entity to the device of the friend."""
         super().__init__(coordinator, description, friend)
         self.home_id = friend.id
 
     @property
     def friend(self) -> FriendStatus | None:
-        """Return the state of the friend, None until the engine knows of it."""
+        """Return the status of the friend, or None until the engine knows it."""
         if (peers := self.coordinator.data.peers) is None:
             return None
         return next(
@@ -247,7 +247,7 @@ class FriendEntity(SubentryEntity):
     @property
     @override
     def available(self) -> bool:
-        """Tell whether the engine runs and knows the friend. One that is offline is a state like another."""
+        """Return whether the engine runs and knows the friend. An offline friend is available as well."""
         return super().available and self.friend is not None
 
 
@@ -258,9 +258,9 @@ def async_add_share_entities(
     async_add_entities: AddConfigEntryEntitiesCallback,
     make: Callable[[PemusCoordinator, ShareConfig], Iterable[ShareEntity]],
 ) -> None:
-    """Add a platform's entities of all shares: of those there are, and of those to come.
+    """Add a platform's entities of all current and future shares.
 
-    What a share no longer has, such as the number of songs of a folder that now shares only photos, is removed.
+    Entities that no longer apply are removed, such as the number of songs of a share that now has only photos.
     """
     home = entry.runtime_data
     coordinator = home.coordinator
@@ -283,7 +283,7 @@ def async_add_friend_entities(
     async_add_entities: AddConfigEntryEntitiesCallback,
     make: Callable[[PemusCoordinator, FriendConfig], Iterable[FriendEntity]],
 ) -> None:
-    """Add a platform's entities of all friends: of those there are, and of those to come."""
+    """Add a platform's entities of all current and future friends."""
     home = entry.runtime_data
     coordinator = home.coordinator
 
@@ -308,9 +308,9 @@ def _async_add(
     subentries: Callable[[PemusConfigEntry], Iterable[ConfigSubentry]],
     make: Callable[[], dict[str, list[Any]]],
 ) -> None:
-    """Add what is wanted by subentry, now and after each change of the configuration, and remove what no longer is.
+    """Add entities by subentry, now and after each change of the configuration. Remove those that no longer apply.
 
-    When a share or a friend goes, Home Assistant removes its device and entities with the subentry.
+    Home Assistant removes the device and entities of a removed subentry.
     """
     hass = entry.runtime_data.hass
     added: set[str] = set()

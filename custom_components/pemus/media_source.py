@@ -1,6 +1,6 @@
-"""The library, and what other homes share, in the media browser: browse, search, and play.
+"""The media source: browse, search, and play the media of this home and its friends.
 
-The identifier of a place is the engine's id of the node, verbatim; what a node is called and looks like is decided here.
+The identifier of a node is the engine's id, verbatim. This module translates its title and selects its media class.
 """
 
 from dataclasses import replace
@@ -40,32 +40,38 @@ from .search import async_search
 from .stream import stream_path, thumbnail_path
 
 DLNA_RENDERER: Final = "dlna_dmr"
-"""The integration whose media players are DLNA renderers."""
+"""The integration of DLNA renderers."""
 MAX_RESULTS: Final = 100
-"""Items of one search. More do not help anybody who looks through a list."""
+"""Maximum number of items in a search result."""
 
 
-class Look(NamedTuple):
-    """How a kind of node is shown."""
+class Presentation(NamedTuple):
+    """How the media browser shows a kind of node."""
 
     media_class: MediaClass
     content_type: str
     children: MediaClass
 
 
-LOOKS: Final[dict[NodeKind, Look]] = {
-    NodeKind.ARTIST: Look(MediaClass.ARTIST, MediaType.ARTIST, MediaClass.ALBUM),
-    NodeKind.ALBUM: Look(MediaClass.ALBUM, MediaType.ALBUM, MediaClass.TRACK),
-    NodeKind.ARTISTS: Look(MediaClass.DIRECTORY, MediaType.ARTIST, MediaClass.ARTIST),
-    NodeKind.ALBUMS: Look(MediaClass.DIRECTORY, MediaType.ALBUM, MediaClass.ALBUM),
+PRESENTATIONS: Final[dict[NodeKind, Presentation]] = {
+    NodeKind.ARTIST: Presentation(
+        MediaClass.ARTIST, MediaType.ARTIST, MediaClass.ALBUM
+    ),
+    NodeKind.ALBUM: Presentation(MediaClass.ALBUM, MediaType.ALBUM, MediaClass.TRACK),
+    NodeKind.ARTISTS: Presentation(
+        MediaClass.DIRECTORY, MediaType.ARTIST, MediaClass.ARTIST
+    ),
+    NodeKind.ALBUMS: Presentation(
+        MediaClass.DIRECTORY, MediaType.ALBUM, MediaClass.ALBUM
+    ),
 }
-"""What is not a plain folder of one kind of media."""
+"""Nodes that are not plain folders."""
 
-FOLDER_LOOKS: Final[dict[Kind | None, Look]] = {
-    Kind.VIDEO: Look(MediaClass.DIRECTORY, MediaType.VIDEO, MediaClass.VIDEO),
-    Kind.MUSIC: Look(MediaClass.DIRECTORY, MediaType.MUSIC, MediaClass.TRACK),
-    Kind.PHOTO: Look(MediaClass.DIRECTORY, MediaType.IMAGE, MediaClass.IMAGE),
-    None: Look(MediaClass.DIRECTORY, "", MediaClass.DIRECTORY),
+FOLDER_PRESENTATIONS: Final[dict[Kind | None, Presentation]] = {
+    Kind.VIDEO: Presentation(MediaClass.DIRECTORY, MediaType.VIDEO, MediaClass.VIDEO),
+    Kind.MUSIC: Presentation(MediaClass.DIRECTORY, MediaType.MUSIC, MediaClass.TRACK),
+    Kind.PHOTO: Presentation(MediaClass.DIRECTORY, MediaType.IMAGE, MediaClass.IMAGE),
+    None: Presentation(MediaClass.DIRECTORY, "", MediaClass.DIRECTORY),
 }
 
 ITEM_CLASSES: Final = {
@@ -82,9 +88,9 @@ SEARCHABLE: Final = {
     NodeKind.MUSIC,
     NodeKind.PHOTOS,
 }
-"""The places below which the engine can search."""
+"""Nodes below which the engine can search."""
 
-SHOWN_AS: Final = {
+RESULT_CLASSES: Final = {
     MediaClass.VIDEO: MediaClass.VIDEO,
     MediaClass.MOVIE: MediaClass.VIDEO,
     MediaClass.TRACK: MediaClass.TRACK,
@@ -93,7 +99,7 @@ SHOWN_AS: Final = {
     MediaClass.ARTIST: MediaClass.ARTIST,
     MediaClass.IMAGE: MediaClass.IMAGE,
 }
-"""As what those results are shown that somebody means who searches for a media class."""
+"""The classes of results for each media class that a search can be filtered by."""
 
 KINDS: Final = {
     MediaClass.VIDEO: Kind.VIDEO,
@@ -104,7 +110,7 @@ KINDS: Final = {
 }
 
 UNKNOWN: Final = {NodeKind.ARTIST, NodeKind.ALBUM, NodeKind.YEAR}
-"""Nodes that may collect what has no artist, album or year."""
+"""Nodes that can contain items without an artist, album or year."""
 
 
 async def async_get_media_source(hass: HomeAssistant) -> MediaSource:
@@ -113,18 +119,18 @@ async def async_get_media_source(hass: HomeAssistant) -> MediaSource:
 
 
 class PemusMediaSource(MediaSource):
-    """What this home shares."""
+    """The media source of this home."""
 
     name = "PeMuS"
 
     def __init__(self, hass: HomeAssistant) -> None:
-        """Speak for the home that is set up at the time of each request."""
+        """Create the media source. It looks up the home for each request."""
         super().__init__(DOMAIN)
         self.hass = hass
 
     @override
     async def async_browse_media(self, item: MediaSourceItem) -> BrowseMediaSource:
-        """Show a place and what lies in it."""
+        """Return a node and its children."""
         client = self._client(BrowseError)
         node_id = _node_id(item)
         with engine_errors(BrowseError, remote=owner_of(node_id) is not None):
@@ -135,7 +141,7 @@ class PemusMediaSource(MediaSource):
             _browse_node(self._known(child), titles, above=listing.node.kind)
             for child in listing.children
         ]
-        # Home Assistant finds out itself, from the children that are really there.
+        # Home Assistant determines it from the children.
         place.children_media_class = None if listing.children else MediaClass.DIRECTORY
         return place
 
@@ -143,13 +149,13 @@ class PemusMediaSource(MediaSource):
     async def async_search_media(
         self, item: MediaSourceItem, query: SearchMediaQuery
     ) -> SearchMedia:
-        """Find artists, albums and items below a place."""
+        """Search artists, albums and items below a node."""
         home = self._home(BrowseError)
         text = query.search_query.strip()
         wanted = {
-            SHOWN_AS[each]
-            for each in query.media_filter_classes or SHOWN_AS
-            if each in SHOWN_AS
+            RESULT_CLASSES[each]
+            for each in query.media_filter_classes or RESULT_CLASSES
+            if each in RESULT_CLASSES
         }
         if not text or not wanted:
             return SearchMedia(result=[])
@@ -179,7 +185,7 @@ class PemusMediaSource(MediaSource):
 
     @override
     async def async_resolve_media(self, item: MediaSourceItem) -> PlayMedia:
-        """Return where a player gets an item, and where it lies on this home's disks if it does."""
+        """Return the URL of an item, and its path if it is on this home's disks."""
         client = self._client(Unresolvable)
         node_id = _node_id(item)
         if (ref := ItemRef.of_node(node_id)) is None:
@@ -193,7 +199,7 @@ class PemusMediaSource(MediaSource):
             known = await client.item(ref)
         base = async_base(self.hass)
         addresses = Addresses.of(self.hass, known)
-        # The address in the description must be the very one that is played. One that is signed is not signed again.
+        # The URL in the metadata must be identical to the one that is played. Home Assistant does not sign it again.
         return DidlPlayMedia(
             addresses.media,
             media.mime_type,
@@ -206,36 +212,36 @@ class PemusMediaSource(MediaSource):
         )
 
     def _is_renderer(self, player: str | None) -> bool:
-        """Tell whether a media player is one that passes on what a DLNA renderer shows."""
+        """Return whether a media player is a DLNA renderer."""
         if player is None:
             return False
         known = er.async_get(self.hass).async_get(player)
         return known is not None and known.platform == DLNA_RENDERER
 
     def _home(self, error: type[HomeAssistantError]) -> Home:
-        """Return this home, or raise `error` while it is not set up."""
+        """Return this home. Raises `error` if it is not set up."""
         if (home := async_get_home(self.hass)) is None:
             raise error(translation_domain=DOMAIN, translation_key="not_loaded")
         return home
 
     def _client(self, error: type[HomeAssistantError]) -> EngineClient:
-        """Return the way to the engine, or raise `error` while the home is not set up."""
+        """Return the engine's client. Raises `error` if the home is not set up."""
         return self._home(error).engine.client
 
     def _name(self, owner: str) -> str | None:
-        """Return what a friend is called here."""
+        """Return the name of a friend, or None."""
         home = async_get_home(self.hass)
         return None if home is None else friend_name(home.entry, owner)
 
     def _known(self, node: Node) -> Node:
-        """Return a friend's home under the name that it has here, and any other node as it is."""
+        """Return a node. A friend's home gets the name that the user chose."""
         if node.kind is not NodeKind.HOME or (owner := owner_of(node.id)) is None:
             return node
         name = self._name(owner)
         return node if name is None else replace(node, title=name)
 
     async def _titles(self) -> dict[str, str]:
-        """Return what the places are called in the home's language."""
+        """Return the titles of nodes in the language of this Home Assistant."""
         translations = await async_get_translations(
             self.hass, self.hass.config.language, "common", {DOMAIN}
         )
@@ -243,10 +249,10 @@ class PemusMediaSource(MediaSource):
 
 
 async def _resolve(client: EngineClient, ref: ItemRef) -> PlayMedia:
-    """Return where a player gets an item, and where it lies on this home's disks.
+    """Return the URL and path of an item.
 
-    A friend's item has a path only if it is kept here whole. What is merely in the cache may be removed, or not be there
-    yet: whoever reads such a file by its path gets zeros. Raises EngineError, EngineUnavailable.
+    A friend's item has a path only if it is pinned and complete. A file in the cache can be removed, and reads as zeros
+    where it has not arrived. Raises EngineError, EngineUnavailable.
     """
     file = await client.locate(Wanted(ref))
     return PlayMedia(
@@ -259,7 +265,7 @@ async def _resolve(client: EngineClient, ref: ItemRef) -> PlayMedia:
 
 
 async def _is_kept(client: EngineClient, ref: ItemRef) -> bool:
-    """Tell whether a friend's item is to be kept, and all of it is here."""
+    """Return whether a friend's item is pinned and complete."""
     return any(
         transfer.pinned and transfer.state is TransferState.COMPLETE
         for transfer in (await client.transfers()).items
@@ -268,14 +274,14 @@ async def _is_kept(client: EngineClient, ref: ItemRef) -> bool:
 
 
 def _node_id(item: MediaSourceItem) -> str:
-    """Return the id of the node that is asked for. For the root, Home Assistant has None, whatever its types say."""
+    """Return the id of the requested node. For the root, Home Assistant passes None, contrary to its type."""
     return item.identifier or ""
 
 
 def _browse_node(
     node: Node, titles: dict[str, str], *, above: NodeKind | None
 ) -> BrowseMediaSource:
-    """Return a node as the media browser wants it, without what lies in it."""
+    """Return a node for the media browser, without children."""
     thumbnail = None
     if node.thumbnail is not None:
         thumbnail = thumbnail_path(ItemRef(owner_of(node.id), node.thumbnail))
@@ -291,25 +297,25 @@ def _browse_node(
             can_expand=False,
             thumbnail=thumbnail,
         )
-    look = LOOKS.get(node.kind) or FOLDER_LOOKS[node.media]
+    presentation = PRESENTATIONS.get(node.kind) or FOLDER_PRESENTATIONS[node.media]
     searchable = node.kind in SEARCHABLE
     return BrowseMediaSource(
         domain=DOMAIN,
         identifier=node.id,
-        media_class=look.media_class,
-        media_content_type=look.content_type,
+        media_class=presentation.media_class,
+        media_content_type=presentation.content_type,
         title=title,
         can_play=False,
         can_expand=True,
         can_search=searchable,
         search_media_classes=_search_classes(node.media) if searchable else None,
-        children_media_class=look.children,
+        children_media_class=presentation.children,
         thumbnail=thumbnail,
     )
 
 
 def _browse_item(item: Item) -> BrowseMediaSource:
-    """Return an item that was found as the media browser wants it."""
+    """Return a found item for the media browser."""
     title = f"{item.title} – {item.artist}" if item.artist else item.title
     return BrowseMediaSource(
         domain=DOMAIN,
@@ -324,7 +330,7 @@ def _browse_item(item: Item) -> BrowseMediaSource:
 
 
 def _title(node: Node, titles: dict[str, str], above: NodeKind | None) -> str:
-    """Return what a node is called."""
+    """Return the title of a node."""
     if node.kind is NodeKind.ROOT:
         return "PeMuS"
     if node.kind is NodeKind.HOME and not node.available:
@@ -343,5 +349,5 @@ def _title(node: Node, titles: dict[str, str], above: NodeKind | None) -> str:
 
 
 def _search_classes(media: Kind | None) -> list[MediaClass]:
-    """Return what a search below a place may be narrowed to."""
+    """Return the media classes by which a search can be filtered."""
     return [shown for shown, kind in KINDS.items() if media is None or kind is media]

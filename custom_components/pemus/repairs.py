@@ -1,4 +1,4 @@
-"""The repairs that PeMuS can do itself: having its engine installed again, and going on with an identity or a new one."""
+"""Repair flows: installing the engine's environment again, and resolving identity problems."""
 
 from collections.abc import Awaitable, Callable
 from typing import override
@@ -21,7 +21,7 @@ from .p2p.models import ProblemKey
 async def async_create_fix_flow(
     hass: HomeAssistant, issue_id: str, data: dict[str, str | int | float | None] | None
 ) -> RepairsFlow:
-    """Return the flow for an issue."""
+    """Return the repair flow of an issue."""
     if issue_id == ISSUE_IDENTITY:
         return IdentityFlow()
     if issue_id == ProblemKey.IDENTITY_LOST:
@@ -30,7 +30,7 @@ async def async_create_fix_flow(
 
 
 class TryAgainFlow(RepairsFlow):
-    """Ask, and try again in the background, which may take minutes. If it fails, the issue comes back."""
+    """Retry the installation in the background. It can take minutes. If it fails, the issue is created again."""
 
     async def async_step_init(
         self, user_input: dict[str, str] | None = None
@@ -41,7 +41,7 @@ class TryAgainFlow(RepairsFlow):
     async def async_step_confirm(
         self, user_input: dict[str, str] | None = None
     ) -> RepairsFlowResult:
-        """Ask whether to try again."""
+        """Ask for confirmation, and retry."""
         if user_input is not None:
             if (engine := self.hass.data.get(DATA_ENGINE)) is not None:
                 await engine.async_provision_again()
@@ -54,7 +54,7 @@ class TryAgainFlow(RepairsFlow):
         )
 
     async def _placeholders(self, issue: ir.IssueEntry | None) -> dict[str, str]:
-        """Return what the issue says, and why in the language of this home: an issue itself holds plain English."""
+        """Return the issue's placeholders with a translated reason, because the issue stores it in English."""
         placeholders = dict((issue and issue.translation_placeholders) or {})
         engine = self.hass.data.get(DATA_ENGINE)
         if engine is None or (limited := engine.limited) is None:
@@ -73,7 +73,7 @@ class TryAgainFlow(RepairsFlow):
 
 
 class IdentityFlow(RepairsFlow):
-    """Ask which of two homes with one identity this is: a copy that shall become a home of its own, or the right one."""
+    """Resolve that two homes use the same identity: keep it, or create a new one."""
 
     async def async_step_init(
         self, user_input: dict[str, str] | None = None
@@ -88,13 +88,13 @@ class IdentityFlow(RepairsFlow):
     async def async_step_try_again(
         self, user_input: dict[str, str] | None = None
     ) -> RepairsFlowResult:
-        """Go on with the identity that this home had."""
+        """Keep the identity."""
         return await self._do(self._keep)
 
     async def async_step_new_identity(
         self, user_input: dict[str, str] | None = None
     ) -> RepairsFlowResult:
-        """Become a home of its own, once it is clear what that means."""
+        """Ask for confirmation, and create a new identity."""
         if user_input is None:
             return self.async_show_form(
                 step_id="new_identity", data_schema=vol.Schema({})
@@ -102,13 +102,13 @@ class IdentityFlow(RepairsFlow):
         return await self._do(Home.async_renew_identity)
 
     async def _keep(self, home: Home) -> None:
-        """Try to be reached again: the copy was switched off. If it was not, the issue comes back."""
+        """Reconnect with the current identity. If the other home is still running, the issue is created again."""
         await home.engine.client.network_changed()
 
     async def _do(
         self, repair: Callable[[Home], Awaitable[object]]
     ) -> RepairsFlowResult:
-        """Do what was chosen; as long as that cannot be done, the issue stays."""
+        """Run the selected repair. If it fails, the issue stays."""
         if (home := async_get_home(self.hass)) is None:
             return self.async_abort(reason="not_loaded")
         try:
@@ -128,9 +128,9 @@ class IdentityFlow(RepairsFlow):
 
 
 class LostIdentityFlow(IdentityFlow):
-    """Ask whether this home's key was brought back, or this home shall become another one."""
+    """Resolve a lost identity: load the restored key, or create a new identity."""
 
     @override
     async def _keep(self, home: Home) -> None:
-        """Read the key again. If it is not there, the engine says so."""
+        """Load the restored key."""
         await home.engine.client.restore_identity()

@@ -46,13 +46,13 @@ from .p2p.models import (
 )
 from .p2p.models.homes import FriendConfig, FriendStatus, PathKind
 
-# The coordinator pushes; nothing is asked for.
+# The coordinator pushes; entities do not poll.
 PARALLEL_UPDATES = 0
 
 NO_PATH = "none"
 """No link to the friend is open."""
 LIMITED = "limited"
-"""The engine runs, but without its own environment: a state of its own to whoever looks at it."""
+"""The engine runs in limited mode. Shown instead of EngineState.RUNNING."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class HomeSensorDescription(SensorEntityDescription):
 
 @dataclass(frozen=True, kw_only=True)
 class SwarmSensorDescription(SensorEntityDescription):
-    """A sensor of what goes to and comes from other homes."""
+    """A sensor of the transfers to and from other homes."""
 
     value: Callable[[SwarmStatus], StateType]
 
@@ -75,7 +75,7 @@ class FriendSensorDescription(SensorEntityDescription):
 
     value: Callable[[FriendStatus], StateType | datetime]
     is_restless: bool = False
-    """Whether it changes all the time while a film plays."""
+    """Whether the value changes all the time during playback."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class ShareSensorDescription(SensorEntityDescription):
 
     value: Callable[[ShareStatus], StateType | datetime]
     kind: Kind | None = None
-    """Only for shares with this kind of media."""
+    """The sensor exists only for shares with this kind of media."""
 
 
 COUNTS: dict[str, Kind] = {
@@ -95,7 +95,7 @@ COUNTS: dict[str, Kind] = {
 
 
 def _home_count(key: str, kind: Kind) -> HomeSensorDescription:
-    """Describe how many items of a kind there are."""
+    """Describe the number of items of a kind."""
     return HomeSensorDescription(
         key=key,
         translation_key=key,
@@ -105,7 +105,7 @@ def _home_count(key: str, kind: Kind) -> HomeSensorDescription:
 
 
 def _share_count(key: str, kind: Kind) -> ShareSensorDescription:
-    """Describe how many items of a kind a share has."""
+    """Describe the number of items of a kind in a share."""
     return ShareSensorDescription(
         key=key,
         translation_key=key,
@@ -171,7 +171,7 @@ HOME_SENSORS: tuple[HomeSensorDescription, ...] = (
 def _swarm_total(
     key: str, value: Callable[[SwarmStatus], StateType]
 ) -> SwarmSensorDescription:
-    """Describe how much went to other homes, or came from there. Statistics go on where it begins anew."""
+    """Describe the bytes sent to or received from other homes. They restart at 0 with the engine."""
     return SwarmSensorDescription(
         key=key,
         translation_key=key,
@@ -248,7 +248,7 @@ SWARM_SENSORS: tuple[SwarmSensorDescription, ...] = (
 
 
 def _percent(part: int, whole: int) -> float | None:
-    """Return how much of the whole a part is, None where there is nothing."""
+    """Return a part as a percentage of the whole, or None if the whole is 0."""
     return min(100 * part / whole, 100.0) if whole else None
 
 
@@ -273,12 +273,12 @@ SHARE_SENSORS: tuple[ShareSensorDescription, ...] = (
 
 
 def _moment(timestamp: float | None) -> datetime | None:
-    """Return a time as Home Assistant has it."""
+    """Return a Unix time as a datetime."""
     return None if timestamp is None else dt_util.utc_from_timestamp(timestamp)
 
 
 def _last_seen(friend: FriendStatus) -> datetime | None:
-    """Return when a friend was seen last, to the minute: who is there is seen all the time."""
+    """Return when a friend was last seen, rounded down to the minute to limit the number of states."""
     moment = _moment(friend.last_seen)
     return None if moment is None else moment.replace(second=0, microsecond=0)
 
@@ -286,7 +286,7 @@ def _last_seen(friend: FriendStatus) -> datetime | None:
 def _friend_rate(
     key: str, value: Callable[[FriendStatus], StateType]
 ) -> FriendSensorDescription:
-    """Describe how much goes to a friend, or comes from there."""
+    """Describe the transfer rate to or from a friend."""
     return FriendSensorDescription(
         key=key,
         translation_key=key,
@@ -378,7 +378,7 @@ async def async_setup_entry(
 def _share_sensors(
     coordinator: PemusCoordinator, share: ShareConfig
 ) -> Iterable[ShareSensor]:
-    """Make the sensors that suit the share."""
+    """Create the sensors of a share."""
     return (
         ShareSensor(coordinator, description, share)
         for description in SHARE_SENSORS
@@ -389,7 +389,7 @@ def _share_sensors(
 def _friend_sensors(
     coordinator: PemusCoordinator, friend: FriendConfig
 ) -> Iterable[FriendSensor]:
-    """Make the sensors of a friend."""
+    """Create the sensors of a friend."""
     return (
         (RestlessFriendSensor if description.is_restless else FriendSensor)(
             coordinator, description, friend
@@ -399,43 +399,43 @@ def _friend_sensors(
 
 
 class HomeSensor(PemusEntity, SensorEntity):
-    """A number about the whole library."""
+    """A sensor of the library or the engine."""
 
     entity_description: HomeSensorDescription
 
     @property
     @override
     def native_value(self) -> StateType:
-        """Return what the engine said last."""
+        """Return the current value."""
         return self.entity_description.value(self.coordinator.data)
 
 
 class SwarmSensor(PacedEntity, PemusEntity, SensorEntity):
-    """A number about other homes. There is none while the engine runs without what it needs for them."""
+    """A sensor of the transfers. Unavailable in limited mode."""
 
     entity_description: SwarmSensorDescription
 
     @property
     @override
     def available(self) -> bool:
-        """Tell whether the engine runs, and can reach other homes."""
+        """Return whether the engine runs and provides the transfers."""
         return super().available and self.coordinator.data.swarm is not None
 
     @property
     @override
     def native_value(self) -> StateType:
-        """Return what the engine said last."""
+        """Return the current value."""
         swarm = self.coordinator.data.swarm
         return None if swarm is None else self.entity_description.value(swarm)
 
 
 class EngineStateSensor(PemusEntity, SensorEntity):
-    """What the engine process is up to. It tells that also while the engine is down."""
+    """The state of the engine's process."""
 
     @property
     @override
     def available(self) -> bool:
-        """Stay available: this sensor is there to tell why the others are not."""
+        """Always available: this sensor explains why the others are not."""
         return True
 
     @property
@@ -449,30 +449,30 @@ class EngineStateSensor(PemusEntity, SensorEntity):
 
 
 class ShareSensor(ShareEntity, SensorEntity):
-    """A number about a shared folder."""
+    """A sensor of a share."""
 
     entity_description: ShareSensorDescription
 
     @property
     @override
     def native_value(self) -> StateType | datetime:
-        """Return what the engine said last."""
+        """Return the current value."""
         return None if self.share is None else self.entity_description.value(self.share)
 
 
 class FriendSensor(FriendEntity, SensorEntity):
-    """A fact about a friend."""
+    """A sensor of a friend."""
 
     entity_description: FriendSensorDescription
 
     @property
     @override
     def native_value(self) -> StateType | datetime:
-        """Return what the engine said last."""
+        """Return the current value."""
         if (friend := self.friend) is None:
             return None
         return self.entity_description.value(friend)
 
 
 class RestlessFriendSensor(PacedEntity, FriendSensor):
-    """A fact about a friend that changes all the time."""
+    """A sensor of a friend that changes all the time during playback."""

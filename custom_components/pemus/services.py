@@ -1,4 +1,4 @@
-"""The actions: read the folders again, search, make friends and part with them, play and keep what they share."""
+"""The actions: rescan, search, manage friends, and play and pin their media."""
 
 import asyncio
 from typing import Any, Final
@@ -57,11 +57,11 @@ ATTR_SHARE: Final = "share"
 
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 500
-SIGNED_AT_ONCE: Final = 25
-"""Results whose addresses are signed before the event loop turns to other things."""
+SIGNING_BATCH: Final = 25
+"""Results whose addresses are signed in one turn of the event loop."""
 
 ANSWERABLE: Final = {Step.WAITING, Step.COMPARING, Step.CONFIRMED}
-"""Steps of a pairing to which there is something to say."""
+"""Steps of a pairing that can be answered."""
 
 PIN_SCHEMA = vol.Schema({vol.Required(ATTR_MEDIA_CONTENT_ID): cv.string})
 
@@ -112,7 +112,7 @@ SEARCH_SCHEMA = vol.Schema(
 
 @callback
 def async_register(hass: HomeAssistant) -> None:
-    """Register the actions. Who changes something must be an administrator; everybody may search and play."""
+    """Register the actions. Only search and play are open to users who are not administrators."""
     for name, action, schema in (
         (SERVICE_RESCAN, _async_rescan, RESCAN_SCHEMA),
         (SERVICE_PIN, _async_pin, PIN_SCHEMA),
@@ -135,7 +135,7 @@ def async_register(hass: HomeAssistant) -> None:
 
 
 async def _async_rescan(call: ServiceCall) -> None:
-    """Have one share, or all of them, read again."""
+    """Rescan one share or all shares."""
     home = _home(call.hass)
     share = _share(home, call.data.get(ATTR_SHARE))
     with engine_errors(HomeAssistantError):
@@ -143,7 +143,7 @@ async def _async_rescan(call: ServiceCall) -> None:
 
 
 async def _async_pin(call: ServiceCall) -> None:
-    """Have an item of another home fetched whole, and kept."""
+    """Fetch a friend's item completely, and keep it."""
     client = _home(call.hass).engine.client
     ref = _friends_item(call)
     with engine_errors(HomeAssistantError, remote=True):
@@ -151,7 +151,7 @@ async def _async_pin(call: ServiceCall) -> None:
 
 
 async def _async_unpin(call: ServiceCall) -> None:
-    """Let an item of another home go when room is needed."""
+    """Stop keeping a friend's item."""
     client = _home(call.hass).engine.client
     ref = _friends_item(call)
     with engine_errors(HomeAssistantError, remote=True):
@@ -159,7 +159,7 @@ async def _async_unpin(call: ServiceCall) -> None:
 
 
 async def _async_search(call: ServiceCall) -> ServiceResponse:
-    """Return the items that match, best first."""
+    """Return the matching items, best first."""
     home = _home(call.hass)
     friend = call.data.get(ATTR_FRIEND)
     if friend is None:
@@ -178,14 +178,14 @@ async def _async_search(call: ServiceCall) -> ServiceResponse:
     base = async_base(call.hass)
     results: list[JsonValueType] = []
     for number, each in enumerate(found.items):
-        if number % SIGNED_AT_ONCE == SIGNED_AT_ONCE - 1:
+        if number % SIGNING_BATCH == SIGNING_BATCH - 1:
             await asyncio.sleep(0)
         results.append(_result(home, each, base))
     return {"items": results}
 
 
 async def _async_request_friend(call: ServiceCall) -> None:
-    """Ask another home to become a friend."""
+    """Send a friend request."""
     home = _home(call.hass)
     home_id = _home_id(call)
     terms = Terms(shares=_shares(home, call.data[ATTR_SHARES]))
@@ -194,7 +194,7 @@ async def _async_request_friend(call: ServiceCall) -> None:
 
 
 async def _async_answer_request(call: ServiceCall) -> None:
-    """Say yes or no to a home that asks to become a friend."""
+    """Confirm or decline a friend request."""
     home = _home(call.hass)
     home_id = _home_id(call)
     if home.pairings.step(home_id) not in ANSWERABLE:
@@ -214,14 +214,14 @@ async def _async_answer_request(call: ServiceCall) -> None:
 
 
 async def _async_remove_friend(call: ServiceCall) -> None:
-    """Part with a friend. The update listener of the entry has the engine cut everything."""
+    """Remove a friend. The update listener of the entry makes the engine end all transfers."""
     home = _home(call.hass)
     friend = _friend(home, call.data[ATTR_FRIEND])
     call.hass.config_entries.async_remove_subentry(home.entry, friend.subentry_id)
 
 
 async def _async_play_from_friend(call: ServiceCall) -> None:
-    """Look something up at a friend's, and have media players play the best that can be had."""
+    """Search a friend's library, and play the best available item on media players."""
     home = _home(call.hass)
     friend = _friend(home, call.data[ATTR_FRIEND])
     home_id: str = friend.data[CONF_ID]
@@ -265,7 +265,7 @@ def _no_such_request() -> ServiceValidationError:
 
 
 def _home(hass: HomeAssistant) -> Home:
-    """Return this home. Raises ServiceValidationError while it is not set up."""
+    """Return this home. Raises ServiceValidationError if it is not set up."""
     if (home := async_get_home(hass)) is None:
         raise ServiceValidationError(
             translation_domain=DOMAIN, translation_key="not_loaded"
@@ -274,7 +274,7 @@ def _home(hass: HomeAssistant) -> Home:
 
 
 def _friends_item(call: ServiceCall) -> ItemRef:
-    """Return the friend's item that an action is about."""
+    """Return the friend's item in an action's data. Raises ServiceValidationError."""
     wanted: str = call.data[ATTR_MEDIA_CONTENT_ID].strip()
     ref = None
     if wanted.startswith(MEDIA_SOURCE):
@@ -289,7 +289,7 @@ def _friends_item(call: ServiceCall) -> ItemRef:
 
 
 def _home_id(call: ServiceCall) -> str:
-    """Return the PeMuS ID that an action is about."""
+    """Return the PeMuS ID in an action's data. Raises ServiceValidationError."""
     if (home := read_invitation(call.data[ATTR_HOME_ID])) is None:
         raise ServiceValidationError(
             translation_domain=DOMAIN, translation_key="bad_id"
@@ -298,11 +298,11 @@ def _home_id(call: ServiceCall) -> str:
 
 
 def _friend(home: Home, wanted: str) -> ConfigSubentry:
-    """Return the friend that a device, a name or a PeMuS ID stands for."""
+    """Return the friend with this device id, PeMuS ID or name. Raises ServiceValidationError."""
     known = _identifiers(home.hass, wanted) | {read_invitation(wanted)}
     friends = friend_subentries(home.entry)
     name = wanted.strip().casefold()
-    # Names are not unique, and a friend may have been given the ID of another one for its name.
+    # IDs take precedence over names: names are not unique, and a name can be the ID of another friend.
     found = [friend for friend in friends if friend.data[CONF_ID] in known] or [
         friend for friend in friends if friend.title.casefold() == name
     ]
@@ -316,10 +316,10 @@ def _friend(home: Home, wanted: str) -> ConfigSubentry:
 
 
 def _shares(home: Home, wanted: list[str]) -> tuple[str, ...]:
-    """Return the subentry ids of the shares that devices or names stand for."""
+    """Return the subentry ids of the shares with these device ids or names. Raises ServiceValidationError."""
     ids = {_share(home, each) for each in wanted}
     if None in ids:
-        # Nobody is granted everything, and that of all times to come, by a slip in a list of devices.
+        # Selecting the home's device by mistake must not grant all current and future shares.
         raise ServiceValidationError(
             translation_domain=DOMAIN, translation_key="home_as_share"
         )
@@ -331,13 +331,13 @@ def _shares(home: Home, wanted: list[str]) -> tuple[str, ...]:
 
 
 def _identifiers(hass: HomeAssistant, device_id: str) -> set[str | None]:
-    """Return what is known of a device, if it is one."""
+    """Return the identifiers of a device, or nothing if it does not exist."""
     device = dr.async_get(hass).async_get(device_id)
     return set() if device is None else {key for _, key in device.identifiers}
 
 
 def _share(home: Home, wanted: str | None) -> str | None:
-    """Return the id of the share that a device or a name stands for, None for all of them."""
+    """Return the id of the share with this device id or name, or None for all shares."""
     if wanted is None:
         return None
     known = _identifiers(home.hass, wanted)
@@ -354,7 +354,7 @@ def _share(home: Home, wanted: str | None) -> str | None:
 
 
 def _result(home: Home, item: Item, base: str) -> dict[str, Any]:
-    """Return what an automation needs to choose an item and to play it."""
+    """Return an item as a search result for automations."""
     addresses = Addresses.of(home.hass, item, base)
     return {
         "media_content_id": f"{MEDIA_SOURCE}{item.ref.node}",

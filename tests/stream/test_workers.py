@@ -253,7 +253,7 @@ async def test_too_many_calls_are_refused(
 async def test_threads_go_when_there_is_nothing_to_do(
     workers: DiskWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "IDLE_TIMEOUT", 0.05)
     await asyncio.gather(
         *(workers.start(HEALTHY, lambda: time.sleep(0.02)) for _ in range(8))
     )

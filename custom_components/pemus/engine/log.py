@@ -53,14 +53,14 @@ class EngineLog:
             return
         name, level, message = _LOGGER_NAME, logging.WARNING, text
         try:
-            said = orjson.loads(text)
+            record = orjson.loads(text)
         except orjson.JSONDecodeError:
-            said = None
-        if isinstance(said, dict):
-            name = _logger_name(said.get("logger"))
-            level = _LEVELS.get(str(said.get("level")), logging.WARNING)
-            message = str(said.get("message", text))
-            if exception := said.get("exception"):
+            record = None
+        if isinstance(record, dict):
+            name = _logger_name(record.get("logger"))
+            level = _LEVELS.get(str(record.get("level")), logging.WARNING)
+            message = str(record.get("message", text))
+            if exception := record.get("exception"):
                 message = f"{message}\n{exception}"
         self._lines.append(message)
         logging.getLogger(name).log(level, "%s", message)

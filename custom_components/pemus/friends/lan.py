@@ -73,9 +73,9 @@ class _Advertised:
 
 def read_service(properties: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the PeMuS ID and name in the properties of an mDNS service, or None if they are invalid."""
-    said = properties.get("id")
-    home = read_id(said) if isinstance(said, str) else None
-    if home is None or home != said:
+    value = properties.get("id")
+    home = read_id(value) if isinstance(value, str) else None
+    if home is None or home != value:
         return None
     name = properties.get("name")
     return home, clean_name(name) if isinstance(name, str) else ""

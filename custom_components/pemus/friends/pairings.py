@@ -502,15 +502,15 @@ class Pairings:
 
     def _notify(self, notification: str, text: str, pairing: PairingStatus) -> None:
         """Show a notification. Text from the other home is escaped."""
-        said = {
+        placeholders = {
             "home": as_markdown(pairing.name) or short(pairing.home),
             "id": grouped(pairing.home),
         }
         prefix = f"component.{DOMAIN}.common.notify_{text}"
         persistent_notification.async_create(
             self._hass,
-            self._texts[f"{prefix}_message"].format(**said),
-            self._texts[f"{prefix}_title"].format(**said),
+            self._texts[f"{prefix}_message"].format(**placeholders),
+            self._texts[f"{prefix}_title"].format(**placeholders),
             f"{DOMAIN}_{notification}",
         )
 

@@ -1,13 +1,13 @@
 """The range view: sends files from the disk to browsers, televisions and speakers.
 
-A request passes through these modules, each of which has one idea:
+A request passes through these modules:
 
-- `views`: the addresses, and who may read.
-- `facts`: what is known of a file; the engine is asked only when that is nothing, or no longer true.
-- `plan`, with `conditions`, `ranges`, `dlna` and `naming`: from headers and facts to the whole answer. Pure functions.
-- `responses`: from the plan to the last byte, and what becomes of each thing that may go wrong.
-- `senders`: a window after the other, by sendfile or by reading and writing.
-- `disk` and `workers`: everything that may wait for a disk, in threads that may be left behind.
+- `views`: the routes, authorization and CORS.
+- `facts`: a cache of file locations. The engine is asked only on a miss or after a file changed.
+- `plan`, with `conditions`, `ranges`, `dlna` and `naming`: pure functions from the request headers to the response.
+- `responses`: opens the file, sends the response, and handles errors.
+- `senders`: send the body in windows, by sendfile or by reading and writing.
+- `disk` and `workers`: blocking disk access, in threads that can be abandoned.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _DATA_FACTS: HassKey[Facts] = HassKey("pemus_stream_facts")
 
 @callback
 def async_register(hass: HomeAssistant, source: Callable[[], FileSource]) -> None:
-    """Register the views, once per run of Home Assistant. They serve what `source` returns until Home Assistant stops."""
+    """Register the views, once per run of Home Assistant. `source` returns the current engine client."""
     facts = hass.data[_DATA_FACTS] = Facts(source)
     workers = DiskWorkers()
     for view in _VIEWS:
@@ -60,9 +60,9 @@ def async_register(hass: HomeAssistant, source: Callable[[], FileSource]) -> Non
 
 @callback
 def async_follow(hass: HomeAssistant, engine: Engine) -> None:
-    """Forget what the engine reports as changed, for as long as it lives.
+    """Drop cached files when the engine reports changes.
 
-    A crash is no reason to forget: what is being played at that moment plays on.
+    After a crash the cache is kept, so that playback continues.
     """
 
     @callback
@@ -70,7 +70,7 @@ def async_follow(hass: HomeAssistant, engine: Engine) -> None:
         if isinstance(event, ItemsChanged):
             async_forget(hass, event.items)
         elif isinstance(event, Hello) or engine.state is EngineState.STOPPED:
-            # What changed before the hello was not reported, and an engine that was stopped shares nothing.
+            # Changes before the Hello were not reported. A stopped engine shares nothing.
             async_forget(hass, None)
 
     engine.async_subscribe(on_event)
@@ -78,6 +78,6 @@ def async_follow(hass: HomeAssistant, engine: Engine) -> None:
 
 @callback
 def async_forget(hass: HomeAssistant, items: Iterable[str] | None) -> None:
-    """Forget what is known of these items' files, or of all: they have changed, or may have."""
+    """Drop the cached files of these items, or all if None."""
     if (facts := hass.data.get(_DATA_FACTS)) is not None:
         facts.forget(items)

@@ -1,7 +1,7 @@
-"""How far a file that is fetched from a friend can be read, for one response.
+"""Waits for the bytes of a friend's file, for one response.
 
-The engine fetches, verifies and reports what may be sent. From what is waited for it learns where the player is, and
-fetches ahead of it.
+The engine fetches and verifies the bytes, and reports which can be sent. The requested range tells the engine where
+the player is, so that it can read ahead.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from .facts import FileSource
 from .ranges import Span
 
 ENGINE_TIMEOUT: Final = 10.0
-"""Seconds that a response waits for an engine that is being restarted, and continues where the former one was."""
-_RETRY: Final = 0.5
+"""How long a response waits for an engine that is restarting, in seconds."""
+_RETRY_DELAY: Final = 0.5
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class NeverArrived(Exception):
-    """Nobody delivers the bytes that the response sends next."""
+    """The next bytes of the response cannot be fetched."""
 
 
 class Arrival:
-    """One reader of a file that is still being fetched."""
+    """One reader of a file that is being fetched."""
 
     def __init__(self, source: Callable[[], FileSource], ref: ItemRef) -> None:
-        """Prepare to read a friend's item. `source` is as in `Facts`."""
+        """Create a reader of a friend's item. `source` returns the current engine client."""
         self._source = source
         self._ref = ref
         self._reader = secrets.token_hex(8)
@@ -44,27 +44,27 @@ class Arrival:
         self._path = ""
 
     def follow(self, path: str) -> None:
-        """Read this file from now on."""
+        """Read from this file from now on."""
         if path != self._path:
             self._path = path
-            # What had arrived was in another file.
+            # The known bytes belong to the previous file.
             self._there = Span(0, 0)
 
     def end(self, start: int, stop: int) -> int:
-        """Return the end of the bytes from `start` on that are known to be there, at most `stop`."""
+        """Return the end of the bytes from `start` that are known to be on disk, at most `stop`."""
         if self._there.start <= start < self._there.stop:
             return min(stop, self._there.stop)
         return start
 
     async def until(self, start: int, stop: int) -> int:
-        """Wait for the bytes from `start` on, and return the end of those that are there, at most `stop`.
+        """Wait for the bytes from `start`. Return the end of the available bytes, at most `stop`.
 
-        `stop` is where the reader ends: the engine fetches ahead up to there.
+        The engine reads ahead up to `stop`.
 
         Raises:
-            FileChanged: the bytes arrive in another file by now.
-            EngineError: the engine refused.
-            NeverArrived: it does not answer.
+            FileChanged: The bytes now arrive in a different file.
+            EngineError: The engine refused the request.
+            NeverArrived: The engine does not answer or has no bytes.
 
         """
         if (end := self.end(start, stop)) > start:
@@ -82,16 +82,16 @@ class Arrival:
             except EngineUnavailable as err:
                 if time.monotonic() > give_up:
                     raise NeverArrived("the engine does not answer") from err
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(_RETRY_DELAY)
         if end <= start:
             raise NeverArrived("the engine has nothing to send")
         self._there = Span(start, end)
         return min(stop, end)
 
     async def close(self) -> None:
-        """Tell the engine that this reader has left."""
+        """Report to the engine that this reader has finished."""
         try:
             await self._source().release(self._ref, self._reader)
         except (EngineError, EngineUnavailable) as err:
-            # It also forgets readers that do not return.
-            _LOGGER.debug("The engine was not told that a reader left: %s", err)
+            # The engine also drops readers that stay silent.
+            _LOGGER.debug("Failed to release a reader: %s", err)

@@ -1,9 +1,8 @@
-"""Whether a request's conditions hold (RFC 9110 section 13), as pure functions.
+"""Conditional requests (RFC 9110 section 13), as pure functions.
 
-A file has two validators: its entity tag, which is strong, and the time of its last change. That time counts whole
-seconds, so it only identifies a version when that second has passed: while it has not, `Validators` has no date, none is
-sent, and no client can come back with a date that two versions share. This is what makes a date strong enough for
-If-Range (8.8.2.2).
+A file has two validators: a strong entity tag, and the time of its last change. That time has a resolution of one
+second, so it identifies a version only after that second has passed. Until then no Last-Modified is sent, so that no
+client gets a date that two versions share. This makes the date strong enough for If-Range (8.8.2.2).
 """
 
 from __future__ import annotations
@@ -23,40 +22,40 @@ _DATE_FORMATS = (
     "%A, %d-%b-%y %H:%M:%S GMT",
     "%a %b %d %H:%M:%S %Y",
 )
-"""The one format to send and the two obsolete ones that must be understood (5.6.7)."""
+"""The current format, and the two obsolete ones that recipients must accept (5.6.7)."""
 _LONGEST_DATE = 40
 
 
 class Verdict(Enum):
-    """What the conditions of a request lead to."""
+    """The result of evaluating a request's conditions."""
 
     PROCEED = auto()
     NOT_MODIFIED = auto()
-    """304: the client has this version."""
+    """304: the client already has this version."""
     FAILED = auto()
-    """412: this is not the version that the client insists on."""
+    """412: this is not the version that the client requires."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What tells one version of a file from another."""
+    """The validators of one version of a file."""
 
     etag: str
-    """Strong entity tag, with its quotes."""
+    """The strong entity tag, with quotes."""
     changed: int
-    """Whole seconds since the Unix epoch."""
+    """The time of the last change, in whole seconds since the Unix epoch."""
     dated: bool
     """Whether `changed` identifies the version, because that second has passed."""
 
     @classmethod
     def of(cls, etag: str, mtime_ns: int, now: float) -> Self:
-        """Describe a file that was last changed at `mtime_ns`, as seen at the time `now`."""
+        """Return the validators at the time `now` (Unix time) of a file with the modification time `mtime_ns`."""
         changed = mtime_ns // 1_000_000_000
         return cls(etag, changed, dated=changed >= 0 and changed + 1 <= now)
 
     @property
     def last_modified(self) -> str | None:
-        """The value of Last-Modified; None when it would not be safe to send one."""
+        """The value of Last-Modified, or None if the time does not identify the version."""
         return formatdate(self.changed, usegmt=True) if self.dated else None
 
 
@@ -83,10 +82,10 @@ def evaluate(headers: Mapping[str, str], validators: Validators) -> Verdict:
 
 
 def range_applies(if_range: str | None, validators: Validators) -> bool:
-    """Tell whether a Range header counts: without an If-Range, or when that names this very version (13.1.5).
+    """Return whether the Range header applies: there is no If-Range, or it identifies this version (13.1.5).
 
-    Anything that is not exactly this version's strong tag or its exact date means no: the client then gets the whole
-    file, rather than the end of another version than the one whose beginning it has.
+    Only the exact strong tag or the exact date of this version match. Otherwise the client gets the whole file, so that
+    it never combines parts of two versions.
     """
     if if_range is None:
         return True
@@ -97,7 +96,7 @@ def range_applies(if_range: str | None, validators: Validators) -> bool:
 
 
 def _listed(field: str, etag: str, *, weak: bool) -> bool:
-    """Tell whether the tag is in the list of If-Match (strong comparison) or If-None-Match (weak comparison)."""
+    """Return whether the tag is listed in If-Match (strong comparison) or If-None-Match (weak comparison)."""
     if field.strip(" \t") == "*":
         return True
     return any(
@@ -107,7 +106,7 @@ def _listed(field: str, etag: str, *, weak: bool) -> bool:
 
 
 def _date(field: str | None) -> int | None:
-    """Return the seconds since the epoch that an HTTP-date stands for; None when there is none that makes sense."""
+    """Return an HTTP-date as seconds since the Unix epoch, or None if it is missing or invalid."""
     if field is None or len(field) > _LONGEST_DATE:
         return None
     for date_format in _DATE_FORMATS:

@@ -1,14 +1,13 @@
-"""A media file while it is being sent: opened, recognised, made resident, read and watched.
+"""An open media file: opening, verification, page cache residency, and reading.
 
-All of it may wait for the disk, and so runs in a worker (see `workers`), except where a method says otherwise.
+All methods can block and must run in a worker (see `workers`), unless they say otherwise.
 
-*Resident* means that the bytes are in the page cache, so that sendfile in the event loop does not wait for the disk. The
-bytes are brought there by sendfile itself, to /dev/null: it waits for each page as the real one would, but copies
-nothing, needs no memory, and holds no lock of the process (populating a mapping would, and could stop every thread).
+*Resident* means that the bytes are in the page cache, so that sendfile in the event loop does not wait for the disk.
+Another sendfile, to /dev/null, brings them there. It waits for each page, but copies nothing, needs no memory, and holds
+no lock of the process. Populating a mapping would hold one, and could block every thread.
 
-That is enough for disks of this machine. Not so for network and FUSE file systems: their sendfile may ask the server
-whether its cache is still valid before it takes a resident page. Files there are never given to sendfile; they are read
-in the worker.
+This works for local disks only. On network and FUSE file systems, sendfile may ask the server whether a resident page is
+still valid. Files there are read in the worker instead.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from custom_components.pemus.p2p.models import LocalFile
 from .ranges import Span
 
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK
-"""No symbolic link is followed, and a pipe that was put in the file's place does not make opening wait."""
+"""O_NOFOLLOW refuses a symbolic link. O_NONBLOCK keeps a FIFO from blocking the open."""
 _GONE: Final = frozenset(
     {
         errno.ENOENT,
@@ -39,9 +38,9 @@ _GONE: Final = frozenset(
         errno.ESTALE,
     }
 )
-"""What opening fails with when there is no such file any more, or something else in its place."""
+"""Errors of open(2) if the file no longer exists, or something else took its place."""
 _NO_SENDFILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
-"""What sendfile fails with where the file system or a sandbox does not let it."""
+"""Errors of sendfile(2) if the file system or a sandbox does not support it."""
 
 LOCAL_FILE_SYSTEMS: frozenset[int] = frozenset(
     {
@@ -61,11 +60,11 @@ LOCAL_FILE_SYSTEMS: frozenset[int] = frozenset(
         0xE0F5E1E2,  # erofs
     }
 )
-"""File systems (f_type of statfs(2)) that take a page from the cache without asking anybody."""
+"""File systems (f_type of statfs(2)) that serve a cached page without a request to a server."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _CACHESTAT: Final = 451
-"""Number of cachestat(2) on every architecture. Linux before 6.5 has none, and some sandboxes refuse it."""
+"""Number of cachestat(2) on every architecture. It requires Linux 6.5, and some sandboxes refuse it."""
 _STRETCH: Final = 512 * 1024
 _PAGE: Final = mmap.PAGESIZE
 
@@ -78,7 +77,7 @@ class _Cached(ctypes.Structure):
     _fields_ = (("pages", ctypes.c_uint64), ("others", ctypes.c_uint64 * 4))
 
 
-# Only ever used in the event loop, and made once: this is called for every few megabytes that are sent.
+# Allocated once and used only in the event loop: `is_resident` runs for every few megabytes that are sent.
 _window: Final = _Window()
 _cached: Final = _Cached()
 _window_pointer: Final = ctypes.byref(_window)
@@ -86,20 +85,20 @@ _cached_pointer: Final = ctypes.byref(_cached)
 _one_byte: Final = [bytearray(1)]
 
 _STATFS_SIZE: Final = 256
-"""More than struct statfs has anywhere; f_type is its first word."""
+"""Larger than struct statfs on any architecture. f_type is its first word."""
 
 
 class FileChanged(Exception):
-    """The file is not, or no longer, the one that was described."""
+    """The file differs from its description."""
 
 
 class OpenFile:
-    """An open file that is what `facts` says."""
+    """An open file that matches its description `facts`."""
 
     __slots__ = ("_closing", "_lock", "_users", "facts", "fd", "is_local")
 
     def __init__(self, fd: int, facts: LocalFile, *, is_local: bool) -> None:
-        """Take over an open descriptor."""
+        """Take ownership of an open descriptor."""
         self.fd = fd
         self.facts = facts
         self.is_local = is_local
@@ -110,9 +109,9 @@ class OpenFile:
 
     @classmethod
     def open(cls, facts: LocalFile, resident: Span | None = None) -> Self:
-        """Open the file, and make these bytes of it resident if it lies on a local disk.
+        """Open the file, and make these bytes resident if it is on a local disk.
 
-        Raises FileChanged when it is not the file that was described, and OSError.
+        Raises FileChanged if the file differs from its description, and OSError.
         """
         try:
             fd = os.open(facts.path, _FLAGS)
@@ -137,7 +136,7 @@ class OpenFile:
         return file
 
     def check(self) -> None:
-        """Raise FileChanged unless the file is still what it was. On a local disk this does not wait."""
+        """Raise FileChanged if the file has changed. Does not block on a local disk."""
         status = os.fstat(self.fd)
         if not (
             stat.S_ISREG(status.st_mode)
@@ -147,10 +146,10 @@ class OpenFile:
             raise FileChanged
 
     def is_resident(self, span: Span) -> bool:
-        """Tell whether these bytes are in the page cache. May be called in the event loop: it never waits for the disk.
+        """Return whether these bytes are in the page cache. Never blocks, so the event loop can call it.
 
-        A page counts as cached from the moment it is asked of the disk. One byte is therefore looked at in every
-        stretch of the length that disks are asked for at once; where it has not arrived yet, that is noticed.
+        cachestat also counts pages whose read is in progress. So this also reads one byte of each read-ahead stretch
+        without waiting, which fails if the page has not arrived.
         """
         _window.offset, _window.length = span.start, len(span)
         if _libc.syscall(_CACHESTAT, self.fd, _window_pointer, _cached_pointer, 0):
@@ -166,7 +165,7 @@ class OpenFile:
         return True
 
     def make_resident(self, span: Span) -> None:
-        """Wait until these bytes are in the page cache, and check the file."""
+        """Wait until these bytes are in the page cache, and check that the file has not changed."""
         with self._in_use():
             sink = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -182,7 +181,7 @@ class OpenFile:
             self.check()
 
     def read(self, span: Span) -> bytes:
-        """Return these bytes, of which it is sure that they all belong to the version described."""
+        """Return these bytes. All of them belong to the described version of the file."""
         with self._in_use():
             data = os.pread(self.fd, len(span), span.start)
             while len(data) < len(span):
@@ -194,7 +193,7 @@ class OpenFile:
             return data
 
     def close(self) -> None:
-        """Close the file, or have the worker that still hangs on it close it when it comes back."""
+        """Close the file now, or as soon as a hanging worker has finished with it."""
         with self._lock:
             self._closing = True
             if self._users or self.fd < 0:
@@ -202,12 +201,12 @@ class OpenFile:
             fd, self.fd = self.fd, -1
         with suppress(
             OSError
-        ):  # A dead share says so once more; nothing was written that could be lost.
+        ):  # Closing can fail on a dead share. Nothing was written, so nothing is lost.
             os.close(fd)
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
-        """Keep the descriptor open: its number could stand for another file by the time a hanging call goes on."""
+        """Keep the descriptor open, so that its number is not reused while a call hangs."""
         self._enter()
         try:
             yield
@@ -229,7 +228,7 @@ class OpenFile:
 
 
 def _is_local(fd: int) -> bool:
-    """Tell whether the file lies on a disk of this machine. When in doubt, it does not."""
+    """Return whether the file is on a local disk. False if in doubt."""
     buffer = ctypes.create_string_buffer(_STATFS_SIZE)
     if _libc.fstatfs(fd, buffer):
         return False

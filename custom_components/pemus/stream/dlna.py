@@ -1,8 +1,8 @@
-"""What DLNA renderers ask for beside HTTP, and what they are told.
+"""The HTTP headers of DLNA renderers.
 
-From the DLNA guidelines, part 1 (7.5.4.3.2 and 7.5.4.3.3): the transfer mode of a request is echoed, the features of the
-content are told on request, and what is not offered (seeking by time, other speeds) is refused with 406, so that the
-renderer seeks by bytes instead.
+From the DLNA guidelines, part 1 (7.5.4.3.2 and 7.5.4.3.3): the response echoes the transfer mode, and contains the
+content features on request. Unsupported requests (seeking by time, other speeds) get a 406, so that the renderer seeks
+by bytes instead.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _RESERVED: Final = "0" * 24
 
 
 class Refused(Exception):
-    """The renderer asks for something that is malformed (400) or not offered (406)."""
+    """The request is malformed (400) or not supported (406)."""
 
     def __init__(self, status: HTTPStatus) -> None:
-        """Keep the status to answer with."""
+        """Store the status of the response."""
         super().__init__(status.phrase)
         self.status = status
 
 
 def answer(request: Mapping[str, str], content_type: str) -> dict[str, str]:
-    """Return the headers that a renderer is due for a file of this type. Raises Refused."""
+    """Return the DLNA headers of the response for a file of this type. Raises Refused."""
     if TIME_SEEK in request:
         raise Refused(HTTPStatus.NOT_ACCEPTABLE)
     if request.get(PLAY_SPEED, "speed=1").replace(" ", "") != "speed=1":
@@ -62,7 +62,7 @@ def answer(request: Mapping[str, str], content_type: str) -> dict[str, str]:
 
 
 def content_features(*, is_image: bool) -> str:
-    """Return the fourth field of a protocolInfo: seekable by bytes, not converted, and how it may be transferred."""
+    """Return the fourth field of a protocolInfo: operations, conversion, and transfer modes."""
     flags = _FLAG_BACKGROUND | _FLAG_MAY_STALL | _FLAG_V1_5
     flags |= _FLAG_INTERACTIVE if is_image else _FLAG_STREAMING
     return f"DLNA.ORG_OP=01;DLNA.ORG_CI=0;DLNA.ORG_FLAGS={flags:08X}{_RESERVED}"

@@ -1,7 +1,7 @@
-"""Caches where the files are that are being played, so that a range request need not ask the engine.
+"""Caches the locations of files, so that a range request does not have to ask the engine.
 
-A player that seeks sends hundreds of requests for one file. Whoever opens a cached file checks with fstat that it is still
-the same one; if it is not, the engine is asked again.
+A player that seeks sends hundreds of requests for one file. The response checks with fstat that a cached file is
+unchanged, and otherwise asks the engine again.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from custom_components.pemus.p2p.models.items import ItemRef, Wanted
 
 MAX_FACTS: Final = 4096
 REPORT_INTERVAL: Final = 5.0
-"""Seconds between two reports to the engine that something is played. The engine takes each of them to hold for a while."""
+"""Minimum time between two reports to the engine that media is being played, in seconds."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class FileSource(Protocol):
-    """Knows the files, and how far those that arrive can be read: the engine's client.
+    """The part of the engine's client that the range view uses. Benchmarks replace it.
 
     Every method raises EngineError and EngineUnavailable.
     """
 
     async def locate(self, wanted: Wanted) -> LocalFile:
-        """Return a file: as it is on disk now, or where it arrives."""
+        """Return the location and properties of a file."""
 
     async def wait(self, ref: ItemRef, query: WaitQuery) -> int:
-        """Wait until the first of these bytes of a friend's item are there; return the end of those that are."""
+        """Wait until the first bytes of a range are on disk. Return the end of the available bytes."""
 
     async def release(self, ref: ItemRef, reader: str) -> None:
-        """Take note that somebody does not read a friend's item any more."""
+        """Report that a reader of a friend's item has finished."""
 
     async def streaming(self) -> None:
-        """Take note that bytes of something that is played have just left."""
+        """Report that media is being played."""
 
 
 class Facts:
-    """Caches the files that were located last."""
+    """Caches the most recently located files."""
 
     def __init__(self, source: Callable[[], FileSource]) -> None:
-        """Remember nothing yet. `source` returns the source that there is at the moment, or raises EngineUnavailable."""
+        """Start with an empty cache. `source` returns the current engine client, or raises EngineUnavailable."""
         self.source = source
         self._known: OrderedDict[Wanted, LocalFile] = OrderedDict()
         self._asking: dict[Wanted, asyncio.Task[LocalFile]] = {}
@@ -56,7 +56,7 @@ class Facts:
         self._closed = False
 
     async def close(self) -> None:
-        """Cancel every question that is under way."""
+        """Cancel all pending requests."""
         self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
@@ -64,11 +64,11 @@ class Facts:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def get(self, wanted: Wanted) -> LocalFile:
-        """Return the file, from the cache if it is there. Raises what the source raises."""
+        """Return a file, from the cache if possible. Raises EngineError, EngineUnavailable."""
         if (file := self._known.get(wanted)) is not None:
             self._known.move_to_end(wanted)
             return file
-        # Concurrent requests share one question, which goes on if the first of them is cancelled.
+        # Concurrent callers share one request, which continues if the first caller is cancelled.
         if (task := self._asking.get(wanted)) is None:
             task = asyncio.create_task(self._locate(wanted), name="pemus facts")
             self._asking[wanted] = task
@@ -80,15 +80,15 @@ class Facts:
         return await self.source().locate(wanted)
 
     async def fresh(self, wanted: Wanted, stale: LocalFile) -> LocalFile:
-        """Locate the file again, because `stale` is not true any more."""
+        """Locate a file again, because `stale` is outdated."""
         if self._known.get(wanted) == stale:
             del self._known[wanted]
         return await self.get(wanted)
 
     def played(self) -> None:
-        """Take note that bytes of media have just left, and report it now and then, so that the engine leaves the disk to them.
+        """Report at intervals that media is being played, so that the engine pauses its disk access.
 
-        Cheap: called for each piece that is sent. An engine that was started in the middle of a film hears of it, too.
+        Called for each piece that is sent, so it must be cheap.
         """
         now = time.monotonic()
         if now < self._next_report or self._closed:
@@ -102,10 +102,10 @@ class Facts:
         try:
             await self.source().streaming()
         except (EngineError, EngineUnavailable) as err:
-            _LOGGER.debug("The engine does not know what is played: %s", err)
+            _LOGGER.debug("Failed to report playback to the engine: %s", err)
 
     def forget(self, items: Iterable[str] | None) -> None:
-        """Drop these items from the cache, or all of them."""
+        """Drop these items from the cache, or all if None."""
         gone = None if items is None else set(items)
         known: MutableMapping[Wanted, Any]
         for known in (self._known, self._asking):
@@ -115,7 +115,7 @@ class Facts:
 
     def _asked(self, wanted: Wanted, task: asyncio.Task[LocalFile]) -> None:
         self._tasks.discard(task)
-        # The answer to a question that was under way when its item changed may be old. It is no longer in the list.
+        # If the item changed during the request, the answer may be outdated. `forget` has removed its task.
         current = self._asking.get(wanted) is task
         if current:
             del self._asking[wanted]

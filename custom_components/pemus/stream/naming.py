@@ -1,4 +1,4 @@
-"""Addresses, media types and file names, made safe to stand in an address or a header."""
+"""URL paths, and media types and file names that are safe in headers."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ _CONTENT_TYPE = re.compile(
     r"[a-z0-9]+/[a-z0-9][a-z0-9.+-]*(; ?charset=[a-z0-9-]+)?", re.IGNORECASE
 )
 _PASSIVE = re.compile(r"(audio|video)/.*|image/(?!svg)[a-z0-9.-]+|text/vtt\b.*")
-"""Types that no browser runs a script out of. SVG and everything in XML can carry one."""
+"""Types that cannot contain scripts. SVG and other XML can."""
 _UNSAFE_IN_FALLBACK = re.compile(r'[^ -~]|["\\%/]')
 _ATTRIBUTE_CHARS: Final = "!#$&+-.^_`|~"
-"""What may stand unencoded in an extended value besides letters and digits (RFC 8187 section 3.2.1)."""
+"""Characters that need no encoding in an extended value, besides letters and digits (RFC 8187 section 3.2.1)."""
 
 
 def stream_path(ref: ItemRef, name: str, content_type: str = "") -> str:
-    """Return the address of an item's bytes, without a query string: Home Assistant signs no path that has one.
+    """Return the path of an item's bytes. It has no query string, because Home Assistant does not sign those.
 
-    The extension is for players that look at it; it comes from the file's name, or else from its type.
+    Some players need the extension. It comes from the file name, or otherwise from the type.
     """
     return f"{STREAM_PATH}/{_below(ref)}.{_extension(name, content_type)}"
 
 
 def streamed_item(path: str) -> ItemRef | None:
-    """Return the item whose bytes an address names, None if it is no such address."""
+    """Return the item of a stream path, or None if it is not one."""
     found = _STREAMED.fullmatch(path)
     return None if found is None else ItemRef(found["owner"], found["item"])
 
 
 def thumbnail_path(ref: ItemRef) -> str:
-    """Return the address of an item's picture."""
+    """Return the path of an item's picture."""
     return f"{THUMBNAIL_PATH}/{_below(ref)}"
 
 
 def subtitles_path(ref: ItemRef, index: int) -> str:
-    """Return the address of one of an item's subtitles, as WebVTT."""
+    """Return the path of an item's subtitles, as WebVTT."""
     return f"{SUBTITLES_PATH}/{_below(ref)}/{index}.vtt"
 
 
@@ -72,17 +72,17 @@ def _extension(name: str, content_type: str) -> str:
 
 
 def safe_content_type(content_type: str) -> str:
-    """Return the type as it may stand in a header."""
+    """Return a media type that is safe in a header."""
     return content_type if _CONTENT_TYPE.fullmatch(content_type) else UNKNOWN_TYPE
 
 
 def is_passive(content_type: str) -> bool:
-    """Tell whether a browser that opens such a file runs nothing that is written in it."""
+    """Return whether a browser can open a file of this type without running scripts in it."""
     return _PASSIVE.fullmatch(content_type.lower()) is not None
 
 
 def content_disposition(name: str, *, attachment: bool) -> str:
-    """Return a Content-Disposition with the file's real name (RFC 6266), which may hold any character."""
+    """Return the Content-Disposition for a file name with any characters (RFC 6266)."""
     kind = "attachment" if attachment else "inline"
     fallback = _UNSAFE_IN_FALLBACK.sub("_", name)
     disposition = f'{kind}; filename="{fallback}"'

@@ -1,6 +1,6 @@
-"""From a request's headers and what is known of a file to the whole answer: a pure function.
+"""Plans the response to a request for a file: a pure function of the request headers and the file.
 
-The order is that of RFC 9110 section 13.2.2: first the conditions, then If-Range, then the Range.
+The order is that of RFC 9110 section 13.2.2: first the conditions, then If-Range, then Range.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from .naming import content_disposition, is_passive, safe_content_type
 from .ranges import Span, Unsatisfiable, select
 
 type Piece = bytes | Span
-"""A part of a body: literal bytes, or bytes of the file."""
+"""A part of the body: literal bytes, or a range of the file."""
 
 _INERT: Final = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
-"""A document that may do nothing, and is nobody: not even Home Assistant's own origin."""
+"""A sandboxed document without scripts and without Home Assistant's origin (Content Security Policy)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to answer."""
+    """The response: status, headers, and body."""
 
     status: HTTPStatus
     headers: dict[str, str]
@@ -35,7 +35,7 @@ class Plan:
 
     @property
     def first(self) -> Span | None:
-        """The first bytes of the file that will be sent."""
+        """The first range of the file in the body."""
         return next((piece for piece in self.body if isinstance(piece, Span)), None)
 
 
@@ -48,7 +48,7 @@ def make_plan(
     cache_control: str,
     for_renderers: bool = False,
 ) -> Plan:
-    """Return the answer to a GET or HEAD request for a file, at the time `now`."""
+    """Return the response to a GET or HEAD request for a file at the time `now` (Unix time)."""
     content_type = safe_content_type(file.content_type)
     extras: dict[str, str] = {}
     if for_renderers:

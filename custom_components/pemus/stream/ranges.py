@@ -1,12 +1,12 @@
-"""Which bytes a Range header asks for (RFC 9110 section 14), as pure functions.
+"""Range requests (RFC 9110 section 14), as pure functions.
 
-What the RFC leaves open is decided here, once:
+Where the RFC leaves a choice:
 
-- A header that is malformed, or in a unit other than bytes, is ignored: the answer is the whole file (14.2).
-- A header of more than MAX_SPECS ranges, or of more than MAX_PARTS after merging, is ignored as well (14.2 allows it,
-  17.15 asks for a bound): it then gets no more than a request without a Range would.
-- Ranges that overlap or touch are merged; what remains is sent in the order in which it was asked for (15.3.7.2).
-- An empty file satisfies no range at all, not even a suffix range: no Content-Range could describe what was sent.
+- A header that is malformed, or has a unit other than bytes, is ignored: the response is the whole file (14.2).
+- A header with more than MAX_SPECS ranges, or more than MAX_PARTS after merging, is ignored as well. 14.2 allows this,
+  and 17.15 recommends a limit.
+- Overlapping and adjacent ranges are merged. The parts are sent in the requested order (15.3.7.2).
+- An empty file satisfies no range, not even a suffix range, because no Content-Range could describe the part.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 import re
 
 MAX_SPECS = 100
-"""More ranges than this in one header are not even looked at."""
+"""Maximum number of ranges in a header."""
 MAX_PARTS = 16
-"""More parts than this are never sent in one answer."""
+"""Maximum number of parts in a response."""
 
 _UNIT = re.compile(r"[ \t]*bytes=", re.IGNORECASE)
 _SPEC = re.compile(r"(?P<first>[0-9]*)-(?P<last>[0-9]*)")
 _BLANK = " \t"
 _MANY_DIGITS = 18
-"""Numbers with more digits lie beyond the end of every file; they are not worth converting."""
+"""Numbers with more digits are larger than any file, and are not converted."""
 _BEYOND = 10**_MANY_DIGITS
 
 
@@ -44,13 +44,13 @@ class Span:
 
 
 class Unsatisfiable(Exception):
-    """The ranges are well formed, but none of them lies within the file: the answer is 416."""
+    """All ranges are valid, but none overlaps the file: the response is 416."""
 
 
 def select(header: str | None, size: int) -> tuple[Span, ...] | None:
-    """Return the parts of a file of `size` bytes that a Range header asks for, in the order to send them.
+    """Return the requested parts of a file of `size` bytes, in the order to send them.
 
-    None means that there is no (usable) Range header and the whole file is to be sent. Raises Unsatisfiable.
+    None means that there is no valid Range header, and the whole file is sent. Raises Unsatisfiable.
     """
     if header is None or (specs := _parse(header)) is None:
         return None
@@ -62,13 +62,13 @@ def select(header: str | None, size: int) -> tuple[Span, ...] | None:
 
 
 def _parse(header: str) -> list[tuple[int | None, int | None]] | None:
-    """Return each range as (first, last), where one of the two may be left out; None when the header is to be ignored."""
+    """Return each range as (first, last), where one can be None. Return None if the header is ignored."""
     if (unit := _UNIT.match(header)) is None or header.count(",") >= MAX_SPECS:
         return None
     specs: list[tuple[int | None, int | None]] = []
     for element in header[unit.end() :].split(","):
         if not (element := element.strip(_BLANK)):
-            continue  # A list may have empty elements (5.6.1.2).
+            continue  # Lists can contain empty elements (5.6.1.2).
         if (match := _SPEC.fullmatch(element)) is None:
             return None
         first, last = _number(match["first"]), _number(match["last"])
@@ -88,7 +88,7 @@ def _number(digits: str) -> int | None:
 
 
 def _resolve(first: int | None, last: int | None, size: int) -> Span | None:
-    """Return the bytes meant by one range, or None when it lies outside the file."""
+    """Return the bytes of a range, or None if it is outside the file."""
     if first is None:
         assert last is not None
         span = Span(max(0, size - last), size)
@@ -98,7 +98,7 @@ def _resolve(first: int | None, last: int | None, size: int) -> Span | None:
 
 
 def _merge(spans: list[Span]) -> tuple[Span, ...]:
-    """Unite what overlaps or touches; each result stands where its earliest member stood."""
+    """Merge overlapping and adjacent spans. Each result takes the position of its first member."""
     merged: list[tuple[int, Span]] = []
     for position, span in sorted(enumerate(spans), key=lambda entry: entry[1]):
         if merged and span.start <= merged[-1][1].stop:

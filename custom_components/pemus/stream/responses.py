@@ -1,8 +1,8 @@
-"""The answer to a request for a file, from the question to the engine to the last byte.
+"""The response to a request for a file.
 
-As in aiohttp's own FileResponse everything happens in `prepare`, when the middlewares have added their headers. Until the
-first byte is sent, whatever goes wrong becomes a status; after it, the connection ends, so that the client sees a
-transfer that was cut rather than a file that is complete but wrong.
+As in aiohttp's FileResponse, everything happens in `prepare`, after the middlewares have added their headers. An error
+before the first byte becomes a status. An error after it resets the connection, so that the client sees an incomplete
+transfer and not a complete file with wrong content.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .disk import FileChanged, OpenFile
 from .facts import Facts
 from .plan import Plan, make_plan
 from .ranges import Span
-from .senders import FIRST_WINDOW, ReadingSender, SendfileSender
+from .senders import FIRST_WINDOW_SIZE, ReadingSender, SendfileSender
 from .workers import DiskStalled, DiskWorkers
 
-ATTEMPTS: Final = 3
-"""How often a file that is not what was said of it is looked up again."""
+OPEN_ATTEMPTS: Final = 3
+"""How often to locate and open a file that keeps changing."""
 RETRY_AFTER: Final = 5
-"""Seconds after which a client may ask again."""
+"""Value of the Retry-After header, in seconds."""
 
 _STATUS: Final = {
     ErrorKey.BAD_REQUEST: HTTPStatus.NOT_FOUND,
@@ -63,10 +63,10 @@ _READ_HEADERS: Final = (
     dlna.PLAY_SPEED,
 )
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER of zero seconds: what is still queued is dropped, and the client sees a reset."""
+"""SO_LINGER with zero seconds: queued bytes are dropped, and the client sees a reset."""
 
 _CUT_BY: Final = (DiskStalled, FileChanged, NeverArrived, OSError)
-"""What ends a transfer, besides the engine's own word."""
+"""Errors that end a transfer, besides EngineError."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class _Refusal(Exception):
 
 
 class MediaResponse(StreamResponse):
-    """Sends one file of an item, or the parts of it that were asked for."""
+    """Sends a file of an item, or the requested ranges of it."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class MediaResponse(StreamResponse):
         cache_control: str,
         for_renderers: bool = False,
     ) -> None:
-        """Prepare to answer. `headers` go out with every answer, whatever its status."""
+        """Create the response. `headers` are part of the response with any status."""
         super().__init__(headers=headers)
         self._wanted = wanted
         self._facts = facts
@@ -102,7 +102,7 @@ class MediaResponse(StreamResponse):
         self._arrival: Arrival | None = None
 
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
-        """Answer the request."""
+        """Send the response."""
         if self.prepared:
             return await super().prepare(request)
         try:
@@ -128,7 +128,7 @@ class MediaResponse(StreamResponse):
         return await super().prepare(request)
 
     async def _open(self, request: BaseRequest) -> tuple[Plan, OpenFile]:
-        """Find the file and open it, knowing then what to answer. Raises _Refusal."""
+        """Locate and open the file, and plan the response. Raises _Refusal."""
         wanted_headers = {
             name: ", ".join(request.headers.getall(name))
             for name in _READ_HEADERS
@@ -136,7 +136,7 @@ class MediaResponse(StreamResponse):
         }
         try:
             facts = await self._facts.get(self._wanted)
-            for _ in range(ATTEMPTS):
+            for _ in range(OPEN_ATTEMPTS):
                 plan = make_plan(
                     request.method,
                     wanted_headers,
@@ -166,20 +166,20 @@ class MediaResponse(StreamResponse):
         except PermissionError as err:
             raise _Refusal(HTTPStatus.FORBIDDEN) from err
         except OSError as err:
-            _LOGGER.debug("Cannot open a file to send it: %s", err)
+            _LOGGER.debug("Failed to open a file: %s", err)
             raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE) from err
-        # It changes faster than it can be looked up, or is there for the engine only.
+        # The file changes too fast, or only the engine can see it.
         raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _answer(
         self, request: BaseRequest, plan: Plan, file: OpenFile
     ) -> AbstractStreamWriter | None:
-        """Send the answer. Raises _Refusal while it is not too late for another one."""
+        """Send the response. Raises _Refusal if nothing has been sent yet."""
         if (first := plan.first) is None:
             return await self._send_head(request, plan)
         transport = request.transport
         if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client is gone")
+            raise ConnectionResetError("the client has disconnected")
 
         sender: SendfileSender | ReadingSender
         try:
@@ -193,7 +193,7 @@ class MediaResponse(StreamResponse):
         except OSError as err:
             raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE) from err
 
-        # A client that has closed its sending side may still be reading; aiohttp would hang up on it.
+        # A client that has closed its sending side may still read. aiohttp would close the connection.
         was_reading = transport.is_reading()
         transport.pause_reading()
         try:
@@ -211,9 +211,11 @@ class MediaResponse(StreamResponse):
                 await self._send_body(plan, sender)
             except (EngineError, *_CUT_BY) as err:
                 if not isinstance(err, ConnectionError):
-                    _LOGGER.info("A transfer was cut: %s", err or "the file changed")
+                    _LOGGER.info(
+                        "A transfer was aborted: %s", err or "the file changed"
+                    )
                 _cut(transport)
-                raise ConnectionResetError("the transfer was cut") from err
+                raise ConnectionResetError("the transfer was aborted") from err
             return writer
         finally:
             sender.close()
@@ -226,12 +228,12 @@ class MediaResponse(StreamResponse):
         plan: Plan,
         transport: asyncio.Transport | None = None,
     ) -> AbstractStreamWriter | None:
-        """Send status and headers; to a given transport so that they have left it when this returns."""
+        """Send status and headers. If `transport` is given, flush it as well."""
         self.set_status(plan.status)
         self.headers.update(plan.headers)
         if transport is None:
             return await super().prepare(request)
-        # What is sent past the transport must not overtake what it still holds.
+        # The body bypasses the transport, and must not overtake bytes in its buffer.
         transport.set_write_buffer_limits(high=0)
         writer = await super().prepare(request)
         assert writer is not None
@@ -240,21 +242,21 @@ class MediaResponse(StreamResponse):
         return writer
 
     def _follow(self, facts: LocalFile) -> None:
-        """Wait for what is read of this file from now on, if it is still arriving."""
+        """Use an Arrival for this file if it is still being fetched."""
         if facts.arriving and self._arrival is None:
             self._arrival = Arrival(self._facts.source, self._wanted.item)
         if self._arrival is not None:
             self._arrival.follow(facts.path)
 
     async def _first_window(self, span: Span) -> Span:
-        """Return what is made resident before the first byte is sent: few bytes, and only such as are there.
+        """Return the bytes to make resident before the response starts: few, and only those on disk.
 
-        Raises FileChanged when the file in which they arrive has been replaced.
+        Raises FileChanged if the file in which they arrive was replaced.
         """
         stop = span.stop
         if self._arrival is not None:
             stop = await self._arrival.until(span.start, stop)
-        return Span(span.start, min(span.start + FIRST_WINDOW, stop))
+        return Span(span.start, min(span.start + FIRST_WINDOW_SIZE, stop))
 
     async def _send_body(
         self, plan: Plan, sender: SendfileSender | ReadingSender
@@ -267,7 +269,7 @@ class MediaResponse(StreamResponse):
 
 
 def _is_plain(request: BaseRequest) -> bool:
-    """Tell whether bytes that are written to the client's socket reach it as they are."""
+    """Return whether the connection is a plain TCP socket without TLS."""
     transport = request.transport
     return (
         transport is not None
@@ -277,7 +279,7 @@ def _is_plain(request: BaseRequest) -> bool:
 
 
 def _cut(transport: asyncio.Transport) -> None:
-    """Close a connection without sending what is still queued."""
+    """Reset a connection without sending queued bytes."""
     if not transport.is_closing():
         transport.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE

@@ -1,8 +1,7 @@
-"""Two ways to send a file: sendfile where that is possible, reading and writing where it is not.
+"""Two ways to send a file: sendfile if possible, otherwise reading and writing.
 
-Both take the file a window at a time, have the next window prepared in a worker while this one is being sent, and look
-again and again whether the file is still the same. A client that takes its time holds at most one window that is ready
-and one that is being prepared.
+Both send the file in windows, prepare the next window in a worker while the current one is sent, and check repeatedly
+that the file has not changed. A slow client holds at most one ready window and one in preparation.
 """
 
 from __future__ import annotations
@@ -20,28 +19,28 @@ from .disk import FileChanged, OpenFile
 from .ranges import Span
 from .workers import DiskStalled, DiskWorkers
 
-FIRST_WINDOW: Final = 1024 * 1024
-"""Bytes that are made resident before the first one is sent: few, so that a film starts soon."""
-WINDOW: Final = 4 * 1024 * 1024
-TURN: Final = 2 * 1024 * 1024
-"""Bytes that several clients together may take before the event loop turns to other things."""
-MIN_BURST: Final = 128 * 1024
-"""Bytes that each client may take then, however many there are."""
-TURN_SECONDS: Final = 0.002
-"""How long all clients together may go on taking such bursts, on a machine that sends them in less."""
-CHUNK: Final = 256 * 1024
-"""Bytes that are read at once where sendfile is not possible."""
+FIRST_WINDOW_SIZE: Final = 1024 * 1024
+"""Bytes to make resident before the response starts. Small, so that playback starts soon."""
+WINDOW_SIZE: Final = 4 * 1024 * 1024
+TURN_SIZE: Final = 2 * 1024 * 1024
+"""Bytes that all clients together can take in one turn of the event loop."""
+BURST_SIZE_MIN: Final = 128 * 1024
+"""Minimum bytes per client and turn, whatever the number of clients."""
+TURN_TIME: Final = 0.002
+"""How long all clients together can take bursts in one turn of the event loop, in seconds."""
+CHUNK_SIZE: Final = 256 * 1024
+"""Bytes to read at once without sendfile."""
 
 
 class SendfileSender:
-    """Sends a file on a local disk to a plain socket, without the bytes passing through this process.
+    """Sends a file on a local disk to a plain socket with sendfile, so that no bytes pass through this process.
 
-    It writes to a duplicate of the connection's socket: the event loop does not let others wait for a descriptor that
-    belongs to a transport. `loop.sendfile` is no way out, it calls fstat on every file it is given.
+    It writes to a duplicate of the connection's socket, because the event loop does not accept a writer for a
+    descriptor that belongs to a transport. `loop.sendfile` is not suitable, because it calls fstat in the event loop.
     """
 
     _count: ClassVar[int] = 0
-    """How many there are now."""
+    """Number of active senders."""
 
     def __init__(
         self,
@@ -51,11 +50,11 @@ class SendfileSender:
         resident: Span,
         arrival: Arrival | None = None,
     ) -> None:
-        """Prepare to send a file of which the bytes `resident` are known to be in memory already.
+        """Create a sender for a file whose bytes `resident` are in the page cache.
 
-        `arrival` tells how far the file can be read, if it is still being fetched.
+        `arrival`: waits for the bytes of a file that is still being fetched.
 
-        Raises OSError when this process has too many files open.
+        Raises OSError if too many files are open.
         """
         self._loop = asyncio.get_running_loop()
         self._socket = os.dup(transport.get_extra_info("socket").fileno())
@@ -91,33 +90,33 @@ class SendfileSender:
             except EngineError, NeverArrived, DiskStalled:
                 if self._arrival is None:
                     raise
-                # That was looked for when the last window began to be sent, which may be long ago.
+                # The window was prepared when the previous one started, which may be long ago.
                 window = await self._prepare(self._position, span.stop)
             self._upcoming = None
 
     def close(self) -> None:
-        """Close the duplicate."""
+        """Close the duplicate socket."""
         SendfileSender._count -= 1
         if self._upcoming is not None:
             self._upcoming.cancel()
-            # What became of it is of interest to nobody any more.
+            # Retrieve the exception of the abandoned task, so that it is not logged.
             self._upcoming.add_done_callback(
                 lambda task: task.cancelled() or task.exception()
             )
         os.close(self._socket)
 
     async def _prepare(self, start: int, stop: int) -> Span:
-        """Return the window that begins at `start`, when it is on disk and in memory."""
+        """Wait until the window at `start` is on disk and in the page cache. Return it."""
         if self._arrival is not None:
             stop = await self._arrival.until(start, stop)
-        window = Span(start, min(start + WINDOW, stop))
+        window = Span(start, min(start + WINDOW_SIZE, stop))
         await self._workers.start(
             self._file.facts.device, partial(self._file.make_resident, window)
         )
         return window
 
     def _resident_windows(self, window: Span, stop: int) -> Iterator[Span]:
-        """Yield this window and those after it that are in memory, and have the first that is not brought there."""
+        """Yield this window and the following ones that are in the page cache. Start to prepare the first that is not."""
         while True:
             following = Span(window.stop, self._end(window.stop, stop))
             if window.stop < stop and not (
@@ -134,7 +133,7 @@ class SendfileSender:
             window = following
 
     def _end(self, start: int, stop: int) -> int:
-        stop = min(start + WINDOW, stop)
+        stop = min(start + WINDOW_SIZE, stop)
         return stop if self._arrival is None else self._arrival.end(start, stop)
 
     def _sendfile(self, start: int, stop: int) -> int:
@@ -143,13 +142,13 @@ class SendfileSender:
     async def _push(
         self, attempt: Callable[[int, int], int], spans: Iterator[Span]
     ) -> None:
-        """Call `attempt` whenever the socket takes bytes, until it has taken all spans."""
+        """Call `attempt` whenever the socket is writable, until all spans are sent."""
         future: asyncio.Future[None] = self._loop.create_future()
         span = next(spans)
         start = span.start
 
         def pump() -> None:
-            until = self._loop.time() + TURN_SECONDS / SendfileSender._count
+            until = self._loop.time() + TURN_TIME / SendfileSender._count
             try:
                 while not future.done():
                     step()
@@ -163,7 +162,11 @@ class SendfileSender:
         def step() -> None:
             nonlocal span, start
             alone = SendfileSender._count == 1
-            burst = WINDOW if alone else max(TURN // SendfileSender._count, MIN_BURST)
+            burst = (
+                WINDOW_SIZE
+                if alone
+                else max(TURN_SIZE // SendfileSender._count, BURST_SIZE_MIN)
+            )
             count = attempt(start, min(start + burst, span.stop))
             if not count:
                 raise FileChanged
@@ -187,7 +190,7 @@ class SendfileSender:
 
 
 class ReadingSender:
-    """Sends a file through this process: over TLS, or from a file system that sendfile might wait for."""
+    """Sends a file by reading and writing: over TLS, or from a file system on which sendfile can block."""
 
     def __init__(
         self,
@@ -196,7 +199,7 @@ class ReadingSender:
         workers: DiskWorkers,
         arrival: Arrival | None = None,
     ) -> None:
-        """Prepare to send by `write`, which waits while the client is slow."""
+        """Create a sender. `write` waits while the client is slow."""
         self._write = write
         self._file = file
         self._workers = workers
@@ -207,7 +210,7 @@ class ReadingSender:
         """Called whenever the client has taken some bytes."""
 
     async def ready(self, first: Span) -> None:
-        """Read the first bytes, so that a disk which hangs is noticed while there is still a status to say so."""
+        """Read the first bytes, so that a hanging disk is detected before the status is sent."""
         await asyncio.shield(self._read(first))
 
     async def write(self, data: bytes) -> None:
@@ -224,7 +227,7 @@ class ReadingSender:
             except EngineError, NeverArrived, DiskStalled:
                 if self._arrival is None or self._start == span.start:
                     raise
-                # That was looked for when the last chunk began to be sent, which may be long ago.
+                # The chunk was read when the previous one started, which may be long ago.
                 data = await self._read_chunk(self._start, span.stop)
             self._reading = None
             if (position := self._start + len(data)) < span.stop:
@@ -233,7 +236,7 @@ class ReadingSender:
             self.moved()
 
     def close(self) -> None:
-        """Give up what is being read."""
+        """Cancel the pending read."""
         if self._reading is not None:
             self._reading.cancel()
             self._reading.add_done_callback(
@@ -241,7 +244,7 @@ class ReadingSender:
             )
 
     def _read(self, span: Span) -> asyncio.Task[bytes]:
-        """Have the beginning of these bytes read."""
+        """Start to read the next chunk of these bytes."""
         self._start = span.start
         self._reading = asyncio.create_task(
             self._read_chunk(span.start, span.stop), name="pemus next chunk"
@@ -251,7 +254,7 @@ class ReadingSender:
     async def _read_chunk(self, start: int, stop: int) -> bytes:
         if self._arrival is not None:
             stop = await self._arrival.until(start, stop)
-        chunk = Span(start, min(start + CHUNK, stop))
+        chunk = Span(start, min(start + CHUNK_SIZE, stop))
         return await self._workers.start(
             self._file.facts.device, partial(self._file.read, chunk)
         )

@@ -1,11 +1,10 @@
-"""The addresses under which Home Assistant serves PeMuS's files.
+"""The HTTP views of media files, pictures and subtitles.
 
-Whoever has a token of Home Assistant, or a path that it signed, may read. Anybody else gets a 403 rather than a 401:
-each 401 counts towards Home Assistant's ban of the address it went to, and a television with an old link must not lock
-a whole household out.
+A request needs a token of Home Assistant or a signed path. Otherwise the response is 403 and not 401, because Home
+Assistant counts each 401 towards an IP ban, and a television with an old link must not lock out the whole household.
 
-Any page may read with a link that it was given: a Chromecast's receiver is a page of its own origin. Home Assistant's
-general CORS support does not allow the Range header, without which a receiver cannot seek.
+Web pages of any origin can use a signed link, because the receiver of a Chromecast has its own origin. Home Assistant's
+general CORS support does not allow the Range header, which a receiver needs to seek.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ _INDEX: Final = "{index:[0-9]{1,3}}"
 _EXTENSION: Final = f"{{extension:{EXTENSION_PATTERN}}}"
 
 _REVALIDATE: Final = "private, no-cache"
-"""Kept, but asked for again each time: what an item's address stands for may change."""
-_KEEP_A_WHILE: Final = "private, max-age=600"
-"""A folder's pictures are shown again and again, and it does not matter if one is a little old."""
+"""Clients can cache the file, but must revalidate it for each use, because its content can change."""
+_SHORT_LIVED: Final = "private, max-age=600"
+"""Pictures are shown repeatedly, and can be slightly outdated."""
 
 _CORS: Final[dict[str, str]] = {
     hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
@@ -60,21 +59,21 @@ _PREFLIGHT: Final[dict[str, str]] = _CORS | {
 
 
 class MediaView(HomeAssistantView):
-    """What the addresses have in common. One with an owner names an item of a friend."""
+    """Base of the views. A path with an owner refers to an item of a friend."""
 
     requires_auth = False
     cache_control = _REVALIDATE
     for_renderers = False
 
     def __init__(self, facts: Facts, workers: DiskWorkers) -> None:
-        """Serve the files that `facts` knows of."""
+        """Create the view."""
         self._facts = facts
         self._workers = workers
 
     def register(
         self, hass: HomeAssistant, app: web.Application, router: web.UrlDispatcher
     ) -> None:
-        """Register the methods, without the general CORS support that would take OPTIONS for itself."""
+        """Register the methods without the general CORS support, which would handle OPTIONS itself."""
         assert self.url is not None
         for url in (self.url, *self.extra_urls):
             for method in (self.get, self.head, self.options):
@@ -83,7 +82,7 @@ class MediaView(HomeAssistantView):
                 )
 
     async def get(self, request: web.Request, **parts: str) -> web.StreamResponse:
-        """Send the file or parts of it."""
+        """Send the file or the requested ranges."""
         if not request.get(KEY_AUTHENTICATED, False):
             return web.Response(status=HTTPStatus.FORBIDDEN, headers=_CORS)
         return MediaResponse(
@@ -96,20 +95,20 @@ class MediaView(HomeAssistantView):
         )
 
     async def head(self, request: web.Request, **parts: str) -> web.StreamResponse:
-        """Say what a GET would send. Some renderers ask for that first."""
+        """Send the headers of a GET. Some renderers request them first."""
         return await self.get(request, **parts)
 
     async def options(self, request: web.Request, **parts: str) -> web.Response:
-        """Tell a browser what it may ask for from another origin. This is asked without any authorisation."""
+        """Answer a CORS preflight request, which has no authorization."""
         return web.Response(status=HTTPStatus.NO_CONTENT, headers=_PREFLIGHT)
 
     def wanted(self, item: ItemRef, **parts: str) -> Wanted:
-        """Return which file of an item the address names."""
+        """Return the file that the path refers to."""
         return Wanted(item)
 
 
 class StreamView(MediaView):
-    """The media themselves. The extension is for players that look at it; the type is that of the file."""
+    """Media files. The extension in the path is for players that need it, and does not affect the content type."""
 
     url = f"{STREAM_PATH}/{_ITEM}.{_EXTENSION}"
     extra_urls = [f"{STREAM_PATH}/{_OWNER}/{_ITEM}.{_EXTENSION}"]
@@ -118,15 +117,15 @@ class StreamView(MediaView):
 
 
 class ThumbnailView(MediaView):
-    """Posters, covers, and photos made small."""
+    """Posters, covers, and thumbnails of photos."""
 
     url = f"{THUMBNAIL_PATH}/{_ITEM}"
     extra_urls = [f"{THUMBNAIL_PATH}/{_OWNER}/{_ITEM}"]
     name = "api:pemus:thumbnail"
-    cache_control = _KEEP_A_WHILE
+    cache_control = _SHORT_LIVED
 
     def wanted(self, item: ItemRef, **parts: str) -> Wanted:
-        """Return which picture the address names."""
+        """Return the picture that the path refers to."""
         return Wanted(item, picture=True)
 
 
@@ -138,5 +137,5 @@ class SubtitlesView(MediaView):
     name = "api:pemus:subtitles"
 
     def wanted(self, item: ItemRef, **parts: str) -> Wanted:
-        """Return which subtitles the address names."""
+        """Return the subtitles that the path refers to."""
         return Wanted(item, subtitles=int(parts["index"]))

@@ -1,11 +1,11 @@
-"""Threads that touch the disk, so that a disk that hangs never holds anything else.
+"""Threads for disk access, so that a hanging disk affects nothing else.
 
-A thread that waits for a dead network share cannot be stopped; it can only be left behind. So every file system has a
-few threads of its own (a *lane*): when all of them are left behind, requests for that file system are refused at once,
-while those for other disks, and all the rest of Home Assistant with its own pool, do not notice.
+A thread that waits for a dead network share cannot be stopped, only abandoned. So each file system has a few threads of
+its own (a *lane*). When all of them hang, requests for that file system fail immediately. Other disks and Home Assistant's
+own thread pool are not affected.
 
-The pools of the standard library cannot be used for this: the interpreter waits for their threads before it exits, and
-Home Assistant could not be stopped while a share hangs.
+The thread pools of the standard library are not suitable: the interpreter waits for their threads at exit, so Home
+Assistant could not stop while a share hangs.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ import threading
 from typing import Any, Final
 
 DISK_TIMEOUT: Final = 10.0
-"""Seconds that a request waits for the disk."""
+"""How long a request waits for the disk, in seconds."""
 THREADS_PER_LANE: Final = 4
 MAX_WAITING: Final = 512
-"""Jobs of one file system that are waiting or running. Beyond that it is plainly overloaded."""
-IDLE_SECONDS: Final = 10.0
-"""A thread that had nothing to do for this long offers to go."""
-CLOSE_SECONDS: Final = 1.0
-"""How long closing waits for the threads that do not hang."""
+"""Maximum number of waiting and running jobs of one file system."""
+IDLE_TIMEOUT: Final = 10.0
+"""How long a lane is idle before its threads end, in seconds."""
+CLOSE_TIMEOUT: Final = 1.0
+"""How long closing waits for threads that do not hang, in seconds."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class DiskStalled(Exception):
-    """The file system does not answer in time, or too much is waiting for it already."""
+    """The file system does not answer in time, or has too many waiting jobs."""
 
 
 class _Job[T]:
-    """A call on its way through a lane."""
+    """A call in a lane."""
 
     __slots__ = ("discard", "function", "future", "hangs", "started", "timer")
 
@@ -54,18 +54,18 @@ class _Job[T]:
         self.timer: asyncio.TimerHandle | None = None
 
     def run(self) -> tuple[T | None, Exception | None]:
-        """Run in the thread. What was given up before it began is left alone."""
+        """Run the call in the thread, unless it was cancelled before it started."""
         self.started = True
         if self.future.done():
             return None, asyncio.InvalidStateError()
         try:
             return self.function(), None
-        except Exception as err:  # noqa: BLE001 - whatever it is, it belongs to the one who waits
+        except Exception as err:  # noqa: BLE001 - passed to the caller
             return None, err
 
 
 class _Lane:
-    """The threads of one file system. All but what begins with `_work` runs in the event loop."""
+    """The threads of one file system. Only `_work` and `_work_once` run in the threads."""
 
     def __init__(
         self,
@@ -97,14 +97,14 @@ class _Lane:
         return future
 
     def submit(self, function: Callable[[], object]) -> None:
-        """Run without anybody waiting, even if it takes until the disk is back: this is how files are closed."""
+        """Run a call without a result or a timeout, such as closing a file."""
         if self._stopped:
             _run_alone(function)
         else:
             self._put(_Job(function, self._loop.create_future(), None))
 
     def stop(self) -> None:
-        """Have every thread go when it has nothing left to do."""
+        """End each thread after the queued jobs."""
         self._stopped = True
         for _ in self.threads:
             self._queue.put(None)
@@ -126,9 +126,9 @@ class _Lane:
             pass
 
     def _work_once(self) -> bool:
-        """Do one job, and return whether there may be another. Nothing of a job is held while waiting for the next."""
+        """Run one job. Return whether to continue. A separate method, so that no job is referenced while waiting."""
         try:
-            job = self._queue.get(timeout=IDLE_SECONDS)
+            job = self._queue.get(timeout=IDLE_TIMEOUT)
         except queue.Empty:
             return self._tell(self._retire)
         if job is None:
@@ -140,7 +140,7 @@ class _Lane:
         try:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:
-            return False  # The loop is closed; nobody is left to tell.
+            return False  # The event loop is closed.
         return True
 
     def _finish[T](
@@ -185,10 +185,10 @@ class _Lane:
 
 
 class DiskWorkers:
-    """Runs blocking calls, each in the lane of the file system that it touches."""
+    """Runs blocking calls in the lanes of their file systems."""
 
     def __init__(self, timeout: float = DISK_TIMEOUT) -> None:
-        """Prepare to wait `timeout` seconds for each call. Threads are started when they are needed."""
+        """Create the workers. `timeout`: of each call, in seconds. Threads start on demand."""
         self._timeout = timeout
         self._lanes: dict[int, _Lane] = {}
         self._closed = False
@@ -199,10 +199,10 @@ class DiskWorkers:
         function: Callable[[], T],
         discard: Callable[[T], object] | None = None,
     ) -> asyncio.Future[T]:
-        """Start a call that touches the file system `device` (its st_dev), and return the future of its result.
+        """Start a call that uses the file system `device` (st_dev). Return the future of its result.
 
-        The future fails with DiskStalled when the time is up. `discard` is called with a result that arrives when the
-        future was cancelled or has failed.
+        The future fails with DiskStalled after the timeout. `discard` is called with a result that arrives after the
+        future was cancelled or failed.
         """
         return self._lane(device).start(function, discard)
 
@@ -212,30 +212,30 @@ class DiskWorkers:
         function: Callable[[], T],
         discard: Callable[[T], object],
     ) -> T:
-        """Wait for a call. Its result is either returned or given to `discard`, whatever happens meanwhile."""
+        """Run a call and wait for it. If cancelled, pass its result to `discard`."""
         future = self.start(device, function, discard)
         try:
             return await future
         except asyncio.CancelledError:
-            # The result may have come in the very moment in which the caller was cancelled.
+            # The result may have arrived just before the cancellation.
             if not future.cancelled() and future.exception() is None:
                 self.submit(device, partial(discard, future.result()))
             raise
 
     def submit(self, device: int, function: Callable[[], object]) -> None:
-        """Start a call that nobody waits for, however long it takes."""
+        """Start a call without a result or a timeout."""
         if self._closed:
             _run_alone(function)
         else:
             self._lane(device).submit(function)
 
     async def close(self) -> None:
-        """Let the threads go. Those that hang are left behind; they end when their disk answers."""
+        """End the threads. Hanging threads are abandoned, and end when their disk answers."""
         lanes, self._lanes = list(self._lanes.values()), {}
         self._closed = True
         for lane in lanes:
             lane.stop()
-        deadline = asyncio.get_running_loop().time() + CLOSE_SECONDS
+        deadline = asyncio.get_running_loop().time() + CLOSE_TIMEOUT
         while any(thread.is_alive() for lane in lanes for thread in lane.threads):
             if asyncio.get_running_loop().time() > deadline:
                 return
