@@ -34,6 +34,7 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 from custom_components.pemus.const import CONF_LAN_VISIBLE, DOMAIN
 from custom_components.pemus.engine.client import EngineUnavailable
 from custom_components.pemus.friends import lan
+from custom_components.pemus.friends.dialogs import END_TIMEOUT
 from custom_components.pemus.friends.lan import (
     MAX_ADDRESSES,
     MAX_HOMES,
@@ -43,7 +44,6 @@ from custom_components.pemus.friends.lan import (
     read_service,
     usable,
 )
-from custom_components.pemus.friends.pairings import END_TIMEOUT
 from custom_components.pemus.p2p.models import Hello
 from custom_components.pemus.p2p.models.homes import LanHome, PairingState
 from custom_components.pemus.p2p.models.pemus_id import pemus_id

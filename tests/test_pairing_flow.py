@@ -22,7 +22,7 @@ from pytest_homeassistant_custom_component.common import (
 
 from custom_components.pemus.const import CONF_TERMS, DOMAIN
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
-from custom_components.pemus.friends.pairings import END_TIMEOUT
+from custom_components.pemus.friends.dialogs import END_TIMEOUT, STEP_OFFER
 from custom_components.pemus.friends.terms import find_friend, short
 from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.p2p.models.homes import (
@@ -508,7 +508,7 @@ async def test_an_offer_that_is_being_taken_up_stays_when_the_network_shows_it_n
     request_pairing = client.request_pairing
 
     async def ask_meanwhile(query: PairingQuery) -> PairingStatus:
-        pairings.async_offer_no_more(ADA)
+        pairings.dialogs.async_end(ADA, {STEP_OFFER})
         return await request_pairing(query)
 
     monkeypatch.setattr(client, "request_pairing", ask_meanwhile)

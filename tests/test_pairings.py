@@ -17,13 +17,8 @@ from pytest_homeassistant_custom_component.common import (
 
 from custom_components.pemus.const import CONF_TERMS, DOMAIN
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
-from custom_components.pemus.friends.pairings import (
-    DATA_ANNOUNCED,
-    END_TIMEOUT,
-    STEP_END,
-    Step,
-    request_id,
-)
+from custom_components.pemus.friends.dialogs import END_TIMEOUT, STEP_END, request_id
+from custom_components.pemus.friends.pairings import DATA_ANNOUNCED, Step
 from custom_components.pemus.friends.terms import Terms, async_grant, find_friend, short
 from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.p2p.models.homes import (

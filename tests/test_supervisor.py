@@ -20,7 +20,12 @@ from homeassistant.helpers import issue_registry as ir
 import pytest
 
 from custom_components.pemus.const import DOMAIN
-from custom_components.pemus.engine import client, process as supervisor, provision
+from custom_components.pemus.engine import (
+    child,
+    client,
+    process as supervisor,
+    provision,
+)
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.engine.process import Engine, EngineState
 from custom_components.pemus.engine.provision import Limit, Provisioner, ProvisionError
@@ -135,7 +140,7 @@ async def test_stopping_leaves_nothing_behind(engine: Engine) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     with Stopwatch() as watch:
         await engine.async_stop()
-    assert watch.seconds < supervisor.TERMINATE_TIMEOUT
+    assert watch.seconds < child.TERMINATE_TIMEOUT
     assert all_gone(family)
     assert not folder.exists()
 
@@ -153,7 +158,7 @@ async def test_the_stop_of_the_home_stops_it(
 async def test_an_engine_that_does_not_stop_is_killed(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervisor, "TERMINATE_TIMEOUT", 0.3)
+    monkeypatch.setattr(child, "TERMINATE_TIMEOUT", 0.3)
     pid = pid_of(engine)
     os.kill(pid, signal.SIGSTOP)
     family = family_of(pid)
@@ -213,7 +218,7 @@ async def test_an_engine_that_hangs_is_replaced(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "RECONNECT_TIMEOUT", 0.5)
-    monkeypatch.setattr(supervisor, "TERMINATE_TIMEOUT", 0.5)
+    monkeypatch.setattr(child, "TERMINATE_TIMEOUT", 0.5)
     monkeypatch.setattr(client, "CONNECT_TIMEOUT", 0.3)
     monkeypatch.setattr(client, "SILENCE_TIMEOUT", 0.5)
     # The stream that is open has the old time-outs; the next one has these.
@@ -290,7 +295,7 @@ async def test_an_engine_that_hangs_again_and_again_is_worth_a_repair(
 ) -> None:
     # It hangs so soon that its silence lasts longer than it would take to be called healthy.
     monkeypatch.setattr(supervisor, "HEALTHY_TIME", 0.1)
-    monkeypatch.setattr(supervisor, "TERMINATE_TIMEOUT", 0.1)
+    monkeypatch.setattr(child, "TERMINATE_TIMEOUT", 0.1)
     monkeypatch.setattr(supervisor, "RECONNECT_TIMEOUT", 0.1)
     monkeypatch.setattr(client, "SILENCE_TIMEOUT", 1)
     hung: set[int] = set()
@@ -576,7 +581,7 @@ def test_it_speaks_from_the_level_that_the_home_logs(level: int, spoken: str) ->
     before = logger.level
     logger.setLevel(level)
     try:
-        assert supervisor._log_level() == spoken
+        assert child.log_level() == spoken
     finally:
         logger.setLevel(before)
 

@@ -56,17 +56,17 @@ DEFAULTS: Final[dict[str, Any]] = {
 
 def swarm_config(options: Mapping[str, Any]) -> SwarmConfig:
     """Return the engine's configuration for the options."""
-    said = {**DEFAULTS, **options}
+    values = {**DEFAULTS, **options}
     return SwarmConfig(
-        upload_limit=round(said[CONF_UPLOAD_LIMIT] * MBIT),
-        download_limit=round(said[CONF_DOWNLOAD_LIMIT] * MBIT),
-        lan_exempt=said[CONF_LAN_EXEMPT],
-        connections=said[CONF_CONNECTIONS],
-        active_seeds=said[CONF_ACTIVE_SEEDS],
-        port=said[CONF_PORT],
-        port_mapping=said[CONF_PORT_MAPPING],
-        cache_quota=round(said[CONF_CACHE_QUOTA] * GB),
-        cache_reserve=round(said[CONF_CACHE_RESERVE] * GB),
+        upload_limit=round(values[CONF_UPLOAD_LIMIT] * MBIT),
+        download_limit=round(values[CONF_DOWNLOAD_LIMIT] * MBIT),
+        lan_exempt=values[CONF_LAN_EXEMPT],
+        connections=values[CONF_CONNECTIONS],
+        active_seeds=values[CONF_ACTIVE_SEEDS],
+        port=values[CONF_PORT],
+        port_mapping=values[CONF_PORT_MAPPING],
+        cache_quota=round(values[CONF_CACHE_QUOTA] * GB),
+        cache_reserve=round(values[CONF_CACHE_RESERVE] * GB),
     )
 
 

@@ -1,9 +1,9 @@
-"""Numbers about the library, its shares, other homes and friends, and what the engine is doing."""
+"""Sensors of the library, its shares, transfers, friends, and the engine."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import override
+from typing import Any, Final, override
 
 from homeassistant.components.sensor import (
     SensorDeviceClass,
@@ -53,6 +53,23 @@ NO_PATH = "none"
 """No link to the friend is open."""
 LIMITED = "limited"
 """The engine runs in limited mode. Shown instead of EngineState.RUNNING."""
+
+_RATE: Final[dict[str, Any]] = {
+    "device_class": SensorDeviceClass.DATA_RATE,
+    "state_class": SensorStateClass.MEASUREMENT,
+    "native_unit_of_measurement": UnitOfDataRate.BYTES_PER_SECOND,
+    "suggested_unit_of_measurement": UnitOfDataRate.MEGABITS_PER_SECOND,
+    "suggested_display_precision": 1,
+    "entity_registry_enabled_default": False,
+}
+"""A transfer rate in bytes/s, shown in Mbit/s."""
+_SIZE: Final[dict[str, Any]] = {
+    "device_class": SensorDeviceClass.DATA_SIZE,
+    "native_unit_of_measurement": UnitOfInformation.BYTES,
+    "suggested_unit_of_measurement": UnitOfInformation.GIGABYTES,
+    "suggested_display_precision": 1,
+}
+"""A size in bytes, shown in GB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +146,8 @@ HOME_SENSORS: tuple[HomeSensorDescription, ...] = (
     HomeSensorDescription(
         key="library_size",
         translation_key="library_size",
-        device_class=SensorDeviceClass.DATA_SIZE,
         state_class=SensorStateClass.MEASUREMENT,
-        native_unit_of_measurement=UnitOfInformation.BYTES,
-        suggested_unit_of_measurement=UnitOfInformation.GIGABYTES,
-        suggested_display_precision=1,
+        **_SIZE,
         value=lambda status: status.counts.size,
     ),
     HomeSensorDescription(
@@ -175,11 +189,8 @@ def _swarm_total(
     return SwarmSensorDescription(
         key=key,
         translation_key=key,
-        device_class=SensorDeviceClass.DATA_SIZE,
         state_class=SensorStateClass.TOTAL_INCREASING,
-        native_unit_of_measurement=UnitOfInformation.BYTES,
-        suggested_unit_of_measurement=UnitOfInformation.GIGABYTES,
-        suggested_display_precision=1,
+        **_SIZE,
         value=value,
     )
 
@@ -190,23 +201,13 @@ SWARM_SENSORS: tuple[SwarmSensorDescription, ...] = (
     SwarmSensorDescription(
         key="upload_rate",
         translation_key="upload_rate",
-        device_class=SensorDeviceClass.DATA_RATE,
-        state_class=SensorStateClass.MEASUREMENT,
-        native_unit_of_measurement=UnitOfDataRate.BYTES_PER_SECOND,
-        suggested_unit_of_measurement=UnitOfDataRate.MEGABITS_PER_SECOND,
-        suggested_display_precision=1,
-        entity_registry_enabled_default=False,
+        **_RATE,
         value=lambda swarm: swarm.upload_rate,
     ),
     SwarmSensorDescription(
         key="download_rate",
         translation_key="download_rate",
-        device_class=SensorDeviceClass.DATA_RATE,
-        state_class=SensorStateClass.MEASUREMENT,
-        native_unit_of_measurement=UnitOfDataRate.BYTES_PER_SECOND,
-        suggested_unit_of_measurement=UnitOfDataRate.MEGABITS_PER_SECOND,
-        suggested_display_precision=1,
-        entity_registry_enabled_default=False,
+        **_RATE,
         value=lambda swarm: swarm.download_rate,
     ),
     SwarmSensorDescription(
@@ -236,11 +237,8 @@ SWARM_SENSORS: tuple[SwarmSensorDescription, ...] = (
     SwarmSensorDescription(
         key="cache_used",
         translation_key="cache_used",
-        device_class=SensorDeviceClass.DATA_SIZE,
         state_class=SensorStateClass.MEASUREMENT,
-        native_unit_of_measurement=UnitOfInformation.BYTES,
-        suggested_unit_of_measurement=UnitOfInformation.GIGABYTES,
-        suggested_display_precision=1,
+        **_SIZE,
         entity_category=EntityCategory.DIAGNOSTIC,
         value=lambda swarm: swarm.cache_used,
     ),
@@ -290,12 +288,7 @@ def _friend_rate(
     return FriendSensorDescription(
         key=key,
         translation_key=key,
-        device_class=SensorDeviceClass.DATA_RATE,
-        state_class=SensorStateClass.MEASUREMENT,
-        native_unit_of_measurement=UnitOfDataRate.BYTES_PER_SECOND,
-        suggested_unit_of_measurement=UnitOfDataRate.MEGABITS_PER_SECOND,
-        suggested_display_precision=1,
-        entity_registry_enabled_default=False,
+        **_RATE,
         value=value,
         is_restless=True,
     )

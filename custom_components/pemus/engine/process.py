@@ -10,11 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 import logging
-import os
 from pathlib import Path
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 from typing import Any, Final, NoReturn
@@ -40,15 +38,10 @@ from custom_components.pemus.p2p.models import (
 )
 from custom_components.pemus.p2p.models.version import VERSION
 
+from .child import describe_exit, start_child, stop_child
 from .client import EngineClient, EngineError, EngineOutdated, EngineUnavailable
-from .log import MAX_LINE, EngineLog
-from .provision import (
-    ENGINE_MAIN,
-    LimitedReason,
-    Provisioner,
-    ProvisionError,
-    clean_environ,
-)
+from .log import EngineLog
+from .provision import LimitedReason, Provisioner, ProvisionError
 
 READY_TIMEOUT: Final = 45
 """Timeout from the start of the process to its Hello, in seconds. Usually it takes one, but on a cold, slow disk the
@@ -56,8 +49,6 @@ media reader alone can take 20."""
 RECONNECT_TIMEOUT: Final = 10
 """How long a running engine can be unreachable before it is restarted, in seconds."""
 CONNECT_RETRY_DELAY: Final = 0.1
-TERMINATE_TIMEOUT: Final = 5
-"""How long to wait for a clean stop before the process is killed, in seconds."""
 CONFIGURE_TIMEOUT: Final = 10
 DRAIN_TIMEOUT: Final = 1
 """How long to read the remaining output of a process that ended, in seconds."""
@@ -295,7 +286,15 @@ class Engine:
         """
         self._better_python.clear()
         self._greeted.clear()
-        process = await self._spawn()
+        try:
+            process = await start_child(
+                self._python or Path(sys.executable),
+                data=self._data,
+                cache=self._cache,
+                socket=self._socket,
+            )
+        except OSError as err:
+            raise _CrashedError(f"failed to start: {err}") from err
         assert process.stderr is not None
         reading = asyncio.create_task(log.follow(process.stderr))
         ended = asyncio.create_task(process.wait())
@@ -306,7 +305,7 @@ class Engine:
         try:
             await asyncio.wait(watchers, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                raise _CrashedError(_ending(ended.result()))
+                raise _CrashedError(describe_exit(ended.result()))
             if following.done():
                 # `_follow` ends only with an exception.
                 following.result()
@@ -319,35 +318,9 @@ class Engine:
                 self._set_state(
                     EngineState.STARTING if planned else EngineState.RESTARTING
                 )
-            await _end(process)
+            await stop_child(process)
             await asyncio.wait((reading,), timeout=DRAIN_TIMEOUT)
             await _cancel(reading)
-
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        python = str(self._python or sys.executable)
-        try:
-            return await asyncio.create_subprocess_exec(
-                *(
-                    python,
-                    "-I",
-                    str(ENGINE_MAIN),
-                    "run",
-                    "--watch-stdin",
-                    "--await-config",
-                ),
-                *("--data", str(self._data), "--cache", str(self._cache)),
-                *("--socket", str(self._socket), "--log-level", _log_level()),
-                # Nothing is written. When it closes, the engine knows that Home Assistant has ended.
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                env=clean_environ(),
-                limit=MAX_LINE,
-                # Ctrl-C in a terminal must reach only Home Assistant, which then stops the engine.
-                start_new_session=True,
-            )
-        except OSError as err:
-            raise _CrashedError(f"failed to start: {err}") from err
 
     async def _follow(self) -> NoReturn:
         """Follow the event stream. Raises _CrashedError if the engine is unreachable, and _MismatchError."""
@@ -423,17 +396,8 @@ class Engine:
         )
         if self._failures >= CRASH_LOOP_FAILURES:
             self._set_state(EngineState.FAILED)
-            ir.async_create_issue(
-                self._hass,
-                DOMAIN,
-                ISSUE_CRASH_LOOP,
-                is_fixable=False,
-                severity=ir.IssueSeverity.ERROR,
-                translation_key=ISSUE_CRASH_LOOP,
-                translation_placeholders={
-                    "error": (log.last or reason)[:SHOWN_ERROR_LENGTH]
-                },
-            )
+            error = (log.last or reason)[:SHOWN_ERROR_LENGTH]
+            self._create_issue(ISSUE_CRASH_LOOP, {"error": error})
         self._first_attempt.set()
 
     def _note_mismatch(self, version: str) -> None:
@@ -444,14 +408,19 @@ class Engine:
         )
         self.client.outdated = True
         self._set_state(EngineState.FAILED)
+        self._create_issue(ISSUE_MISMATCH, {"version": version, "expected": VERSION})
+
+    def _create_issue(
+        self, issue: str, placeholders: dict[str, str], *, is_fixable: bool = False
+    ) -> None:
         ir.async_create_issue(
             self._hass,
             DOMAIN,
-            ISSUE_MISMATCH,
-            is_fixable=False,
-            severity=ir.IssueSeverity.ERROR,
-            translation_key=ISSUE_MISMATCH,
-            translation_placeholders={"version": version, "expected": VERSION},
+            issue,
+            is_fixable=is_fixable,
+            severity=ir.IssueSeverity.WARNING if is_fixable else ir.IssueSeverity.ERROR,
+            translation_key=issue,
+            translation_placeholders=placeholders,
         )
 
     # The environment
@@ -492,15 +461,7 @@ class Engine:
         if reason is None:
             ir.async_delete_issue(self._hass, DOMAIN, ISSUE_LIMITED)
         else:
-            ir.async_create_issue(
-                self._hass,
-                DOMAIN,
-                ISSUE_LIMITED,
-                is_fixable=True,
-                severity=ir.IssueSeverity.WARNING,
-                translation_key=ISSUE_LIMITED,
-                translation_placeholders=reason.placeholders,
-            )
+            self._create_issue(ISSUE_LIMITED, reason.placeholders, is_fixable=True)
         self._tell(None)
 
     # Listeners
@@ -530,42 +491,6 @@ async def _cancel(task: asyncio.Task[Any] | None) -> None:
     await asyncio.wait((task,))
     if not task.cancelled():
         task.exception()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Terminate a process and its children, and kill them after TERMINATE_TIMEOUT."""
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        if process.returncode is None:
-            process.terminate()
-        async with asyncio.timeout(TERMINATE_TIMEOUT):
-            await process.wait()
-    except TimeoutError:
-        _LOGGER.warning("The PeMuS engine did not stop, and was killed")
-    finally:
-        # Its process group may contain surviving children.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-
-
-def _ending(returncode: int) -> str:
-    """Describe how a process ended."""
-    if returncode >= 0:
-        return f"ended with status {returncode}"
-    return f"ended by signal {-returncode} ({signal.strsignal(-returncode)})"
-
-
-def _log_level() -> str:
-    """Return the log level for the engine's command line."""
-    level = logging.getLogger(
-        f"{__package__.rpartition('.')[0]}.p2p"
-    ).getEffectiveLevel()
-    for name in ("debug", "info", "warning"):
-        if level <= logging.getLevelNamesMapping()[name.upper()]:
-            return name
-    return "error"
 
 
 @callback

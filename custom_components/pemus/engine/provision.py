@@ -358,8 +358,8 @@ async def _run_uv(command: tuple[str, ...], environ: Mapping[str, str]) -> None:
     if not status:
         return
     _LOGGER.debug("%s failed: %s", " ".join(command), output)
-    said = output.lower()
-    matches = (limit for pattern, limit in _OUTPUT_PATTERNS if pattern in said)
+    text = output.lower()
+    matches = (limit for pattern, limit in _OUTPUT_PATTERNS if pattern in text)
     limit = next(matches, Limit.FAILED)
     hosts = _hosts(output) if limit is Limit.OFFLINE else ()
     raise ProvisionError(limit, _last_lines(output), hosts)

@@ -14,7 +14,8 @@ import voluptuous as vol
 
 from custom_components.pemus.const import CONF_UPLOAD_LIMIT
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
-from custom_components.pemus.friends.pairings import STEP_END, Step
+from custom_components.pemus.friends.dialogs import STEP_END
+from custom_components.pemus.friends.pairings import Step
 from custom_components.pemus.friends.terms import (
     Terms,
     as_markdown,

@@ -17,13 +17,9 @@ from homeassistant.helpers.typing import DiscoveryInfoType
 
 from custom_components.pemus.const import CONF_UPLOAD_LIMIT, DOMAIN
 from custom_components.pemus.engine.client import EngineError, EngineUnavailable
+from custom_components.pemus.friends.dialogs import STEP_END, STEP_OFFER, request_id
 from custom_components.pemus.friends.lan import read_service
-from custom_components.pemus.friends.pairings import (
-    STEP_END,
-    STEP_OFFER,
-    Step,
-    request_id,
-)
+from custom_components.pemus.friends.pairings import Step
 from custom_components.pemus.friends.terms import (
     Terms,
     as_markdown,
@@ -81,7 +77,7 @@ class PairingFlow(PairingDialog[ConfigFlowContext, ConfigFlowResult, str], Confi
         await self.async_set_unique_id(self._home)
         self._abort_if_unique_id_configured()
         pairings = own.pairings
-        if not pairings.may_offer(self._home) or pairings.has_dialog(
+        if not pairings.may_offer(self._home) or pairings.dialogs.exists(
             self._home, but=self.flow_id
         ):
             return self.async_abort(reason="asked_already")
@@ -156,7 +152,7 @@ class PairingFlow(PairingDialog[ConfigFlowContext, ConfigFlowResult, str], Confi
         pairing = pairings.pairing(self._home)
         if pairing is None or pairings.step(self._home) is not Step.COMPARING:
             return self.async_abort(reason=Step.OVER)
-        if pairings.has_dialog(self._home, but=self.flow_id):
+        if pairings.dialogs.exists(self._home, but=self.flow_id):
             return self.async_abort(reason="asked_already")
         self._call(pairing.name)
         if pairing.incoming:

@@ -37,6 +37,7 @@ from custom_components.pemus.p2p.models import Event, Hello
 from custom_components.pemus.p2p.models.homes import LanHome, LanHomes
 from custom_components.pemus.p2p.models.pemus_id import read_id
 
+from .dialogs import STEP_OFFER
 from .pairings import Pairings
 from .terms import clean_name
 
@@ -425,7 +426,7 @@ class LanNeighbours:
             return
         self._news.set()
         if not any(home.id == gone.id for home in self._homes.values()):
-            self._pairings.async_offer_no_more(gone.id)
+            self._pairings.dialogs.async_end(gone.id, {STEP_OFFER})
 
     def _offer(self) -> None:
         """Start a discovery flow for each home that can be offered and has none.
@@ -440,7 +441,7 @@ class LanNeighbours:
             if (
                 home != peers.id
                 and pairings.may_offer(home)
-                and not pairings.has_dialog(home)
+                and not pairings.dialogs.exists(home)
             ):
                 discovery_flow.async_create_flow(
                     self._hass,

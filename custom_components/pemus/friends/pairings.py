@@ -6,25 +6,16 @@ a dialog is open.
 """
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from enum import StrEnum
 import logging
 import time
-from typing import Any, Final
+from typing import Final
 
 from homeassistant.components import persistent_notification
-from homeassistant.config_entries import (
-    SOURCE_IGNORE,
-    SOURCE_INTEGRATION_DISCOVERY,
-    SOURCE_ZEROCONF,
-    ConfigEntry,
-)
-from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
-from homeassistant.data_entry_flow import UnknownFlow
-from homeassistant.helpers import discovery_flow
-from homeassistant.helpers.event import async_call_later
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.start import async_at_started
 from homeassistant.helpers.translation import async_get_translations
 from homeassistant.util.hass_dict import HassKey
@@ -45,6 +36,7 @@ from custom_components.pemus.p2p.models.homes import (
 )
 from custom_components.pemus.p2p.models.pemus_id import grouped, read_id
 
+from .dialogs import STEP_OFFER, USER_STEPS, Dialogs, request_id
 from .events import EVENT_PAIRED, EVENT_REQUESTED, async_fire
 from .terms import (
     Terms,
@@ -58,15 +50,6 @@ from .terms import (
 
 STATUS_DELAY: Final = 3.0
 """How long a new request can be missing in the engine's status, in seconds."""
-STEP_OFFER: Final = "zeroconf_confirm"
-"""Step in which a dialog offers a home in the local network and the user has not reacted yet."""
-USER_STEPS: Final = {"compare", "incoming", "shares"}
-"""Steps in which a dialog waits for the user's answer."""
-STEP_END: Final = "end"
-"""Step in which a dialog shows how the pairing ended."""
-END_TIMEOUT: Final = 60
-"""How long a dialog stays in STEP_END, in seconds."""
-
 DATA_ANNOUNCED: HassKey[set[tuple[str, float]]] = HassKey("pemus_requests_announced")
 """Requests for which an event was sent. Kept across reloads, so that each is announced once."""
 
@@ -101,6 +84,7 @@ class Pairings:
         self._hass = hass
         self._entry = entry
         self._client = client
+        self.dialogs = Dialogs(hass)
         self._known: dict[str, PairingStatus] = {}
         self._blocked: tuple[str, ...] = ()
         self._begun: dict[str, float] = {}
@@ -108,11 +92,9 @@ class Pairings:
         self._shown: dict[str, PairingStatus] = {}
         """Pairings that are shown to the user."""
         self._ended: set[tuple[str, float]] = set()
-        self._answering: set[str] = set()
         self._waiting: list[tuple[str, frozenset[Step], asyncio.Future[Step]]] = []
         self._texts: Mapping[str, str] = {}
         self._is_started = False
-        self._lingering: dict[str, CALLBACK_TYPE] = {}
 
     async def async_start(self) -> None:
         """Load the texts of notifications in the language of this Home Assistant."""
@@ -135,7 +117,7 @@ class Pairings:
         for home, _, future in self._waiting:
             if not future.done():
                 future.set_result(Step.UNLOADED)
-                self._linger(home)
+                self.dialogs.async_end_later(home)
         self._waiting.clear()
 
     # What the user does
@@ -153,7 +135,7 @@ class Pairings:
         # the local network is granted nothing until the words have been compared.
         with (
             self._granting(home if trusted else None, terms),
-            self._staying(flow_id),
+            self.dialogs.answering(flow_id),
         ):
             pairing = await self._client.request_pairing(
                 PairingQuery(home=text, trusted=trusted)
@@ -178,8 +160,10 @@ class Pairings:
         """
         if words is None and (pairing := self._known.get(home)) is not None:
             words = pairing.words
-        with self._granting(home, terms):
-            await self._answer(home, PairingAnswer(accept=True, words=words), flow_id)
+        with self._granting(home, terms), self.dialogs.answering(flow_id):
+            await self._client.answer_pairing(
+                home, PairingAnswer(accept=True, words=words)
+            )
 
     async def async_deny(
         self, home: str, *, block: bool = False, flow_id: str | None = None
@@ -194,7 +178,10 @@ class Pairings:
             key = (home, pairing.created)
             self._ended.add(key)
         try:
-            await self._answer(home, PairingAnswer(accept=False, block=block), flow_id)
+            with self.dialogs.answering(flow_id):
+                await self._client.answer_pairing(
+                    home, PairingAnswer(accept=False, block=block)
+                )
         except BaseException:
             # The answer did not reach the engine, so the user is asked again.
             self._ended.discard(key)
@@ -208,9 +195,13 @@ class Pairings:
         self._begun.pop(home, None)
 
     async def async_forget(self, home: str) -> None:
-        """Delete the pairing with a removed friend, if there is one."""
-        if home in self._known:
-            await self._forget(home)
+        """Delete the pairing with a home that has ended, if there is one."""
+        if home not in self._known:
+            return
+        try:
+            await self._client.forget_pairing(home)
+        except (EngineError, EngineUnavailable) as err:
+            _LOGGER.debug("Failed to delete the pairing with %s: %s", home, err)
 
     @contextmanager
     def _granting(self, home: str | None, terms: Terms) -> Generator[None]:
@@ -224,24 +215,6 @@ class Pairings:
         except BaseException:
             async_grant(self._hass, self._entry, home, before)
             raise
-
-    @contextmanager
-    def _staying(self, flow_id: str | None) -> Generator[None]:
-        """Keep a dialog open until the engine has processed the user's answer."""
-        if flow_id is None:
-            yield
-            return
-        self._answering.add(flow_id)
-        try:
-            yield
-        finally:
-            self._answering.discard(flow_id)
-
-    async def _answer(
-        self, home: str, answer: PairingAnswer, flow_id: str | None
-    ) -> None:
-        with self._staying(flow_id):
-            await self._client.answer_pairing(home, answer)
 
     # State
 
@@ -265,17 +238,12 @@ class Pairings:
         That is, the user can send it a request, or has sent one and not compared the words yet. Friends and ignored or
         blocked homes are not offered.
         """
-        if find_friend(self._entry, home) is not None or self._is_ignored(home):
+        if find_friend(self._entry, home) is not None or self.dialogs.is_ignored(home):
             return False
         if home in self._blocked:
             return False
         pairing = self._known.get(home)
         return pairing is None or _is_over(pairing) or _is_half_made(pairing)
-
-    @callback
-    def async_offer_no_more(self, home: str) -> None:
-        """Withdraw the offer of a home that has left the local network. A request that was sent continues."""
-        self._end_dialogs(home, {STEP_OFFER})
 
     def own_requests(self) -> list[PairingStatus]:
         """Return the open requests of this home."""
@@ -317,7 +285,8 @@ class Pairings:
                 self._withdraw(home)
         for home, pairing in asked.items():
             if home not in self._shown:
-                self._show(pairing)
+                self._shown[home] = pairing
+                self.dialogs.async_show(pairing)
         self._announce()
         self._tell_waiting()
 
@@ -326,16 +295,9 @@ class Pairings:
         if pairing.state is not PairingState.COMPARING or pairing.confirmed:
             return False
         if pairing.incoming:
-            return not self._is_ignored(request_id(pairing.home))
+            return not self.dialogs.is_ignored(request_id(pairing.home))
         # Usually, the dialog that offered the other home continues and shows the words.
-        return pairing.home in self._shown or not self.has_dialog(pairing.home)
-
-    def _is_ignored(self, unique_id: str) -> bool:
-        """Return whether the user ignores discovery flows with this unique id."""
-        entry = self._hass.config_entries.async_entry_for_domain_unique_id(
-            DOMAIN, unique_id
-        )
-        return entry is not None and entry.source == SOURCE_IGNORE
+        return pairing.home in self._shown or not self.dialogs.exists(pairing.home)
 
     def _take(self, peers: PeersStatus) -> None:
         self._blocked = peers.blocked
@@ -349,7 +311,7 @@ class Pairings:
         gone = self._known.keys() - listed.keys()
         self._known = listed
         for home in gone:
-            self._end_dialogs(home, USER_STEPS)
+            self.dialogs.async_end(home, USER_STEPS)
             if find_friend(self._entry, home) is None:
                 async_grant(self._hass, self._entry, home, None)
         keys = {(pairing.home, pairing.created) for pairing in listed.values()}
@@ -366,7 +328,7 @@ class Pairings:
         self._ended.add(key)
         terms = async_grant(self._hass, self._entry, home, None) or Terms()
         friend = async_add_friend(self._hass, self._entry, home, pairing.name, terms)
-        self._end_dialogs(home, {STEP_OFFER})
+        self.dialogs.async_end(home, {STEP_OFFER})
         async_fire(self._hass, EVENT_PAIRED, {"home_id": home, "name": friend.title})
         if not terms.shares or not pairing.incoming:
             text = "paired" if terms.shares else "paired_without_shares"
@@ -379,19 +341,13 @@ class Pairings:
             return
         self._ended.add(key)
         async_grant(self._hass, self._entry, pairing.home, None)
-        self._end_dialogs(pairing.home, USER_STEPS)
+        self.dialogs.async_end(pairing.home, USER_STEPS)
         # The engine keeps declined incoming requests for a while, to decline repetitions.
         if not pairing.incoming:
             self._notify(f"ended_{pairing.home}", f"request_{pairing.state}", pairing)
             self._entry.async_create_background_task(
-                self._hass, self._forget(pairing.home), "PeMuS pairing that ended"
+                self._hass, self.async_forget(pairing.home), "PeMuS pairing that ended"
             )
-
-    async def _forget(self, home: str) -> None:
-        try:
-            await self._client.forget_pairing(home)
-        except (EngineError, EngineUnavailable) as err:
-            _LOGGER.debug("Failed to delete the pairing with %s: %s", home, err)
 
     def _tell_waiting(self) -> None:
         still = []
@@ -400,41 +356,12 @@ class Pairings:
                 continue
             if (step := self.step(home)) not in steps:
                 future.set_result(step)
-                self._linger(home)
+                self.dialogs.async_end_later(home)
             else:
                 still.append((home, steps, future))
         self._waiting = still
 
-    @callback
-    def _linger(self, home: str) -> None:
-        """End dialogs that show only the result after END_TIMEOUT."""
-
-        @callback
-        def end(_now: datetime) -> None:
-            del self._lingering[home]
-            self._end_dialogs(home, {STEP_END})
-
-        if (cancel := self._lingering.pop(home, None)) is not None:
-            cancel()
-        self._lingering[home] = async_call_later(
-            self._hass, END_TIMEOUT, HassJob(end, cancel_on_shutdown=True)
-        )
-
     # Dialogs, events and notifications
-
-    def _show(self, pairing: PairingStatus) -> None:
-        """Show a pairing among the discovered devices, and nowhere else."""
-        home = pairing.home
-        self._shown[home] = pairing
-        # The same home may be offered because it is in the local network.
-        self._end_dialogs(home, {STEP_OFFER})
-        if not self.has_dialog(home):
-            discovery_flow.async_create_flow(
-                self._hass,
-                DOMAIN,
-                {"source": SOURCE_INTEGRATION_DISCOVERY},
-                {"home": home, "words": list(pairing.words)},
-            )
 
     def _announce(self) -> None:
         """Send the event for each new request. Wait until Home Assistant has started, because automations load late."""
@@ -461,44 +388,7 @@ class Pairings:
     def _withdraw(self, home: str) -> None:
         """Stop asking the user about a pairing."""
         del self._shown[home]
-        self._end_dialogs(home, USER_STEPS)
-
-    def has_dialog(self, home: str, but: str | None = None) -> bool:
-        """Return whether there is a dialog for a home that does not just show the result.
-
-        `but`: the flow id of a dialog to ignore.
-        """
-        return any(
-            flow_id != but
-            for flow_id in self._dialogs(
-                home, lambda flow: flow.get("step_id") != STEP_END
-            )
-        )
-
-    def _dialogs(self, home: str, matches: Callable[[Any], bool]) -> list[str]:
-        """Return the flow ids of the matching dialogs for a home."""
-        return [
-            flow["flow_id"]
-            for unique_id in (home, request_id(home))
-            for flow in self._hass.config_entries.flow.async_progress_by_handler(
-                DOMAIN,
-                include_uninitialized=True,
-                match_context={"unique_id": unique_id},
-            )
-            if flow["context"]["source"]
-            in {SOURCE_INTEGRATION_DISCOVERY, SOURCE_ZEROCONF}
-            and matches(flow)
-        ]
-
-    def _end_dialogs(self, home: str, steps: set[str]) -> None:
-        """End the dialogs for a home at one of these steps, except those whose answer is being processed."""
-        for flow_id in self._dialogs(home, lambda flow: flow.get("step_id") in steps):
-            if flow_id in self._answering:
-                continue
-            try:
-                self._hass.config_entries.flow.async_abort(flow_id)
-            except UnknownFlow:
-                _LOGGER.debug("The dialog for %s has already ended", home)
+        self.dialogs.async_end(home, USER_STEPS)
 
     def _notify(self, notification: str, text: str, pairing: PairingStatus) -> None:
         """Show a notification. Text from the other home is escaped."""
@@ -513,15 +403,6 @@ class Pairings:
             self._texts[f"{prefix}_title"].format(**placeholders),
             f"{DOMAIN}_{notification}",
         )
-
-
-def request_id(home: str) -> str:
-    """Return the unique id of the discovery flow for a home's request.
-
-    It differs from the id of the flow that offers the home, so that a user who ignores a neighbour's home still sees
-    its requests.
-    """
-    return f"request_{home}"
 
 
 def _is_over(pairing: PairingStatus) -> bool:

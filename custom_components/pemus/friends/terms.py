@@ -54,12 +54,12 @@ class Terms:
     note: str = ""
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Self:
+    def of(cls, data: Mapping[str, Any]) -> Self:
         """Return the terms in the data of a form or a subentry."""
         return cls(
-            shares=tuple(said.get(CONF_SHARES, ())),
-            upload_limit=said.get(CONF_UPLOAD_LIMIT, NO_LIMIT),
-            note=said.get(CONF_NOTE, "").strip(),
+            shares=tuple(data.get(CONF_SHARES, ())),
+            upload_limit=data.get(CONF_UPLOAD_LIMIT, NO_LIMIT),
+            note=data.get(CONF_NOTE, "").strip(),
         )
 
     def as_dict(self) -> dict[str, Any]:
