@@ -282,7 +282,7 @@ async def test_an_engine_that_never_answers_is_worth_a_repair(
 ) -> None:
     program = tmp_path / "hanging.py"
     program.write_text("import time\ntime.sleep(1000)\n")
-    monkeypatch.setattr(supervisor, "ENGINE_MAIN", program)
+    monkeypatch.setattr(child, "ENGINE_MAIN", program)
     monkeypatch.setattr(supervisor, "READY_TIMEOUT", 0.5)
     with pytest.raises(EngineUnavailable):
         await idle.async_start()
