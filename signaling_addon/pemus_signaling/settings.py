@@ -99,7 +99,10 @@ class Settings:
         2**30,
     )
     sockets_per_address: int = _set(
-        200, "of one IPv4 address, or of one IPv6 network of 64 bits", 1, 10_000_000
+        200,
+        "without a proven identity, of one IPv4 address or one IPv6 network of 64 bits; homes may be more",
+        1,
+        10_000_000,
     )
     queued_messages: int = _set(50, "that wait for one receiver", 0, 10_000)
     queued_bytes: int = _set(

@@ -16,7 +16,7 @@ import orjson
 from pemus_signaling.identity.ids import pemus_id, statement
 from pemus_signaling.server import Server
 from tests.patience import PATIENCE
-from tests.signaling.server import ws
+from tests.signaling.server import ADDRESS, ws
 
 
 class Client:
@@ -75,14 +75,20 @@ def b64(data: bytes) -> str:
 
 @asynccontextmanager
 async def connecting(
-    server: Server, identifier: str | None = None, token: str = "t", key: str = "peerjs"
+    server: Server,
+    identifier: str | None = None,
+    token: str = "t",
+    key: str = "peerjs",
+    address: str = ADDRESS,
 ) -> AsyncIterator[Client]:
-    """Open a socket, and hear nothing yet."""
+    """Open a socket from an address of this machine, and hear nothing yet."""
     query = {"key": key, "token": token} | (
         {} if identifier is None else {"id": identifier}
     )
     async with (
-        aiohttp.ClientSession() as session,
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(local_addr=(address, 0))
+        ) as session,
         session.ws_connect(ws(server, f"/peerjs?{urlencode(query)}")) as socket,
     ):
         yield Client(socket)
@@ -100,11 +106,13 @@ async def connected(
 
 @asynccontextmanager
 async def proven(
-    server: Server, identity: Identity
+    server: Server, identity: Identity, address: str = ADDRESS
 ) -> AsyncIterator[tuple[Client, dict[str, Any]]]:
     """Be who owns an identity. Also yields the payload of OPEN."""
     # Whoever proves an identity needs no token that somebody else knows.
-    async with connecting(server, identity.id, secrets.token_hex(8)) as client:
+    async with connecting(
+        server, identity.id, secrets.token_hex(8), address=address
+    ) as client:
         challenge = await client.hear()
         assert challenge["type"] == "CHALLENGE"
         await client.say(

@@ -13,12 +13,15 @@ import orjson
 
 from pemus_signaling.cluster.cluster import StoreAwayError
 
+from .addresses import household
 from .limits import Rates
 
 MAX_BODY: Final = 4096
 """Bytes of a request's body."""
 BODY_TIMEOUT: Final = 10.0
 """Seconds in which a body must arrive."""
+PROVEN_COST: Final = 0.05
+"""What a request of a home that proved its identity counts for its address: twenty busy homes count as one stranger."""
 MAX_BEARER: Final = 8192
 """Characters of a token."""
 AWAY_RETRY: Final = 5
@@ -59,9 +62,19 @@ def unauthorized() -> Failure:
     )
 
 
-def take(limit: Rates, key: str) -> None:
+def take_proven(limit: Rates, address: str, identity: str) -> None:
+    """Count a request of a home that proved its identity. Raises Failure if it is one too many.
+
+    Many homes may share an address, and one client may have many identities. So the request counts in full for the home,
+    and for its address as a part of one.
+    """
+    take(limit, identity)
+    take(limit, household(address), PROVEN_COST)
+
+
+def take(limit: Rates, key: str, cost: float = 1) -> None:
     """Count a request. Raises Failure if it is one too many."""
-    wait = limit.allow(key)
+    wait = limit.allow(key, cost)
     if wait > 0:
         raise Failure(
             HTTPStatus.TOO_MANY_REQUESTS,

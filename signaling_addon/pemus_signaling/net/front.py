@@ -88,6 +88,7 @@ class Front:
             burst=BURST * settings.messages_per_second,
             send_buffer=settings.send_buffer,
             per_address=settings.sockets_per_address,
+            capacity=settings.concurrent_limit,
         )
         self.requests: set[_Connection] = set()
         """Connections that are no WebSockets, or not yet."""

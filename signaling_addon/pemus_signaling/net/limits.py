@@ -8,7 +8,10 @@ import time
 from typing import Final
 
 MAX_KEYS: Final = 20_000
-"""Keys that are remembered. Who makes more addresses than that gets no more out of it than a full bucket each."""
+"""Keys that are remembered. Whoever has more addresses than that gains no more than a full bucket for each."""
+
+SHARE: Final = 0.5
+"""Of the free places, what the clients with identities of one address may have taken."""
 
 
 class Rates:
@@ -43,25 +46,55 @@ class Rates:
 
 
 class Places:
-    """How many things each key has at present. Bounded by what they are: a key without any is forgotten."""
+    """The sockets that each address has, so that no address crowds out others.
 
-    def __init__(self, most: int) -> None:
-        """Let each key have this many."""
+    Thousands of homes may share one address behind the translation of a carrier (CGNAT, RFC 6888), and anybody can make
+    thousands of identities. So an address may always have `most` sockets. Clients that prove an identity no longer count
+    among those: they may be more as long as they are fewer than `SHARE` of the places that are free. That is the dynamic
+    threshold by which switches share a buffer (A. Choudhury, E. Hahne, 1998): on an empty server one address gets a third
+    of all places, and the more addresses take many, the fewer each gets, with some always left for others.
+    """
+
+    def __init__(self, most: int, capacity: int = 0) -> None:
+        """Let each address have `most` sockets, and that many proven ones or its share of `capacity`."""
         self._most = most
+        self._free = capacity
         self._taken: dict[str, int] = {}
+        self._proven: dict[str, int] = {}
 
-    def take(self, key: str) -> bool:
+    def take(self, address: str) -> bool:
         """Take a place, if one is left."""
-        taken = self._taken.get(key, 0)
-        if taken >= self._most:
+        return _add(self._taken, address, self._most)
+
+    def prove(self, address: str) -> bool:
+        """Count a socket of an address as one with an identity from now on, if it may have another one."""
+        if not _add(self._proven, address, max(self._most, SHARE * self._free)):
             return False
-        self._taken[key] = taken + 1
+        self._free -= 1
+        _remove(self._taken, address)
         return True
 
-    def leave(self, key: str) -> None:
-        """Give a place back that was taken."""
-        taken = self._taken[key] - 1
-        if taken:
-            self._taken[key] = taken
-        else:
-            del self._taken[key]
+    def leave(self, address: str, *, proven: bool = False) -> None:
+        """Give a place back."""
+        if proven:
+            self._free += 1
+        _remove(self._proven if proven else self._taken, address)
+
+    def __len__(self) -> int:
+        """Return how many places are taken."""
+        return sum(self._taken.values()) + sum(self._proven.values())
+
+
+def _add(counts: dict[str, int], key: str, most: float) -> bool:
+    count = counts.get(key, 0)
+    if count >= most:
+        return False
+    counts[key] = count + 1
+    return True
+
+
+def _remove(counts: dict[str, int], key: str) -> None:
+    if counts[key] == 1:
+        del counts[key]
+    else:
+        counts[key] -= 1

@@ -65,6 +65,9 @@ class Socket(Protocol):
     def relay(self, message: bytes) -> None:
         """Send what another client says, unless too much would wait then: nobody is hung up on for what others do."""
 
+    def prove(self) -> bool:
+        """Count the client among those that have proven an identity. Return False if its address has too many of them."""
+
     def close(self, code: Close, reason: str = "") -> None:
         """Send what is under way, then a close frame, and hang up. The listener is told as of any other end."""
 

@@ -67,13 +67,14 @@ class Sockets:
         burst: float,
         send_buffer: int,
         per_address: int,
+        capacity: int,
     ) -> None:
         """Take messages of so many bytes, so many per second in the long run, and `burst` of them at once."""
         self.message_size = message_size
         self.per_second = per_second
         self.burst = burst
         self.send_buffer = send_buffer
-        self.places = Places(per_address)
+        self.places = Places(per_address, capacity)
         self.open: set[WebSocket] = set()
         self.messages = 0
         """Messages that were received, since the start."""
@@ -198,6 +199,7 @@ class WebSocket(WSListener):
         "_household",
         "_listener",
         "_loop",
+        "_proven",
         "_refilled",
         "_sockets",
         "_timer",
@@ -208,6 +210,7 @@ class WebSocket(WSListener):
         """Speak for `listener`. The place of `household` that was taken for this socket is given back at its end."""
         self._listener: Listener | None = listener
         self._household = household
+        self._proven = False
         self._sockets = sockets
         self._loop = asyncio.get_running_loop()
         self._transport: WSTransport | _First | None = None
@@ -242,6 +245,11 @@ class WebSocket(WSListener):
             self._sockets.dropped += 1
             return
         transport.send(_TEXT, message)
+
+    def prove(self) -> bool:
+        """Count the client as proven, as `sockets.Socket` says."""
+        self._proven = self._sockets.places.prove(self._household)
+        return self._proven
 
     def close(self, code: Close, reason: str = "") -> None:
         """Close, as `sockets.Socket` says."""
@@ -306,7 +314,7 @@ class WebSocket(WSListener):
         if self._timer is not None:
             self._timer.cancel()
         self._sockets.open.discard(self)
-        self._sockets.places.leave(self._household)
+        self._sockets.places.leave(self._household, proven=self._proven)
         self._end()
 
     def pause_writing(self) -> None:

@@ -143,6 +143,10 @@ class Client:
                 self._fail()
                 return
             self._forget_challenge()
+            if not self.socket.prove():
+                self._peers.counts.crowded += 1
+                self.socket.close(Close.TRY_LATER, "too many homes at this address")
+                return
             self._peers.counts.proven += 1
             self._peers.enter(self)
         elif data.get("type") != "HEARTBEAT":
@@ -174,6 +178,9 @@ class _Nowhere:
 
     def relay(self, message: bytes) -> None:
         pass
+
+    def prove(self) -> bool:
+        return False
 
     def close(self, code: Close, reason: str = "") -> None:
         pass

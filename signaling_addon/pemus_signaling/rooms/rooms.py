@@ -27,6 +27,7 @@ from pemus_signaling.net.answers import (
     json,
     read_object,
     take,
+    take_proven,
     unauthorized,
 )
 from pemus_signaling.net.limits import Rates
@@ -244,10 +245,12 @@ class Rooms:
 
     def _home(self, request: web.Request) -> Session:
         """Return the home that a request is of. Raises Failure."""
-        take(self._lookups, household(request.remote or ""))
+        address = request.remote or ""
         session = self._sessions.read(bearer(request))
         if session is None:
+            take(self._lookups, household(address))
             raise unauthorized()
+        take_proven(self._lookups, address, session.id)
         return session
 
     async def _visited(self, request: web.Request) -> Room:

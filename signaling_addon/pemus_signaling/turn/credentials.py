@@ -26,10 +26,11 @@ from pemus_signaling.net.answers import (
     bearer,
     json,
     take,
+    take_proven,
     unauthorized,
 )
 from pemus_signaling.net.limits import Rates
-from pemus_signaling.rooms.tokens import TURN, Revocations, TokenError, read
+from pemus_signaling.rooms.tokens import TURN, Revocations, RoomToken, TokenError, read
 
 from .coturn import Coturn
 
@@ -117,9 +118,17 @@ class Turn:
         }
 
     async def _answer(self, request: web.Request) -> web.Response:
-        take(self._lookups, household(request.remote or ""))
-        now = time.time()
-        key, who, expires = await self._allowed(bearer(request), now)
+        address, token, now = request.remote or "", bearer(request), time.time()
+        session = self._sessions.read(token)
+        if session is not None:
+            take_proven(self._lookups, address, session.id)
+            # The home could get another session, so its credentials may last longer than this one.
+            key, who, expires = session.key, b"home" + session.key, now + LIFE
+        else:
+            take(self._lookups, household(address))
+            guest = await self._read_guest(token, now)
+            key, expires = guest.key, guest.expires
+            who = b"guest" + guest.key + guest.id.encode()
         take(self._grants, key.hex())
         if self.coturn is not None and not self.coturn.is_ready:
             raise Failure(
@@ -133,11 +142,8 @@ class Turn:
             self.credentials(who, self._host_for(request), min(expires, now + LIFE))
         )
 
-    async def _allowed(self, token: str, now: float) -> tuple[bytes, bytes, float]:
-        """Return a home's key, what stands for who asks, and until when he may. Raises Failure."""
-        if (session := self._sessions.read(token)) is not None:
-            # A session ends sooner than what it is used for: the home has proven who it is, and could get another one.
-            return session.key, b"home" + session.key, now + LIFE
+    async def _read_guest(self, token: str, now: float) -> RoomToken:
+        """Return a guest's token if it is for TURN. Raises Failure."""
         try:
             guest = read(token, now)
         except TokenError:
@@ -149,7 +155,7 @@ class Turn:
             raise Failure(
                 HTTPStatus.FORBIDDEN, "forbidden", "This token is not for TURN."
             )
-        return guest.key, b"guest" + guest.key + guest.id.encode(), guest.expires
+        return guest
 
     def _host_for(self, request: web.Request) -> str:
         """Return where clients reach coturn, as URIs write it (RFC 7065)."""

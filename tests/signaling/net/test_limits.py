@@ -64,7 +64,36 @@ def test_places_are_given_back(keys: list[str]) -> None:
     assert all(taken.count(key) <= 2 for key in keys)
     for key in taken:
         places.leave(key)
-    assert not places._taken
+    assert not len(places)
+
+
+def test_homes_behind_one_address_are_as_many_as_the_server_has_room_for() -> None:
+    places = Places(2, capacity=3000)
+    for _ in range(900):
+        assert places.take("carrier")
+        assert places.prove("carrier")
+    assert places.take("carrier")
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), max_size=400))
+def test_whoever_takes_many_leaves_some_to_every_newcomer(greedy: list[str]) -> None:
+    places = Places(1, capacity=300)
+    for address in greedy:
+        if places.take(address) and not places.prove(address):
+            places.leave(address)
+    assert len(places) <= 300 * 8 / 10
+    for _ in range(10):
+        assert places.take("newcomer")
+        assert places.prove("newcomer")
+
+
+@given(st.lists(st.sampled_from("abc")))
+def test_places_of_proven_sockets_are_given_back(keys: list[str]) -> None:
+    places = Places(2, capacity=6)
+    for key in keys:
+        if places.take(key):
+            places.leave(key, proven=places.prove(key))
+    assert not len(places)
 
 
 async def eventually(server: Server, sockets: int) -> None:
@@ -358,7 +387,7 @@ async def test_who_takes_too_long_to_ask_is_hung_up_on(
             while server.front.requests:
                 await asyncio.sleep(0.01)
         writer.close()
-        assert not server.front.sockets.places._taken
+        assert not len(server.front.sockets.places)
 
 
 async def test_many_messages_at_once_do_not_make_a_large_buffer() -> None:
@@ -395,7 +424,7 @@ async def test_nothing_is_left_of_who_goes_in_whatever_way(end: str) -> None:
             while (
                 server.peers.clients
                 or server.front.requests
-                or server.front.sockets.places._taken
+                or len(server.front.sockets.places)
             ):
                 await asyncio.sleep(0.01)
 
