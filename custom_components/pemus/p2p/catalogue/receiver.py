@@ -91,6 +91,10 @@ class CatalogueReceiver:
     shares_changed: bool = False
     stale: set[int] = field(default_factory=set)
     """Shares in which something is different."""
+    folders: set[int] = field(default_factory=set)
+    """Folders in which something is different."""
+    folders_lost: bool = False
+    """Whether there are fewer folders than before."""
     growth: int = 0
     """How many items there are more than before."""
     written: int = 0
@@ -229,6 +233,7 @@ def _take_folder(
         ),
     )
     intake.stale.add(place.share)
+    intake.folders.add(place.number)
     intake.written += _FOLDER + _PATHS * len(place.path.encode())
 
 
@@ -246,12 +251,13 @@ def _remove_folder(
         (number,),
     ).fetchall()
     intake.written += REMOVAL * len(found)
+    intake.folders_lost = True
     numbers = ",".join(str(below) for (below,) in found)
     lost = _forget(db, f"folder IN ({numbers})", (), intake)
     # If the owner believes that these items are known, it has to tell of them once more.
     db.executemany(
         "UPDATE remote_shares SET checkpoint = NULL WHERE share = ? AND (row IS NULL OR row >= ?)",
-        ((share, row) for row, _, share in lost),
+        ((share, row) for row, share in lost),
     )
     db.execute(f"DELETE FROM folder_kinds WHERE folder IN ({numbers})")
     db.execute(f"DELETE FROM folders WHERE number IN ({numbers})")
@@ -262,17 +268,18 @@ def _forget(
     which: str,
     parameters: tuple[int | str, ...],
     intake: CatalogueReceiver,
-) -> list[tuple[int, bytes, int]]:
-    """Forget items; return row, nonce and share of each."""
+) -> list[tuple[int, int]]:
+    """Forget items; return row and share of each."""
     found = db.execute(
-        f"SELECT row, nonce, share FROM items WHERE {which}", parameters
+        f"SELECT row, nonce, share, folder FROM items WHERE {which}", parameters
     ).fetchall()
-    rows: list[Row] = [(row, nonce) for row, nonce, _ in found]
+    rows: list[Row] = [(row, nonce) for row, nonce, *_ in found]
     forget(db, rows)
     intake.changed += rows
-    intake.stale |= {share for *_, share in found}
+    intake.stale |= {share for *_, share, _ in found}
+    intake.folders |= {folder for *_, folder in found}
     intake.growth -= len(rows)
-    return found
+    return [(row, share) for row, _, share, _ in found]
 
 
 def _follow(
@@ -336,8 +343,10 @@ def _take_part(
             intake.added.append((values[:2], _title(item)))
         if was is not None:
             obsolete.append(was[:2])
+            intake.folders.add(was[2])
             intake.stale.add(was[3])
         fresh.append(values)
+        intake.folders.add(values[2])
         subtitles[row] = told
     if part.whole:
         _forget(

@@ -35,6 +35,8 @@ MAX_NAMED_ITEMS: Final = 500
 """Changed items of a page that are named one by one."""
 MAX_NEW_ITEMS: Final = 20
 """New items of a page that are named."""
+MAX_UNCOUNTED: Final = 500
+"""Folders that are counted one by one. It is quicker to count all if more have changed."""
 SUMMARY: Final = 16
 """Work for each item of the library of counting and listing it anew."""
 MAX_DATABASE: Final = 2 * 1024**3
@@ -115,6 +117,8 @@ class RemoteLibrary:
         self._next_summary = 0.0
         self._begun: set[int] = set()
         """Shares that the present transfer told from the beginning."""
+        self._uncounted: set[int] | None = None
+        """Folders whose items changed since they were counted; None if all have to be counted."""
 
     # State. It is that of the moment before, while a page is taken.
 
@@ -302,6 +306,10 @@ class RemoteLibrary:
             if page.head.last:
                 _note(db, "complete", 1)
         self._items += intake.growth
+        if self._uncounted is not None:
+            self._uncounted |= intake.folders
+            if intake.folders_lost or len(self._uncounted) > MAX_UNCOUNTED:
+                self._uncounted = None
         return intake, was_complete
 
     def _summarize(self) -> None:
@@ -315,7 +323,7 @@ class RemoteLibrary:
                 )
             ]
         for share in stale:
-            refresh(self._store, share)
+            refresh(self._store, share, self._uncounted)
             with self._store.write() as db:
                 db.execute(
                     """
@@ -327,6 +335,7 @@ class RemoteLibrary:
                 db.execute(
                     "UPDATE remote_shares SET stale = 0 WHERE share = ?", (share,)
                 )
+        self._uncounted = set()
         ended = time.monotonic()
         pause = max(SUMMARY_SECONDS, _SUMMARY_SHARE * (ended - begun))
         self._next_summary = ended + pause

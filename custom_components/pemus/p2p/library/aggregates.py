@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 import sqlite3
 
 from ..models import Counts
@@ -33,16 +33,24 @@ def counts(db: sqlite3.Connection) -> dict[int, Counts]:
     return {share: Counts(**counted) for share, counted in numbers.items()}
 
 
-def refresh(store: Store, share: int) -> None:
-    """Count everything again that a share has a part in, and raise the library's revision if anything is different."""
+def refresh(store: Store, share: int, folders: Collection[int] | None = None) -> None:
+    """Count everything again that a share has a part in, and raise the library's revision if anything is different.
+
+    `folders`: no items of other folders have changed.
+    """
     with store.write() as db:
-        if count_share(db, share) | count_groups(db):
+        if count_share(db, share, folders) | count_groups(db):
             raise_revision(db)
 
 
-def count_share(db: sqlite3.Connection, share: int) -> bool:
-    """Count what lies in each folder of a share, and in each month; return whether anything is not as it was."""
-    return _count_folders(db, share) | _count_months(db, share)
+def count_share(
+    db: sqlite3.Connection, share: int, folders: Collection[int] | None = None
+) -> bool:
+    """Count what lies in each month and in each folder of a share, or in some folders and those around them.
+
+    Return whether anything is not as it was.
+    """
+    return _count_folders(db, share, folders) | _count_months(db, share)
 
 
 def count_groups(db: sqlite3.Connection) -> bool:
@@ -80,29 +88,38 @@ def remove_share(db: sqlite3.Connection, share: int) -> None:
     db.execute("DELETE FROM shares WHERE number = ?", (share,))
 
 
-def _count_folders(db: sqlite3.Connection, share: int) -> bool:
+def _count_folders(
+    db: sqlite3.Connection, share: int, folders: Collection[int] | None
+) -> bool:
+    which: tuple[str, int | str] = "SELECT number FROM folders WHERE share = ?", share
+    around: set[int] = set()
+    if folders is not None:
+        around = _with_parents(db, share, folders)
+        which = "SELECT value FROM json_each(?)", f"[{','.join(map(str, around))}]"
+    numbers, value = which
     counted: dict[int, _Kinds] = {}
     for folder, kind, count, size, cover in db.execute(
         f"""
         SELECT folder, shown, count(*), sum(size), min({PICTURED}) FROM items
-        WHERE folder IN (SELECT number FROM folders WHERE share = ?) AND shown IS NOT NULL
+        WHERE folder IN ({numbers}) AND shown IS NOT NULL
         GROUP BY folder, shown
         """,
-        (share,),
+        (value,),
     ):
         counted.setdefault(folder, {})[kind] = (count, size, cover)
     # A folder has a longer path than its parent, so each one is complete before it is added to its parent.
     for folder, parent in db.execute(
-        "SELECT number, parent FROM folders WHERE share = ? ORDER BY length(path) DESC",
-        (share,),
-    ):
-        if parent is not None and folder in counted:
-            _add(counted.setdefault(parent, {}), counted[folder])
+        f"SELECT number, parent FROM folders WHERE parent IN ({numbers}) ORDER BY length(path) DESC, number",
+        (value,),
+    ).fetchall():
+        is_counted = folders is None or folder in around
+        part = counted.get(folder) if is_counted else _kinds(db, folder)
+        if part:
+            _add(counted.setdefault(parent, {}), part)
     before: dict[int, _Kinds] = {}
     for folder, kind, count, size, cover in db.execute(
-        "SELECT folder, kind, count, size, cover FROM folder_kinds"
-        " WHERE folder IN (SELECT number FROM folders WHERE share = ?)",
-        (share,),
+        f"SELECT folder, kind, count, size, cover FROM folder_kinds WHERE folder IN ({numbers})",
+        (value,),
     ):
         before.setdefault(folder, {})[kind] = (count, size, cover)
     changed = [
@@ -122,6 +139,32 @@ def _count_folders(db: sqlite3.Connection, share: int) -> bool:
         ),
     )
     return bool(changed)
+
+
+def _with_parents(
+    db: sqlite3.Connection, share: int, folders: Collection[int]
+) -> set[int]:
+    """Return those of the folders that lie in a share, and all folders that they lie in."""
+    found = db.execute(
+        f"""
+        WITH RECURSIVE up (number, parent) AS (
+            SELECT number, parent FROM folders WHERE share = ? AND number IN ({",".join(map(str, folders))})
+            UNION
+            SELECT folders.number, folders.parent FROM up JOIN folders ON folders.number = up.parent
+        )
+        SELECT number FROM up
+        """,
+        (share,),
+    )
+    return {number for (number,) in found}
+
+
+def _kinds(db: sqlite3.Connection, folder: int) -> _Kinds:
+    """Return what was last counted in a folder."""
+    found = db.execute(
+        "SELECT kind, count, size, cover FROM folder_kinds WHERE folder = ?", (folder,)
+    )
+    return {kind: (count, size, cover) for kind, count, size, cover in found}
 
 
 def _add(total: _Kinds, part: _Kinds) -> None:
