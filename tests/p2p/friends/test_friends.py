@@ -677,7 +677,6 @@ async def test_requests_of_another_identity_are_not_gone_on_with(
         ann.friends.pairings.request(STRANGER.id, trusted=True)
         ann.friends.pairings.answer(STRANGER.id, accept=False, block=True)
         ann.friends.pairings.request(Identity.of(bytes([7] * 32)).id, trusted=True)
-        ann.friends.pairings._block(STRANGER.id)
     async with at_home("Ann", tmp_path, bytes([1] * 32)) as ann:
         assert len(ann.friends.status().pairings) == 2
     async with at_home("Ann", tmp_path, bytes([2] * 32)) as ann:

@@ -11,7 +11,7 @@ One home asks, and drives what follows, since messages may get lost and the othe
 `reveal` is repeated until the verdict says that the other home is paired too. Every message is signed (see `net/messages`),
 so the words only have to show that each home has the right key of the other.
 
-Nothing here sends, waits or looks at a clock: `pairings` does.
+Nothing here sends or waits: `exchange` and `pairings` do.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 import secrets
+import time
 from typing import Final, Self
 
 from ..models.homes import PairingState, PairingStatus
@@ -87,7 +88,6 @@ type Step = Request | Received | Reveal | Verdict
 class Expiry(Enum):
     """What time does to a pairing."""
 
-    NONE = auto()
     EXPIRES = auto()
     """It ends without an answer."""
     FORGOTTEN = auto()
@@ -130,8 +130,9 @@ class Pairing:
     """When it was paired, denied or expired."""
 
     @classmethod
-    def ask(cls, home: str, now: float, *, trusted: bool) -> Self:
+    def ask(cls, home: str, *, trusted: bool) -> Self:
         """Return a new request of this home."""
+        now = time.time()
         return cls(
             home=home,
             incoming=False,
@@ -145,10 +146,9 @@ class Pairing:
         )
 
     @classmethod
-    def asked_by(
-        cls, message: Message, said: Request, former: Pairing | None, now: float
-    ) -> Self:
+    def asked_by(cls, message: Message, said: Request, former: Pairing | None) -> Self:
         """Return a request of another home. `former` is a request of this home's to it, which stands back."""
+        now = time.time()
         trusted = former is not None and former.trusted
         return cls(
             home=message.envelope.sender,
@@ -182,6 +182,11 @@ class Pairing:
     def has_failed(self) -> bool:
         """Whether it was denied, or has expired."""
         return self.state in FAILED
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether this home's user asked, and waits for the answer."""
+        return self.asked and self.is_live
 
     @property
     def is_hidden(self) -> bool:
@@ -242,13 +247,13 @@ class Pairing:
         """Note that this home's user accepted."""
         return replace(self, confirmed=True)
 
-    def refuse(self, now: float) -> Self:
+    def refuse(self) -> Self:
         """Note that this home's user refused."""
-        return replace(self, refused=self.incoming).end(PairingState.DENIED, now)
+        return replace(self, refused=self.incoming).end(PairingState.DENIED)
 
-    def end(self, state: PairingState, now: float) -> Self:
+    def end(self, state: PairingState) -> Self:
         """End in a state."""
-        return replace(self, state=state, ended=now)
+        return replace(self, state=state, ended=time.time())
 
     def compare(self, their_nonce: str, key: bytes) -> Self:
         """Show the words, which follow from both nonces. `key` is this home's public key."""
@@ -289,16 +294,17 @@ class Pairing:
         is_done = self.state is PairingState.PAIRED and self.settled
         return not self.incoming and not is_done and not self.has_failed
 
-    def expiry(self, now: float, *, is_friend: bool) -> Expiry:
+    def expiry(self, *, is_friend: bool) -> Expiry | None:
         """Return what has become of it by now. `is_friend` tells whether the other home is configured as a friend."""
+        now = time.time()
         if self.is_hidden and now > self.created + HIDDEN_LIFETIME:
             return Expiry.FORGOTTEN
         if self.is_live:
-            return Expiry.EXPIRES if now > self.expires else Expiry.NONE
+            return Expiry.EXPIRES if now > self.expires else None
         is_over = self.has_failed or is_friend
         if is_over and now > self.ended + ENDED_LIFETIME:
             return Expiry.FORGOTTEN
-        return Expiry.NONE
+        return None
 
     def status(self, *, confirmed: bool) -> PairingStatus:
         """Return what users are shown. `confirmed` tells whether this home accepts the other one."""
