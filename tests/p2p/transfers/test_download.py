@@ -18,9 +18,15 @@ from p2p.core.spans import Spans
 from p2p.models.transfers import TransferState
 from p2p.torrent.metainfo import Metainfo
 from p2p.torrent.priority import Priority
-from p2p.transfers import download as download_module, readers as reading
+from p2p.transfers import (
+    download as download_module,
+    fetcher,
+    planner,
+    readers as reading,
+)
+from p2p.transfers.content import distance
 from p2p.transfers.download import Download
-from p2p.transfers.readers import Reader, distance, play_rate
+from p2p.transfers.readers import Reader, play_rate
 from p2p.transfers.sources.torrent import Source, SourceStatus, Target, Wanted
 from tests.p2p.transfers.receiving import PIECE, Owner, content_of, describe
 from tests.patience import failing_once, until
@@ -368,7 +374,7 @@ async def test_ending_tells_all_who_wait(both: tuple[Download, Keeper]) -> None:
 async def test_a_source_that_fails_is_opened_again(
     both: tuple[Download, Keeper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_module, "RETRY", (0.05,))
+    monkeypatch.setattr(fetcher, "RETRY_DELAYS", (0.05,))
     download, keeper = both
     refusing = Script()
     refusing.refusal = RuntimeError("no")
@@ -390,7 +396,7 @@ async def test_a_source_that_fails_is_opened_again(
 async def test_a_mistake_while_sources_are_opened_is_made_good_in_time_and_ends_at_once(
     both: tuple[Download, Keeper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_module, "RETRY", (0.2,))
+    monkeypatch.setattr(fetcher, "RETRY_DELAYS", (0.2,))
     download, keeper = both
     tries = failing_once(monkeypatch, keeper, "sources_of")
     waiting = asking(download, 0)
@@ -402,7 +408,7 @@ async def test_a_mistake_while_sources_are_opened_is_made_good_in_time_and_ends_
     (await keeper.opened()).deliver(0, PIECE)
     assert await waiting == PIECE
     # Before the next try it can be closed all the same.
-    monkeypatch.setattr(download_module, "RETRY", (3600.0,))
+    monkeypatch.setattr(fetcher, "RETRY_DELAYS", (3600.0,))
     tries.clear()
     failed = asking(download, PIECE)
     download.source_failed(keeper.source, "broken")
@@ -416,7 +422,7 @@ async def test_a_mistake_while_sources_are_opened_is_made_good_in_time_and_ends_
 async def test_what_went_wrong_is_told(
     both: tuple[Download, Keeper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_module, "RETRY", (60.0,))
+    monkeypatch.setattr(fetcher, "RETRY_DELAYS", (60.0,))
     download, keeper = both
     waiting = asking(download, 0, t=0.5)
     download.source_failed(await keeper.opened(), "the file is broken")
@@ -480,7 +486,7 @@ async def test_the_window_is_no_larger_than_the_cache_allows(
 async def test_an_offline_copy_comes_piece_after_piece(
     both: tuple[Download, Keeper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_module, "PIN_WINDOW", 16 * PIECE)
+    monkeypatch.setattr(planner, "COPY_WINDOW", 16 * PIECE)
     download, keeper = both
     download.pin(pinned=True)
     source = await keeper.opened()
@@ -503,7 +509,7 @@ async def test_an_offline_copy_comes_piece_after_piece(
     download.tick()
     while source.wanted:
         source.deliver_next()
-    assert download.complete
+    assert download.content.is_complete
     assert download.state == TransferState.COMPLETE
     assert download.path.read_bytes() == CONTENT
 
@@ -522,7 +528,7 @@ async def test_readers_that_are_not_heard_of_are_forgotten(
     both: tuple[Download, Keeper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "LEASE", 0.1)
-    monkeypatch.setattr(download_module, "IDLE", 0.1)
+    monkeypatch.setattr(fetcher, "IDLE_TIMEOUT", 0.1)
     download, keeper = both
     waiting = asking(download, 0)
     source = await keeper.opened()
@@ -533,7 +539,7 @@ async def test_readers_that_are_not_heard_of_are_forgotten(
     download.tick()
     assert source.wanted == []
     # Nobody wants anything: the sources end too, and what is there is noted.
-    await until(lambda: not download.is_active)
+    await until(lambda: not download.fetcher.is_active)
     assert source.closed
     assert keeper.events == ["writing", "rested"]
     # What was promised is kept for much longer than that, for a player that was paused.
@@ -561,7 +567,7 @@ async def test_room_is_given_where_nobody_reads(both: tuple[Download, Keeper]) -
     spans = download.leave(4 * PIECE)
     assert spans == [(0, 4 * PIECE)]
     assert list(source.forgotten) == spans
-    assert not download.has(0)
+    assert not download.content.has(0)
     everything = download.leave(SIZE)
     assert everything == [(4 * PIECE, 46 * PIECE), (58 * PIECE, 100 * PIECE)]
     # It may not come back before it has gone.
@@ -609,8 +615,8 @@ async def test_what_was_left_is_checked_before_it_is_served(
     damaged[50 * PIECE + 7] ^= 1
     download.path.write_bytes(damaged[: 100 * PIECE])
     os.truncate(download.path, SIZE)
-    download.unchecked = Spans([(0, 100 * PIECE)])
-    assert not download.has(0)
+    download.content.unchecked = Spans([(0, 100 * PIECE)])
+    assert not download.content.has(0)
     assert await download.wait("a", 60 * PIECE, 61 * PIECE) == 61 * PIECE
     assert await download.wait("a", 0, PIECE) == PIECE
     waiting = asking(download, 50 * PIECE)
@@ -619,7 +625,7 @@ async def test_what_was_left_is_checked_before_it_is_served(
     assert not waiting.done()
     source.deliver(50 * PIECE, 51 * PIECE)
     assert await waiting > 50 * PIECE
-    await until(lambda: not download.unchecked.total)
+    await until(lambda: not download.content.unchecked.total)
     assert list(download.spans) == [(0, 100 * PIECE)]
 
 
@@ -627,10 +633,10 @@ async def test_without_hashes_nothing_that_was_left_is_believed(
     tmp_path: Path,
 ) -> None:
     async with made(tmp_path, None) as (download, keeper):
-        download.unchecked = Spans([(0, 100 * PIECE)])
+        download.content.unchecked = Spans([(0, 100 * PIECE)])
         with pytest.raises(Unavailable, match="not got"):
             await download.wait("a", 0, SIZE, 0.3)
-        assert not download.stored
+        assert not download.content.stored
         assert not keeper.sources
         # As soon as there are hashes, it is fetched.
         waiting = asking(download, 0)

@@ -15,7 +15,7 @@ import pytest
 from p2p.core.errors import DiskFull, Unavailable
 from p2p.core.spans import Spans
 from p2p.torrent.metainfo import Metainfo
-from p2p.transfers import download as download_module, readers as reading
+from p2p.transfers import fetcher, planner, readers as reading
 from p2p.transfers.download import Download
 from p2p.transfers.sources.torrent import Wanted
 from tests.p2p.transfers.receiving import Owner, content_of
@@ -82,14 +82,14 @@ class Model:
             data[index * PIECE] ^= 1
         path.write_bytes(data)
         self.download = Download(self.keeper, ticket, META, path)
-        self.download.unchecked = Spans(unchecked)
+        self.download.content.unchecked = Spans(unchecked)
         self.asking: dict[str, tuple[int, int, asyncio.Task[int]]] = {}
         self.promises: dict[str, tuple[int, int]] = {}
         self.leaving: list[list[tuple[int, int]]] = []
 
     @property
     def source(self) -> Script | None:
-        for source in self.download._sources:
+        for source in self.download.fetcher.sources:
             assert isinstance(source, Script)
             source.content = CONTENT
             return source if source.target is not None else None
@@ -98,17 +98,17 @@ class Model:
     async def settle(self) -> None:
         for _ in range(12):
             await asyncio.sleep(0)
-        while self.download._checker is not None:
+        while self.download._checker.is_running:
             await asyncio.sleep(0.001)
         for _ in range(12):
             await asyncio.sleep(0)
         for name, (start, stop, task) in list(self.asking.items()):
-            if self.download.has(start):
+            if self.download.content.has(start):
                 # Whoever goes on reading is answered with a batch, for which a moment is waited.
                 await asyncio.wait((task,), timeout=10)
             if not task.done():
                 # Nobody is left waiting for what is there.
-                assert not self.download.has(start)
+                assert not self.download.content.has(start)
                 continue
             del self.asking[name]
             try:
@@ -161,7 +161,7 @@ class Model:
             case "unasked", index:
                 if source is not None:
                     start, stop = index * PIECE, min(SIZE, (index + 1) * PIECE)
-                    if not self.download._leaving.meets(start, stop):
+                    if not self.download.content._leaving.meets(start, stop):
                         source.deliver(start, stop)
             case "leave", most:
                 if spans := self.download.leave(most):
@@ -266,6 +266,6 @@ def test_what_is_promised_is_there_and_right(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "LEAST_WINDOW", 4 * PIECE)
         patch.setattr(reading, "BEHIND", 2 * PIECE)
-        patch.setattr(download_module, "RETRY", (0.0,))
-        patch.setattr(download_module, "PIN_WINDOW", 16 * PIECE)
+        patch.setattr(fetcher, "RETRY_DELAYS", (0.0,))
+        patch.setattr(planner, "COPY_WINDOW", 16 * PIECE)
         asyncio.run(run())

@@ -23,11 +23,7 @@ from p2p.core.spans import Spans
 from p2p.models import ProblemKey
 from p2p.models.transfers import TransferState
 from p2p.torrent.session import SessionSettings
-from p2p.transfers import (
-    download as download_module,
-    downloads as downloads_module,
-    readers as reading,
-)
+from p2p.transfers import downloads as downloads_module, fetcher, readers as reading
 from p2p.transfers.cache import DATABASE, Cache, CacheSettings
 from p2p.transfers.downloads import Downloads
 from tests.p2p.transfers.receiving import (
@@ -328,7 +324,7 @@ async def test_a_new_ticket_is_asked_for(tmp_path: Path) -> None:
         entry = home.downloads._entries[OWNER, ITEM]
         await asyncio.sleep(0)
         entry.download.spans.discard(0, PIECE)
-        for source in entry.download._sources:
+        for source in entry.download.fetcher.sources:
             source.forget(0, PIECE)
         entry.download.ticket = replace(await_this, expires=1.0)
         entry.asked = float("-inf")
@@ -533,7 +529,7 @@ def is_sealed(folder: Path) -> bool:
 async def test_what_lies_idle_needs_no_check_even_after_a_crash(
     both: tuple[Owner, Home], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_module, "IDLE", 0.1)
+    monkeypatch.setattr(fetcher, "IDLE_TIMEOUT", 0.1)
     owner, home = both
     ticket = await accepted(owner, home)
     await read(home.downloads, ticket, 0, SIZE)
@@ -542,7 +538,7 @@ async def test_what_lies_idle_needs_no_check_even_after_a_crash(
 
     await home.start()
     assert done(home.downloads) == SIZE
-    assert not home.downloads._entries[OWNER, ITEM].download.unchecked.total
+    assert not home.downloads._entries[OWNER, ITEM].download.content.unchecked.total
 
 
 # Room.
@@ -778,7 +774,7 @@ async def test_every_byte_is_right_whatever_happens(  # noqa: C901 - a table of 
 ) -> None:
     """Reads, seeks, stalls, dying peers, clean and unclean restarts, a small cache: against the files themselves."""
     monkeypatch.setattr(reading, "LEASE", 0.5)
-    monkeypatch.setattr(download_module, "IDLE", 0.3)
+    monkeypatch.setattr(fetcher, "IDLE_TIMEOUT", 0.3)
     numbers = random.Random(seed)
     quota = 40 * PIECE
     slow = SessionSettings(

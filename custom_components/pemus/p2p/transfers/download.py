@@ -4,43 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from hashlib import sha1
 import logging
-import os
 from pathlib import Path
 import time
 from typing import Final, Protocol
 
 from ..access.ticket import Ticket
-from ..core import tasks
 from ..core.errors import BadRequest, DiskFull, EngineError, Unavailable
 from ..core.spans import Spans
 from ..models.transfers import TransferState
 from ..torrent.metainfo import Metainfo
-from ..torrent.priority import Priority
-from . import readers as reading
+from . import planner, readers as reading
+from .checker import Checker
+from .content import Content
+from .fetcher import Fetcher
+from .planner import Plan, make_plan
 from .readers import Reader, play_rate
-from .sources.torrent import Source, SourceStatus, Wanted
+from .sources.torrent import Source, SourceStatus
 
 PATIENCE: Final = 10.0
 """Seconds without any sign of life from a source after which a reader is told that the item is unavailable."""
 LIMIT: Final = 4
 """That often `timeout` may pass for one question, while bytes trickle in."""
-IDLE: Final = 30.0
-"""Seconds for which sources are kept open when nobody wants anything."""
-RETRY: Final = (0.5, 2.0, 5.0, 15.0)
-"""Seconds after which a source that failed is opened again; the last one from then on."""
-PIN_WINDOW: Final = 64 * 1024**2
-"""Bytes that are asked for at a time for an offline copy; less while somebody reads the item."""
 MAX_READERS: Final = 200
 BATCH: Final = 4 * 1024**2
 """Bytes that a reader who goes on is answered with at once, if they come within `BATCH_TIMEOUT`."""
 BATCH_TIMEOUT: Final = 0.03
 """Seconds. An answer for each piece costs two processes more than the piece does."""
-
-_CHECKED_AT_ONCE: Final = 8 * 1024**2
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -87,33 +79,22 @@ class Download:
     ) -> None:
         """Prepare a download into the file `path`, for which there need not be anything yet."""
         self.ticket = ticket
-        self.meta = meta
         self.path = path
-        self.spans = Spans()
-        """Verified, on disk, and not about to be taken away."""
-        self.unchecked = Spans()
-        """On disk, perhaps: left by an engine that did not end cleanly. Whole pieces."""
+        self.content = Content(ticket.item.size, meta)
         self.pinned = False
         self.used = time.time()
         self.message: str | None = None
         self.wants = 0
         """Bytes that are asked of the sources and did not arrive yet."""
+        self.fetcher = Fetcher(self, keeper)
         self._keeper = keeper
-        self._leaving = Spans()
+        self._checker = Checker(self)
         self._readers: dict[str, Reader] = {}
         self._waiters: dict[asyncio.Future[None], int] = {}
         self._ending: EngineError | None = None
         self._full: str | None = None
-        self._cut = False
+        self._plan = Plan()
         self._progress = 0
-        self._sources: list[Source] = []
-        self._failed: set[int] = set()
-        self._failures = 0
-        self._plan: list[Wanted] = []
-        self._driver: asyncio.Task[None] | None = None
-        self._checker: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
-        self._reload = False
 
     # What it is.
 
@@ -128,29 +109,14 @@ class Download:
         return self.ticket.item.name
 
     @property
-    def piece_length(self) -> int:
-        """Return the bytes that are verified, and taken away, together."""
-        return self.meta.piece_length if self.meta is not None else 256 * 1024
+    def meta(self) -> Metainfo | None:
+        """Return the description of its torrent, None as long as there is none."""
+        return self.content.meta
 
     @property
-    def complete(self) -> bool:
-        """Tell whether all of it is there."""
-        return self.spans.total == self.size
-
-    @property
-    def stored(self) -> int:
-        """Return the bytes that it takes on disk."""
-        return self.spans.total + self.unchecked.total
-
-    @property
-    def is_active(self) -> bool:
-        """Tell whether its sources are open, or about to be."""
-        return self._driver is not None
-
-    @property
-    def is_changing(self) -> bool:
-        """Tell whether something may write into its file."""
-        return bool(self._sources) or (self._plan != [] and self.is_active)
+    def spans(self) -> Spans:
+        """Return what is there."""
+        return self.content.spans
 
     @property
     def is_waited_for(self) -> bool:
@@ -160,14 +126,14 @@ class Download:
     @property
     def is_starved(self) -> bool:
         """Tell whether it wants more than there is room for."""
-        return self._cut or self._full is not None
+        return self._plan.is_cut or self._full is not None
 
     @property
     def needs_ticket(self) -> bool:
         """Tell whether it wants more than its ticket is good for."""
-        return (self.is_waited_for or (self.pinned and not self.complete)) and (
-            self.awaits_torrent or not self.ticket.is_live(time.time())
-        )
+        return (
+            self.is_waited_for or (self.pinned and not self.content.is_complete)
+        ) and (self.awaits_torrent or not self.ticket.is_live(time.time()))
 
     @property
     def awaits_torrent(self) -> bool:
@@ -183,24 +149,18 @@ class Download:
     @property
     def status(self) -> SourceStatus:
         """Return what all sources do together."""
-        all_of_them = [source.status for source in self._sources]
-        return SourceStatus(
-            download_rate=sum(each.download_rate for each in all_of_them),
-            upload_rate=sum(each.upload_rate for each in all_of_them),
-            received=sum(each.received for each in all_of_them),
-            peers=sum(each.peers for each in all_of_them),
-        )
+        return self.fetcher.status
 
     @property
     def state(self) -> TransferState:
         """Return what it is doing."""
-        if self.complete:
+        if self.content.is_complete:
             return TransferState.COMPLETE
         if self._full is not None:
             return TransferState.FULL
-        if self._checker is not None:
+        if self._checker.is_running:
             return TransferState.CHECKING
-        if not self._plan and not self._cut:
+        if not self._plan.wanted and not self._plan.is_cut:
             return TransferState.IDLE
         if not self.ticket.is_live(time.time()):
             return TransferState.EXPIRED
@@ -244,24 +204,22 @@ class Download:
                 reader.seen = time.monotonic()
         there = min(stop, self.spans.run_from(start))
         # A reader that comes back now and then is known to be alive, and where it is.
-        end = min(there, start + max(reader.ahead(self._most()), self.piece_length))
+        ahead = max(reader.ahead(self._most()), self.content.piece_length)
+        end = min(there, start + ahead)
         if (reader.start, reader.promised) == (start, start):
             reader.tell(end, time.monotonic())
         else:
             # It asked for something else meanwhile; both promises are kept.
             reader.start = min(reader.start, start)
             reader.promised = max(reader.promised, end)
-        self._steer(reader)
+        if not self.content.is_complete and not reader.is_planned(self._most()):
+            self.replan()
         return end
 
     def release(self, name: str) -> None:
         """Forget a reader."""
         if self._readers.pop(name, None) is not None:
             self.replan()
-
-    def has(self, start: int) -> bool:
-        """Tell whether the byte at `start` is there."""
-        return self.spans.run_from(start) > start
 
     def kept(self) -> list[tuple[int, int]]:
         """Return what readers were told to be there, or should soon find there."""
@@ -287,8 +245,10 @@ class Download:
         """Wait for the byte at `start`."""
         began = time.monotonic()
         self._full = None
-        self._plan_again(reader)
-        while not self.has(start):
+        self.check()
+        reader.planned = (0, 0)
+        self.replan()
+        while not self.content.has(start):
             self._refuse()
             progress = self._sign_of_life()
             with self._waiter(start) as arrived:
@@ -297,7 +257,7 @@ class Download:
                         await arrived
                 except TimeoutError:
                     late = time.monotonic() - began >= LIMIT * timeout
-                    if self.has(start):
+                    if self.content.has(start):
                         return
                     self._refuse()
                     if late or progress == self._sign_of_life():
@@ -310,12 +270,19 @@ class Download:
                 while start < (end := self.spans.run_from(start)) < stop:
                     with self._waiter(end) as arrived:
                         await arrived
-                    if not self.has(end):
+                    if not self.content.has(end):
                         # Something else is told to all who wait.
                         return
 
-    def _waiter(self, start: int) -> _Waiter:
-        return _Waiter(self._waiters, start)
+    @contextmanager
+    def _waiter(self, start: int) -> Iterator[asyncio.Future[None]]:
+        """Return a future that is done when the byte at `start` arrives, or when all who wait are told something."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[future] = start
+        try:
+            yield future
+        finally:
+            del self._waiters[future]
 
     def _sign_of_life(self) -> tuple[int, int]:
         return self._progress, self.status.received
@@ -344,7 +311,7 @@ class Download:
         if pinned != self.pinned:
             self.pinned = pinned
             self._full = None
-            self._check()
+            self.check()
             self.replan()
             self._keeper.noted(self)
 
@@ -352,21 +319,19 @@ class Download:
 
     def arrived(self, start: int, stop: int) -> None:
         """Take note of bytes that were verified and can be read from the file."""
-        if self._leaving.meets(start, stop):
-            # It came again while it was being taken away, and part of it may be gone.
-            for source in self._sources:
-                source.forget(start, stop)
+        if (added := self.content.add(start, stop)) is None:
+            self.fetcher.forget(start, stop)
             return
-        added = self.spans.add(start, stop)
-        self.unchecked.discard(start, stop)
         self._progress += 1
-        self._failures = 0
+        self.fetcher.delivered()
         self.message = None
         self.wants = max(0, self.wants - added)
         for future, position in self._waiters.items():
             if start <= position < stop and not future.done():
                 future.set_result(None)
-        if self.complete or (self.pinned and self.wants < PIN_WINDOW // 4):
+        if self.content.is_complete or (
+            self.pinned and self.wants < planner.COPY_WINDOW // 4
+        ):
             self.replan()
         self._keeper.noted(self)
 
@@ -376,8 +341,7 @@ class Download:
         self.message = message
         if "no space left" in message.lower():
             self.full(message)
-        self._failed.add(id(source))
-        self._wake.set()
+        self.fetcher.failed()
         # A disk that is full looks like any other error of the file here.
         self._keeper.starved(self)
 
@@ -403,12 +367,10 @@ class Download:
             # The owner is just about to look at the file; the content is the same.
             ticket = replace(ticket, torrent=self.ticket.torrent)
         else:
-            self.meta = meta
+            self.content.meta = meta
         self.ticket = ticket
         if changed:
-            self._reload = True
-            self._failures = 0
-            self._wake.set()
+            self.fetcher.reopen()
             self.replan()
 
     def tick(self) -> None:
@@ -419,9 +381,10 @@ class Download:
                 del self._readers[name]
         if self.pinned:
             # It may have stood back for others. Who waits for room is told when there is some.
-            if not self._plan and not self.complete and self._full is None:
+            is_idle = not self._plan.wanted and not self.content.is_complete
+            if is_idle and self._full is None:
                 self.replan()
-        elif self._plan and not self.readers:
+        elif self._plan.wanted and not self.readers:
             self.replan()
 
     def is_in_use(self) -> bool:
@@ -438,8 +401,8 @@ class Download:
         """Ask for more, now that there is room again."""
         if self._full is not None:
             self._full = None
-            self._failures = 0
-        if self._cut:
+            self.fetcher.delivered()
+        if self._plan.is_cut:
             self.replan()
 
     def leave(self, most: int) -> list[tuple[int, int]]:
@@ -447,48 +410,28 @@ class Download:
 
         They are whole pieces, those that are farthest from all readers. `left` is to be called when their room is free.
         """
-        chosen = Spans()
-        for _, start, stop in sorted(self._spare(), reverse=True):
-            if chosen.total >= most:
-                break
-            chosen.add(start, stop)
+        chosen = self.content.leave(most, self.kept())
         for start, stop in chosen:
-            self.spans.discard(start, stop)
-            self._leaving.add(start, stop)
-            for source in self._sources:
-                source.forget(start, stop)
-        return list(chosen)
+            self.fetcher.forget(start, stop)
+        return chosen
 
     def has_spare(self) -> bool:
         """Tell whether `leave` would find anything."""
-        return next(self._spare(), None) is not None
-
-    def _spare(self) -> Iterator[tuple[int, int, int]]:
-        """Yield the whole pieces that no reader needs: how far they are from all readers, start, and stop."""
-        length, kept = self.piece_length, self.kept()
-        for index, there in enumerate(self.spans.whole(length, self.size)):
-            start, stop = index * length, min(self.size, (index + 1) * length)
-            if there and (far := reading.distance(start, stop, kept)):
-                yield far, start, stop
+        return next(self.content.spare(self.kept()), None) is not None
 
     def left(self, spans: Sequence[tuple[int, int]]) -> None:
         """Take note that bytes were taken away; from now on they may be fetched again."""
-        for start, stop in spans:
-            self._leaving.discard(start, stop)
+        self.content.left(spans)
         self.replan()
 
     async def close(self, reason: EngineError) -> None:
         """End. Who waits gets `reason`; when this returns, nothing writes to the file any more."""
         self._ending = reason
-        self._plan = []
+        self._plan = Plan()
         self.wants = 0
         self._tell_all()
-        self._wake.set()
-        if (checker := self._checker) is not None:
-            checker.cancel()
-            await asyncio.gather(checker, return_exceptions=True)
-        if (driver := self._driver) is not None:
-            await asyncio.gather(driver, return_exceptions=True)
+        await self._checker.close()
+        await self.fetcher.close()
 
     def _tell_all(self) -> None:
         for future in self._waiters:
@@ -500,276 +443,44 @@ class Download:
     def _most(self) -> int:
         return self._keeper.window_for(self)
 
-    def _steer(self, reader: Reader) -> None:
-        if not self.complete and not reader.is_planned(self._most()):
-            self.replan()
-
-    def _plan_again(self, reader: Reader) -> None:
-        """Ask for what a reader waits for, first of all."""
-        self._check()
-        reader.planned = (0, 0)
-        self.replan()
-
-    def _missing(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Return what may be asked for of a span."""
-        missing = list(self.spans.missing(start, stop))
-        for others in (self.unchecked, self._leaving):
-            if others.total:
-                missing = [
-                    part for low, high in missing for part in others.missing(low, high)
-                ]
-        return missing
-
-    def _arriving(self, start: int, stop: int, besides: Spans) -> list[tuple[int, int]]:
-        """Return what arrives besides other spans if one is asked for: with the swarm, all of the pieces that it meets."""
-        if self.meta is not None:
-            length = self.piece_length
-            start = start // length * length
-            stop = min(self.size, -(-stop // length) * length)
-        return [
-            part
-            for low, high in self._missing(start, stop)
-            for part in besides.missing(low, high)
-        ]
-
     def replan(self) -> None:
         """Ask the sources for what is missing: the soonest needed first, and no more than there is room for."""
         if self._ending is not None:
             return
-        now, most, length = time.monotonic(), self._most(), self.piece_length
-        wishes: list[tuple[float, int, int, Priority]] = []
+        now, most = time.monotonic(), self._most()
         readers = [each for each in self._readers.values() if each.is_active(now)]
         for reader in readers:
-            reader.planned = start, stop = reader.window(most)
-            for low, high in self._missing(start, stop):
-                at = low
-                while at < high:
-                    end = min(high, (at // length + 1) * length)
-                    priority = reader.priority(at, end)
-                    if len(readers) == 1 and priority is Priority.SOON:
-                        # The order of the file is just right for one.
-                        priority = Priority.LATER
-                    delay = (at - start) / reader.rate
-                    if priority is Priority.NOW:
-                        delay = -1.0
-                    wishes.append((delay, at, end, priority))
-                    at = end
-        wishes.sort()
-        if self.pinned and not self.is_waited_for and not self._keeper.is_pressed(self):
-            wishes += self._wishes_of_pin(bool(wishes))
-        room = self._keeper.room_for(self)
-        self._plan, asked, taken = [], Spans(), Spans()
-        self._cut = False
-        for _, start, stop, priority in wishes:
-            arriving = self._arriving(start, stop, taken)
-            if taken.total + sum(high - low for low, high in arriving) > room:
-                self._cut = True
-                break
-            for low, high in arriving:
-                taken.add(low, high)
-            if asked.add(start, stop) or priority is Priority.NOW:
-                self._plan.append(Wanted(start, stop, priority))
-        self.wants = taken.total
-        if self._cut:
+            reader.planned = reader.window(most)
+        self._plan = make_plan(
+            self.content,
+            [reader.need(most) for reader in readers],
+            self._keeper.room_for(self),
+            with_copy=self.pinned
+            and not self.is_waited_for
+            and not self._keeper.is_pressed(self),
+        )
+        self.wants = self._plan.size
+        if self._plan.is_cut:
             self._keeper.starved(self)
-        for source in self._sources:
-            source.want(self._plan)
-        if self._plan and self._driver is None and self._keeper.can_fetch(self):
-            self._driver = tasks.spawn(self._drive(), f"download {self.label}")
-            self._driver.add_done_callback(self._driven)
-        self._wake.set()
-
-    def _wishes_of_pin(self, others: bool) -> list[tuple[float, int, int, Priority]]:
-        """Return the next part of an offline copy."""
-        left = PIN_WINDOW // 8 if others else PIN_WINDOW
-        wishes = []
-        for low, high in self._missing(0, self.size):
-            at = low
-            while at < high and left > 0:
-                end = min(high, (at // self.piece_length + 1) * self.piece_length)
-                wishes.append((0.0, at, end, Priority.LATER))
-                left -= end - at
-                at = end
-            if left <= 0:
-                break
-        return wishes
-
-    # Keeping sources open while something is wanted.
-
-    async def _drive(self) -> None:
-        try:
-            while self._ending is None:
-                try:
-                    if not await self._step():
-                        break
-                except Exception:
-                    _LOGGER.exception("%s: fetching it broke", self.label)
-                    await self._fall_back()
-        finally:
-            await self._close_sources()
-            await self._keeper.rested(self)
-
-    async def _step(self) -> bool:
-        """Do what is to be done next; return False when nothing has been for long."""
-        self._wake.clear()
-        if self._reload:
-            self._reload = False
-            await self._close_sources()
-        if self._failed:
-            self._failed.clear()
-            await self._fall_back()
-        elif self._plan and not self._sources:
-            await self._open_sources()
-        else:
-            return await self._woken(None if self._plan else IDLE)
-        return True
-
-    async def _fall_back(self) -> None:
-        """Let all sources go, and wait before they are opened again."""
-        await self._close_sources()
-        await self._pause(RETRY[min(self._failures, len(RETRY) - 1)])
-        self._failures += 1
-
-    def _driven(self, _driver: asyncio.Task[None]) -> None:
-        self._driver = None
-        # Something may have been wanted while it ended.
-        if self._ending is None and self._plan:
-            self.replan()
-
-    async def _open_sources(self) -> None:
-        await self._keeper.writing(self)
-        for source in self._keeper.sources_of(self):
-            self._sources.append(source)
-            source.want(self._plan)
-            try:
-                await source.start(self)
-            except Exception as err:  # noqa: BLE001 - whatever it is, another one may do better
-                self.source_failed(source, f"it cannot be fetched: {err}")
-        if not self._sources:
-            await self._woken(RETRY[-1])
-
-    async def _close_sources(self) -> None:
-        sources, self._sources = self._sources, []
-        for source in sources:
-            try:
-                await source.close()
-            except Exception:
-                _LOGGER.exception("%s: a source does not end", self.label)
-
-    async def _woken(self, seconds: float | None) -> bool:
-        """Wait until something changed; return False if nothing did for so long."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait before trying again; not longer than until it ends or has another ticket."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            if self._ending is not None or self._reload:
-                return
-            self._wake.clear()
-            await self._woken(left)
+        self.fetcher.want(self._plan.wanted)
 
     # Checking what a former engine left.
 
-    def _check(self) -> None:
-        if self.unchecked.total and self._checker is None and self._ending is None:
-            self._checker = asyncio.create_task(
-                self._check_all(), name=f"check {self.label}"
-            )
-            self._checker.add_done_callback(self._checked)
-
     def check(self) -> None:
         """Begin to compare what was left with its hashes, if there is anything."""
-        self._check()
+        if self._ending is None:
+            self._checker.start()
 
-    def _checked(self, checker: asyncio.Task[None]) -> None:
-        self._checker = None
-        if not checker.cancelled() and (err := checker.exception()) is not None:
-            _LOGGER.error("%s: checking it broke", self.label, exc_info=err)
-            self.unchecked = Spans()
-        self.replan()
-
-    async def _check_all(self) -> None:
-        """Check piece after piece, those that somebody waits for first."""
-        while self.unchecked.total:
-            if (meta := self.meta) is None:
-                # Without hashes nothing is known of it.
-                self.unchecked = Spans()
-                return
-            indices = self._next_to_check(meta)
-            right = await asyncio.to_thread(check_pieces, self.path, meta, indices)
-            found = False
-            for index in indices:
-                start = index * meta.piece_length
-                stop = start + meta.piece_size(index)
-                if self.unchecked.discard(start, stop) and index in right:
-                    self.arrived(start, stop)
-                else:
-                    found = True
-            if found:
-                self.replan()
-        if self._driver is None:
-            await self._keeper.rested(self)
-
-    def _next_to_check(self, meta: Metainfo) -> Sequence[int]:
-        length = meta.piece_length
+    def needed_first(self) -> Iterator[tuple[int, int]]:
+        """Yield the spans that somebody waits for, then those that readers need next."""
         for position in self._waiters.values():
-            if self.unchecked.meets(position, position + 1):
-                return [position // length]
+            yield position, position + 1
         now, most = time.monotonic(), self._most()
         for reader in self._readers.values():
             if reader.is_active(now):
-                for start, _ in self.unchecked.within(*reader.window(most)):
-                    return [start // length]
-        start, stop = next(iter(self.unchecked))
-        last = min(-(-stop // length), start // length + _CHECKED_AT_ONCE // length)
-        return range(start // length, last)
+                yield reader.window(most)
 
-
-class _Waiter:
-    """Somebody who waits for a byte."""
-
-    def __init__(self, waiters: dict[asyncio.Future[None], int], start: int) -> None:
-        self._waiters = waiters
-        self._start = start
-        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def __enter__(self) -> asyncio.Future[None]:
-        self._waiters[self._future] = self._start
-        return self._future
-
-    def __exit__(self, *_: object) -> None:
-        del self._waiters[self._future]
-
-
-def check_pieces(path: Path, meta: Metainfo, indices: Sequence[int]) -> set[int]:
-    """Return those pieces whose bytes in the file are what their hashes say. Blocks."""
-    right = set()
-    buffer = bytearray(meta.piece_length)
-    try:
-        with path.open("rb", buffering=0) as file:
-            for index in indices:
-                view = memoryview(buffer)[: meta.piece_size(index)]
-                if read_fully(file.fileno(), view, index * meta.piece_length):
-                    digest = sha1(view, usedforsecurity=False).digest()
-                    if digest == meta.digest(index):
-                        right.add(index)
-    except OSError as err:
-        _LOGGER.warning("%s cannot be checked: %s", path, err)
-    return right
-
-
-def read_fully(file: int, view: memoryview, offset: int) -> bool:
-    """Fill `view` from an offset of a file, and tell whether there was enough. Raises OSError."""
-    done = 0
-    while done < len(view):
-        count = os.preadv(file, [view[done:]], offset + done)
-        if not count:
-            return False
-        done += count
-    return True
+    async def was_checked(self) -> None:
+        """Take note that there is nothing left to check."""
+        if not self.fetcher.is_active:
+            await self._keeper.rested(self)

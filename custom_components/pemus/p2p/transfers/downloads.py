@@ -143,7 +143,9 @@ class Downloads:
         self._running = True
         await self._measure()
         self._tasks.keep(self._keep, "downloads")
-        if any(entry.download.unchecked.total for entry in self._entries.values()):
+        if any(
+            entry.download.content.unchecked.total for entry in self._entries.values()
+        ):
             self._tasks.spawn(self._check_all(), "check downloads")
         for entry in list(self._entries.values()):
             if entry.download.pinned:
@@ -274,12 +276,12 @@ class Downloads:
         entry = self._entry(owner, item)
         if entry.inode is None:
             await self._prepared(entry)
-        if not entry.download.has(start) and not entry.download.ticket.is_live(
+        if not entry.download.content.has(start) and not entry.download.ticket.is_live(
             time.time()
         ):
             await self._renewed(entry, timeout)
             entry = self._entry(owner, item)
-        if not entry.download.has(start):
+        if not entry.download.content.has(start):
             self._press(entry.download)
         if entry.download.awaits_torrent:
             self._ask(entry)
@@ -335,7 +337,7 @@ class Downloads:
         return tuple(
             _status(entry.download)
             for entry in self._entries.values()
-            if entry.download.stored
+            if entry.download.content.stored
             or entry.download.pinned
             or entry.download.state is not TransferState.IDLE
         )
@@ -392,7 +394,7 @@ class Downloads:
         What was promised, and what is fetched ahead of that, have to fit for all of them.
         """
         share = self._settings.quota // (4 * self._reading)
-        return max(download.piece_length, share)
+        return max(download.content.piece_length, share)
 
     def is_pressed(self, download: Download) -> bool:
         """Tell whether somebody waits for bytes of another download, and an offline copy has to stand back."""
@@ -460,7 +462,7 @@ class Downloads:
     def is_complete(self, owner: str, item: str) -> bool:
         """Tell whether all of an item is here."""
         entry = self._entries.get((owner, item))
-        return entry is not None and entry.download.complete
+        return entry is not None and entry.download.content.is_complete
 
     def outdated(self, download: Download) -> None:
         """Have a new ticket, which is for the version that its owner has now."""
@@ -483,10 +485,10 @@ class Downloads:
     async def rested(self, download: Download) -> None:
         """Note what there is, now that the file does not change."""
         entry = self._entry_of(download)
-        if entry is None or entry.inode is None or download.unchecked.total:
+        if entry is None or entry.inode is None or download.content.unchecked.total:
             return
         seal = await asyncio.to_thread(self._cache.seal, download.path)
-        if not download.is_changing:
+        if not download.fetcher.is_changing:
             entry.seal = seal
             await self._save([entry])
         self._changed = True
@@ -517,7 +519,8 @@ class Downloads:
 
     def _restore(self, found: Found) -> None:
         download = Download(self, found.ticket, found.meta, found.path)
-        download.spans, download.unchecked = found.spans, found.unchecked
+        download.content.spans = found.spans
+        download.content.unchecked = found.unchecked
         download.used, download.pinned = found.used, found.pinned
         # Where there is no file its name is new, and not noted yet.
         entry = _Entry(
@@ -617,7 +620,7 @@ class Downloads:
             self._drop(key, Gone("too many tickets came meanwhile"))
 
     def _count(self, entry: _Entry) -> None:
-        stored = entry.download.stored
+        stored = entry.download.content.stored
         self._used += stored - entry.counted
         entry.counted = stored
         self._changed = True
@@ -677,7 +680,7 @@ class Downloads:
                 # What is over may be in use just now, and not in a moment.
                 or self._used > self._settings.quota
                 or any(
-                    entry.download.is_active or entry.download.is_waited_for
+                    entry.download.fetcher.is_active or entry.download.is_waited_for
                     for entry in self._entries.values()
                 )
             )
@@ -705,8 +708,10 @@ class Downloads:
     async def _check_all(self) -> None:
         """Check what was left by a former engine, one after the other, while nothing else is to be done."""
         for entry in list(self._entries.values()):
-            while entry.download.unchecked.total:
-                if not any(each.download.is_active for each in self._entries.values()):
+            while entry.download.content.unchecked.total:
+                if not any(
+                    each.download.fetcher.is_active for each in self._entries.values()
+                ):
                     entry.download.check()
                 await asyncio.sleep(ROUND)
                 if self._entry_of(entry.download) is not entry:
@@ -738,10 +743,10 @@ class Downloads:
         active = [
             entry.download
             for entry in self._entries.values()
-            if entry.download.is_active or entry.download in hungry
+            if entry.download.fetcher.is_active or entry.download in hungry
         ]
         slack = min(SLACK, self._settings.quota // 8) if active else 0
-        slack = max([slack, *(each.piece_length for each in hungry)])
+        slack = max([slack, *(each.content.piece_length for each in hungry)])
         wanted = sum(each.wants for each in active)
         if (missing := slack + wanted - self._room()) > 0:
             await self._evict(missing)
@@ -751,7 +756,7 @@ class Downloads:
         # While the disk gave room back, readers moved on, and sources may have filled it again.
         more = self._can_give_back()
         for each in hungry:
-            if self.room_for(each) >= each.piece_length:
+            if self.room_for(each) >= each.content.piece_length:
                 each.roomier()
             elif more:
                 self.starved(each)
@@ -788,7 +793,11 @@ class Downloads:
 
     def _can_evict(self, entry: _Entry) -> bool:
         download = entry.download
-        return download.stored > 0 and not download.pinned and not download.is_in_use()
+        return (
+            download.content.stored > 0
+            and not download.pinned
+            and not download.is_in_use()
+        )
 
     def _can_thin_out(self, entry: _Entry) -> bool:
         return (
@@ -839,7 +848,7 @@ class Downloads:
                 entry.dirty = True
                 download.left(spans)
             most -= sum(stop - start for start, stop in spans)
-            if not download.is_active:
+            if not download.fetcher.is_active:
                 await self.rested(download)
         await self._measure()
 

@@ -5,11 +5,10 @@ Read-ahead is measured in seconds of play: half a minute of a song is little, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from ..torrent.priority import Priority
+from .planner import Need
 
 AHEAD: Final = 30.0
 """Seconds of play that are fetched ahead of a reader."""
@@ -101,12 +100,16 @@ class Reader:
         behind = self.start - min(BEHIND, most)
         return max(0, min(self.former, behind)), stop
 
-    def priority(self, start: int, stop: int) -> Priority:
-        """Return how soon it needs these bytes, which are within its window."""
-        if self.waiting and start <= self.start < stop:
-            return Priority.NOW
-        near = self.start + max(LEAST_SOON, int(self.rate * SOON))
-        return Priority.SOON if start < near else Priority.LATER
+    def need(self, most: int) -> Need:
+        """Return what it needs, if there is room for `most` bytes ahead of it."""
+        start, stop = self.window(most)
+        return Need(
+            start=start,
+            stop=stop,
+            near=start + max(LEAST_SOON, int(self.rate * SOON)),
+            rate=self.rate,
+            is_waiting=self.waiting > 0,
+        )
 
     def is_planned(self, most: int) -> bool:
         """Tell whether what was asked of the sources is still about what it needs."""
@@ -126,11 +129,3 @@ def play_rate(size: int, duration: float | None, bit_rate: int | None) -> float:
     else:
         rate = DEFAULT_RATE
     return min(max(rate, _LEAST_RATE), _MOST_RATE)
-
-
-def distance(start: int, stop: int, kept: Iterable[tuple[int, int]]) -> int:
-    """Return how far a span is from what is kept; 0 if it meets any of that."""
-    return min(
-        (max(0, low - stop + 1, start - high + 1) for low, high in kept),
-        default=2**62,
-    )

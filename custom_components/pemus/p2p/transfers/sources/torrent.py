@@ -74,8 +74,10 @@ class Target(Protocol):
 
     path: Path
     """A file that exists and has its full size."""
-    spans: Spans
-    """What is there. Only for reading."""
+
+    @property
+    def spans(self) -> Spans:
+        """Return what is there. Only for reading."""
 
     @property
     def label(self) -> str:
