@@ -14,7 +14,7 @@ from homeassistant.core import HomeAssistant
 import pytest
 
 from custom_components.pemus.p2p.models.items import ItemRef
-from custom_components.pemus.stream import disk, facts, thumbnail_path
+from custom_components.pemus.stream import disk, locations, thumbnail_path
 
 from .conftest import FILM, Connection, Site, all_closed, open_files, pages
 
@@ -40,7 +40,7 @@ async def begin(site: Site, connection: Connection, count: int = 100_000) -> byt
 async def test_a_player_that_is_paused_plays_nothing(
     any_site: Site, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts, "REPORT_INTERVAL", 0.0)
+    monkeypatch.setattr(locations, "REPORT_INTERVAL", 0.0)
     async with any_site.connection() as connection:
         await begin(any_site, connection)
         played = 0

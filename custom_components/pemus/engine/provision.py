@@ -306,14 +306,14 @@ def clean_environ(names: tuple[str, ...] = _PASSED_TO_ENGINE) -> dict[str, str]:
 
 def _environment_name() -> str:
     """Return the name of the environment that this release needs on this machine."""
-    facts = (
+    machine = (
         os.environ.get("PEMUS_ENGINE_PYTHON", PYTHON_VERSION),
         platform.machine(),
         # Distinguishes glibc from musl.
         str(sysconfig.get_config_var("MULTIARCH")),
     )
     digest = hashlib.sha256(REQUIREMENTS.read_bytes())
-    digest.update("\0".join(facts).encode())
+    digest.update("\0".join(machine).encode())
     return digest.hexdigest()[:32]
 
 

@@ -3,7 +3,7 @@
 A request passes through these modules:
 
 - `views`: the routes, authorization and CORS.
-- `facts`: a cache of file locations. The engine is asked only on a miss or after a file changed.
+- `locations`: a cache of file locations. The engine is asked only on a miss or after a file changed.
 - `plan`, with `conditions`, `ranges`, `dlna` and `naming`: pure functions from the request headers to the response.
 - `responses`: opens the file, sends the response, and handles errors.
 - `senders`: send the body in windows, by sendfile or by reading and writing.
@@ -22,7 +22,7 @@ from homeassistant.util.hass_dict import HassKey
 from custom_components.pemus.engine.process import Engine, EngineState
 from custom_components.pemus.p2p.models import Event as EngineEvent, Hello, ItemsChanged
 
-from .facts import Facts, FileSource
+from .locations import FileSource, Locations
 from .naming import stream_path, streamed_item, subtitles_path, thumbnail_path
 from .views import StreamView, SubtitlesView, ThumbnailView
 from .workers import DiskWorkers
@@ -40,19 +40,19 @@ __all__ = [
 
 _VIEWS: Final = (StreamView, ThumbnailView, SubtitlesView)
 
-_DATA_FACTS: HassKey[Facts] = HassKey("pemus_stream_facts")
+_DATA_LOCATIONS: HassKey[Locations] = HassKey("pemus_stream_locations")
 
 
 @callback
 def async_register(hass: HomeAssistant, source: Callable[[], FileSource]) -> None:
     """Register the views, once per run of Home Assistant. `source` returns the current engine client."""
-    facts = hass.data[_DATA_FACTS] = Facts(source)
+    locations = hass.data[_DATA_LOCATIONS] = Locations(source)
     workers = DiskWorkers()
     for view in _VIEWS:
-        hass.http.register_view(view(facts, workers))
+        hass.http.register_view(view(locations, workers))
 
     async def close(_: Event) -> None:
-        await facts.close()
+        await locations.close()
         await workers.close()
 
     hass.bus.async_listen_once(EVENT_HOMEASSISTANT_CLOSE, close)
@@ -79,5 +79,5 @@ def async_follow(hass: HomeAssistant, engine: Engine) -> None:
 @callback
 def async_forget(hass: HomeAssistant, items: Iterable[str] | None) -> None:
     """Drop the cached files of these items, or all if None."""
-    if (facts := hass.data.get(_DATA_FACTS)) is not None:
-        facts.forget(items)
+    if (locations := hass.data.get(_DATA_LOCATIONS)) is not None:
+        locations.forget(items)

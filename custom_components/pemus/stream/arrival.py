@@ -18,7 +18,7 @@ from custom_components.pemus.p2p.models import ErrorKey, WaitQuery
 from custom_components.pemus.p2p.models.items import ItemRef
 
 from .disk import FileChanged
-from .facts import FileSource
+from .locations import FileSource
 from .ranges import Span
 
 ENGINE_TIMEOUT: Final = 10.0

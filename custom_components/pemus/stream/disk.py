@@ -93,14 +93,14 @@ class FileChanged(Exception):
 
 
 class OpenFile:
-    """An open file that matches its description `facts`."""
+    """An open file that matches its description `location`."""
 
-    __slots__ = ("_closing", "_lock", "_users", "facts", "fd", "is_local")
+    __slots__ = ("_closing", "_lock", "_users", "fd", "is_local", "location")
 
-    def __init__(self, fd: int, facts: LocalFile, *, is_local: bool) -> None:
+    def __init__(self, fd: int, location: LocalFile, *, is_local: bool) -> None:
         """Take ownership of an open descriptor."""
         self.fd = fd
-        self.facts = facts
+        self.location = location
         self.is_local = is_local
         """Whether sendfile and fstat may be called in the event loop."""
         self._lock = threading.Lock()
@@ -108,18 +108,18 @@ class OpenFile:
         self._closing = False
 
     @classmethod
-    def open(cls, facts: LocalFile, resident: Span | None = None) -> Self:
+    def open(cls, location: LocalFile, resident: Span | None = None) -> Self:
         """Open the file, and make these bytes resident if it is on a local disk.
 
         Raises FileChanged if the file differs from its description, and OSError.
         """
         try:
-            fd = os.open(facts.path, _FLAGS)
+            fd = os.open(location.path, _FLAGS)
         except OSError as err:
             if err.errno in _GONE:
                 raise FileChanged from err
             raise
-        file = cls(fd, facts, is_local=False)
+        file = cls(fd, location, is_local=False)
         try:
             file.check()
             file.is_local = _is_local(fd)
@@ -141,7 +141,7 @@ class OpenFile:
         if not (
             stat.S_ISREG(status.st_mode)
             and status.st_nlink
-            and self.facts.is_still(status)
+            and self.location.is_still(status)
         ):
             raise FileChanged
 

@@ -28,7 +28,7 @@ from custom_components.pemus.p2p.models.items import Wanted
 from . import dlna
 from .arrival import Arrival, NeverArrived
 from .disk import FileChanged, OpenFile
-from .facts import Facts
+from .locations import Locations
 from .plan import Plan, make_plan
 from .ranges import Span
 from .senders import FIRST_WINDOW_SIZE, ReadingSender, SendfileSender
@@ -85,7 +85,7 @@ class MediaResponse(StreamResponse):
     def __init__(
         self,
         wanted: Wanted,
-        facts: Facts,
+        locations: Locations,
         workers: DiskWorkers,
         *,
         headers: Mapping[str, str],
@@ -95,7 +95,7 @@ class MediaResponse(StreamResponse):
         """Create the response. `headers` are part of the response with any status."""
         super().__init__(headers=headers)
         self._wanted = wanted
-        self._facts = facts
+        self._locations = locations
         self._workers = workers
         self._cache_control = cache_control
         self._for_renderers = for_renderers
@@ -110,7 +110,7 @@ class MediaResponse(StreamResponse):
             try:
                 return await self._answer(request, plan, file)
             finally:
-                self._workers.submit(file.facts.device, file.close)
+                self._workers.submit(file.location.device, file.close)
         except _Refusal as refusal:
             return await self._refuse(request, refusal.status)
         finally:
@@ -135,28 +135,28 @@ class MediaResponse(StreamResponse):
             if name in request.headers
         }
         try:
-            facts = await self._facts.get(self._wanted)
+            location = await self._locations.get(self._wanted)
             for _ in range(OPEN_ATTEMPTS):
                 plan = make_plan(
                     request.method,
                     wanted_headers,
-                    facts,
+                    location,
                     now=time.time(),
                     cache_control=self._cache_control,
                     for_renderers=self._for_renderers,
                 )
-                self._follow(facts)
+                self._follow(location)
                 resident = None
                 try:
                     if plan.first is not None and _is_plain(request):
                         resident = await self._first_window(plan.first)
                     file = await self._workers.run(
-                        facts.device,
-                        partial(OpenFile.open, facts, resident),
+                        location.device,
+                        partial(OpenFile.open, location, resident),
                         OpenFile.close,
                     )
                 except FileChanged:
-                    facts = await self._facts.fresh(self._wanted, facts)
+                    location = await self._locations.fresh(self._wanted, location)
                 else:
                     return plan, file
         except EngineError as err:
@@ -206,7 +206,7 @@ class MediaResponse(StreamResponse):
                     raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE) from err
             writer = await self._send_head(request, plan, transport)
             if self._wanted.is_media:
-                sender.moved = self._facts.played
+                sender.moved = self._locations.played
             try:
                 await self._send_body(plan, sender)
             except (EngineError, *_CUT_BY) as err:
@@ -241,12 +241,12 @@ class MediaResponse(StreamResponse):
         transport.set_write_buffer_limits()
         return writer
 
-    def _follow(self, facts: LocalFile) -> None:
+    def _follow(self, location: LocalFile) -> None:
         """Use an Arrival for this file if it is still being fetched."""
-        if facts.arriving and self._arrival is None:
-            self._arrival = Arrival(self._facts.source, self._wanted.item)
+        if location.arriving and self._arrival is None:
+            self._arrival = Arrival(self._locations.source, self._wanted.item)
         if self._arrival is not None:
-            self._arrival.follow(facts.path)
+            self._arrival.follow(location.path)
 
     async def _first_window(self, span: Span) -> Span:
         """Return the bytes to make resident before the response starts: few, and only those on disk.

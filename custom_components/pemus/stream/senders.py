@@ -111,7 +111,7 @@ class SendfileSender:
             stop = await self._arrival.until(start, stop)
         window = Span(start, min(start + WINDOW_SIZE, stop))
         await self._workers.start(
-            self._file.facts.device, partial(self._file.make_resident, window)
+            self._file.location.device, partial(self._file.make_resident, window)
         )
         return window
 
@@ -256,5 +256,5 @@ class ReadingSender:
             stop = await self._arrival.until(start, stop)
         chunk = Span(start, min(start + CHUNK_SIZE, stop))
         return await self._workers.start(
-            self._file.facts.device, partial(self._file.read, chunk)
+            self._file.location.device, partial(self._file.read, chunk)
         )

@@ -22,7 +22,7 @@ from homeassistant.helpers.http import (
 
 from custom_components.pemus.p2p.models.items import ItemRef, Wanted
 
-from .facts import Facts
+from .locations import Locations
 from .naming import (
     EXTENSION_PATTERN,
     ITEM_PATTERN,
@@ -65,9 +65,9 @@ class MediaView(HomeAssistantView):
     cache_control = _REVALIDATE
     for_renderers = False
 
-    def __init__(self, facts: Facts, workers: DiskWorkers) -> None:
+    def __init__(self, locations: Locations, workers: DiskWorkers) -> None:
         """Create the view."""
-        self._facts = facts
+        self._locations = locations
         self._workers = workers
 
     def register(
@@ -87,7 +87,7 @@ class MediaView(HomeAssistantView):
             return web.Response(status=HTTPStatus.FORBIDDEN, headers=_CORS)
         return MediaResponse(
             self.wanted(ItemRef(parts.pop("owner", None), parts.pop("item")), **parts),
-            self._facts,
+            self._locations,
             self._workers,
             headers=_CORS,
             cache_control=self.cache_control,

@@ -17,7 +17,7 @@ from custom_components.pemus.engine.client import EngineError, EngineUnavailable
 from custom_components.pemus.p2p.models import LocalFile, WaitQuery
 from custom_components.pemus.p2p.models.items import ItemRef, Wanted
 
-MAX_FACTS: Final = 4096
+MAX_LOCATIONS: Final = 4096
 REPORT_INTERVAL: Final = 5.0
 """Minimum time between two reports to the engine that media is being played, in seconds."""
 
@@ -43,7 +43,7 @@ class FileSource(Protocol):
         """Report that media is being played."""
 
 
-class Facts:
+class Locations:
     """Caches the most recently located files."""
 
     def __init__(self, source: Callable[[], FileSource]) -> None:
@@ -70,7 +70,7 @@ class Facts:
             return file
         # Concurrent callers share one request, which continues if the first caller is cancelled.
         if (task := self._asking.get(wanted)) is None:
-            task = asyncio.create_task(self._locate(wanted), name="pemus facts")
+            task = asyncio.create_task(self._locate(wanted), name="pemus locate")
             self._asking[wanted] = task
             self._tasks.add(task)
             task.add_done_callback(lambda done: self._asked(wanted, done))
@@ -122,5 +122,5 @@ class Facts:
         if task.cancelled() or task.exception() is not None or not current:
             return
         self._known[wanted] = task.result()
-        if len(self._known) > MAX_FACTS:
+        if len(self._known) > MAX_LOCATIONS:
             self._known.popitem(last=False)
