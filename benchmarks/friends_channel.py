@@ -17,10 +17,19 @@ from swarm_peer import serve
 
 if TYPE_CHECKING:
     from custom_components.pemus.p2p.net.webrtc.patches import crc
+    from custom_components.pemus.p2p.net.webrtc.patches.nomination import (
+        is_relayed,
+        pair_in_use,
+    )
+    from custom_components.pemus.p2p.net.webrtc.patches.transports import ice_of
 else:
     from p2p.net.webrtc.patches import crc
 
 crc.lend()
+
+if not TYPE_CHECKING:
+    from p2p.net.webrtc.patches.nomination import is_relayed, pair_in_use
+    from p2p.net.webrtc.patches.transports import ice_of
 
 from aiortc import (  # type: ignore[import-not-found,unused-ignore]  # noqa: E402 - not without the loan
     RTCConfiguration,
@@ -73,10 +82,9 @@ class Channel:
         description = RTCSessionDescription(ask["sdp"], "answer")
         await self._pc.setRemoteDescription(description)
         await self._opened.wait()
-        # aiortc does not tell which candidates are in use.
-        pair = self._pc.sctp.transport.transport._connection._nominated[1]  # noqa: SLF001
-        types = pair.local_candidate.type, pair.remote_candidate.type
-        return {"is_relayed": "relay" in types}
+        pair = pair_in_use(ice_of(self._pc.sctp))
+        assert pair is not None
+        return {"is_relayed": is_relayed(pair)}
 
     async def give(self, ask: dict[str, Any]) -> dict[str, Any]:
         """Send a file as soon as the other end asks for it."""

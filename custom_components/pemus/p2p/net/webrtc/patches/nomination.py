@@ -38,7 +38,7 @@ class Nomination:
     @property
     def pair(self) -> CandidatePair | None:
         """The pair in use, or None before there is one."""
-        return self._ice._nominated.get(1)
+        return pair_in_use(self._ice)
 
     def close(self) -> None:
         """Use no other pair from now on. May be called more than once."""
@@ -94,6 +94,11 @@ class Nomination:
         return candidate_pair_priority(
             pair.local_candidate, pair.remote_candidate, self._ice.ice_controlling
         )
+
+
+def pair_in_use(ice: Connection) -> CandidatePair | None:
+    """Return the candidate pair that an ICE connection uses, or None before there is one. The connection need not be patched."""
+    return ice._nominated.get(1)
 
 
 def is_relayed(pair: CandidatePair) -> bool:
