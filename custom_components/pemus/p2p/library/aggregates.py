@@ -180,7 +180,10 @@ def _add(total: _Kinds, part: _Kinds) -> None:
 def _count_months(db: sqlite3.Connection, share: int) -> bool:
     now = set(
         db.execute(
-            f"SELECT month, count(*), max(row) FROM items WHERE shown = {PHOTO} AND month IS NOT NULL AND share = ? GROUP BY month",
+            f"""
+            SELECT month, count(*), max(row) FROM items INDEXED BY items_months
+            WHERE shown = {PHOTO} AND month IS NOT NULL AND share = ? GROUP BY month
+            """,
             (share,),
         )
     )
