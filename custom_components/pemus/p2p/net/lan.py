@@ -1,7 +1,7 @@
-"""The way to homes in the local network: a TCP port of the engine's own, and connections to those of others.
+"""Sends messages to homes in the local network: over a TCP port of the engine's own, and over connections to theirs.
 
-Anybody in the network may connect, and may claim in mDNS to be any home: what counts is what the messages prove. A
-connection is a WebSocket whose text messages are envelopes, both ways. Nothing else is served here.
+Anybody in the network may connect, and may claim in mDNS to be any home: only messages prove who sent them. A connection
+is a WebSocket that carries envelopes as text messages in both directions. The port serves nothing else.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ SEND_TIMEOUT: Final = 5.0
 IDLE: Final = 60.0
 """Seconds without a message after which a connection is closed."""
 UNHEARD: Final = 4000
-"""Milliseconds until what was sent has to have arrived."""
+"""Milliseconds within which the other end must acknowledge what was sent."""
 FIRST_MESSAGE: Final = 10.0
-"""Seconds that whoever connects has for the first message that is right."""
+"""Seconds after connecting within which the first valid message must arrive."""
 STRANGER_TIME: Final = 600.0
-"""Seconds that a home may stay connected that is neither a friend nor one that the user has asked."""
+"""Seconds for which a home may stay connected that is neither a friend nor was asked by the user."""
 MAX_CONNECTIONS: Final = 64
-"""Places for those who call. A newcomer gets that of a stranger if all are taken, so that friends always find one."""
+"""Incoming connections. If there is no room, a new one replaces a stranger's, so friends can always connect."""
 MAX_PER_ADDRESS: Final = 8
 MAX_SOCKETS: Final = 96
-"""Connections with those that have not said yet what they want."""
+"""Open sockets, with those that have not sent a request yet."""
 MAX_SOCKETS_PER_ADDRESS: Final = 16
 MAX_WAITING: Final = 32
 """Messages that wait for one connection."""
@@ -56,7 +56,7 @@ _HTTP_LOGGER = logging.getLogger(f"{__name__}.http")
 
 
 class _Whispered(logging.Filter):
-    """What aiohttp says is wrong with a request: for debugging only, since everybody in the network can bring it about."""
+    """Logs what aiohttp finds wrong with requests for debugging only, because anybody in the network can cause it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.levelno, record.levelname = logging.DEBUG, "DEBUG"
@@ -67,26 +67,26 @@ _HTTP_LOGGER.addFilter(_Whispered())
 
 
 class Line:
-    """A connection to one home, or from somebody who has not said yet who it is."""
+    """A connection to one home, or an incoming one whose home is not known yet."""
 
     is_lan = True
     tells_apart = True
 
     def __init__(self, lan: Lan, origin: str, home: str | None) -> None:
-        """Prepare a line to or from an address; `home` is the one that was called."""
+        """Prepare a connection to or from an address. `home` is the home that this one calls, None for an incoming one."""
         self._lan = lan
         self._is_caller = home is None
         self.origin = origin
         self.home = home
         self.begun = self.used = time.monotonic()
-        """When something was sent last, or came that is right."""
+        """When something was last sent, or a valid message arrived, by the monotonic clock."""
         self.is_proven = False
         self.over = asyncio.Event()
-        """Whether to hang up."""
+        """Set to close the connection."""
         self.outgoing: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
 
     def send(self, home: str, message: dict[str, Any], *, reply: bool = False) -> bool:
-        """Send a message, if the home is the one at the other end."""
+        """Send a message if this home is at the other end."""
         if self.home != home:
             return False
         with suppress(asyncio.QueueFull):
@@ -96,7 +96,7 @@ class Line:
         return False
 
     def is_over(self) -> bool:
-        """Tell whether to hang up, on whoever was silent for too long, or is a stranger and has been there for long."""
+        """Tell whether to close the connection: it was idle for too long, or a stranger has had it for too long."""
         now = time.monotonic()
         if self.over.is_set() or now - self.used > IDLE:
             return True
@@ -106,16 +106,16 @@ class Line:
         return now - self.begun > limit
 
     def received(self, payload: str) -> None:
-        """Take in a message."""
+        """Handle a message that arrived."""
         try:
             message = parse(payload)
         except BadEnvelope:
             return
         if isinstance(message, dict) and self.home is None:
-            # So that an answer finds its way; whether it is right is seen in a moment.
+            # So that an answer can be sent. Whether the claim is true is checked below.
             claimed = message.get("sender")
             self.home = claimed if isinstance(claimed, str) else None
-        proven = self._lan.post.receive(message, self)
+        proven = self._lan.messenger.receive(message, self)
         if proven is not None and self.home == proven:
             self.used = time.monotonic()
             self.is_proven = True
@@ -125,39 +125,39 @@ class Line:
 
 
 class Lan:
-    """All lines in the local network, and the port that others call."""
+    """All connections in the local network, and the port for incoming ones."""
 
     is_lan = True
     tells_apart = True
     origin = ""
 
-    def __init__(self, post: Messenger, session: ClientSession) -> None:
-        """Prepare to serve and to call; what arrives goes to `post`."""
-        self.post = post
+    def __init__(self, messenger: Messenger, session: ClientSession) -> None:
+        """Prepare to accept and open connections. Messages that arrive go to `messenger`."""
+        self.messenger = messenger
         self.port = 0
-        """Where others call; 0 if nobody can."""
+        """The port for incoming connections, 0 if none is open."""
         self._session = session
         self._http: ClientSession | None = None
         self._homes: dict[str, LanHome] = {}
         self._failed: dict[str, float] = {}
         self._lines: dict[str, Line] = {}
-        """Those that this home called."""
+        """Outgoing connections."""
         self._callers: dict[str, Line] = {}
-        """Those that called, and brought something fresh of a home last."""
+        """For each home, the incoming connection that last brought a fresh message of it."""
         self._tasks = tasks.Tasks()
         self._serving: dict[asyncio.Task[Any] | None, tuple[Line, web.BaseRequest]] = {}
-        """The lines of those who called, whoever they are."""
+        """All incoming connections, whoever is at the other end."""
         self._inside: dict[str, int] = {}
         self._runner: web.ServerRunner | None = None
         self._opening = asyncio.Lock()
 
     @property
     def is_open(self) -> bool:
-        """Whether this home calls others in the local network, and lets them call."""
+        """Whether this home connects to others in the local network, and accepts connections."""
         return self._http is not None
 
     async def open(self, port: int = 0) -> None:
-        """Open the port, unless one is open: the one that is given, or else any."""
+        """Open this port, or any port if it is not free. Does nothing if one is open."""
         async with self._opening:
             if self.is_open:
                 return
@@ -168,7 +168,7 @@ class Lan:
                 raise
 
     async def close(self) -> None:
-        """Close the port and all lines, and call nobody."""
+        """Close the port and all connections, and open none."""
         async with self._opening:
             if self.is_open:
                 await self._close()
@@ -188,14 +188,16 @@ class Lan:
             try:
                 listener = _listener(attempt)
             except OSError as err:
-                # Another engine on this machine has it, mostly; any other port will do.
+                # Mostly, another engine on this machine uses it. Any other port will do.
                 _LOGGER.debug("Port %s cannot be opened: %s", attempt, err)
                 continue
             site = web.SockSite(self._runner, listener, backlog=BACKLOG)
             await site.start()
             self.port = listener.getsockname()[1]
             return
-        _LOGGER.warning("Homes in the local network cannot call: no port can be opened")
+        _LOGGER.warning(
+            "Homes in the local network cannot connect: no port can be opened"
+        )
 
     async def _close(self) -> None:
         http, self._http = self._http, None
@@ -212,10 +214,10 @@ class Lan:
         self._failed.clear()
 
     def show(self, homes: tuple[LanHome, ...]) -> list[str]:
-        """Take note of all homes that advertise themselves now; return those that moved."""
+        """Note all homes that advertise themselves now. Return those whose addresses or port have changed."""
         fresh, moved = {}, []
         for home in homes[:MAX_HOMES]:
-            if is_home(home.id) and home.id != self.post.identity.id:
+            if is_home(home.id) and home.id != self.messenger.identity.id:
                 fresh[home.id] = home
                 former = self._homes.get(home.id)
                 if former != home:
@@ -235,21 +237,21 @@ class Lan:
         return is_shown and time.monotonic() - failed > IDLE
 
     def retry(self) -> None:
-        """Believe again in homes that did not answer, and call them anew: this one may have moved."""
+        """Forget which homes did not answer, and close all connections: this home may have another address now."""
         self._failed.clear()
         for home in (*self._lines, *self._callers):
             self._hang_up(home)
 
     def _hang_up(self, home: str) -> None:
-        """End the lines to a home; the next message to it takes another one."""
+        """Close the connections to a home. The next message to it opens another one."""
         for lines in (self._lines, self._callers):
             if (line := lines.pop(home, None)) is not None:
                 line.over.set()
 
     def send(self, home: str, message: dict[str, Any], *, reply: bool = False) -> bool:
-        """Send a message to a home: where it says that it is, over a new line if there is none, and where it called from.
+        """Send a message to a home: to the address that it advertises, and over the connection that it opened.
 
-        Either may be somebody else, who only takes messages away.
+        An impostor at either end can only make a message disappear, so it is sent to both.
         """
         lines = (self._line_to(home), self._callers.get(home))
         hopes = [
@@ -258,7 +260,7 @@ class Lan:
         return any(hopes)
 
     def _line_to(self, home: str) -> Line | None:
-        """Return the line to where a home says that it is, called if need be."""
+        """Return the connection to the address that a home advertises, opened if need be."""
         line = self._lines.get(home)
         if line is not None or home not in self._homes or not self.is_open:
             return line
@@ -302,13 +304,13 @@ class Lan:
                 del self._lines[home.id]
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Serve whoever connects, as far as the network is near."""
+        """Accept a connection from the local network."""
         try:
             address = read_address((request.remote or "").partition("%")[0])
             remote, is_welcome = str(address), is_near(address)
         except ValueError:
             remote, is_welcome = "", False
-        # A page in somebody's browser must not speak for them.
+        # A web page must not connect with the help of its visitor's browser.
         if not is_welcome or request.path != PATH or "Origin" in request.headers:
             return web.Response(status=404)
         ws = web.WebSocketResponse(
@@ -337,7 +339,7 @@ class Lan:
         return ws
 
     def proven(self, line: Line) -> None:
-        """Use a line that a home called on also for what this home has to say."""
+        """Use an incoming connection also for messages to the home that it is from."""
         if (
             line.home is None
             or line.over.is_set()
@@ -347,19 +349,20 @@ class Lan:
         self._callers[line.home] = line
 
     def is_expected(self, line: Line) -> bool:
-        """Tell whether the home that called on a line keeps its place: a friend's last line, and of who was asked."""
+        """Tell whether an incoming connection is kept: the last one of a friend, or of a home that the user asked."""
         home = line.home
         return (
             line.is_proven
             and home is not None
             and self._callers.get(home) is line
-            and self.post.is_expected(home)
+            and self.messenger.is_expected(home)
         )
 
     def _make_place(self) -> bool:
-        """See to it that one more may come in.
+        """Make room for one more incoming connection. Return whether there is any.
 
-        A stranger goes, of an address that has the most places; of these, one that said nothing that is right, or not for longest.
+        A stranger's is closed: one of the address that has the most; among these, one that never sent a valid message, or
+        has been idle for longest.
         """
         present = [each for each in self._serving.values() if not each[0].over.is_set()]
         if len(present) < MAX_CONNECTIONS:
@@ -382,19 +385,19 @@ class Lan:
 
 
 class _Door(web.Server):
-    """Keeps out those who are too many, and those who do not say what they want."""
+    """Limits open sockets, and closes those on which no request arrives."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._inside: WeakSet[asyncio.BaseTransport] = WeakSet()
 
     def let_in(self, request: web.BaseRequest) -> None:
-        """Take note that somebody said what is wanted."""
+        """Keep a socket: its request was accepted."""
         if request.transport is not None:
             self._inside.add(request.transport)
 
     def let_out(self, request: web.BaseRequest) -> None:
-        """Take note that somebody is being sent away, who need not take long over that."""
+        """Let a socket be closed like one without a request, so that its end cannot delay that."""
         if request.transport is not None:
             self._inside.discard(request.transport)
 
@@ -406,7 +409,7 @@ class _Door(web.Server):
             transport.abort()
             return
         if len(everybody) > MAX_SOCKETS:
-            # Who has been silent for longest makes room, which may be this one.
+            # The oldest socket without a request makes room, which may be this one.
             next(each for each in everybody if each not in self._inside).abort()
         asyncio.get_running_loop().call_later(FIRST_MESSAGE, self._look, transport)
 
@@ -421,7 +424,7 @@ def _remote(transport: asyncio.BaseTransport | None) -> str:
 
 
 async def _carry(line: Line, ws: Any) -> None:
-    """Carry messages both ways until the other end goes, or nobody has said anything for long."""
+    """Carry messages in both directions until the other end closes the connection, or it is over."""
 
     async def write() -> None:
         while True:
@@ -442,7 +445,7 @@ async def _carry(line: Line, ws: Any) -> None:
                 line.received(message.data)
 
     if (connection := ws.get_extra_info("socket")) is not None:
-        # Otherwise a home that is gone is noticed after a quarter of an hour.
+        # Otherwise TCP notices only after a quarter of an hour that a home is gone.
         with suppress(OSError, AttributeError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD)
     tasks = [asyncio.create_task(work()) for work in (write, watch, listen)]
@@ -463,7 +466,7 @@ def is_near(address: IPv4Address | IPv6Address) -> bool:
         address = address.ipv4_mapped
     if address.is_unspecified or address.is_multicast:
         return False
-    # Homes on one machine meet at loopback; nothing else there answers to what is said.
+    # Homes on one machine connect over loopback. Nothing else there answers such a request.
     if address.is_private or address.is_link_local or address.is_loopback:
         return True
     return any(address in network for network in _networks())
