@@ -20,7 +20,7 @@ from p2p.friends.pairing import (
 )
 from p2p.friends.pairings import MAX_OUTGOING
 from p2p.friends.sas import WORDS, commitment, is_committed, words
-from p2p.friends.strangers import TRIES_PER_DAY, WAY
+from p2p.friends.strangers import TRANSPORT, TRIES_PER_DAY
 from p2p.models.codec import encode
 from p2p.models.homes import PairingState, PairingStatus
 from p2p.models.pemus_id import grouped
@@ -265,7 +265,7 @@ async def test_only_so_many_requests_wait() -> None:
 
 
 class Nowhere:
-    """A way that keeps what is sent."""
+    """A transport that keeps what is sent."""
 
     is_lan = False
     tells_apart = False
@@ -334,27 +334,29 @@ async def test_a_flood_of_requests_is_bounded() -> None:
             ann.pairings.receive(message("request", request, eve))
             reveal = Reveal(request="00" * 16, nonce="00" * 32, yes=True)
             ann.pairings.receive(message("reveal", reveal, eve))
-        assert len(ann.pairings.statuses) == WAY.waiting
+        assert len(ann.pairings.statuses) == TRANSPORT.waiting
         assert all(len(each.name) <= 100 for each in ann.pairings.statuses)
 
 
-def bodies(way: Nowhere, *kinds: str) -> list[dict[str, object]]:
+def bodies(transport: Nowhere, *kinds: str) -> list[dict[str, object]]:
     """What was sent that is of these kinds."""
-    return [json.loads(str(m["body"])) for m in way.sent if m["kind"] in kinds]
+    return [json.loads(str(m["body"])) for m in transport.sent if m["kind"] in kinds]
 
 
 def requesting(
     home: Neighbour,
     number: int,
     sender: Identity = STRANGER,
-    way: Nowhere | None = None,
+    transport: Nowhere | None = None,
 ) -> Nowhere:
-    """Let somebody ask, with the request of this number; return the way that it came."""
-    way = way or Nowhere()
+    """Let somebody ask, with the request of this number; return the transport that it came over."""
+    transport = transport or Nowhere()
     made = commitment(bytes(32), sender.key).hex()
     request = Request(request=f"{number:032x}", name="Eve", commitment=made)
-    home.pairings.receive(replace(message("request", request, sender), way=way))
-    return way
+    home.pairings.receive(
+        replace(message("request", request, sender), transport=transport)
+    )
+    return transport
 
 
 def revealing(
@@ -365,24 +367,24 @@ def revealing(
     yes: bool | None = None,
 ) -> Nowhere:
     """Let somebody go on with a request."""
-    way = Nowhere()
+    transport = Nowhere()
     said = Reveal(request=f"{number:032x}", nonce="00" * 32, yes=yes)
-    home.pairings.receive(replace(message("reveal", said, sender), way=way))
-    return way
+    home.pairings.receive(replace(message("reveal", said, sender), transport=transport))
+    return transport
 
 
 async def test_a_home_gets_only_a_handful_of_this_homes_numbers_and_is_seen_then() -> (
     None
 ):
     async with neighbour("Ann") as ann:
-        way = Nowhere()
+        transport = Nowhere()
         for number in range(100):
-            requesting(ann, number, way=way)
-        nonces = {said["nonce"] for said in bodies(way, "received")}
+            requesting(ann, number, transport=transport)
+        nonces = {said["nonce"] for said in bodies(transport, "received")}
         assert len(nonces) == TRIES_PER_DAY
         (status,) = ann.pairings.statuses
         assert (status.home, status.state) == (STRANGER.id, PairingState.DENIED)
-        refused = bodies(way, "verdict")
+        refused = bodies(transport, "verdict")
         assert len(refused) == 100 - TRIES_PER_DAY
         assert not any(said["yes"] for said in refused)
         ann.pairings.answer(STRANGER.id, accept=False, block=True)
@@ -394,11 +396,11 @@ async def test_a_home_gets_only_a_handful_of_this_homes_numbers_and_is_seen_then
 
 async def test_all_homes_together_get_only_so_many_numbers() -> None:
     async with neighbour("Ann") as ann:
-        way = Nowhere()
+        transport = Nowhere()
         for number in range(100):
             eve = Identity.of((1000 + number // 3).to_bytes(32))
-            requesting(ann, number, eve, way)
-        assert len(bodies(way, "received")) == WAY.per_hour
+            requesting(ann, number, eve, transport)
+        assert len(bodies(transport, "received")) == TRANSPORT.per_hour
 
 
 async def test_who_was_agreed_to_begins_anew() -> None:
@@ -440,13 +442,13 @@ async def test_requests_that_cross_are_counted_and_stay_shown() -> None:
     async with neighbour("Ann") as ann:
         eve = lower(ann)
         asked = ann.pairings.request(eve.id, trusted=True)
-        way = Nowhere()
+        transport = Nowhere()
         for number in range(20):
-            requesting(ann, number, eve, way)
+            requesting(ann, number, eve, transport)
             (status,) = ann.pairings.statuses
             assert (status.home, status.confirmed) == (asked.home, True)
             assert status.state is PairingState.WAITING
-        assert len(bodies(way, "received")) == TRIES_PER_DAY
+        assert len(bodies(transport, "received")) == TRIES_PER_DAY
 
 
 async def test_a_yes_to_words_does_not_count_for_other_words() -> None:
@@ -492,9 +494,9 @@ async def test_a_friend_that_asks_again_is_one_at_once_but_not_after_it_was_remo
 
 async def test_requests_that_go_no_further_make_room_and_are_forgotten_soon() -> None:
     async with neighbour("Ann") as ann, neighbour("Bob") as bob:
-        for number in range(WAY.waiting + 5):
+        for number in range(TRANSPORT.waiting + 5):
             requesting(ann, number, Identity.of((1000 + number).to_bytes(32)))
-        assert len(ann.pairings.pairings) == WAY.waiting
+        assert len(ann.pairings.pairings) == TRANSPORT.waiting
         await comparing(bob, ann)
         past = time.time() - HIDDEN_LIFETIME - 1
         earlier = [replace(each, created=past) for each in ann.pairings.pairings]
@@ -536,9 +538,9 @@ async def test_a_request_that_was_taken_back_before_it_was_shown_leaves_nothing(
 ):
     async with neighbour("Ann") as ann:
         requesting(ann, 1)
-        way = revealing(ann, 1, yes=False)
+        transport = revealing(ann, 1, yes=False)
         assert not ann.pairings.pairings
-        assert not way.sent
+        assert not transport.sent
 
 
 async def test_who_says_yes_to_what_was_refused_is_told_again() -> None:
@@ -549,9 +551,9 @@ async def test_who_says_yes_to_what_was_refused_is_told_again() -> None:
         ann.pairings.receive(message("received", said))
         ann.pairings.answer(STRANGER.id, accept=False, block=False)
         verdict = message("verdict", Verdict(request=pairing.request, yes=True))
-        way = Nowhere()
-        ann.pairings.receive(replace(verdict, way=way))
-        assert [each["yes"] for each in bodies(way, "reveal")] == [False]
+        transport = Nowhere()
+        ann.pairings.receive(replace(verdict, transport=transport))
+        assert [each["yes"] for each in bodies(transport, "reveal")] == [False]
 
 
 async def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -566,7 +568,7 @@ async def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -
 
 
 class Transport(Nowhere):
-    """A way that is known by where it comes from."""
+    """A transport that is known by where it comes from."""
 
     def __init__(self, origin: str, *, lan: bool = False) -> None:
         super().__init__()
@@ -574,20 +576,20 @@ class Transport(Nowhere):
 
 
 def flood(
-    home: Neighbour, *ways: Transport, first: int = 1000, shown: bool = True
+    home: Neighbour, *transports: Transport, first: int = 1000, shown: bool = True
 ) -> None:
-    """Let hundreds of strangers ask, by turns on each of these ways, and go on so that users are shown them."""
+    """Let hundreds of strangers ask, by turns over each of these transports, and go on so that users are shown them."""
     for number in range(first, first + 300):
         eve = Identity.of(number.to_bytes(32))
-        requesting(home, number, eve, ways[number % len(ways)])
+        requesting(home, number, eve, transports[number % len(transports)])
         if shown:
             revealing(home, number, eve)
 
 
-def is_let_in(home: Neighbour, way: Transport, number: int = 1) -> bool:
+def is_let_in(home: Neighbour, transport: Transport, number: int = 1) -> bool:
     """Let somebody new ask, and tell whether the user sees it."""
     bob = Identity.of(number.to_bytes(32))
-    requesting(home, number, bob, way)
+    requesting(home, number, bob, transport)
     revealing(home, number, bob)
     return any(each.home == bob.id for each in home.pairings.statuses)
 
@@ -635,7 +637,7 @@ async def test_a_flood_of_one_network_keeps_no_other_network_out(
 
 async def test_the_words_of_this_home_are_not_to_be_had_without_end() -> None:
     async with neighbour("Ann") as ann:
-        ways = [
+        transports = [
             Transport("signal.example"),
             *(
                 Transport(f"192.168.{n}.{m}", lan=True)
@@ -644,18 +646,18 @@ async def test_the_words_of_this_home_are_not_to_be_had_without_end() -> None:
             ),
         ]
         for first in range(1000, 10_000, 300):
-            flood(ann, *ways, first=first)
-        given = sum(len(bodies(way, "received")) for way in ways)
-        assert given <= 2 * WAY.per_hour
+            flood(ann, *transports, first=first)
+        given = sum(len(bodies(transport, "received")) for transport in transports)
+        assert given <= 2 * TRANSPORT.per_hour
 
 
 async def test_a_place_is_kept_for_the_home_whose_id_was_typed_here() -> None:
     async with neighbour("Ann") as ann:
-        way = Transport("signal.example")
-        flood(ann, way)
+        transport = Transport("signal.example")
+        flood(ann, transport)
         eve = lower(ann)
         ann.pairings.request(eve.id, trusted=True)
-        assert bodies(requesting(ann, 1, eve, way), "received")
+        assert bodies(requesting(ann, 1, eve, transport), "received")
         revealing(ann, 1, eve, yes=True)
         status = next(each for each in ann.pairings.statuses if each.home == eve.id)
         assert status.state is PairingState.PAIRED
@@ -663,15 +665,15 @@ async def test_a_place_is_kept_for_the_home_whose_id_was_typed_here() -> None:
 
 async def test_a_flood_of_messages_does_not_keep_the_home_out_that_was_asked() -> None:
     async with neighbour("Ann") as ann:
-        way = Transport("signal.example")
+        transport = Transport("signal.example")
 
         def is_heard() -> bool:
             message = seal(STRANGER, ann.id, "ping", b"{}")
-            return ann.post.receive(message, way, STRANGER.id) == STRANGER.id
+            return ann.messenger.receive(message, transport, STRANGER.id) == STRANGER.id
 
         assert is_heard()
         for number in range(2000):
-            ann.post.receive({}, way, f"{number}")
+            ann.messenger.receive({}, transport, f"{number}")
         assert not is_heard()
         ann.pairings.request(STRANGER.id, trusted=True)
         assert is_heard()
@@ -745,10 +747,12 @@ async def test_a_request_is_taken_back_without_its_number_and_nothing_else_is() 
 async def test_two_homes_do_not_tell_each_other_for_ever_that_all_is_said() -> None:
     async with neighbour("Ann") as ann:
         for yes, paired in ((None, False), (True, False), (True, True), (False, False)):
-            way = Nowhere()
+            transport = Nowhere()
             verdict = Verdict(request="00" * 16, yes=yes, paired=paired)
-            ann.pairings.receive(replace(message("verdict", verdict), way=way))
-            said = [each["yes"] for each in bodies(way, "reveal")]
+            ann.pairings.receive(
+                replace(message("verdict", verdict), transport=transport)
+            )
+            said = [each["yes"] for each in bodies(transport, "reveal")]
             assert said == ([False] if not paired and yes is not False else [])
 
 

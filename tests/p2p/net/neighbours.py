@@ -46,19 +46,19 @@ class Neighbour:
         self.rates: tuple[Throttle, ...] = ()
         self.messages: list[Message] = []
         """What came and was dealt with."""
-        self.post = Messenger(
+        self.messenger = Messenger(
             self.identity, self._received, is_expected=self._is_expected
         )
-        self.lan = Lan(self.post, session)
-        self.post.add(self.lan)
+        self.lan = Lan(self.messenger, session)
+        self.messenger.add(self.lan)
         self.pairings = Pairings(
-            self.post,
+            self.messenger,
             name=lambda: self.name,
             is_friend=self.friends.__contains__,
             on_change=lambda: None,
         )
         self.links = Links(
-            self.post,
+            self.messenger,
             self,
             name=lambda: self.name,
             is_friend=self.friends.__contains__,

@@ -134,36 +134,36 @@ async def test_a_flood_of_signed_messages_costs_only_so_many_signatures(
     ann: Neighbour, session: ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = 0
-    from p2p.net import messenger as post
+    from p2p.net import messenger as module
 
-    right = post.opened
+    right = module.opened
 
     def counted(*arguments: object) -> object:
         nonlocal looked
         looked += 1
         return right(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(post, "opened", counted)
+    monkeypatch.setattr(module, "opened", counted)
     message = orjson.dumps(seal(STRANGER, ann.id, "ping", b"{}")).decode()
     begun = time.monotonic()
     async with session.ws_connect(url(ann), autoping=False) as socket:
         for _ in range(2000):
             await socket.send_str(message)
         await dealt_with(socket)
-        assert looked >= post.BURST
+        assert looked >= module.BURST
         # Another connection of the same address gets no more, also if it names a friend.
         async with session.ws_connect(url(ann), autoping=False) as other:
             for _ in range(500):
                 await other.send_str(message)
             await dealt_with(other)
             passed = time.monotonic() - begun
-            assert looked <= post.BURST + post.RATE * passed
+            assert looked <= module.BURST + module.RATE * passed
             ann.friends.add(STRANGER.id)
             for _ in range(100):
                 await other.send_str(message)
             await dealt_with(other)
             passed = time.monotonic() - begun
-            assert looked <= post.BURST + post.RATE * passed
+            assert looked <= module.BURST + module.RATE * passed
 
 
 async def test_connections_that_say_nothing_are_few_and_end(
@@ -278,7 +278,7 @@ async def test_a_friend_finds_a_place_in_any_crowd_and_keeps_it(
         await until(lambda: ann.lan.knows(friend.id))
         await crowd.call(*strangers(2000))
         assert ann.lan.knows(friend.id)
-        assert ann.post.send(friend.id, "pong", b"{}")
+        assert ann.messenger.send(friend.id, "pong", b"{}")
         assert (await socket.receive(timeout=5)).type is WSMsgType.TEXT
 
 
@@ -346,7 +346,7 @@ async def test_nobody_is_followed_elsewhere(ann: Neighbour) -> None:
         port = runner.addresses[0][1]
         trap = LanHome(id=STRANGER.id, name="E", addresses=("127.0.0.1",), port=port)
         ann.lan.show((trap,))
-        ann.post.send(STRANGER.id, "ping", b"{}")
+        ann.messenger.send(STRANGER.id, "ping", b"{}")
         await until(lambda: not ann.lan.knows(STRANGER.id))
     finally:
         await runner.cleanup()
@@ -389,7 +389,7 @@ async def test_a_message_that_a_server_brought_first_proves_a_line(
             return False
 
     message = seal(STRANGER, ann.id, "ping", b"{}")
-    assert ann.post.receive(message, Server(), STRANGER.id) == STRANGER.id
+    assert ann.messenger.receive(message, Server(), STRANGER.id) == STRANGER.id
     async with session.ws_connect(url(ann)) as home:
         await home.send_str(orjson.dumps(message).decode())
         await until(lambda: ann.lan.knows(STRANGER.id))
@@ -399,12 +399,12 @@ async def test_ids_of_messages_are_their_senders_own(ann: Neighbour) -> None:
     other = Identity.of(bytes([8] * 32))
     first = seal(STRANGER, ann.id, "ping", b"{}")
     line = module.Line(ann.lan, "10.0.0.1", None)
-    assert ann.post.receive(first, line) == STRANGER.id
+    assert ann.messenger.receive(first, line) == STRANGER.id
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("p2p.net.messages.secrets.token_hex", lambda _: first["id"])
         second = seal(other, ann.id, "ping", b"{}")
     assert second["id"] == first["id"]
-    assert ann.post.receive(second, line) == other.id
+    assert ann.messenger.receive(second, line) == other.id
 
 
 async def test_who_called_is_not_the_only_one_who_is_told(
@@ -426,7 +426,7 @@ async def test_a_home_that_does_not_answer_is_not_called_again_and_again(
     dead = LanHome(id=STRANGER.id, name="Eve", addresses=("127.0.0.1",), port=1)
     ann.lan.show((dead,))
     assert ann.lan.knows(STRANGER.id)
-    ann.post.send(STRANGER.id, "ping", b"{}")
+    ann.messenger.send(STRANGER.id, "ping", b"{}")
     await until(lambda: not ann.lan.knows(STRANGER.id))
     ann.lan.retry()
     assert ann.lan.knows(STRANGER.id)
@@ -441,7 +441,7 @@ async def test_addresses_that_are_not_near_are_not_called(
     ann.lan.show(
         (LanHome(id=STRANGER.id, name="E", addresses=addresses, port=ann.lan.port),)
     )
-    ann.post.send(STRANGER.id, "ping", b"{}")
+    ann.messenger.send(STRANGER.id, "ping", b"{}")
     await until(lambda: not ann.lan._lines)
     assert not ann.lan._inside
 
@@ -459,13 +459,13 @@ async def test_a_home_that_moved_is_called_where_it_is_now(ann: Neighbour) -> No
     async with neighbour("Bob") as bob, neighbour("Carl") as carl:
         ann.friends.add(bob.id)
         assert not ann.lan.show((_at(bob, bob.lan.port),))
-        ann.post.send(bob.id, "request", b"{}")
+        ann.messenger.send(bob.id, "request", b"{}")
         line = ann.lan._lines[bob.id]
         await until(lambda: bob.lan._serving)
         # It says that it is at Carl's port now; nobody is surprised that it is not.
         assert ann.lan.show((_at(bob, carl.lan.port),)) == [bob.id]
         assert not ann.lan.show((_at(bob, carl.lan.port),))
-        ann.post.send(bob.id, "request", b"{}")
+        ann.messenger.send(bob.id, "request", b"{}")
         assert ann.lan._lines[bob.id] is not line
         await until(lambda: carl.lan._serving)
         await until(lambda: not bob.lan._serving)
@@ -474,11 +474,11 @@ async def test_a_home_that_moved_is_called_where_it_is_now(ann: Neighbour) -> No
 async def test_lines_are_made_anew_when_the_network_changed(ann: Neighbour) -> None:
     async with neighbour("Bob") as bob:
         ann.sees(bob)
-        ann.post.send(bob.id, "request", b"{}")
+        ann.messenger.send(bob.id, "request", b"{}")
         await until(lambda: bob.lan._serving)
         former = set(bob.lan._serving)
         ann.lan.retry()
-        ann.post.send(bob.id, "request", b"{}")
+        ann.messenger.send(bob.id, "request", b"{}")
         await until(lambda: bob.lan._serving and not former & set(bob.lan._serving))
 
 

@@ -29,27 +29,27 @@ class Transport:
 
 
 class Inbox:
-    """The post of a home, at a time that stands still."""
+    """The messenger of a home, at a time that stands still."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.post = Messenger(
+        self.messenger = Messenger(
             ANN,
             self.messages.append,
             is_expected=lambda home: home == FRIEND.id,
             clock=lambda: 1000.0,
         )
 
-    def flood(self, *ways: Transport, source: str = "") -> None:
-        """Let more junk than may come by some ways, in the name of a friend."""
-        for way in ways:
+    def flood(self, *transports: Transport, source: str = "") -> None:
+        """Let more junk than may come over some transports, in the name of a friend."""
+        for transport in transports:
             for _ in range(3 * int(module.BURST)):
-                self.post.receive(JUNK, way, source)
+                self.messenger.receive(JUNK, transport, source)
 
-    def hears(self, way: Transport, source: str = "") -> bool:
+    def hears(self, transport: Transport, source: str = "") -> bool:
         """Tell whether the friend gets through."""
         before = len(self.messages)
-        self.post.receive(seal(FRIEND, ANN.id, "ping", b"{}"), way, source)
+        self.messenger.receive(seal(FRIEND, ANN.id, "ping", b"{}"), transport, source)
         return len(self.messages) > before
 
 
@@ -65,8 +65,11 @@ def machines(count: int) -> list[Transport]:
 
 def test_a_friend_gets_through_whoever_writes_its_id_into_junk(inbox: Inbox) -> None:
     inbox.flood(*machines(20))
-    for way in (Transport("192.168.0.100"), Transport("server.example", is_lan=False)):
-        assert inbox.hears(way, FRIEND.id)
+    for transport in (
+        Transport("192.168.0.100"),
+        Transport("server.example", is_lan=False),
+    ):
+        assert inbox.hears(transport, FRIEND.id)
 
 
 def test_an_address_that_floods_has_no_reserve(inbox: Inbox) -> None:

@@ -204,4 +204,4 @@ class Exchange:
 
     def _send(self, message: Message, kind: str, body: Step) -> None:
         home = message.envelope.sender
-        self._messenger.send(home, kind, encode(body), way=message.way)
+        self._messenger.send(home, kind, encode(body), transport=message.transport)

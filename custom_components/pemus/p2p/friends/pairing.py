@@ -155,8 +155,8 @@ class Pairing:
             incoming=True,
             request=said.request,
             name=shown(said.name),
-            origin=message.way.origin,
-            lan=message.way.is_lan,
+            origin=message.transport.origin,
+            lan=message.transport.is_lan,
             asked=former is not None and former.asked,
             # Typing the ID was a yes to this home, whichever request counts.
             trusted=trusted,
@@ -212,8 +212,8 @@ class Pairing:
         known = replace(
             self,
             name=shown(said.name),
-            origin=message.way.origin,
-            lan=message.way.is_lan,
+            origin=message.transport.origin,
+            lan=message.transport.is_lan,
             key=message.envelope.key.hex(),
         )
         return known.compare(said.nonce, key)

@@ -206,7 +206,9 @@ class PresenceMessages:
     def _answer_friend(self, message: Message, nonce: str, friend: Friend) -> None:
         state = friend.list_state()
         pong = Pong(nonce=nonce, name=self._name(), release=VERSION, state=state)
-        self._messenger.send(friend.id, "pong", encode(pong), way=message.way)
+        self._messenger.send(
+            friend.id, "pong", encode(pong), transport=message.transport
+        )
         if friend.link is not None:
             # A friend with a link sends no pings. Either it restarted unnoticed and the link is dead, or this ping was
             # delayed and the link is fine.
@@ -219,4 +221,6 @@ class PresenceMessages:
         home = message.envelope.sender
         if not self._pairings.is_pairing(home) and self._strangers.take(home):
             stranger = encode(Stranger(nonce=nonce))
-            self._messenger.send(home, "stranger", stranger, way=message.way)
+            self._messenger.send(
+                home, "stranger", stranger, transport=message.transport
+            )

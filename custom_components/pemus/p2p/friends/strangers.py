@@ -1,6 +1,6 @@
 """Limits the requests of homes that are no friends.
 
-Identities cost nothing, so requests also count by where they come from: by their way (the local network, or one signalling
+Identities cost nothing, so requests also count by where they come from: by their transport (the local network, or one signalling
 server), and in the local network by network and address. So a flood fills the places of its own source only. Each request
 that is let in gets a nonce of this home, and is a guess at its words: all limits together bound the number of guesses.
 """
@@ -39,7 +39,7 @@ class Budget:
     """How many of them may wait for the user at the same time."""
 
 
-WAY: Final = Budget(per_hour=30, waiting=20)
+TRANSPORT: Final = Budget(per_hour=30, waiting=20)
 NETWORK: Final = Budget(per_hour=20, waiting=14)
 """Of one network in the local network: a /24 of IPv4, a /64 of IPv6."""
 ADDRESS: Final = Budget(per_hour=10, waiting=7)
@@ -101,7 +101,9 @@ class Strangers:
         sources: tuple[Source, ...] = ()
         removed: list[str] = []
         if not is_expected:
-            sources = sources_of(message.way.origin, is_lan=message.way.is_lan)
+            sources = sources_of(
+                message.transport.origin, is_lan=message.transport.is_lan
+            )
             if not self._is_within_hour(sources):
                 self._warn("Too many homes ask to be friends: %s is ignored", home)
                 return Admission.IGNORED, []
@@ -136,20 +138,20 @@ class Strangers:
 
 
 def sources_of(origin: str, *, is_lan: bool) -> tuple[Source, ...]:
-    """Return what a request counts for, the widest source first. `origin` is that of its way."""
+    """Return what a request counts for, the widest source first. `origin` is that of its transport."""
     if not is_lan:
-        return (Source(WAY, origin),)
+        return (Source(TRANSPORT, origin),)
     # The empty name is the local network: a server has a host.
-    way = Source(WAY, "")
+    transport = Source(TRANSPORT, "")
     try:
         address = read_address(origin)
     except ValueError:
-        return (way,)
+        return (transport,)
     # The zone of a link-local address names an interface of this machine, not the other one.
     text = str(address).partition("%")[0]
     length = NETWORK_BITS[address.version]
     network = ip_network(f"{text}/{length}", strict=False)
-    return way, Source(NETWORK, str(network)), Source(ADDRESS, text)
+    return transport, Source(NETWORK, str(network)), Source(ADDRESS, text)
 
 
 def _make_room(

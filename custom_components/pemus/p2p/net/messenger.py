@@ -56,7 +56,7 @@ class Message:
     """A message that arrived, and its transport."""
 
     envelope: Envelope
-    way: Transport
+    transport: Transport
 
 
 class Messenger:
@@ -78,19 +78,19 @@ class Messenger:
         self.identity = identity
         self.is_expected = is_expected
         self._on_message = on_message
-        self._ways: list[Transport] = []
+        self._transports: list[Transport] = []
         self._known: OrderedDict[tuple[str, str], bool] = OrderedDict()
         """Messages that arrived, by sender and id: whether one came through the local network."""
         self._budgets = TokenBuckets(RATE, BURST, max_keys=MAX_BUDGETS, clock=clock)
         self._total = TokenBucket(TOTAL_RATE, TOTAL_BURST, clock)
 
-    def add(self, way: Transport) -> None:
+    def add(self, transport: Transport) -> None:
         """Use a transport from now on."""
-        self._ways.append(way)
+        self._transports.append(transport)
 
-    def remove(self, way: Transport) -> None:
+    def remove(self, transport: Transport) -> None:
         """Stop using a transport."""
-        self._ways.remove(way)
+        self._transports.remove(transport)
 
     def send(
         self,
@@ -98,54 +98,58 @@ class Messenger:
         kind: str,
         body: bytes,
         *,
-        way: Transport | None = None,
+        transport: Transport | None = None,
         lan: bool | None = None,
     ) -> bool:
-        """Send a message over all transports, over those that are `lan` or not, or as a reply over one `way`.
+        """Send a message over all transports, over those that are `lan` or not, or as a reply over one `transport`.
 
         Return whether it may arrive.
         """
         message = seal(self.identity, home, kind, body)
-        ways = [way] if way is not None else self._ways
-        chosen = [each for each in ways if lan is None or each.is_lan is lan]
+        transports = [transport] if transport is not None else self._transports
+        chosen = [each for each in transports if lan is None or each.is_lan is lan]
         # A list, because any() would stop at the first success.
-        sent = [each.send(home, message, reply=way is not None) for each in chosen]
+        sent = [
+            each.send(home, message, reply=transport is not None) for each in chosen
+        ]
         return any(sent)
 
-    def receive(self, message: object, way: Transport, source: str = "") -> str | None:
+    def receive(
+        self, message: object, transport: Transport, source: str = ""
+    ) -> str | None:
         """Handle a message that arrived over a transport from `source`. Return the home that it proves to be there, if any.
 
         A message that arrived before proves nothing, because anybody may have recorded it. One that came through a server
         still proves its sender when it arrives in the local network afterwards.
         """
-        if not self._allows(message, way, source):
+        if not self._allows(message, transport, source):
             return None
         try:
             envelope = opened(message, self.identity.id)
         except BadEnvelope as err:
-            _LOGGER.debug("A message from %s is ignored: %s", way.origin, err)
+            _LOGGER.debug("A message from %s is ignored: %s", transport.origin, err)
             return None
         name = (envelope.sender, envelope.id)
         was_lan = self._known.get(name)
-        self._known[name] = way.is_lan or bool(was_lan)
+        self._known[name] = transport.is_lan or bool(was_lan)
         if was_lan is None:
             if len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
-            self._on_message(Message(envelope, way))
-        is_fresh = was_lan is None or (way.is_lan and not was_lan)
+            self._on_message(Message(envelope, transport))
+        is_fresh = was_lan is None or (transport.is_lan and not was_lan)
         return envelope.sender if is_fresh else None
 
-    def _allows(self, message: object, way: Transport, source: str) -> bool:
+    def _allows(self, message: object, transport: Transport, source: str) -> bool:
         """Tell whether the limits allow another message."""
-        origin = way.is_lan, way.origin, source
+        origin = transport.is_lan, transport.origin, source
         is_within = self._budgets.take(origin)
         if is_within and self._total.take():
             return True
-        if not is_within and way.tells_apart:
+        if not is_within and transport.tells_apart:
             # This source is the flood, whatever sender it names.
             return False
-        if not way.tells_apart:
-            origin = way.is_lan, way.origin, ""
+        if not transport.tells_apart:
+            origin = transport.is_lan, transport.origin, ""
         # Separate for each transport: a flood in a friend's name leaves that friend all the others.
         sender = message.get("sender") if isinstance(message, dict) else None
         return (

@@ -184,7 +184,7 @@ async def test_who_wants_a_link_does_not_wait_for_the_look_for_a_better_one(
 
         slot = ann.links.slot(bob.id)
         with monkeypatch.context() as patch:
-            patch.setattr(ann.post, "send", lose)
+            patch.setattr(ann.messenger, "send", lose)
             patch.setattr(link.connection, "path", lambda: PathKind.RELAYED)
             slot.upgrade()
             slot.tend()
@@ -240,7 +240,7 @@ async def test_a_relay_that_answers_too_late_is_given_back(
         monkeypatch.setattr(Line, "is_lan", False)
         sdp = await description()
         for number in range(1, 4):
-            ann.post.send(bob.id, "offer", encode(make_offer(sdp)))
+            ann.messenger.send(bob.id, "offer", encode(make_offer(sdp)))
             await until(lambda number=number: begun == number)
         late.set()
         await until(lambda: len(made) == 3)
@@ -597,7 +597,7 @@ class Meddler:
         self.seen.append(message)
         if (end := self.ends.get(home)) is None:
             return False
-        end.post.receive(self.change(dict(message)), self)
+        end.messenger.receive(self.change(dict(message)), self)
         return True
 
     def count(self, kind: str) -> int:
@@ -606,8 +606,8 @@ class Meddler:
 
     def between(self, *homes: Neighbour) -> None:
         for home in homes:
-            home.post.remove(home.lan)
-            home.post.add(self)
+            home.messenger.remove(home.lan)
+            home.messenger.add(self)
             self.ends[home.id] = home
             home.friends |= {each.id for each in homes if each is not home}
 
@@ -681,7 +681,7 @@ async def test_an_old_offer_that_is_played_again_leads_to_nobody() -> None:
         offers = [each for each in meddler.seen if each["kind"] == "offer"]
         before = bob.links.all
         for offer in offers * 5:
-            bob.post.receive(offer, meddler)
+            bob.messenger.receive(offer, meddler)
         assert bob.links.slot(ann.id).state is SlotState.OPEN
         assert bob.links.all == before
 

@@ -160,7 +160,9 @@ class Links:
             connection=offer.connection[:_MAX_CONNECTION], reason=Reasons.NOT_FRIENDS
         )
         home = message.envelope.sender
-        self._messenger.send(home, "refused", encode(refused), way=message.way)
+        self._messenger.send(
+            home, "refused", encode(refused), transport=message.transport
+        )
 
     async def _tend(self) -> None:
         while True:

@@ -252,7 +252,7 @@ class TheirOffers:
         home = self._slot.home
         try:
             link = await self._factory.new(
-                self._slot, lan=message.way.is_lan, offering=False
+                self._slot, lan=message.transport.is_lan, offering=False
             )
         except Unavailable as err:
             _LOGGER.debug("An offer of %s cannot be answered: %s", home, err)
@@ -277,4 +277,6 @@ class TheirOffers:
             raise
 
     def _send(self, message: Message, answer: bytes) -> None:
-        self._messenger.send(self._slot.home, "answer", answer, way=message.way)
+        self._messenger.send(
+            self._slot.home, "answer", answer, transport=message.transport
+        )
