@@ -155,7 +155,7 @@ async def made(
         file.truncate(SIZE)
     # One second of play is one piece.
     ticket = ticket_of(tmp_path, meta, **{"bit_rate": PIECE * 8} | facts)
-    download = Download(keeper, ticket, meta, path)
+    download = Download(keeper, keeper, ticket, meta, path)  # type: ignore[arg-type]
     try:
         yield download, keeper
     finally:

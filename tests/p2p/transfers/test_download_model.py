@@ -81,7 +81,7 @@ class Model:
         for index in damaged:
             data[index * PIECE] ^= 1
         path.write_bytes(data)
-        self.download = Download(self.keeper, ticket, META, path)
+        self.download = Download(self.keeper, self.keeper, ticket, META, path)  # type: ignore[arg-type]
         self.download.content.unchecked = Spans(unchecked)
         self.asking: dict[str, tuple[int, int, asyncio.Task[int]]] = {}
         self.promises: dict[str, tuple[int, int]] = {}

@@ -23,9 +23,10 @@ from p2p.core.spans import Spans
 from p2p.models import ProblemKey
 from p2p.models.transfers import TransferState
 from p2p.torrent.session import SessionSettings
-from p2p.transfers import downloads as downloads_module, fetcher, readers as reading
+from p2p.transfers import entries, fetcher, readers as reading
 from p2p.transfers.cache import DATABASE, Cache, CacheSettings
 from p2p.transfers.downloads import Downloads
+from p2p.transfers.entries import Entry
 from tests.p2p.transfers.receiving import (
     OWNER,
     PIECE,
@@ -53,6 +54,12 @@ async def both(tmp_path: Path) -> AsyncGenerator[tuple[Owner, Home]]:
     # Nothing is left behind.
     assert not asyncio.all_tasks() - {asyncio.current_task()}
     assert threading.active_count() <= threads + 8
+
+
+def entry_of(home: Home) -> Entry:
+    entry = home.downloads._entries.get((OWNER, ITEM))
+    assert entry is not None
+    return entry
 
 
 async def accepted(
@@ -292,7 +299,7 @@ async def test_an_expired_ticket_fetches_nothing(both: tuple[Owner, Home]) -> No
     await read(home.downloads, ticket, 0, PIECE)
     with pytest.raises(Gone):
         await home.downloads.accept(replace(ticket, expires=1.0))
-    entry = home.downloads._entries[OWNER, ITEM]
+    entry = entry_of(home)
     entry.download.ticket = replace(ticket, expires=1.0)
     # What is there is still there.
     assert await read(home.downloads, ticket, 0, PIECE) == content[:PIECE]
@@ -317,17 +324,17 @@ async def test_a_new_ticket_is_asked_for(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match="not got"):
             await read(home.downloads, unready, 0, 10, timeout=2)
         assert len(asked) == 1
-        home.downloads._entries[OWNER, ITEM].asked = float("-inf")
+        home.downloads._renewal.asked.clear()
         assert await read(home.downloads, unready, 0, SIZE) == content_of(SIZE)
         assert len(asked) == 2
         # And then it ends.
-        entry = home.downloads._entries[OWNER, ITEM]
+        entry = entry_of(home)
         await asyncio.sleep(0)
         entry.download.spans.discard(0, PIECE)
         for source in entry.download.fetcher.sources:
             source.forget(0, PIECE)
         entry.download.ticket = replace(await_this, expires=1.0)
-        entry.asked = float("-inf")
+        home.downloads._renewal.asked.clear()
         assert await read(home.downloads, unready, 0, 10) == content_of(SIZE)[:10]
         assert len(asked) == 3
 
@@ -421,13 +428,13 @@ async def test_what_is_not_shared_any_more_is_removed(
 async def test_tickets_that_nothing_is_done_with_are_bounded(
     both: tuple[Owner, Home], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downloads_module, "MAX_UNUSED", 5)
+    monkeypatch.setattr(entries, "MAX_UNUSED", 5)
     owner, home = both
     ticket = await owner.share(content_of(PIECE), seed=False)
     for char in "abcdefgh":
         item = replace(ticket.item, id=char * 26)
         await home.downloads.accept(replace(ticket, item=item))
-    assert len(home.downloads._entries) == 5
+    assert len(list(home.downloads._entries)) == 5
     await home.downloads.file(OWNER, "h" * 26)
     with pytest.raises(NotFound):
         await home.downloads.file(OWNER, "a" * 26)
@@ -538,7 +545,7 @@ async def test_what_lies_idle_needs_no_check_even_after_a_crash(
 
     await home.start()
     assert done(home.downloads) == SIZE
-    assert not home.downloads._entries[OWNER, ITEM].download.content.unchecked.total
+    assert not entry_of(home).download.content.unchecked.total
 
 
 # Room.
@@ -557,7 +564,7 @@ async def test_the_least_recently_used_goes_first(
             tickets.append(ticket)
         await home.downloads.pin(OWNER, "b" * 26)
         # Nobody has read them for long.
-        for number, entry in enumerate(home.downloads._entries.values()):
+        for number, entry in enumerate(home.downloads._entries):
             entry.download.used = 1000.0 + number
         # One more, and one more reader of the oldest.
         held = await home.downloads.wait(OWNER, "a" * 26, "held", 0, 10)
@@ -637,7 +644,7 @@ async def test_an_offline_copy_is_fetched_and_kept_across_restarts(
     assert home.downloads.usage.pinned == 100 * PIECE
     # Not even a quota of nothing takes it.
     home.downloads.apply(CacheSettings(quota=1, reserve=0))
-    home.downloads._entries[OWNER, ITEM].download.used = 1.0
+    entry_of(home).download.used = 1.0
     await asyncio.sleep(0.5)
     assert done(home.downloads) == 100 * PIECE
     await home.downloads.unpin(OWNER, ITEM)
@@ -664,7 +671,7 @@ async def test_who_waits_for_room_does_not_keep_the_house_busy(
     if kept:
         # The disk is full.
         monkeypatch.setattr(home.downloads._cache, "free", lambda: 0)
-        await home.downloads._measure()
+        await home.downloads._room.measure()
         await home.downloads.pin(OWNER, ITEM)
         await until(lambda: home.downloads.list()[0].state is TransferState.FULL)
     else:
@@ -748,13 +755,13 @@ async def test_a_small_disk_of_its_own_fills_up(tmp_path: Path) -> None:
         # The measure of what is free is taken as wrong, so that the write itself fails.
         async with pair(tmp_path) as (owner, home):
             home.downloads._cache.free = lambda: 2**40  # type: ignore[method-assign]
-            await home.downloads._measure()
+            await home.downloads._room.measure()
             ticket = await accepted(owner, home)
             with pytest.raises(DiskFull):
                 await read(home.downloads, ticket, 0, SIZE)
             content = content_of(SIZE)
             # What arrived is right, and still given.
-            entry = home.downloads._entries[OWNER, ITEM]
+            entry = entry_of(home)
             for start, stop in entry.download.spans:
                 assert (
                     await read(home.downloads, ticket, start, stop)
@@ -826,7 +833,7 @@ async def test_every_byte_is_right_whatever_happens(  # noqa: C901 - a table of 
                 case 3:
                     numbers.choice(readers).cancel()
                 case 4:
-                    for entry in home.downloads._entries.values():
+                    for entry in home.downloads._entries:
                         entry.download.used -= 100
             await asyncio.gather(*readers, return_exceptions=True)
             for each in readers:

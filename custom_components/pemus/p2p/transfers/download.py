@@ -9,7 +9,7 @@ from dataclasses import replace
 import logging
 from pathlib import Path
 import time
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..access.ticket import Ticket
 from ..core.errors import BadRequest, DiskFull, EngineError, Unavailable
@@ -23,6 +23,9 @@ from .fetcher import Fetcher
 from .planner import Plan, make_plan
 from .readers import Reader, play_rate
 from .sources.torrent import Source, SourceStatus
+
+if TYPE_CHECKING:
+    from .room import Room
 
 PATIENCE: Final = 10.0
 """Seconds without any sign of life from a source after which a reader is told that the item is unavailable."""
@@ -40,15 +43,6 @@ _LOGGER = logging.getLogger(__name__)
 class Keeper(Protocol):
     """Who keeps the downloads, as one of them sees it."""
 
-    def room_for(self, download: Download) -> int:
-        """Return how many bytes more it may fetch at present."""
-
-    def window_for(self, download: Download) -> int:
-        """Return how many bytes at most may be fetched ahead of each of its readers."""
-
-    def is_pressed(self, download: Download) -> bool:
-        """Tell whether somebody waits for bytes of another download, and an offline copy has to stand back."""
-
     def can_fetch(self, download: Download) -> bool:
         """Tell whether there is any source for what its ticket allows."""
 
@@ -57,9 +51,6 @@ class Keeper(Protocol):
 
     def outdated(self, download: Download) -> None:
         """Have a new ticket: its owner has another version of the item by now."""
-
-    def starved(self, download: Download) -> None:
-        """Make room: it wants more than it may fetch, or could not be written."""
 
     async def writing(self, download: Download) -> None:
         """Take note, before it happens, that its file will change."""
@@ -75,7 +66,12 @@ class Download:
     """An item of which bytes arrive. Everything happens in the event loop; what blocks is done in threads."""
 
     def __init__(
-        self, keeper: Keeper, ticket: Ticket, meta: Metainfo | None, path: Path
+        self,
+        keeper: Keeper,
+        room: Room,
+        ticket: Ticket,
+        meta: Metainfo | None,
+        path: Path,
     ) -> None:
         """Prepare a download into the file `path`, for which there need not be anything yet."""
         self.ticket = ticket
@@ -88,6 +84,7 @@ class Download:
         """Bytes that are asked of the sources and did not arrive yet."""
         self.fetcher = Fetcher(self, keeper)
         self._keeper = keeper
+        self._room = room
         self._checker = Checker(self)
         self._readers: dict[str, Reader] = {}
         self._waiters: dict[asyncio.Future[None], int] = {}
@@ -343,7 +340,7 @@ class Download:
             self.full(message)
         self.fetcher.failed()
         # A disk that is full looks like any other error of the file here.
-        self._keeper.starved(self)
+        self._room.starved(self)
 
     def outdated(self) -> None:
         """Take note that its owner has another version of it by now."""
@@ -441,7 +438,7 @@ class Download:
     # What to ask of the sources.
 
     def _most(self) -> int:
-        return self._keeper.window_for(self)
+        return self._room.window_for(self)
 
     def replan(self) -> None:
         """Ask the sources for what is missing: the soonest needed first, and no more than there is room for."""
@@ -454,14 +451,14 @@ class Download:
         self._plan = make_plan(
             self.content,
             [reader.need(most) for reader in readers],
-            self._keeper.room_for(self),
+            self._room.room_for(self),
             with_copy=self.pinned
             and not self.is_waited_for
-            and not self._keeper.is_pressed(self),
+            and not self._room.is_pressed(self),
         )
         self.wants = self._plan.size
         if self._plan.is_cut:
-            self._keeper.starved(self)
+            self._room.starved(self)
         self.fetcher.want(self._plan.wanted)
 
     # Checking what a former engine left.

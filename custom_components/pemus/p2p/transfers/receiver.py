@@ -21,7 +21,8 @@ from ..models import (
 )
 from ..models.transfers import Transfers, TransferStatus
 from .cache import Cache, CacheSettings
-from .downloads import Downloads, OtherSources, Renew
+from .downloads import Downloads, OtherSources
+from .renewal import Renew
 
 if TYPE_CHECKING:
     # They load libtorrent.

@@ -34,8 +34,9 @@ from ..torrent.session import ADDRESSES, Session, SessionSettings, Torrent
 from ..torrent.signaling_relay import SignalingRelays
 from ..torrent.store import SwarmStore
 from ..torrent.tracker import LoopbackTracker, Send, SignalingRelay
-from .downloads import OtherSources, Renew
+from .downloads import OtherSources
 from .receiver import Receiver
+from .renewal import Renew
 
 DATABASE: Final = "swarm.db"
 STREAMING_RATE: Final = 10_000
