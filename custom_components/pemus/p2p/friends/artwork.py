@@ -1,4 +1,4 @@
-"""Pictures and subtitles of friends' items: fetched when they are first shown, and kept for a while."""
+"""Caches pictures and subtitles of friends' items. They are fetched when they are first shown."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from ..models.homes import is_home
 
 MAX_SIZE: Final = 4 * 1024**2
 MAX_FILES: Final = 5000
-"""Of one home; the oldest ones go first."""
+"""Files of one home. The oldest are removed first."""
 MAX_BYTES: Final = 512 * 1024**2
-"""Of one home: pictures have some 30 KiB mostly."""
+"""Bytes of one home. Most pictures have about 30 KiB."""
 SWEEP: Final = 64 * 1024**2
-"""Bytes of one home after which it is looked whether there are too many."""
+"""Bytes fetched from one home after which the limits are checked."""
 AT_ONCE: Final = 4
-"""That are fetched from one home at a time: a folder full of pictures must not hold up a film."""
+"""Files that are fetched from one home at the same time: a folder full of pictures must not hold up a film."""
 
 _BLOCK: Final = 64 * 1024
 _LOGGER = logging.getLogger(__name__)
 
 
 class Pictures:
-    """A folder of them for each home."""
+    """Keeps a folder of pictures and subtitles for each home."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep them below `folder`."""
+        """Prepare to keep them in folders below `folder`."""
         self._folder = folder
         self._fetching: dict[Path, asyncio.Task[Path]] = {}
         self._at_once: dict[str, asyncio.Semaphore] = {}
         self._made: dict[str, int] = {}
-        """Bytes of each home since that was looked at."""
+        """Bytes fetched from each home since the limits were checked."""
 
     async def get(
         self,
@@ -47,9 +47,10 @@ class Pictures:
         fetch: Callable[[int], Awaitable[bytes]],
         name: str,
     ) -> Path:
-        """Return the file for a name and a version, fetched first if need be. `fetch` gets the most bytes it may return.
+        """Return the file for a name and a version, fetched first if need be.
 
-        Raises what `fetch` raises, and DiskFull or Unavailable if the disk does not take it.
+        `fetch` is called with the most bytes that it may return. Raises what it raises, and DiskFull if the file cannot be
+        written.
         """
         version = sha256(f"{name} {etag}".encode()).hexdigest()[:32]
         path = self._folder / home / version
@@ -63,14 +64,14 @@ class Pictures:
         return await asyncio.shield(task)
 
     def homes(self) -> set[str]:
-        """Return the homes of which there are any. Blocks."""
+        """Return the homes that have files here. Blocks."""
         try:
             return {each.name for each in self._folder.iterdir() if is_home(each.name)}
         except OSError:
             return set()
 
     async def remove(self, home: str) -> None:
-        """Remove all of a home's."""
+        """Remove all files of a home."""
         self._made.pop(home, None)
         self._at_once.pop(home, None)
         await asyncio.to_thread(shutil.rmtree, self._folder / home, ignore_errors=True)
@@ -84,8 +85,8 @@ class Pictures:
         try:
             await asyncio.to_thread(_keep, path, content)
         except OSError as err:
-            raise DiskFull(f"a picture cannot be kept: {err.strerror}") from None
-        # At least what a file takes on disk, so that many small ones count, too.
+            raise DiskFull(f"a picture cannot be saved: {err.strerror}") from None
+        # A file takes at least one block of the disk, so many small ones count, too.
         made = self._made.get(home, SWEEP) + max(len(content), _BLOCK)
         self._made[home] = made if made < SWEEP else 0
         if made >= SWEEP:
@@ -95,7 +96,7 @@ class Pictures:
     def _fetched(self, path: Path, task: asyncio.Task[Path]) -> None:
         del self._fetching[path]
         if not task.cancelled():
-            # Whoever waited was told.
+            # Those who waited got the exception.
             task.exception()
 
 

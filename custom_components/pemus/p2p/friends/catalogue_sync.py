@@ -1,4 +1,4 @@
-"""The copy of what a friend shares: fetched anew when it may have changed, and what is new in it told."""
+"""Keeps a copy of a friend's list up to date, and reports what is new in it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ..core.sqlite import StoreError
 from ..core.throttle import TokenBucket
 
 GAP: Final = 3.0
-"""Seconds between two transfers, however often it changes."""
+"""Seconds between two transfers, however often the list changes."""
 LIFE: Final = 3600.0
-"""Seconds that one may take. What arrived before counts."""
+"""Seconds that a transfer may take. What arrived by then is kept."""
 PAUSE: Final = 20.0
-"""Seconds after which one that failed is tried again."""
+"""Seconds after which a transfer that failed is repeated."""
 MAX_PAUSE: Final = 3600.0
-"""Seconds to which that grows for a friend that tells no list again and again."""
+"""The longest pause for a friend whose lists are malformed again and again, in seconds."""
 MAX_WORK: Final = 1024**3
-"""Work of one transfer: bytes that pages unpack to, and what comes to the same (`Applied.work`)."""
+"""Work of one transfer, in bytes of unpacked pages; other work is converted (`Applied.work`)."""
 PAGE_WORK: Final = 16 * 1024
-"""The least that a page costs, whatever is in it."""
+"""Work of the smallest page."""
 WORK_RATE: Final = 64 * 1024
-"""Work for one friend per second, in the long run: about a hundredth of a processor."""
+"""Work per second that one friend may cause on average: about a hundredth of a processor."""
 WORK_AT_ONCE: Final = 512 * 1024**2
-"""Work for one friend at once: more than a million items take."""
+"""Work that one friend may cause at once: more than a million items take."""
 NEWS_PAUSE: Final = 60.0
-"""Seconds between two pieces of news of a friend."""
+"""Seconds between two reports about one friend."""
 MAX_TITLES: Final = 5
 MAX_PAGE: Final = 1024 * 1024
 MAX_STATE: Final = 128
@@ -58,18 +58,18 @@ class FriendList:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Prepare to keep a copy in `cache`.
+        """Prepare to keep a copy in the folder `cache`.
 
-        `fetch` asks the friend for what differs from what is here already, and `is_online` tells whether that makes sense.
-        `on_change` is called when there is more of it or something to say about it, `on_items` with items that changed, None
-        for many, and `on_news` with the number of new items and some of their titles. The clock tells seconds and never goes
-        back; `sleep` waits by it.
+        `fetch` asks the friend for what differs from a state of the copy, and `is_online` tells whether the friend can be
+        reached. `on_change` is called when `count` or `message` changes, `on_items` with items that changed, None for many,
+        and `on_news` with the number of new items and some of their titles. `clock` is monotonic, in seconds; `sleep` waits
+        by it.
         """
         self.library = RemoteLibrary(cache, home)
         self.message: str | None = None
-        """Why it could not be fetched, for users."""
+        """Why the list could not be fetched, for users."""
         self.was_listed = False
-        """Whether there is one, be it old."""
+        """Whether there is a list, even an old one."""
         self._home = home
         self._fetch = fetch
         self._is_online = is_online
@@ -78,12 +78,12 @@ class FriendList:
         self._on_news = on_news
         self._is_open = False
         self._state = ""
-        """Of what was fetched last."""
+        """State of the list that was last fetched."""
         self._wanted_state = ""
-        """Of what there is to fetch."""
+        """State of the friend's list now, as far as it is known."""
         self._stale = asyncio.Event()
         self._count_new = 0
-        """How many items are new that nobody was told of."""
+        """How many new items were not reported yet."""
         self._titles: list[str] = []
         """The first of them."""
         self.may_announce = TokenBucket.every(NEWS_PAUSE)
@@ -91,10 +91,10 @@ class FriendList:
         self.may_work = work_of_friend(clock)
         self._may_fail = Backoff(PAUSE, MAX_PAUSE)
         self._work = 0
-        """What the present transfer has cost so far."""
+        """Work of the present transfer so far."""
 
     async def open(self) -> None:
-        """Open what is here. Raises StoreError, OSError."""
+        """Open the copy. Raises StoreError, OSError."""
         await self.library.open()
         self._is_open = True
         self.was_listed = self.count > 0
@@ -107,27 +107,27 @@ class FriendList:
 
     @property
     def is_current(self) -> bool:
-        """Whether all of it was fetched since this engine began."""
+        """Whether the whole list was fetched since this engine started."""
         return bool(self._state)
 
     def compare(self, state: str) -> None:
-        """Fetch it if it is another one by now: a friend's list has a state, which changes with it."""
+        """Fetch the list if its owner names another state than that of the copy."""
         self._wanted_state = state[:MAX_STATE]
         if self._wanted_state != self._state:
             self._stale.set()
 
     def doubt(self) -> None:
-        """Fetch it: it changed, and nobody said how."""
+        """Fetch the list: it has changed."""
         self._state = self._wanted_state = ""
         self._stale.set()
 
     def begin(self) -> None:
-        """Fetch it unless that was done: its owner can be asked now."""
+        """Fetch the list if that was not done yet: its owner can be asked now."""
         if not self.is_current:
             self._stale.set()
 
     async def keep(self) -> None:
-        """Keep it up to date for ever."""
+        """Keep the copy up to date until cancelled."""
         while True:
             await self._stale.wait()
             self._stale.clear()
@@ -137,10 +137,10 @@ class FriendList:
                     await self._transfer()
             except (EngineError, StoreError, OSError) as err:
                 _LOGGER.debug("The list of %s: %s", self._home, err)
-                self.message = str(err) or "the list takes too long to come"
+                self.message = str(err) or "the list takes too long to arrive"
                 self._on_change()
                 is_bad = isinstance(err, BadCatalogue)
-                # Whatever its owner says meanwhile.
+                # A malformed list is not fetched earlier, whatever its owner sends.
                 await self._rest(self._may_fail.failed() if is_bad else 0.0)
                 if not is_bad:
                     await self._until_stale(PAUSE)
@@ -155,11 +155,11 @@ class FriendList:
             await self._rest()
 
     async def _rest(self, seconds: float = 0.0) -> None:
-        """Wait after a transfer: for so long at least, and until its owner may cause work again."""
+        """Wait after a transfer: at least `seconds`, and until its owner may cause work again."""
         await self._sleep(max(GAP, seconds, self.may_work.spend(self._work)))
 
     async def _until_stale(self, seconds: float) -> None:
-        """Wait until it is another one, or for so long."""
+        """Wait until the list has changed, at most `seconds`."""
         stale = asyncio.ensure_future(self._stale.wait())
         passed = asyncio.ensure_future(self._sleep(seconds))
         try:
@@ -169,14 +169,14 @@ class FriendList:
             passed.cancel()
 
     def announce(self) -> None:
-        """Say what is new, or leave it for later if something was said a moment ago."""
+        """Report what is new, or leave it for later if there was a report a moment ago."""
         if not self._count_new or not self.may_announce.take():
             return
         self._on_news(self._count_new, tuple(self._titles))
         self._count_new, self._titles = 0, []
 
     async def _transfer(self) -> None:
-        """Fetch what differs. Raises EngineError, StoreError, OSError."""
+        """Fetch what differs from the copy. Raises EngineError, StoreError, OSError."""
         self._work = PAGE_WORK
         if not self._is_open:
             await self.open()
@@ -188,7 +188,7 @@ class FriendList:
             while (page := _page(buffer)) is not None:
                 if done:
                     raise BadCatalogue("the list goes on after its end")
-                # Until it is known, or if it turns out to be none.
+                # Counts as the largest page until its work is known, and if it is malformed.
                 self._work += MAX_UNPACKED
                 try:
                     applied = await self.library.apply(page)
@@ -200,7 +200,7 @@ class FriendList:
                     raise BadCatalogue("the list is too long")
                 pages, done = pages + 1, applied.done
                 if self.was_listed:
-                    # The first time everything is.
+                    # In the first list, everything is.
                     self._add_news(applied)
                 self._on_items(applied.changed_ids)
                 if pages % 16 == 0:
@@ -215,12 +215,12 @@ class FriendList:
 
 
 def work_of_friend(clock: Callable[[], float]) -> TokenBucket:
-    """Return how much work a friend's lists may cause."""
+    """Return the limit on the work that a friend's lists may cause."""
     return TokenBucket(WORK_RATE, WORK_AT_ONCE, clock)
 
 
 def _page(buffer: bytearray) -> bytes | None:
-    """Take the next page out of what has come so far: each has its length in four bytes before it. Raises BadCatalogue."""
+    """Remove the next page from the buffer, and return it. Its length precedes it in four bytes. Raises BadCatalogue."""
     if len(buffer) < 4:
         return None
     length = int.from_bytes(buffer[:4])

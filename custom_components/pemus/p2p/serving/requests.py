@@ -1,4 +1,4 @@
-"""What a friend gets over the link: this home's side of each request. Whether the friend may have it is asked every time."""
+"""Answers what friends ask over links. Each request is checked against what the friend may have now."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from ..models import Item, LocalFile, ShareStatus
 from ..net.link.frames import Ask
 
 TTL: Final = 6 * 3600.0
-"""Seconds that a ticket is good for. The other home asks for another one in time."""
+"""Seconds for which a ticket is valid. The other home asks for a new one in time."""
 SMALL: Final = 8 * 1000**2
-"""Bytes up to which an item is not worth a torrent: it comes over the link as quickly."""
+"""Bytes up to which an item gets no torrent: the link is as quick."""
 HASHED: Final = 0.5
-"""Seconds that a ticket waits for its torrent; the other home asks again when it needs one."""
+"""Seconds for which a ticket waits for its torrent. The other home asks again when it needs one."""
 MAX_RANGE: Final = 4 * 1024**2
-"""Bytes of one request."""
+"""Bytes that one request may ask for."""
 READ: Final = 240 * 1024
 """Bytes that are read at a time: four frames."""
 READERS: Final = 8
-"""Threads that read a shared folder at a time."""
+"""Threads that read from one share at the same time."""
 DISK_TIMEOUT: Final = 8.0
-"""Seconds for a disk to answer. The other home gives up a little later."""
+"""Seconds within which a disk must answer. The other home gives up a little later."""
 LIST_TIMEOUT: Final = 5.0
-"""Seconds for what is left of a friend's former request for the list to end."""
+"""Seconds within which a friend's previous request for the list must end."""
 MAX_PICTURE: Final = 4 * 1024**2
 MAX_SUBTITLES: Final = 4 * 1024**2
 
 _NO_ITEM: Final = "there is no such item"
 _OWN: Final = ""
-"""In the place of a share: this home's own cache."""
+"""Stands for this home's own cache, in place of a share."""
 
 
 class LibraryView(Protocol):
-    """The library, as far as it is served."""
+    """What is served of the library."""
 
     async def item(self, item_id: str) -> Item:
         """Return an item. Raises NotFound."""
@@ -67,11 +67,11 @@ class LibraryView(Protocol):
 
     @property
     def shares(self) -> tuple[ShareStatus, ...]:
-        """The shared folders, as they are."""
+        """The shares and their state."""
 
 
 class Serving:
-    """Answers friends."""
+    """Answers the requests of friends."""
 
     def __init__(
         self,
@@ -83,7 +83,11 @@ class Serving:
         owner: str,
         owner_name: Callable[[], str],
     ) -> None:
-        """Serve the library of the home `owner`, and its list of items, the `catalogue`. `shares` tells which shares a home may see, at this moment."""
+        """Serve a library, and its list of items, the `catalogue`.
+
+        `shares` returns the ids of the shares that a home may see now, `transfers` the transfers if they run. `owner` is the
+        PeMuS ID of this home, `owner_name` returns its name.
+        """
         self._library = library
         self._catalogue = catalogue
         self._shares = shares
@@ -125,20 +129,20 @@ class Serving:
                 raise BadRequest("this home does not know such a request")
 
     async def _granted(self, home: str, item_id: str) -> Item:
-        """Return an item that a home may have. Raises NotFound, whether there is no such item or it may not."""
+        """Return an item. Raises NotFound if there is none, and also if the home may not have it."""
         item = await self._library.item(item_id)
         if item.share not in self._shares(home):
             raise NotFound(_NO_ITEM)
         return item
 
     async def _list(self, home: str, have: str) -> AsyncGenerator[bytes]:
-        """Return the pages of a list; to each friend one list at a time."""
+        """Yield the pages of a list. Each friend gets one list at a time."""
         turn = self._lists.setdefault(home, asyncio.Lock())
         try:
             async with asyncio.timeout(LIST_TIMEOUT):
                 await turn.acquire()
         except TimeoutError:
-            raise Busy("the list is being told already") from None
+            raise Busy("the list is being sent already") from None
         making: asyncio.Task[bytes | None] | None = None
         try:
             granted = frozenset(self._shares(home))
@@ -155,13 +159,13 @@ class Serving:
             if making is None or making.done():
                 turn.release()
             else:
-                # Nobody waits for it any more, but its thread cannot be stopped.
+                # Nothing waits for it any more, but its thread cannot be stopped.
                 making.add_done_callback(lambda _: turn.release())
 
     async def _on_disk[T](
         self, share: str, work: Callable[[], Coroutine[Any, Any, T]]
     ) -> T:
-        """Do something with a shared folder, whose disk may hang: that is no other's concern. Raises Unavailable."""
+        """Run what reads from a share. A disk that hangs holds up its own share only. Raises Unavailable."""
         slots = self._disks.setdefault(share, BoundedTasks(READERS))
         try:
             async with asyncio.timeout(DISK_TIMEOUT):
@@ -182,14 +186,14 @@ class Serving:
         else:
             ticket = await self._without_torrent(home, item)
         if not await self.may_have(home, item_id):
-            # It was taken back meanwhile, when there may have been no ticket to revoke yet.
+            # The grant ended meanwhile, perhaps before there was a ticket to revoke.
             if transfers is not None:
                 await transfers.revoke(home, item.id)
             raise NotFound(_NO_ITEM)
         return ticket.encode()
 
     async def _without_torrent(self, home: str, item: Item) -> Ticket:
-        """Return a ticket for what comes over the link alone. It is no right by itself: each range is asked for."""
+        """Return a ticket for the link alone. It grants nothing by itself: each range is checked again."""
         file = await self._on_disk(item.share, partial(self._library.file, item.id))
         return Ticket(
             owner=self._owner,
@@ -208,7 +212,7 @@ class Serving:
         item = await self._granted(home, ask.item)
         file = await self._on_disk(item.share, partial(self._library.file, ask.item))
         if ask.etag != file.etag:
-            raise Gone("the item is another one by now")
+            raise Gone("the item has changed")
         if not 0 <= ask.start < ask.stop <= file.size:
             raise BadRequest("there is no such range")
         if ask.stop - ask.start > MAX_RANGE:
@@ -219,14 +223,14 @@ class Serving:
             part = await self._read(item.share, _part, file, at, size)
             at += len(part)
             yield part
-            # It may have been taken back meanwhile.
+            # The grant may have ended meanwhile.
             await self._granted(home, ask.item)
 
 
 def _part(file: LocalFile, offset: int, size: int) -> bytes:
-    """Read a part of a file that is still the one that was described. Raises Gone, Unavailable.
+    """Read a part of a file. Raises Gone if it is not the file that was described, and Unavailable.
 
-    It is opened each time: nobody would close it if the disk hung.
+    The file is opened each time: if the disk hung, nothing could close a file that was left open.
     """
     try:
         descriptor = open_described(file)
@@ -236,16 +240,16 @@ def _part(file: LocalFile, offset: int, size: int) -> bytes:
         finally:
             os.close(descriptor)
     except OtherFile:
-        raise Gone("the item is another one by now") from None
+        raise Gone("the item has changed") from None
     except OSError as err:
         raise Unavailable(f"the file cannot be read: {err.strerror}") from None
     if not part or not is_still:
-        raise Gone("the item is another one by now")
+        raise Gone("the item has changed")
     return part
 
 
 def _whole(file: LocalFile, limit: int) -> bytes:
-    """Return what is in a file that is not large. Raises NotFound, Unavailable."""
+    """Return the content of a file of at most `limit` bytes. Raises NotFound, Unavailable."""
     try:
         with os.fdopen(open_described(file), "rb") as stream:
             content = stream.read(limit + 1)
