@@ -24,7 +24,8 @@ from .rooms.tokens import Revocations
 from .settings import Settings, SettingsError
 from .tracker.swarms import Limits
 from .tracker.tracker import Tracker
-from .turn.coturn import Coturn, CoturnSettings
+from .turn.configuration import CoturnSettings
+from .turn.coturn import Coturn
 from .turn.credentials import Turn
 from .web import invitations
 

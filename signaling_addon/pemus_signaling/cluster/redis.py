@@ -43,11 +43,13 @@ class RedisCluster:
     def __init__(self, urls: Sequence[str]) -> None:
         """Prepare to join the cluster at these URLs (`redis://`, `rediss://` or `unix://`), which all nodes list in one order."""
         self.node = uuid.uuid4().hex[:NODE_LENGTH]
+        self._handlers: dict[bytes, Handler] = {}
+        """By topic, as it stands in a publication."""
         self.shards = {
             str(number): Shard(
                 url,
                 self.node,
-                heard=self._heard,
+                handlers=self._handlers,
                 changed=self._changed,
                 lost=self._lost,
             )
@@ -59,8 +61,6 @@ class RedisCluster:
         self.secret = first.secret = SharedSecret(first.store)
         self._remember_script = self._first.redis.register_script(scripts.REMEMBER)
         self._alone = first.names if len(urls) == 1 else None
-        self._handlers: dict[bytes, Handler] = {}
-        """By topic, as it stands in a publication."""
         self._node_handlers: list[Callable[[], None]] = []
         self._missed_handlers: list[Callable[[], None]] = []
         self._nodes = frozenset((self.node,))
@@ -195,20 +195,9 @@ class RedisCluster:
         ]
         return self.shards[home_of(reached, node.encode())]
 
-    def _heard(self, node: str, topic: bytes, message: bytes) -> None:
-        if (handler := self._handlers.get(topic)) is None:
-            return
-        try:
-            handler(node, message)
-        except Exception as error:  # noqa: BLE001 - one bad message must not stop the others
-            _LOGGER.error(
-                "Ignored a message about %s: %s",
-                topic.decode(errors="replace"),
-                type(error).__name__,
-            )
-
     def _lost(self, node: str, name: str) -> None:
-        self._heard(node, _SUPERSEDED, name.encode())
+        if (handler := self._handlers.get(_SUPERSEDED)) is not None:
+            handler(node, name.encode())
 
     def _changed(self, missed: bool) -> None:
         nodes = frozenset[str]().union(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 import logging
 import struct
 from typing import Any, Final
 
+from .cluster import Handler
 from .names import TAKEN, Names
 from .publications import head, messages, publications
 from .scripts import NODE_LENGTH
@@ -39,13 +40,13 @@ class Shard:
         url: str,
         node: str,
         *,
-        heard: Callable[[str, bytes, bytes], None],
+        handlers: Mapping[bytes, Handler],
         changed: Callable[[bool], None],
         lost: Callable[[str, str], None],
     ) -> None:
         """Prepare to join.
 
-        `heard` gets each message: its node, topic and text. `changed` is called when nodes come or go, or the store is back,
+        `handlers` get the messages, by topic. `changed` is called when nodes come or go, or the store is back,
         with whether messages may have been missed. `lost` gets names that other nodes took over.
         """
         self.store = Store(url, node)
@@ -54,7 +55,7 @@ class Shard:
         """What the first store keeps besides."""
         self.dropped = 0
         """Messages that there was no room for."""
-        self._heard = heard
+        self._handlers = handlers
         self._changed = changed
         self._outbox: dict[str, list[bytes]] = {}
         """By node, heads and messages in turn."""
@@ -210,7 +211,7 @@ class Shard:
 
     def _take(self, publication: bytes) -> None:
         """Hand on the messages of a publication. This runs for every message that crosses nodes."""
-        store, heard = self.store, self._heard
+        store, handlers = self.store, self._handlers
         node = publication[:NODE_LENGTH].decode()
         # What this node said to all. It cannot take a name over from itself either.
         if node == store.node:
@@ -222,7 +223,14 @@ class Shard:
                 continue
             if node not in store.nodes:
                 self.meet(node)
-            if topic == _TAKEN:
-                self.names.taken_over(node, message)
-            else:
-                heard(node, topic, message)
+            handler = self.names.taken_over if topic == _TAKEN else handlers.get(topic)
+            if handler is None:
+                continue
+            try:
+                handler(node, message)
+            except Exception as error:  # noqa: BLE001 - one bad message must not stop the others
+                _LOGGER.error(
+                    "Ignored a message about %s: %s",
+                    topic.decode(errors="replace"),
+                    type(error).__name__,
+                )

@@ -28,8 +28,9 @@ from pemus_signaling.net.interfaces import Interface, own_addresses
 from pemus_signaling.net.limits import Rates
 from pemus_signaling.rooms.store import StoreAwayError
 from pemus_signaling.rooms.tokens import Revocations, RoomToken, sign
-from pemus_signaling.turn import coturn as module
-from pemus_signaling.turn.coturn import Coturn, CoturnSettings, denied_networks
+from pemus_signaling.turn import configuration, coturn as module
+from pemus_signaling.turn.configuration import CoturnSettings, denied_networks
+from pemus_signaling.turn.coturn import Coturn
 from pemus_signaling.turn.credentials import LIFE, Turn
 from tests.patience import PATIENCE
 from tests.signaling.turn.turn_client import (
@@ -219,7 +220,7 @@ async def test_networks_of_this_machine_are_refused_though_they_are_public(
         ip_interface("11.22.33.44/24"),
         ip_interface("2a00:1450:1:2::3/64"),
     }
-    monkeypatch.setattr(module, "own_addresses", lambda: own)
+    monkeypatch.setattr(configuration, "own_addresses", lambda: own)
     async with running(coturn_program) as (_, port):
         async with allocated(port) as client:
             assert await refusal(client.permit("11.22.33.99")) == 403
@@ -338,7 +339,7 @@ async def test_coturn_begins_anew_when_the_addresses_change(
     monkeypatch.setattr(module, "CHECK_INTERVAL", 0.05)
     async with running(coturn_program) as (coturn, port):
         changed = own_addresses() | {ip_interface("11.22.33.44/24")}
-        monkeypatch.setattr(module, "own_addresses", lambda: changed)
+        monkeypatch.setattr(configuration, "own_addresses", lambda: changed)
         async with asyncio.timeout(PATIENCE):
             while coturn.starts == 1 or not coturn.is_ready:
                 await asyncio.sleep(0.02)
@@ -358,7 +359,7 @@ async def test_a_link_local_address_that_comes_late_cuts_off_nobody(
         return own_addresses() | {ip_interface("fe80::1234/64")}
 
     async with running(coturn_program) as (coturn, _):
-        monkeypatch.setattr(module, "own_addresses", changed)
+        monkeypatch.setattr(configuration, "own_addresses", changed)
         async with asyncio.timeout(PATIENCE):
             while looked < 5:
                 await asyncio.sleep(0.02)
@@ -388,7 +389,8 @@ async def test_coturn_ends_with_a_server_that_is_killed(
     port = free_port()
     script = f"""
 import asyncio, {loop}
-from pemus_signaling.turn.coturn import (Coturn, CoturnSettings)
+from pemus_signaling.turn.configuration import CoturnSettings
+from pemus_signaling.turn.coturn import Coturn
 async def main():
     coturn = Coturn(CoturnSettings({SECRET!r}, port={port}, listen=({HOME!r},), relay=({HOME!r},), program={str(coturn_program)!r}))
     await coturn.start()
