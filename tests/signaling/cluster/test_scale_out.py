@@ -167,15 +167,13 @@ async def test_a_message_waits_for_who_comes_to_another_node(
 async def test_what_was_said_before_a_node_heard_of_the_others_arrives(
     redis_server: Redis,
 ) -> None:
-    async with running(redis=(redis_server.url,)) as here:
+    async with running(redis=(redis_server.url,)) as here, AsyncExitStack() as stack:
         with holding_heartbeats(cluster(here)):
-            async with (
-                running(redis=(redis_server.url,)) as there,
-                connected(here, "anna") as anna,
-            ):
-                await anna.say("OFFER", dst="bert", payload=1)
-                async with connected(there, "bert") as bert:
-                    assert (await bert.hear())["payload"] == 1
+            there = await stack.enter_async_context(running(redis=(redis_server.url,)))
+            anna = await stack.enter_async_context(connected(here, "anna"))
+            bert = await stack.enter_async_context(connected(there, "bert"))
+            await anna.say("OFFER", dst="bert", payload=1)
+        assert (await bert.hear())["payload"] == 1
 
 
 async def test_what_nobody_fetches_expires_wherever_it_waits(

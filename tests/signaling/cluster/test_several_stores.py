@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from pathlib import Path
 import tempfile
+import time
 
 import pytest
 
@@ -133,6 +134,8 @@ async def test_of_two_that_took_a_name_while_its_store_was_down_the_newer_keeps_
     await second_redis.stop()
     await until(lambda: here.stores_away == there.stores_away == 1)
     assert await here.claim(name, take=True)
+    # A second later.
+    there.shards["1"].store.clock = lambda: time.monotonic() + 1
     assert await there.claim(name, take=True)
     await second_redis.start()
     await until(lambda: superseded)
