@@ -1,12 +1,12 @@
-"""The change log of the library, which friends are told from: the items of each share in the order of their last change.
+"""The change log of the library: the items of each share in the order of their last change.
 
-The database notes which items changed, with triggers: whatever part of the engine writes to an item counts. An item gets
-its sequence here, when somebody asks. So a thousand changes of one item are one entry, and a home without friends pays
-nothing. An item that was told of and is no longer listed in its share keeps an entry as a tombstone.
+Triggers of the database note which items change, whatever part of the engine writes to them. An item gets its sequence
+here, when the log is read. So a thousand changes of one item make one entry, and a home without friends pays nothing. An
+item that was listed and no longer is keeps an entry as a tombstone.
 
-Each time that entries are made, a checkpoint with a random id marks the last sequence. Who names a checkpoint that is
-known here has seen this very history up to there. A backup that was restored, a copy of the database, and a database
-that was made anew have other checkpoints, even where they have the same sequences.
+Whenever entries are added, a checkpoint with a random id marks the last sequence. A home that names a checkpoint of this
+log has seen this history up to there. A restored backup, a copy of the database and a rebuilt database have other
+checkpoints, even where they have the same sequences.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from ..library.store import Store
 from .wire import MAX_ITEMS, MAX_SIZE, Checkpoint, Known
 
 BATCH: Final = 5000
-"""Items that get their sequences in one transaction. Who wants to write to the index waits meanwhile."""
+"""Items that get their sequences in one transaction. Writers of the index wait meanwhile."""
 MAX_TOMBSTONES: Final = 100_000
-"""Tombstones that are kept. The older half goes when there are more."""
+"""Tombstones that are kept. If there are more, the older half is removed."""
 MAX_CHECKPOINTS: Final = 50_000
 
 LISTED: Final = f"shown IS NOT NULL AND size <= {MAX_SIZE}"
-"""Whether an item is one that friends are told of, if its share is granted to them."""
+"""SQL: whether an item is listed for friends who may see its share."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @contextmanager
 def up_to_date(store: Store) -> Iterator[sqlite3.Connection]:
-    """Begin a transaction in which every change is in the log. Raises StoreError."""
+    """Begin a transaction in which the log has every change. Raises StoreError."""
     while True:
         with store.write() as db:
             if _number(db):
@@ -54,7 +54,7 @@ def latest(db: sqlite3.Connection) -> Checkpoint:
 
 
 def has(db: sqlite3.Connection, checkpoint: Checkpoint) -> bool:
-    """Tell whether a checkpoint is one of this log, and not forgotten."""
+    """Tell whether a checkpoint is in this log."""
     found = db.execute(
         "SELECT 1 FROM checkpoints WHERE sequence = ? AND id = ?",
         (checkpoint.sequence, checkpoint.id),
@@ -63,7 +63,7 @@ def has(db: sqlite3.Connection, checkpoint: Checkpoint) -> bool:
 
 
 def is_usable(db: sqlite3.Connection, known: Known) -> bool:
-    """Tell whether the log has all that changed since somebody knew so much."""
+    """Tell whether the log has everything that changed since a home knew so much."""
     (oldest,) = db.execute("SELECT min(sequence) FROM checkpoints").fetchone()
     return has(db, known.checkpoint) and (
         oldest <= known.sequence <= known.checkpoint.sequence
@@ -71,7 +71,7 @@ def is_usable(db: sqlite3.Connection, known: Known) -> bool:
 
 
 def _number(db: sqlite3.Connection) -> bool:
-    """Put some of the changes into the log; return whether there are more."""
+    """Add some of the changes to the log. Return whether there are more."""
     changed = db.execute("SELECT share, row FROM changed LIMIT ?", (BATCH,)).fetchall()
     new = _new_rows(db)
     if not changed and not new:
@@ -105,7 +105,7 @@ def _number(db: sqlite3.Connection) -> bool:
 
 
 def _new_rows(db: sqlite3.Connection) -> list[int]:
-    """Return the next items that were never in the log, and move the mark behind them."""
+    """Return the next items that were never in the log, and move the mark after them."""
     (mark,) = db.execute("SELECT value FROM state WHERE key = 'numbered'").fetchone()
     rows = [
         row
@@ -118,7 +118,7 @@ def _new_rows(db: sqlite3.Connection) -> list[int]:
         if known + len(rows) > MAX_ITEMS:
             _LOGGER.warning("Friends are told of the first %s items only", MAX_ITEMS)
             del rows[max(0, MAX_ITEMS - known) :]
-    # After the last item was removed, a new one gets its row.
+    # If the last item was removed, a new one gets its row.
     (last,) = db.execute("SELECT coalesce(max(row), 0) FROM items").fetchone()
     now = rows[-1] if rows else min(mark, last)
     if now != mark:
@@ -127,7 +127,7 @@ def _new_rows(db: sqlite3.Connection) -> list[int]:
 
 
 def _prune(db: sqlite3.Connection) -> None:
-    """Forget the oldest tombstones and checkpoints, if there are too many: who knows no more than that is told all."""
+    """Remove the oldest tombstones and checkpoints if there are too many. A home that knows no newer checkpoint gets everything."""
     for found, most in (
         ("changes WHERE gone", MAX_TOMBSTONES),
         ("checkpoints", MAX_CHECKPOINTS),

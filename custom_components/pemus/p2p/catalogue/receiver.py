@@ -1,7 +1,7 @@
-"""Writes what another home tells of its library into the index that is kept of it here.
+"""Writes pages of another home's catalogue into the index of its library.
 
-That index has the schema of this home's own, so everything that browses and searches works with it. Counts and lists
-follow later (`RemoteLibrary`). Everything in here happens in a transaction of the caller's.
+The index has the schema of this home's own, so browsing and searching work with it. Counts are updated later (see
+`RemoteLibrary`). Everything here runs in the caller's transaction.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .wire import (
 )
 
 REMOVAL: Final = 128
-"""Work, as in bytes that are told, of removing an item or a folder."""
+"""Work of removing an item or a folder, in bytes of a page that cost as much."""
 TABLES: Final = (
     # Two folders may have the same path for a while, as one may be told of before it is known that the other is gone.
     "DROP INDEX folders_by_path",
@@ -58,14 +58,14 @@ TABLES: Final = (
     )
     """,
 )
-"""What there is beside the schema of an own index."""
+"""Additions to the schema of an own index."""
 
 _FOLDER: Final = 64
-"""Work of adding a folder, beside its path."""
+"""Work of adding a folder, apart from its path."""
 _PATHS: Final = 2
-"""How often the path of a folder is written: in its row and in an index."""
+"""How often a folder's path is written: in its row and in an index."""
 _ALL_WORDED: Final = 2**62
-"""A mark behind all rows: each item gets into the search index at once."""
+"""A mark after all rows: each item is added to the search index at once."""
 
 _COLUMNS: Final = (
     "row", "nonce", "folder", "share", "name", "size", "mtime_ns", "inode", "kind", "shown", "added", "name_sort",
@@ -82,34 +82,34 @@ type _Subtitles = list[tuple[str, int, int, str | None]]
 
 @dataclass(slots=True)
 class CatalogueReceiver:
-    """What a page made different."""
+    """What a page changed."""
 
     added: list[tuple[Row, str]] = field(default_factory=list)
-    """Items that were not there before, with their titles."""
+    """New items, with their titles."""
     changed: list[Row] = field(default_factory=list)
-    """Items that are not as they were, or went away."""
+    """Items that were changed or removed."""
     shares_changed: bool = False
     stale: set[int] = field(default_factory=set)
-    """Shares in which something is different."""
+    """Shares in which something changed."""
     folders: set[int] = field(default_factory=set)
-    """Folders in which something is different."""
+    """Folders in which items changed, and new folders."""
     folders_lost: bool = False
-    """Whether there are fewer folders than before."""
+    """Whether folders were removed."""
     growth: int = 0
-    """How many items there are more than before."""
+    """By how many the number of items grew."""
     written: int = 0
-    """Work, as in bytes that are told, of the folders that changed. A page names them, but here each has its whole path."""
+    """Work of the folders that changed, in bytes of a page that cost as much. A page has their names, the index their paths."""
 
     def __bool__(self) -> bool:
-        """Tell whether anything is different."""
+        """Tell whether anything changed."""
         return bool(self.stale or self.changed or self.shares_changed)
 
 
 def take(db: sqlite3.Connection, page: Page, begun: set[int]) -> CatalogueReceiver:
-    """Write what a page says. Shares that this transfer told from the beginning are in `begun`, or added to it.
+    """Write a page. `begun` are the shares that this transfer has sent from the beginning; the page's are added.
 
     Raises:
-        BadCatalogue: it contradicts itself, or what was told before. The transaction must not be committed.
+        BadCatalogue: the page contradicts itself or earlier pages. The transaction must not be committed.
 
     """
     intake = CatalogueReceiver()
@@ -127,7 +127,7 @@ def take(db: sqlite3.Connection, page: Page, begun: set[int]) -> CatalogueReceiv
 
 
 def known(db: sqlite3.Connection) -> Have:
-    """Return how far all shares are known."""
+    """Return how far each share is known."""
     return Have(
         shares=tuple(
             Known(
@@ -145,14 +145,14 @@ def known(db: sqlite3.Connection) -> Have:
 
 
 def distrust(db: sqlite3.Connection) -> None:
-    """Have all shares told as a whole again. What is known of them stays until then."""
+    """Request all shares as a whole again. What is known of them stays until then."""
     db.execute("UPDATE remote_shares SET checkpoint = NULL")
 
 
 def _take_shares(
     db: sqlite3.Connection, shares: Sequence[Share], intake: CatalogueReceiver
 ) -> None:
-    """Take over which shares there are. What lies in those that are no more goes with them."""
+    """Write the list of shares. Shares that are gone are removed with their items."""
     known = dict(db.execute("SELECT number, id FROM shares").fetchall())
     before = db.execute(
         "SELECT number, name, available, kinds FROM shares JOIN remote_shares ON share = number ORDER BY position"
@@ -194,7 +194,7 @@ def _take_shares(
 def _take_folders(
     db: sqlite3.Connection, folders: Iterable[Folder], intake: CatalogueReceiver
 ) -> dict[int, int]:
-    """Take over folders; return the share of each one that was told of."""
+    """Write folders. Return the share of each."""
     shares = {number for (number,) in db.execute("SELECT number FROM shares")}
     told: dict[int, int] = {}
     for place in places(folders):
@@ -214,7 +214,7 @@ def _take_folder(
     if before == (place.share, place.parent, place.name):
         return
     if before is not None:
-        # The owner's index was made anew. Whatever lay in there is to be told again.
+        # The owner's index was rebuilt. It has to send again whatever was in this folder.
         _remove_folder(db, place.number, intake)
     if place.parent is None:
         for (other,) in db.execute(
@@ -240,7 +240,7 @@ def _take_folder(
 def _remove_folder(
     db: sqlite3.Connection, number: int, intake: CatalogueReceiver
 ) -> None:
-    """Remove a folder with all that lies in it."""
+    """Remove a folder with everything in it."""
     found = db.execute(
         """
         WITH RECURSIVE below (number) AS (
@@ -254,7 +254,7 @@ def _remove_folder(
     intake.folders_lost = True
     numbers = ",".join(str(below) for (below,) in found)
     lost = _forget(db, f"folder IN ({numbers})", (), intake)
-    # If the owner believes that these items are known, it has to tell of them once more.
+    # The owner may believe that these items are known, and has to send them again.
     db.executemany(
         "UPDATE remote_shares SET checkpoint = NULL WHERE share = ? AND (row IS NULL OR row >= ?)",
         ((share, row) for row, share in lost),
@@ -269,7 +269,7 @@ def _forget(
     parameters: tuple[int | str, ...],
     intake: CatalogueReceiver,
 ) -> list[tuple[int, int]]:
-    """Forget items; return row and share of each."""
+    """Remove items. Return row and share of each."""
     found = db.execute(
         f"SELECT row, nonce, share, folder FROM items WHERE {which}", parameters
     ).fetchall()
@@ -285,7 +285,7 @@ def _forget(
 def _follow(
     db: sqlite3.Connection, part: Part, checkpoint: Checkpoint, begun: set[int]
 ) -> None:
-    """Check that a part follows on what is known of its share, and note how far that is known with it.
+    """Check that a part continues what is known of its share, and note how far the share is known now.
 
     Raises BadCatalogue.
     """
@@ -319,7 +319,7 @@ def _take_part(
     folders: dict[int, int],
     intake: CatalogueReceiver,
 ) -> None:
-    """Take over what is told of a share."""
+    """Write a part of a share."""
     share = part.share
     rows = orjson.dumps([item["row"] for item in part.items]).decode()
     before = {each[0]: each for each in db.execute(_SELECT, (rows,))}
@@ -397,7 +397,7 @@ def _insert(
             for position, each in enumerate(listed)
         ),
     )
-    # Artists and albums are counted again where songs change or go; of new ones the database takes no note.
+    # The database notes artists and albums whose songs change or disappear, but not those of new songs.
     artists, albums = _COLUMNS.index("artist_key"), _COLUMNS.index("album_key")
     for table, column in (("stale_artists", artists), ("stale_albums", albums)):
         db.executemany(
@@ -409,7 +409,7 @@ def _insert(
 
 
 def _values(entry: Entry, share: int) -> _Values:
-    """Return an item as the index has it, with all that this engine can tell by itself."""
+    """Return an item's row in the index, with what this engine derives by itself."""
     kind = NUMBERS[Kind(entry["kind"])]
     facts = {
         name: value for name, value in entry.get("facts", {}).items() if name in FACTS

@@ -1,6 +1,6 @@
-"""The library of another home, as it was told: kept here, so that it is browsed and searched as quickly as the own one.
+"""A copy of another home's library, which is browsed and searched as quickly as the own one.
 
-It is a cache. What is damaged, or was written by another release, is thrown away and told again.
+It is a cache. A database that is damaged, or was written by another release, is discarded, and the list fetched again.
 """
 
 from __future__ import annotations
@@ -32,38 +32,38 @@ from .wire import FORMAT, MAX_ITEMS, BadCatalogue, Page, read
 __all__ = ["Applied", "BadCatalogue", "RemoteLibrary"]
 
 MAX_NAMED_ITEMS: Final = 500
-"""Changed items of a page that are named one by one."""
+"""Changed items of a page that are reported one by one."""
 MAX_NEW_ITEMS: Final = 20
-"""New items of a page that are named."""
+"""New items of a page that are reported with their titles."""
 MAX_UNCOUNTED: Final = 500
 """Folders that are counted one by one. It is quicker to count all if more have changed."""
 SUMMARY: Final = 16
-"""Work for each item of the library of counting and listing it anew."""
+"""Work per item of the library of updating counts and lists."""
 MAX_DATABASE: Final = 2 * 1024**3
-"""Bytes that the library of one home may take here."""
+"""Bytes that the copy of one library may take."""
 SUMMARY_SECONDS: Final = 5.0
-"""Seconds after which lists and counts follow what arrived, while more arrives."""
+"""Seconds between two updates of lists and counts while pages arrive."""
 
 _SUMMARY_SHARE: Final = 10
-"""While more arrives, at most one part in so many of the time goes into lists and counts."""
+"""While pages arrive, updates of lists and counts take at most one part in so many of the time."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What a page of a catalogue made different."""
+    """What a page of a catalogue changed."""
 
     new: tuple[tuple[str, str], ...] = ()
-    """Id and title of items that were not there before, the first few. There are none before the whole catalogue was told
-    for the first time: then everything is new."""
+    """Id and title of the first few new items. Empty until the whole catalogue has arrived for the first time: until then
+    everything is new."""
     count_new: int = 0
     changed_ids: tuple[str, ...] | None = ()
-    """Items that are not as they were, or went away; None for many."""
+    """Items that were changed or removed; None for many."""
     done: bool = False
-    """Whether that was the last page."""
+    """Whether this was the last page."""
     work: int = 0
-    """What it cost to take it over: bytes, and what comes to the same."""
+    """What the page cost, in bytes of a page; other work is converted."""
 
 
 class RemoteStore(Store):
@@ -72,7 +72,7 @@ class RemoteStore(Store):
     what = "what is known of another home's library"
 
     def prepare(self, connection: sqlite3.Connection) -> None:
-        """Bring the index up to date; what was told in another format is to be told again."""
+        """Bring the index up to date. What arrived in another format is fetched again."""
         super().prepare(connection)
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -98,7 +98,7 @@ class RemoteStore(Store):
 
 
 class RemoteLibrary:
-    """What is known here of one other home's library."""
+    """The copy of one other home's library."""
 
     def __init__(self, folder: Path, home: str) -> None:
         """Prepare to keep the library of `home` (PeMuS ID) in `folder`, which is made if need be.
@@ -109,18 +109,18 @@ class RemoteLibrary:
             raise ValueError("that is no home")
         self.home = home
         self._store = RemoteStore(folder / f"{home}.db")
-        # One page after the other, and no lists are made meanwhile.
+        # Pages are written one after the other, and counts are not updated meanwhile.
         self._taking = threading.Lock()
         self._items = 0
         self._counts = Counts()
         self._revision = 0
         self._next_summary = 0.0
         self._begun: set[int] = set()
-        """Shares that the present transfer told from the beginning."""
+        """Shares that the present transfer has sent from the beginning."""
         self._uncounted: set[int] | None = None
         """Folders whose items changed since they were counted; None if all have to be counted."""
 
-    # State. It is that of the moment before, while a page is taken.
+    # State. While a page is written, it is the state before.
 
     @property
     def counts(self) -> Counts:
@@ -134,43 +134,41 @@ class RemoteLibrary:
 
     @property
     def full(self) -> bool:
-        """Whether something could not be written for want of room."""
+        """Whether something could not be written because the disk is full."""
         return self._store.full
 
     # Life.
 
     async def open(self) -> None:
-        """Open what is known, and make lists of what arrived last. Raises StoreError."""
+        """Open the copy, and update lists and counts. Raises StoreError."""
         await asyncio.to_thread(self._open)
 
     async def close(self) -> None:
-        """Close it, after the page that is being taken over. Questions that are not answered yet fail."""
+        """Close the copy, after the page that is being written. Questions that are not answered yet fail."""
         await asyncio.to_thread(self._close)
 
     async def remove(self) -> None:
-        """Close it and remove all that is known. Raises OSError."""
+        """Close and remove the copy. Raises OSError."""
         await self.close()
         await asyncio.to_thread(self._store.remove)
 
     # What is told.
 
     async def have(self) -> str:
-        """Begin a transfer: return what the owner has to be told for `Catalogue.pages`. Raises Unavailable."""
+        """Begin a transfer: return the `have` that the owner needs for `Catalogue.pages`. Raises Unavailable."""
         self._begun = set()
         have = await self._ask(known)
         return encode(have).decode()
 
     async def distrust(self) -> None:
-        """Have everything told again: what was told last contradicts what is known here. Raises Unavailable."""
+        """Request everything again, because the last page contradicts what is known here. Raises Unavailable."""
         await self._in_thread(lambda: self._mending(self._distrust))
 
     async def apply(self, payload: bytes) -> Applied:
-        """Take over a page of the catalogue: all of it or, with an error, nothing.
-
-        Who waits may be cancelled; the page is then taken over none the less, or not at all.
+        """Write a page of the catalogue: all of it or, with an error, nothing. This holds also if the caller is cancelled.
 
         Raises:
-            BadCatalogue: it is no page, or does not follow on what was told before.
+            BadCatalogue: it is no page, or does not continue the earlier ones.
             DiskFull: there is no room for it.
             Unavailable: it cannot be kept at present.
 
@@ -233,7 +231,7 @@ class RemoteLibrary:
                 self._look()
 
     def _look(self) -> None:
-        """See what is there, after it was opened."""
+        """Read the state after the copy was opened."""
         self._summarize()
         self._read_state()
 
@@ -242,7 +240,7 @@ class RemoteLibrary:
             self._store.close()
 
     def _mending[T](self, work: Callable[[], T]) -> T:
-        """Do something, with an empty index if the present one turns out to be damaged."""
+        """Run a function, with an empty index if the present one turns out to be damaged."""
         try:
             return work()
         except StoreBroken:
@@ -271,7 +269,7 @@ class RemoteLibrary:
                     is_summarized = bool(intake)
                 self._read_state()
         except StoreBroken:
-            # What the rest of the transfer builds on is gone.
+            # The rest of the transfer builds on what is gone.
             self._mend()
             raise
         changed = intake.changed
@@ -293,7 +291,7 @@ class RemoteLibrary:
         )
 
     def _take(self, page: Page) -> tuple[CatalogueReceiver, bool]:
-        """Write a page; return what is different, and whether all had been told before."""
+        """Write a page. Return what changed, and whether the whole catalogue had arrived before."""
         with self._store.write() as db:
             was_complete = _state(db, "complete") is not None
             intake = take(db, page, self._begun)
@@ -313,7 +311,7 @@ class RemoteLibrary:
         return intake, was_complete
 
     def _summarize(self) -> None:
-        """Let lists and counts follow what arrived."""
+        """Update lists and counts."""
         begun = time.monotonic()
         with self._store.read() as db:
             stale = [
@@ -354,7 +352,7 @@ class RemoteLibrary:
 
 
 def homes_in(folder: Path) -> set[str]:
-    """Return the homes whose libraries are kept in a folder. Blocks."""
+    """Return the homes of which a folder has copies. Blocks."""
     try:
         found = [path.name.partition(".db")[0] for path in folder.glob("*.db*")]
     except OSError:

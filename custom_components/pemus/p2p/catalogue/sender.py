@@ -1,7 +1,7 @@
-"""The owner's side of the catalogue: tells another home what changed in the shares that it may see.
+"""The owner's side of the catalogue: sends another home what changed in the shares that it may see.
 
-Each share is told by itself: as a whole to a home that does not know it, and otherwise what the change log has behind the
-checkpoint that the home knows. Nothing is remembered of who was told what.
+Each share is sent separately: as a whole to a home that does not know it, and otherwise what the change log has after the
+checkpoint that the home knows. The owner does not remember what it has sent to whom.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .wire import (
 )
 
 _PAGE: Final = 2000
-"""Items that make a page. They are read in one go, and who wants to write to the index waits meanwhile."""
+"""Items of a page. They are read in one transaction, and writers of the index wait meanwhile."""
 
 _WHOLE: Final = """
     SELECT row, row FROM changes WHERE share = ? AND row > ? AND NOT gone ORDER BY row LIMIT ?
@@ -59,7 +59,7 @@ _ITEMS: Final = f"""
 type _Plain = dict[str, Any]
 """A part of a page, as it goes into JSON."""
 type _Chain = tuple[_Plain, ...]
-"""A folder, and before it those that it lies in, from the root on."""
+"""A folder, preceded by the folders that it lies in, from the root on."""
 
 
 @dataclass(slots=True)
@@ -69,24 +69,24 @@ class _Progress:
     share: int
     sequence: int
     row: int | None
-    """The last row that it knows, while the share is told as a whole."""
+    """The last row that it knows, while the share is sent as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What is told of a share in one page."""
+    """What one page has of a share."""
 
     share: int
     whole: bool
     after: int
     until: int
     changes: Sequence[tuple[int, int, _Plain | None]]
-    """Where each item stands between `after` and `until`, its row, and the item, None if it is not listed any more."""
+    """For each item its position between `after` and `until`, its row, and the item, None if it is no longer listed."""
     chains: dict[int, _Chain]
 
     @property
     def folders(self) -> dict[int, _Plain]:
-        """The folders that its items lie in, and those around them, which come first."""
+        """The folders of its items, each preceded by those that it lies in."""
         inner = dict.fromkeys(item["folder"] for *_, item in self.changes if item)
         return {
             folder["number"]: folder
@@ -118,18 +118,18 @@ class _Part:
 
 @dataclass(slots=True)
 class _Transfer:
-    """What another home is still to be told."""
+    """What is still to be sent to another home."""
 
     begun: Checkpoint
     todo: list[_Progress]
     """The next one last."""
     header: _Plain | None
-    """What only the first page has; None once that is packed."""
+    """The content of the first page only; None once that is packed."""
     roots: dict[int, _Plain]
 
 
 class Catalogue:
-    """The catalogues of a library: one for each set of shares that somebody may see."""
+    """Makes the catalogues of a library: one for each set of shares that a home may see."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class Catalogue:
         available: Callable[[], Collection[str]],
         on_fault: Callable[[], None],
     ) -> None:
-        """Prepare to tell of an index.
+        """Prepare to send from an index.
 
         `shares` are the configured ones in the order to show, `available` the ids of those that can be reached at
         present, and `on_fault` is called when the index could not be read.
@@ -150,13 +150,13 @@ class Catalogue:
         self._on_fault = on_fault
 
     async def pages(self, shares: Collection[str], have: str) -> AsyncIterator[bytes]:
-        """Yield what somebody has to be told who may see `shares` (ids) and knows `have` (`RemoteLibrary.have`).
+        """Yield pages for a home that may see `shares` (ids) and knows `have` (see `RemoteLibrary.have`).
 
-        There is one page at least. What changes while they are made is told the next time, if not in them.
+        There is at least one page. Changes during the transfer are sent in a later page or with the next transfer.
 
         Raises:
-            BadRequest: `have` is not what an engine says.
-            Unavailable: the index cannot be read at present.
+            BadRequest: `have` is malformed.
+            Unavailable: the index cannot be read now.
 
         """
         try:
@@ -223,7 +223,7 @@ class Catalogue:
         parts = []
         with up_to_date(self._store) as db:
             if not has(db, transfer.begun):
-                raise StoreError("it was made anew meanwhile")
+                raise StoreError("it was rebuilt meanwhile")
             checkpoint = latest(db)
             while transfer.todo and room > 0:
                 progress = transfer.todo[-1]
@@ -245,7 +245,7 @@ class Catalogue:
 def _read(
     db: sqlite3.Connection, progress: _Progress, checkpoint: Checkpoint, room: int
 ) -> _Part:
-    """Return what comes next of a share, so many items at most, and note how far it is told then."""
+    """Return the next part of a share with at most `room` items, and note how far the share is sent then."""
     share, row = progress.share, progress.row
     after = progress.sequence if row is None else row
     found = db.execute(
@@ -278,7 +278,7 @@ def _read(
 
 
 def _chains(db: sqlite3.Connection, folders: Collection[int]) -> dict[int, _Chain]:
-    """Return the chains of folders, without those that lie too deep to be told of."""
+    """Return the chains of folders, except those that are nested too deeply to be sent."""
     found = {
         number: (parent, share, shown(name, MAX_NAME))
         for number, parent, share, name in db.execute(
@@ -347,7 +347,7 @@ def _entry(
     album_by: str | None,
     position: int | None,
 ) -> _Plain:
-    """Return an item as it is told: an `Entry` without what is not known."""
+    """Return an item as it is sent: an `Entry` without what is not known."""
     entry: _Plain = {
         "row": row,
         "nonce": nonce.hex(),
@@ -380,7 +380,7 @@ def _entry(
 def _packed(
     head: _Plain, folders: dict[int, _Plain], parts: Sequence[_Part], *, last: bool
 ) -> list[bytes]:
-    """Return the pages that parts make: as many as are needed for none to be too large."""
+    """Return parts in as many pages as are needed for none to be too large."""
     all_folders = dict(folders)
     for part in parts:
         all_folders |= part.folders

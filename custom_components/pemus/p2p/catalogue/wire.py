@@ -1,14 +1,14 @@
-"""A catalogue as it crosses the link: the list of items in the shares that another home may see.
+"""The format of a catalogue on the link: the list of items in the shares that another home may see.
 
-It is told share by share. First the receiver is told all items of a share in the order of their rows; from then on only
-what changed, in the order of the owner's change log (see `changelog`). So whatever arrived counts, and a transfer that
-was interrupted goes on where it ended. The receiver says how far it knows each share (`Known`).
+Each share is sent separately: first all items in the order of their rows, and from then on only what changed, in the order
+of the owner's change log (see `changelog`). The receiver states how far it knows each share (`Known`), so an interrupted
+transfer continues where it ended.
 
-A catalogue is told in pages, each compressed JSON. A page has the parts of some shares. A part follows on what the
-receiver knows (`after`) and says how far it knows the share then (`until`): rows while the share is told as a whole, later
-sequences. Folders and shares have their owner's numbers, so a place has the same id there and here.
+A catalogue is sent in pages of compressed JSON. A page has parts of some shares. A part continues what the receiver knows
+(`after`) and states how far the receiver knows the share then (`until`): rows while the share is sent as a whole, sequences
+later. Folders and shares have their owner's numbers, so a node has the same id at both homes.
 
-All of it comes from somebody else's engine. `read` checks everything but what depends on former pages.
+Pages come from another home. `read` checks everything that does not depend on earlier pages.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from ..models import ErrorKey, Kind
 from ..models.codec import DecodeError, decode, from_plain
 
 FORMAT: Final = 1
-"""Raised when items are told otherwise: then whatever is known of a home is told anew."""
+"""Increased when the format changes: everything known of other homes is then fetched again."""
 BEFORE_ALL: Final = -1
 """The row that the first part of a whole share follows."""
 MAX_ROW: Final = 2**48 - 1
-"""The last row that there can be: item ids have room for so much. The last part of a whole share ends with it."""
+"""The highest row, because item ids have no room for more. The last part of a whole share ends with it."""
 
 MAX_PAGE: Final = 256 * 1024
 """Bytes of a page."""
 MAX_UNPACKED: Final = 1024 * 1024
 """Bytes of JSON in a page."""
 MAX_VALUES: Final = 128 * 1024
-"""Values in a page, about: the smallest ones take thirty times as much memory as JSON."""
+"""Values in a page, roughly: the smallest take thirty times as much memory as their JSON."""
 MAX_ITEMS: Final = 1_000_000
 """Items of one home."""
 MAX_SHARES: Final = 200
@@ -52,7 +52,7 @@ MAX_NAME: Final = 255
 MAX_PATH: Final = 4096
 """Characters of a folder's path."""
 MAX_PATHS: Final = 16 * 1024**2
-"""Bytes of the paths of all folders in a page: each one is kept with its whole path, of which a page tells the end."""
+"""Bytes of the paths of all folders in a page. A page has names only, but the index keeps each whole path."""
 MAX_DEPTH: Final = 64
 """Folders in a folder's path."""
 MAX_TEXT: Final = 500
@@ -65,7 +65,7 @@ MAX_ADDED: Final = 2.0**34
 """Seconds from the epoch, before it or after."""
 
 _MAX_NUMBER: Final = 10**15 - 1
-"""Of folders and shares: node ids have room for so many digits."""
+"""The highest number of a folder or share: node ids have no room for more digits."""
 _MAX_WHOLE: Final = 2**40
 _MAX_DURATION: Final = 10 * 366 * 86400.0
 _MAX_MOMENT: Final = 2.0**38
@@ -82,14 +82,14 @@ _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,4}")
 
 
 class BadCatalogue(EngineError):
-    """What came is no page of a catalogue, or not one that an engine makes. The message says why."""
+    """A page is malformed or contradicts earlier ones. The message says why."""
 
     key = ErrorKey.UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A moment in the owner's history: the last sequence that was given, and a random id."""
+    """A moment in the owner's history: the last sequence, and a random id."""
 
     sequence: int
     id: int
@@ -97,20 +97,20 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """How far somebody knows a share."""
+    """How far a home knows a share."""
 
     share: int
     sequence: int
     """All changes up to this one are known, once all items are."""
     checkpoint: Checkpoint
-    """The last one of the owner when he told of the share; nothing that is known is newer."""
+    """The owner's last checkpoint when it sent the share. Nothing that is known is newer."""
     row: int | None = None
-    """The last row that is known, while the share is still told as a whole."""
+    """The last row that is known, while the share is sent as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Have:
-    """How far somebody knows all shares that he was told of."""
+    """How far a home knows each share."""
 
     shares: tuple[Known, ...] = ()
 
@@ -124,7 +124,7 @@ class Share:
     name: str
     kinds: tuple[Kind, ...]
     available: bool
-    """Whether its files can be reached at present."""
+    """Whether its files can be reached now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +142,7 @@ class Folder:
 
 
 class SubtitleFile(TypedDict):
-    """A subtitle file beside a video; its index is its place in the list."""
+    """A subtitle file of a video. Its index is its position in the list."""
 
     name: str
     size: int
@@ -180,7 +180,7 @@ class Entry(TypedDict):
     facts: NotRequired[dict[str, Any]]
     """What is known of its content: those of FACTS."""
     month: NotRequired[int]
-    """Of a photo: by when the owner lists it, in the owner's local time. A photo without is not listed by months yet."""
+    """The month in which the owner lists a photo, in the owner's local time. A photo without one is not listed by month yet."""
     moment: NotRequired[float]
     group: NotRequired[Group]
     """Of a song: where the owner lists it, which depends on what was beside it before. One without is in no list yet."""
@@ -189,7 +189,7 @@ class Entry(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """The items of one share that follow on what the receiver knows.
+    """The next items of one share after those that the receiver knows.
 
     While the share is told as a whole, these are all that it has in the rows behind `after`, up to `until`. Later, `after`
     and `until` are sequences, and these are the items that changed between them.
@@ -206,21 +206,21 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What a page says beside its parts."""
+    """The content of a page apart from its parts."""
 
     format: int
     checkpoint: Checkpoint
-    """The owner's last one when it was made."""
+    """The owner's last checkpoint when the page was made."""
     shares: tuple[Share, ...] | None = None
     """All shares that the receiver may see, in the owner's order, in the first page."""
     folders: tuple[Folder, ...] = ()
-    """All that items of this page lie in, and in the first page the roots of shares."""
+    """All folders that items of this page lie in; in the first page also the roots of shares."""
     last: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A part of a catalogue."""
+    """A page of a catalogue."""
 
     head: Head
     parts: tuple[Part, ...] = ()
@@ -258,7 +258,7 @@ def read_have(text: str) -> dict[int, Known]:
 
 
 def told_facts(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what may be told of an item's facts: what `read` lets pass."""
+    """Return the facts of an item that `read` accepts."""
     told = {}
     for name, value in known.items():
         check = FACTS.get(name)
@@ -282,7 +282,7 @@ def pack(page: Mapping[str, Any]) -> bytes | None:
 
 
 def read(payload: bytes) -> Page:
-    """Return a page that somebody sent.
+    """Return a page that another home sent.
 
     Whether its shares and folders are known is not looked at here; `places` checks the folders.
 
@@ -373,7 +373,7 @@ def _unpacked(payload: bytes) -> bytes:
 
 
 def _values(unpacked: bytes) -> int:
-    """Return how many values there are in some JSON at most. What separates them in texts is counted, too."""
+    """Return an upper limit of the number of values in some JSON. Separators inside texts are counted, too."""
     return sum(map(unpacked.count, (b",", b"[", b"{")))
 
 
@@ -455,7 +455,7 @@ def _part(plain: Any, latest: int) -> Part:
 
 
 def _check_entry(entry: Entry) -> None:
-    """Look at all of an item. Raises BadCatalogue, and what comes of looking at something that is no item at all."""
+    """Check an item. Raises BadCatalogue, or any exception that a value of the wrong type causes."""
     _expect(
         type(entry["row"]) is int
         and type(entry["folder"]) is int
@@ -584,4 +584,4 @@ FACTS: Final[Mapping[str, Callable[[object], bool]]] = {
         ("width", "height", "bit_rate", "track", "disc", "year"), _is_count
     ),
 }
-"""What is told of the facts of an item, and how to tell whether it is one."""
+"""The facts of an item that are sent, each with its check."""

@@ -1,4 +1,4 @@
-"""What is remembered of other homes from one start of the engine to the next: pairings, blocked homes, when friends were met."""
+"""Saves what must survive a restart: pairings, blocked homes, and when friends were last met."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class State:
         self._may_log = TokenBucket.every(LOG_INTERVAL)
 
     async def load(self) -> None:
-        """Go on with what was saved."""
+        """Restore what was saved."""
         stored = await asyncio.to_thread(load, self._path)
         self.seen = {each.home: each for each in stored.friends}
         is_same = stored.home == self._home
