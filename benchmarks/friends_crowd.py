@@ -14,6 +14,7 @@ from library import NothingRead
 from swarm_peer import HOST, serve
 
 if TYPE_CHECKING:
+    from custom_components.pemus.p2p.access.audience import Access
     from custom_components.pemus.p2p.catalogue.sender import Catalogue
     from custom_components.pemus.p2p.core.news import News
     from custom_components.pemus.p2p.friends.friends import Friends
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from custom_components.pemus.p2p.models.homes import FriendConfig, LanHome
     from custom_components.pemus.p2p.net import identity
 else:
+    from p2p.access.audience import Access
     from p2p.catalogue.sender import Catalogue
     from p2p.core.news import News
     from p2p.friends.friends import Friends
@@ -39,6 +41,8 @@ class Crowd:
     def __init__(self) -> None:
         """Have nobody yet."""
         self._homes: list[Friends] = []
+        self._configs: dict[str, EngineConfig] = {}
+        self._shares: tuple[ShareConfig, ...] = ()
 
     async def settle(self, ask: dict[str, Any]) -> dict[str, Any]:
         """Start so many homes in a folder, with a library of what lies in another one."""
@@ -55,8 +59,9 @@ class Crowd:
         share = ShareConfig(
             id=SHARE, path=ask["share"], name="Share", kinds=tuple(Kind)
         )
+        self._shares = (share,)
         await self._library.start()
-        await self._library.apply(EngineConfig(home_name="Crowd", shares=(share,)))
+        await self._library.apply(self._config("Crowd"))
         while self._library.shares[0].last_scan is None:
             await asyncio.sleep(0.1)
         homes = []
@@ -65,6 +70,9 @@ class Crowd:
             status = home.status()
             homes.append({"id": status.id, "name": _name(number), "port": status.port})
         return {"homes": homes}
+
+    def _config(self, name: str, *friends: FriendConfig) -> EngineConfig:
+        return EngineConfig(home_name=name, shares=self._shares, friends=friends)
 
     async def _home(self, folder: Path, name: str) -> Friends:
         folder.mkdir()
@@ -79,10 +87,12 @@ class Crowd:
                 available=self._library.available,
                 on_fault=lambda: None,
             ),
+            access=Access(self._library, lambda: self._configs[name]),
             transfers=lambda: None,
             news=News(),
         )
-        await home.start(EngineConfig(home_name=name))
+        self._configs[name] = self._config(name)
+        await home.start(self._configs[name])
         self._homes.append(home)
         return home
 
@@ -93,7 +103,8 @@ class Crowd:
             id=ask["home"], name="Engine", addresses=(HOST,), port=ask["port"]
         )
         for number, home in enumerate(self._homes):
-            config = EngineConfig(home_name=_name(number), friends=(friend,))
+            config = self._config(name := _name(number), friend)
+            self._configs[name] = config
             await home.apply(config)
             home.connections.show((near,))
         return {}

@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from .access.audience import Access
 from .capabilities import installed
 from .catalogue.sender import Catalogue
 from .core.errors import Unavailable
@@ -49,6 +50,9 @@ class Components:
             on_change=self._library_changed,
             on_items=self._items_changed,
         )
+        self.config = EngineConfig(home_name="")
+        """The configuration that counts for whoever asks what it may have."""
+        self._access = Access(self.library, lambda: self.config)
         self._catalogue = Catalogue(
             self.library.store,
             shares=lambda: self.library.configured,
@@ -117,6 +121,7 @@ class Components:
                     data=self._data,
                     cache=self._cache / "downloads",
                     library=self.library,
+                    access=self._access,
                     on_change=self.news.status_changed,
                     renew=self._renew_ticket,
                     beside=self._link_source,
@@ -194,6 +199,7 @@ class Components:
                 cache=self._cache / "friends",
                 library=self.library,
                 catalogue=self._catalogue,
+                access=self._access,
                 transfers=lambda: self.active_transfers,
                 news=self.news,
             )

@@ -139,7 +139,8 @@ class Home:
         """Apply what concerns other homes. This comes first, as somebody may have to lose access."""
         components = self.components
         async with self._changing:
-            self._config = config
+            # All of it counts at once for those who ask; what it takes away is ended below.
+            self._config = components.config = config
             self._awaits_config = False
             if self._identity is None:
                 await self._load_identity()

@@ -231,7 +231,6 @@ async def test_after_a_restart_live_tickets_are_served_and_no_others(
             Access(owner.folder, lambda: CONFIG),
             owner=HOME,
             owner_name=lambda: "Home",
-            item=owner.folder.item,
             files=owner.folder.file,
             endpoints=list,
         )
@@ -408,7 +407,6 @@ async def configured(
             Access(owner.folder, lambda: configs[-1]),
             owner=HOME,
             owner_name=lambda: "Home",
-            item=owner.folder.item,
             files=owner.folder.file,
             endpoints=lambda: [
                 endpoint(host, owner.session.port) for host in (ELSEWHERE, "127.0.0.1")

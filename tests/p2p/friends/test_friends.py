@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from p2p.access.audience import Access
 from p2p.access.ticket import ItemFacts, Ticket, read
 from p2p.access.transfers import Transfers
 from p2p.core.errors import EngineError, Unavailable
@@ -30,6 +31,7 @@ from p2p.models import (
     Kind,
     LocalFile,
     NewMedia,
+    ShareConfig,
     ShareStatus,
 )
 from p2p.models.codec import encode
@@ -103,7 +105,10 @@ class Home:
         """How often somebody asked for the list."""
         self.revision = 0
         self.news = Reported()
-        self.config = EngineConfig(home_name=name)
+        share = ShareConfig(
+            id=self.share.id, path=str(shares), name="Films", kinds=(Kind.VIDEO,)
+        )
+        self.config = EngineConfig(home_name=name, shares=(share,))
         self.transfers: Transfers | None = None
         self.friends = Friends(
             self.identity,
@@ -111,6 +116,7 @@ class Home:
             cache=folder / "cache",
             library=self,  # type: ignore[arg-type]
             catalogue=self,  # type: ignore[arg-type]
+            access=Access(self, lambda: self.config),  # type: ignore[arg-type]
             transfers=lambda: self.transfers,
             news=self.news,
         )

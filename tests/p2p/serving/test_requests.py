@@ -11,10 +11,12 @@ import time
 
 import pytest
 
+from p2p.access.audience import Access
 from p2p.access.ticket import ItemFacts, Ticket, read
 from p2p.core.errors import BadRequest, Busy, Gone, NotFound, Unavailable
 from p2p.core.threads import in_daemon
-from p2p.models import Item, Kind, LocalFile
+from p2p.models import EngineConfig, Item, Kind, LocalFile, ShareConfig
+from p2p.models.homes import FriendConfig
 from p2p.net.link.frames import Ask
 from p2p.serving import requests as serving
 from p2p.serving.requests import HASHED, MAX_RANGE, READERS, SMALL, Serving
@@ -82,10 +84,23 @@ class Home:
         self.serving = Serving(
             self.library,
             self.library,  # type: ignore[arg-type]
-            lambda home: self.grants.get(home, set()),
+            Access(self.library, self._config),  # type: ignore[arg-type]
             lambda: self,  # type: ignore[arg-type,return-value]
             owner=STRANGER,
             owner_name=lambda: "Home",
+        )
+
+    def _config(self) -> EngineConfig:
+        return EngineConfig(
+            home_name="Home",
+            shares=tuple(
+                ShareConfig(id=share, path="/", name=share, kinds=(Kind.VIDEO,))
+                for share in ("open", "secret")
+            ),
+            friends=tuple(
+                FriendConfig(id=home, name="Friend", shares=tuple(shares))
+                for home, shares in self.grants.items()
+            ),
         )
 
     async def issue_to(self, item: str, home: str, ttl: float, wait: float) -> Ticket:
@@ -348,9 +363,3 @@ async def test_a_list_ends_when_something_else_is_granted(
 async def test_a_request_that_this_release_does_not_know_is_refused(home: Home) -> None:
     with pytest.raises(BadRequest, match="does not know"):
         await home.ask(do="delete", item=OPEN)
-
-
-async def test_a_grant_is_asked_for_by_share(home: Home) -> None:
-    assert await home.serving.may_have(FRIEND, OPEN)
-    assert not await home.serving.may_have(FRIEND, SECRET)
-    assert not await home.serving.may_have(STRANGER, OPEN)

@@ -24,7 +24,7 @@ from typing import Final
 from ..core import tasks
 from ..core.errors import BadRequest, Busy, NotFound, Unavailable
 from ..core.sqlite import StoreError
-from ..models import Item, LocalFile
+from ..models import LocalFile
 from ..models.homes import is_home
 from ..torrent.metainfo import SALT
 from ..torrent.seeds import Seeds
@@ -67,7 +67,6 @@ class Tickets:
         *,
         owner: str,
         owner_name: Callable[[], str],
-        item: Callable[[str], Awaitable[Item]],
         files: Callable[[str], Awaitable[LocalFile]],
         endpoints: Callable[[], Iterable[str]],
         clock: Callable[[], float] = time.time,
@@ -75,8 +74,7 @@ class Tickets:
     ) -> None:
         """Prepare to give out tickets of the home `owner`.
 
-        `access` decides who may have what. `item` and `files` return an item and its file as it is now, or raise NotFound
-        or Unavailable; `endpoints` are those of the session, as `ticket.endpoint` writes them.
+        `access` decides who may have what. `files` returns an item's file as it is now, or raises NotFound or Unavailable; `endpoints` are those of the session, as `ticket.endpoint` writes them.
         `clock` tells seconds since the epoch, and somebody may set it; `passed` tells seconds that pass, and nobody can.
         """
         self._store = store
@@ -84,7 +82,6 @@ class Tickets:
         self._access = access
         self._owner = owner
         self._owner_name = owner_name
-        self._item = item
         self._files = files
         self._endpoints = endpoints
         self._clock = clock
@@ -192,10 +189,10 @@ class Tickets:
             raise BadRequest("the receiver is not a home")
         if not 0 < ttl <= MAX_TTL:
             raise BadRequest("a ticket lives for 30 days at most")
-        item = await self._item(item_id)
+        item = await self._access.item(receiver, item_id)
         file = await self._files(item_id)
         # From here to the grant nothing waits: a configuration that comes later finds it.
-        if not self._access.may_have(receiver, item.share):
+        if not self._access.audience(receiver).may_have(item.share):
             raise NotFound("there is no such item")
         grant = self._grant(receiver, item.id, ttl)
         await self._keep(grant)

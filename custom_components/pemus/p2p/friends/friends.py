@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 import logging
 from pathlib import Path
 from typing import Final
 
+from ..access.audience import Access
 from ..access.ticket import Ticket
 from ..access.transfers import Transfers
 from ..catalogue.remote_library import homes_in
@@ -53,13 +54,14 @@ class Friends:
         cache: Path,
         library: Library,
         catalogue: Catalogue,
+        access: Access,
         transfers: Callable[[], Transfers | None],
         news: News,
     ) -> None:
         """Prepare to deal with friends as an identity.
 
         `data` is the folder for what must not get lost, `cache` the folder for friends' lists and pictures. `catalogue` is
-        what friends are told of the library. `transfers` returns the transfers, if they run.
+        what friends are told of the library, and `access` decides what each of them may have. `transfers` returns the transfers, if they run.
         """
         self._config = EngineConfig(home_name="")
         self._friends: dict[str, Friend] = {}
@@ -78,7 +80,7 @@ class Friends:
         self.serving = Serving(
             library,
             catalogue,
-            self._shares_of,
+            access,
             transfers,
             owner=identity.id,
             owner_name=self._name,
@@ -258,11 +260,6 @@ class Friends:
             self.connections.links.prepare()
         self._context.state.changed()
         self._news.status_changed()
-
-    def _shares_of(self, home: str) -> Collection[str]:
-        if home not in self._friends:
-            return ()
-        return self._config.shares_of(home) or ()
 
     def _is_expected(self, home: str) -> bool:
         """Tell whether messages of a home must get through a flood."""

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Collection,
-    Coroutine,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from functools import partial
 import os
 import time
 from typing import Any, Final, Protocol
 
+from ..access.audience import Access
 from ..access.ticket import ItemFacts, Ticket
 from ..access.transfers import Transfers
 from ..catalogue.sender import Catalogue
@@ -23,7 +18,7 @@ from ..core.bounded import BoundedTasks
 from ..core.errors import BadRequest, Busy, Gone, NotFound, Unavailable
 from ..core.opening import OtherFile, open_described
 from ..core.threads import in_daemon
-from ..models import Item, LocalFile, ShareStatus
+from ..models import Item, LocalFile
 from ..net.link.frames import Ask
 
 TTL: Final = 6 * 3600.0
@@ -45,16 +40,12 @@ LIST_TIMEOUT: Final = 5.0
 MAX_PICTURE: Final = 4 * 1024**2
 MAX_SUBTITLES: Final = 4 * 1024**2
 
-_NO_ITEM: Final = "there is no such item"
 _OWN: Final = ""
 """Stands for this home's own cache, in place of a share."""
 
 
 class LibraryView(Protocol):
     """What is served of the library."""
-
-    async def item(self, item_id: str) -> Item:
-        """Return an item. Raises NotFound."""
 
     async def file(self, item_id: str) -> LocalFile:
         """Return an item's file as it is on disk now. Raises NotFound, Unavailable."""
@@ -65,10 +56,6 @@ class LibraryView(Protocol):
     async def subtitles(self, item_id: str, index: int) -> LocalFile:
         """Return an item's subtitles. Raises NotFound, Unavailable."""
 
-    @property
-    def shares(self) -> tuple[ShareStatus, ...]:
-        """The shares and their state."""
-
 
 class Serving:
     """Answers the requests of friends."""
@@ -77,7 +64,7 @@ class Serving:
         self,
         library: LibraryView,
         catalogue: Catalogue,
-        shares: Callable[[str], Collection[str]],
+        access: Access,
         transfers: Callable[[], Transfers | None],
         *,
         owner: str,
@@ -85,25 +72,17 @@ class Serving:
     ) -> None:
         """Serve a library, and its list of items, the `catalogue`.
 
-        `shares` returns the ids of the shares that a home may see now, `transfers` the transfers if they run. `owner` is the
-        PeMuS ID of this home, `owner_name` returns its name.
+        `access` decides who may have what. `transfers` returns the transfers if they run. `owner` is the PeMuS ID of this
+        home, `owner_name` returns its name.
         """
         self._library = library
         self._catalogue = catalogue
-        self._shares = shares
+        self._access = access
         self._transfers = transfers
         self._owner = owner
         self._owner_name = owner_name
         self._lists: dict[str, asyncio.Lock] = {}
         self._disks: dict[str, BoundedTasks] = {}
-
-    async def may_have(self, home: str, item_id: str) -> bool:
-        """Tell whether a home may have an item."""
-        try:
-            await self._granted(home, item_id)
-        except NotFound:
-            return False
-        return True
 
     async def answer(self, home: str, ask: Ask) -> AsyncIterator[bytes]:
         """Return the answer to a request of a friend, in parts. Raises EngineError."""
@@ -118,22 +97,15 @@ class Serving:
                 async for part in self._range(home, ask):
                     yield part
             case "thumbnail":
-                await self._granted(home, ask.item)
+                await self._access.item(home, ask.item)
                 picture = await self._library.thumbnail(ask.item)
                 yield await self._read(_OWN, _whole, picture, MAX_PICTURE)
             case "subtitles":
-                await self._granted(home, ask.item)
+                await self._access.item(home, ask.item)
                 text = await self._library.subtitles(ask.item, ask.index)
                 yield await self._read(_OWN, _whole, text, MAX_SUBTITLES)
             case _:
                 raise BadRequest("this home does not know such a request")
-
-    async def _granted(self, home: str, item_id: str) -> Item:
-        """Return an item. Raises NotFound if there is none, and also if the home may not have it."""
-        item = await self._library.item(item_id)
-        if item.share not in self._shares(home):
-            raise NotFound(_NO_ITEM)
-        return item
 
     async def _list(self, home: str, have: str) -> AsyncGenerator[bytes]:
         """Yield the pages of a list. Each friend gets one list at a time."""
@@ -145,14 +117,14 @@ class Serving:
             raise Busy("the list is being sent already") from None
         making: asyncio.Task[bytes | None] | None = None
         try:
-            granted = frozenset(self._shares(home))
-            pages = self._catalogue.pages(granted, have)
+            audience = self._access.audience(home)
+            pages = self._catalogue.pages(audience.shares, have)
             while True:
                 making = asyncio.ensure_future(_next(pages))
                 await asyncio.wait((making,))
                 if (page := making.result()) is None:
                     return
-                if granted != frozenset(self._shares(home)):
+                if audience != self._access.audience(home):
                     raise Unavailable("what this home may see has changed")
                 yield page
         finally:
@@ -179,17 +151,19 @@ class Serving:
         return await self._on_disk(share, partial(in_daemon, read, *args, **kwargs))
 
     async def _ticket(self, home: str, item_id: str) -> bytes:
-        item = await self._granted(home, item_id)
+        item = await self._access.item(home, item_id)
         transfers = self._transfers()
         if item.size > SMALL and transfers is not None and transfers.has_torrents:
             ticket = await transfers.issue_to(item.id, home, TTL, HASHED)
         else:
             ticket = await self._without_torrent(home, item)
-        if not await self.may_have(home, item_id):
+        try:
+            await self._access.item(home, item_id)
+        except NotFound:
             # The grant ended meanwhile, perhaps before there was a ticket to revoke.
             if transfers is not None:
                 await transfers.revoke(home, item.id)
-            raise NotFound(_NO_ITEM)
+            raise
         return ticket.encode()
 
     async def _without_torrent(self, home: str, item: Item) -> Ticket:
@@ -209,7 +183,7 @@ class Serving:
         )
 
     async def _range(self, home: str, ask: Ask) -> AsyncIterator[bytes]:
-        item = await self._granted(home, ask.item)
+        item = await self._access.item(home, ask.item)
         file = await self._on_disk(item.share, partial(self._library.file, ask.item))
         if ask.etag != file.etag:
             raise Gone("the item has changed")
@@ -224,7 +198,7 @@ class Serving:
             at += len(part)
             yield part
             # The grant may have ended meanwhile.
-            await self._granted(home, ask.item)
+            await self._access.item(home, ask.item)
 
 
 def _part(file: LocalFile, offset: int, size: int) -> bytes:

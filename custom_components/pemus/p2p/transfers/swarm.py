@@ -81,19 +81,21 @@ class Swarm(Receiver):
         data: Path,
         cache: Path,
         library: Library,
+        access: Access,
         on_change: Callable[[], None],
         renew: Renew | None = None,
         beside: OtherSources | None = None,
     ) -> None:
         """Prepare the swarm of a home, by its id, that keeps hashes and tickets in `data`, and remote files in `cache`; both folders exist.
 
-        `library` is what is shared. `on_change` is called in the event loop when `status` may have changed.
+        `library` is what is shared, and `access` decides with whom. `on_change` is called in the event loop when `status` may have changed.
         """
         super().__init__(
             home=home, cache=cache, on_change=on_change, renew=renew, beside=beside
         )
         self._data = data
         self._library = library
+        self._access = access
         self._played = float("-inf")
         """When bytes of this home's were played last."""
         self._resuming: asyncio.TimerHandle | None = None
@@ -136,10 +138,9 @@ class Swarm(Receiver):
             self._tickets = Tickets(
                 store,
                 self._seeds,
-                Access(self._library, lambda: self._config),
+                self._access,
                 owner=self.home,
                 owner_name=lambda: self._config.home_name,
-                item=self._library.item,
                 files=self._library.file,
                 endpoints=self._endpoints,
             )
