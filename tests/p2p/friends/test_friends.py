@@ -569,13 +569,13 @@ async def test_what_is_played_follows_the_list(
     ann: Home, bob: Home, film: Film
 ) -> None:
     swarm = holding(ann, '"former"')
-    friend = ann.friends.friend(bob.id).list
-    friend._on_items((film.id,))
+    its = ann.friends.friend(bob.id).items
+    its.changed((film.id,))
     swarm.reading = ("another",)
-    friend._on_items((film.id,))
+    its.changed((film.id,))
     assert film.asked == 0
     swarm.reading = (film.id,)
-    friend._on_items(None)
+    its.changed(None)
     await until(lambda: swarm.tag == film.etag)
 
 
