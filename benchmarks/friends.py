@@ -3,7 +3,7 @@
     python benchmarks/friends.py --json FILE [--rounds N] [--only PART ...]
 
 Runs in the engine's environment, and for what happens between homes behind routers as an administrator: these are in
-network namespaces (`demo/netlab.py`). Without that, those figures are absent. `friends_home.py` measures Home Assistant
+network namespaces (`tests/lab/netlab.py`). Without that, those figures are absent. `friends_home.py` measures Home Assistant
 meanwhile. Three pairs of homes are there at the same time, one for each path: `lan`, `nat_direct` (WebRTC between two
 port-restricted NATs) and `turn` (relayed, between two symmetric ones); see `friends_lab.py`.
 
@@ -54,8 +54,8 @@ from library import make_names
 from swarm import running
 from swarm_peer import HOST
 
-from demo.engine_home import SHARE, EngineHome
-from demo.netlab import obstacle
+from tests.lab.engine_home import SHARE, EngineHome
+from tests.lab.netlab import obstacle
 
 LONG: Final = 200_000_000
 RELAYED: Final = 40_000_000

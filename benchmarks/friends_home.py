@@ -25,9 +25,10 @@ from friends_options import IN_HOME_ASSISTANT, options, show  # noqa: E402
 from stream_load import film  # noqa: E402
 from swarm_home import LAG, loop_lag, write_film  # noqa: E402
 
-from demo.engine_home import EngineHome  # noqa: E402
 from demo.home import HOST, Home, free_port  # noqa: E402
-from demo.two_homes import SignalingServer, befriend, use_servers  # noqa: E402
+from demo.two_homes import SignalingServer, use_servers  # noqa: E402
+from tests.lab.engine_home import EngineHome  # noqa: E402
+from tests.lab.friends import befriend  # noqa: E402
 
 ENVS: Final = ROOT / ".venvs"
 FRIENDS: Final = 3

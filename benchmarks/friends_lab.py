@@ -33,8 +33,16 @@ from PIL import Image  # noqa: E402
 from swarm import Process, running  # noqa: E402
 from swarm_peer import describe  # noqa: E402
 
-from demo.engine_home import EngineHome  # noqa: E402
-from demo.netlab import Host, Internet, Lab, Namespace, Nat, Router, SignalingServer  # noqa: E402
+from tests.lab.engine_home import EngineHome  # noqa: E402
+from tests.lab.netlab import (  # noqa: E402
+    Host,
+    Internet,
+    Lab,
+    Namespace,
+    Nat,
+    Router,
+    SignalingServer,
+)
 
 HERE: Final = Path(__file__).parent
 PYTHON: Final = Path(sys.executable)

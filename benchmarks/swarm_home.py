@@ -43,9 +43,10 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from stream_load import Client  # noqa: E402
 
-from demo.engine_home import MAIN, EngineHome  # noqa: E402
 from demo.home import HOST, Home, free_port  # noqa: E402
-from demo.two_homes import befriend, introduce, remove_friends  # noqa: E402
+from demo.two_homes import remove_friends  # noqa: E402
+from tests.lab.engine_home import MAIN, EngineHome  # noqa: E402
+from tests.lab.friends import befriend, introduce  # noqa: E402
 
 WEBRTC_OWNER = Path(__file__).parent / "swarm_webrtc_owner.py"
 HASHING_TIMEOUT = 120.0

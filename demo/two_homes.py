@@ -19,7 +19,6 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from .engine_home import SHARE, EngineHome
 from .home import (
     DEFAULT_PORT,
     HOST,
@@ -160,40 +159,6 @@ async def pair(anna: Home, ben: Home, seconds: float = PAIR_TIMEOUT) -> None:
         await ben.post("/api/services/pemus/answer_request", answer)
     for home, other in ((anna, ids[1]), (ben, ids[0])):
         await wait_for_list(home, other, seconds)
-
-
-async def introduce(
-    home: Home, other: EngineHome, home_address: str = HOST, other_address: str = HOST
-) -> None:
-    """Show a home, and one without a Home Assistant, to each other as the local network would."""
-    peers = (await engine(home, "status"))["peers"]
-    here = {"id": other.id, "name": other.name, "port": other.port}
-    there = {"id": peers["id"], "name": home.name, "port": peers["port"]}
-    await other.ask("PUT", "lan", {"homes": [there | {"addresses": [home_address]}]})
-    await engine(home, "lan", "PUT", {"homes": [here | {"addresses": [other_address]}]})
-
-
-async def befriend(
-    home: Home, other: EngineHome, seconds: float = PAIR_TIMEOUT
-) -> None:
-    """Make a home, and one without a Home Assistant, friends; wait until what the latter shares is listed.
-
-    Raises HomeError, EngineHomeError.
-    """
-    ours = await pemus_id(home)
-    request = {"home_id": other.id, "shares": []}
-    await home.post("/api/services/pemus/request_friend", request)
-
-    async def has(state: str) -> bool:
-        pairings = (await other.peers())["pairings"]
-        return any(each["home"] == ours and each["state"] == state for each in pairings)
-
-    await other.until(lambda: has("comparing"), "a request", seconds)
-    await other.ask("PUT", f"pairings/{ours}/answer", {"accept": True})
-    await other.until(lambda: has("paired"), "pairing", seconds)
-    friend = {"id": ours, "name": home.name, "shares": [SHARE]}
-    await other.configure(friends=[friend])
-    await wait_for_list(home, other.id, seconds)
 
 
 async def is_friend(home: Home, other: str) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_homeassistant_custom_component.common import MockConfigEntry
 
     from custom_components.pemus.engine.process import Engine
-    from demo.engine_home import EngineHome
+    from tests.lab.engine_home import EngineHome
 
     from .household import Stage
 
@@ -170,7 +170,7 @@ async def bob(
     hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path
 ) -> AsyncGenerator[EngineHome]:
     """Start another home that shares two films with its friends. It and this one see each other in the network."""
-    from demo.engine_home import EngineHome
+    from tests.lab.engine_home import EngineHome
 
     from .household import fill, introduce
 
@@ -187,7 +187,7 @@ async def neighbour(
     hass: HomeAssistant, entry: MockConfigEntry, tmp_path: Path
 ) -> AsyncGenerator[EngineHome]:
     """Start a friend's home that shares two films with this one, and wait until they are listed."""
-    from demo.engine_home import EngineHome
+    from tests.lab.engine_home import EngineHome
 
     from .household import fill, make_friends
 

@@ -38,7 +38,7 @@ from custom_components.pemus.p2p.models.homes import (
 )
 from custom_components.pemus.p2p.models.pemus_id import pemus_id, read_id
 from custom_components.pemus.p2p.models.version import VERSION
-from demo.engine_home import SHARE, EngineHome
+from tests.lab.engine_home import SHARE, EngineHome
 from tests.p2p.media.make import film, photo, song
 from tests.patience import until
 

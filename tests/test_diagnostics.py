@@ -25,7 +25,7 @@ from custom_components.pemus.friends.terms import Terms, async_grant
 from custom_components.pemus.p2p.models.homes import PathKind, ServerStatus
 from custom_components.pemus.p2p.models.items import ItemRef
 from custom_components.pemus.p2p.models.pemus_id import grouped
-from demo.engine_home import NAME, EngineHome
+from tests.lab.engine_home import NAME, EngineHome
 
 from .household import ADA, BEN, HOME_ID, Stage, befriend, eventually, friend, request
 

@@ -21,7 +21,7 @@ from custom_components.pemus.friends.pairings import Step
 from custom_components.pemus.friends.terms import find_friend
 from custom_components.pemus.p2p.models.homes import PairingStatus
 from custom_components.pemus.p2p.models.pemus_id import grouped
-from demo.engine_home import EngineHome
+from tests.lab.engine_home import EngineHome
 from tests.patience import until
 
 from .household import eventually

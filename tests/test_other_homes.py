@@ -34,7 +34,7 @@ from custom_components.pemus.engine.client import EngineError
 from custom_components.pemus.errors import engine_errors
 from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.p2p.models.transfers import TransferState, TransferStatus
-from demo.engine_home import NAME, EngineHome
+from tests.lab.engine_home import NAME, EngineHome
 from tests.patience import until
 
 from .household import eventually, introduce

@@ -30,7 +30,7 @@ from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 from yarl import URL
 
 from custom_components.pemus.p2p.models import SearchQuery
-from demo.engine_home import EngineHome
+from tests.lab.engine_home import EngineHome
 
 from .test_services import search
 

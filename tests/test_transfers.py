@@ -21,7 +21,7 @@ from custom_components.pemus.p2p.models import ErrorKey
 from custom_components.pemus.p2p.models.items import ItemRef
 from custom_components.pemus.p2p.models.transfers import Transfers
 from custom_components.pemus.transfers import DATA_WATCH
-from demo.engine_home import NAME, EngineHome
+from tests.lab.engine_home import NAME, EngineHome
 from tests.patience import PATIENCE
 
 from .household import eventually, introduce

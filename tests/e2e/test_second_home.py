@@ -12,10 +12,11 @@ import pytest_asyncio
 from screen import Screen
 from test_ffmpeg import frame, progress
 
-from demo.engine_home import EngineHome
 from demo.home import Home
 from demo.sample_library import LIGHTHOUSE, VIDEOS, Video
-from demo.two_homes import befriend, introduce, remove_friends
+from demo.two_homes import remove_friends
+from tests.lab.engine_home import EngineHome
+from tests.lab.friends import befriend, introduce
 
 ENGINE_PYTHON = Path(__file__).parents[2] / ".venvs" / "engine" / "bin" / "python"
 pytestmark = pytest.mark.timeout(240)

@@ -8,9 +8,9 @@ from pathlib import Path
 import sys
 import tempfile
 
-from demo.netlab import PROGRAMS, Host, Internet, Lab, SignalingServer
 import pytest
 
+from tests.lab.netlab import PROGRAMS, Host, Internet, Lab, SignalingServer
 from tests.signaling.daemons import find_program
 
 pytest.register_assert_rewrite("tests.netlab.people")

@@ -10,8 +10,8 @@ from pathlib import Path
 import time
 from typing import Any
 
-from demo.engine_home import EngineHome
-from demo.netlab import Host
+from tests.lab.engine_home import EngineHome
+from tests.lab.netlab import Host
 
 SIZE = 200_000_000
 BEGINNING = 2_000_000

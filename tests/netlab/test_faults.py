@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from demo.netlab import Internet, Lab, Router, SignalingServer
 import pytest
+
+from tests.lab.netlab import Internet, Lab, Router, SignalingServer
 
 from .conftest import Settle
 from .people import SIZE, Film, Home, Viewer, happens, pair

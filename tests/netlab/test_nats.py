@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from demo.netlab import Internet, Lab, Nat, Router, SignalingServer
 import pytest
+
+from tests.lab.netlab import Internet, Lab, Nat, Router, SignalingServer
 
 from .conftest import Settle
 from .people import Film, Home, happens, pair, watch, watch_all

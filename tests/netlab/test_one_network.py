@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from demo.netlab import Internet, Lab, Router
+from tests.lab.netlab import Internet, Lab, Router
 
 from .conftest import Settle
 from .people import Film, pair, watch_all

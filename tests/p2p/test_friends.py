@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from demo.engine_home import EngineHome, EngineHomeError
+from tests.lab.engine_home import EngineHome, EngineHomeError
 
 SIZE = 20_000_000
 PYTHON = Path(sys.executable)

@@ -11,10 +11,10 @@ import sqlite3
 
 import pytest
 
-from demo.engine_home import EngineHome
 from p2p.access.ticket import Ticket, read
 from p2p.net.identity import Identity
 from p2p.torrent.metainfo import Metainfo
+from tests.lab.engine_home import EngineHome
 from tests.p2p.torrent.owned import fetching
 from tests.patience import until
 

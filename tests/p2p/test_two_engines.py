@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from demo.engine_home import EngineHome
+from tests.lab.engine_home import EngineHome
 
 from .test_friends import digest, two_homes
 from .test_grants import by_link, port_of, torrent_of

@@ -13,7 +13,7 @@ import venv
 
 import pytest
 
-from demo.engine_home import EngineHome, EngineHomeError
+from tests.lab.engine_home import EngineHome, EngineHomeError
 from tests.p2p.test_friends import PYTHON, SIZE, digest, fill
 
 ENGINE = Path(__file__).parents[3] / "custom_components" / "pemus" / "p2p"

@@ -8,7 +8,7 @@ Nothing leaves the machine, so the addresses may be anybody's: they have to coun
 It needs root, `ip` and `nft`. The network lab of the tests and the benchmarks are built with it. Leaving a `Lab` ends all
 processes in it and removes everything; what a run left that was killed is removed by the next one.
 
-`python -m demo.netlab` tells whether this machine can do it.
+`python -m tests.lab.netlab` tells whether this machine can do it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import sys
 import time
 from typing import Final, Self
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parents[2]
 SIGNALING_PYTHON: Final = ROOT / ".venvs" / "signaling" / "bin" / "python"
 PROGRAMS: Final = {"ip": "iproute2", "nft": "nftables", "turnserver": "coturn"}
 """What it takes, and Debian's packages of these."""
@@ -507,7 +507,7 @@ def main() -> int:
     """Tell whether this machine can have a lab."""
     if (why := obstacle()) is None:
         return 0
-    print(why)  # noqa: T201
+    print(why)
     return 1
 
 

@@ -20,7 +20,7 @@ from uuid import uuid4
 import aiohttp
 
 MAIN: Final = (
-    Path(__file__).parent.parent / "custom_components" / "pemus" / "p2p" / "__main__.py"
+    Path(__file__).parents[2] / "custom_components" / "pemus" / "p2p" / "__main__.py"
 )
 NAME: Final = "Second home"
 

@@ -9,7 +9,7 @@ import tempfile
 import psutil
 import pytest
 
-from demo.engine_home import EngineHome, EngineHomeError
+from tests.lab.engine_home import EngineHome, EngineHomeError
 
 PYTHON = Path(__file__).parents[2] / ".venvs" / "engine" / "bin" / "python"
 
