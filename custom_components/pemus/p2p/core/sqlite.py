@@ -17,10 +17,6 @@ import threading
 import time
 from typing import ClassVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
-
 from .errors import EngineError
 
 BUSY_TIMEOUT = 15
@@ -34,7 +30,8 @@ ROOM = 8 * 1024 * 1024
 
 _WRITER_CACHE_KIB = 24 * 1024
 _READER_CACHE_KIB = 4 * 1024
-_READERS = 4
+_MAX_IDLE = 4
+"""Connections for reading that are kept open."""
 _SETTINGS = (
     "journal_mode = WAL",
     "synchronous = NORMAL",
@@ -80,9 +77,12 @@ class Database:
         """Whether something could not be written for want of room, and nothing since then shows that there is some."""
         self._full_since = 0.0
         self._pages = 0
-        self._engine: Engine | None = None
         self._writing = threading.Lock()
-        self._writer: Connection | None = None
+        self._writer: sqlite3.Connection | None = None
+        """None while the database is closed."""
+        self._pooling = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        """Connections for reading that nobody uses at present."""
 
     def open(self) -> None:
         """Open the database, make it or bring it up to date; set it aside and begin anew if it is damaged or too new.
@@ -111,22 +111,19 @@ class Database:
 
     def close(self) -> None:
         """Close the database. Work that goes on in other threads fails."""
-        with self._writing:
-            if self._writer is not None:
-                with suppress(DBAPIError, sqlite3.Error):
-                    self._writer.close()
-                self._writer = None
-            if self._engine is not None:
-                self._engine.dispose()
-                self._engine = None
+        with self._writing, self._pooling:
+            writer, self._writer = self._writer, None
+            idle, self._idle = self._idle, []
+            for connection in (*idle, writer):
+                if connection is not None:
+                    _close(connection)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Begin a transaction for writing, and commit it unless an exception leaves the block. Raises StoreError."""
         with self._writing, self._noticing(), _told_apart():
-            if self._writer is None:
+            if (connection := self._writer) is None:
                 raise StoreError(f"{self.what} is closed")
-            connection = driver(self._writer)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -153,16 +150,23 @@ class Database:
     @contextmanager
     def watch(self) -> Iterator[sqlite3.Connection]:
         """Give a connection for reading what is there at each moment, for as long as it takes. Raises StoreError."""
-        engine = self._engine
-        if engine is None:
-            raise StoreError(f"{self.what} is closed")
-        with self._noticing(), _told_apart(), engine.connect() as pooled:
+        with self._noticing(), _told_apart():
+            with self._pooling:
+                if (writer := self._writer) is None:
+                    raise StoreError(f"{self.what} is closed")
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                connection = self._connect()
             try:
-                yield driver(pooled)
+                yield connection
             finally:
-                # The pool is gone if the store was closed meanwhile, and would not close this one.
-                if self._engine is not engine:
-                    pooled.invalidate()
+                with self._pooling:
+                    # It may have been closed meanwhile, and even opened again.
+                    is_kept = self._writer is writer and len(self._idle) < _MAX_IDLE
+                    if is_kept:
+                        self._idle.append(connection)
+                if not is_kept:
+                    _close(connection)
 
     def prepare(self, connection: sqlite3.Connection) -> None:
         """Bring a database that was just opened up to date. Raises TooNew and sqlite3.Error."""
@@ -171,30 +175,28 @@ class Database:
     def set_up(self, connection: sqlite3.Connection) -> None:
         """Prepare a new connection: what every statement may use."""
 
-    def _connected(
-        self, connection: sqlite3.Connection, _entry: ConnectionPoolEntry
-    ) -> None:
-        for setting in _SETTINGS:
-            connection.execute(f"PRAGMA {setting}")
-        self.set_up(connection)
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path,
+            timeout=BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            for setting in _SETTINGS:
+                connection.execute(f"PRAGMA {setting}")
+            self.set_up(connection)
+        except BaseException:
+            _close(connection)
+            raise
+        return connection
 
     def _open(self) -> None:
         # A log that was left behind means that the last process was killed: look closely.
         left_behind = self.path.with_name(f"{self.path.name}-wal")
         killed = left_behind.exists() and left_behind.stat().st_size > 0
         _close_to_others(self.path)
-        engine = create_engine(
-            f"sqlite:///{self.path}",
-            isolation_level="AUTOCOMMIT",
-            poolclass=QueuePool,
-            pool_size=_READERS + 1,
-            max_overflow=_READERS,
-            connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
-        )
-        event.listen(engine, "connect", self._connected)
-        self._engine = engine
-        self._writer = engine.connect()
-        connection = driver(self._writer)
+        self._writer = connection = self._connect()
         connection.execute(f"PRAGMA cache_size = {-_WRITER_CACHE_KIB}")
         if killed:
             (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -308,11 +310,9 @@ def _page_count(connection: sqlite3.Connection) -> int:
     return int(count)
 
 
-def driver(connection: Connection) -> sqlite3.Connection:
-    """Return SQLite's own connection: statements by the thousand are too slow through anything else."""
-    own = connection.connection.driver_connection
-    assert isinstance(own, sqlite3.Connection)
-    return own
+def _close(connection: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):
+        connection.close()
 
 
 @contextmanager
@@ -320,11 +320,10 @@ def _told_apart() -> Iterator[None]:
     """Turn the database's errors into ours."""
     try:
         yield
-    except (sqlite3.Error, DBAPIError) as err:
-        cause = err.orig if isinstance(err, DBAPIError) else err
-        code = getattr(cause, "sqlite_errorcode", None)
+    except sqlite3.Error as err:
+        code = getattr(err, "sqlite_errorcode", None)
         if code in _FULL:
-            raise StoreFull(str(cause)) from err
+            raise StoreFull(str(err)) from err
         if code is not None and code & 0xFF in _BROKEN:
-            raise StoreBroken(str(cause)) from err
-        raise StoreError(str(cause)) from err
+            raise StoreBroken(str(err)) from err
+        raise StoreError(str(err)) from err

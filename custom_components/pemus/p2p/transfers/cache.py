@@ -7,8 +7,8 @@ All of it can be fetched again, so a database that is damaged or too new is thro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 import ctypes
 from dataclasses import dataclass
 import errno
@@ -18,20 +18,17 @@ from pathlib import Path
 import secrets
 import sqlite3
 import stat
-import threading
 import time
 from typing import Final
 
 from ..access.ticket import BadTicket, Ticket, read
 from ..core.spans import Spans
+from ..core.sqlite import Database, StoreBroken, StoreError, migrate
 from ..models import LocalFile
 from ..torrent.metainfo import Metainfo
 
 DATABASE: Final = "downloads.db"
-BUSY_TIMEOUT: Final = 15
-"""Seconds to wait for somebody else who holds the database locked."""
 
-_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE downloads (
     name TEXT PRIMARY KEY, -- of the file
@@ -43,14 +40,10 @@ CREATE TABLE downloads (
     pinned INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
+# The latest first: if an item is there twice, the older version goes.
+_SELECT: Final = "SELECT name, ticket, spans, inode, mtime_ns, used, pinned FROM downloads ORDER BY used DESC"
 _KEEP_SIZE: Final = 0x01
 _PUNCH_HOLE: Final = 0x02
-_USELESS: Final = (
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    # No such table or column.
-    sqlite3.SQLITE_ERROR,
-)
 _NO_HOLES: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 _LOGGER = logging.getLogger(__name__)
@@ -100,6 +93,20 @@ class Found:
     pinned: bool
 
 
+class _Records(Database):
+    """The list of downloads."""
+
+    what = "the list of downloads"
+
+    def prepare(self, connection: sqlite3.Connection) -> None:
+        """Bring the database up to date. Raises StoreBroken, TooNew and sqlite3.Error."""
+        migrate(connection, (_SCHEMA,), self.what)
+        try:
+            connection.execute(_SELECT).close()
+        except sqlite3.OperationalError as err:
+            raise StoreBroken(str(err)) from err
+
+
 class Cache:
     """The folder and its database. All methods block: call them outside the event loop."""
 
@@ -108,36 +115,28 @@ class Cache:
         self.folder = folder
         self.can_punch = True
         """Whether parts of files can be given back to the disk, as far as is known."""
-        self._database: sqlite3.Connection | None = None
-        self._using = threading.Lock()
+        self._records = _Records(folder / DATABASE)
 
     def open(self) -> list[Found]:
         """Open the cache, remove what does not belong there, and return what there is. Raises CacheError."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._records.open()
             try:
-                self._connect()
                 rows = self._rows()
-            except sqlite3.DatabaseError as err:
-                if _code(err) not in _USELESS:
-                    raise
-                _LOGGER.error("What was downloaded is lost: its list is damaged")
-                self._forget_all()
+            except StoreBroken:
+                self._records.replace()
                 rows = []
             found = self._found(rows)
             self._sweep({each.path.name for each in found if each.file is not None})
-        except (OSError, sqlite3.Error) as err:
+        except (OSError, StoreError) as err:
             self.close()
             raise CacheError(f"the download cache cannot be opened: {err}") from err
         return found
 
     def close(self) -> None:
         """Close the database."""
-        with self._using:
-            database, self._database = self._database, None
-            if database is not None:
-                with suppress(sqlite3.Error):
-                    database.close()
+        self._records.close()
 
     # Files.
 
@@ -202,8 +201,8 @@ class Cache:
     # Records.
 
     def save(self, records: Sequence[Record]) -> None:
-        """Note what there is of downloads. Raises sqlite3.Error."""
-        with self._writing() as database:
+        """Note what there is of downloads. Raises StoreError."""
+        with self._records.write() as database:
             database.executemany(
                 "INSERT OR REPLACE INTO downloads VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
@@ -221,51 +220,17 @@ class Cache:
             )
 
     def remove(self, paths: Sequence[Path]) -> None:
-        """Remove downloads with their files. Raises OSError and sqlite3.Error."""
+        """Remove downloads with their files. Raises OSError and StoreError."""
         for path in paths:
             path.unlink(missing_ok=True)
-        with self._writing() as database:
+        with self._records.write() as database:
             database.executemany(
                 "DELETE FROM downloads WHERE name = ?", [(each.name,) for each in paths]
             )
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._using:
-            if self._database is None:
-                raise sqlite3.ProgrammingError("the download cache is closed")
-            with self._database:
-                yield self._database
-
-    def _connect(self) -> None:
-        database = sqlite3.connect(
-            self.folder / DATABASE, timeout=BUSY_TIMEOUT, check_same_thread=False
-        )
-        self._database = database
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version not in (0, _VERSION):
-            _LOGGER.warning("What another release of PeMuS downloaded is dropped")
-            self._forget_all()
-        elif version == 0:
-            database.executescript(
-                f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {_VERSION};COMMIT;"
-            )
-
-    def _forget_all(self) -> None:
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
-            (self.folder / (DATABASE + suffix)).unlink(missing_ok=True)
-        self._connect()
-
     def _rows(self) -> list[tuple[object, ...]]:
-        assert self._database is not None
-        with closing(self._database.cursor()) as cursor:
-            # The latest first: if an item is there twice, the older version goes.
-            return cursor.execute(
-                "SELECT name, ticket, spans, inode, mtime_ns, used, pinned FROM downloads ORDER BY used DESC"
-            ).fetchall()
+        with self._records.read() as database:
+            return database.execute(_SELECT).fetchall()
 
     def _found(self, rows: Iterable[tuple[object, ...]]) -> list[Found]:
         """Return what can be used of the rows, and remove the others."""
@@ -283,7 +248,7 @@ class Cache:
             else:
                 found[key] = each
         if useless:
-            with self._writing() as database:
+            with self._records.write() as database:
                 database.executemany("DELETE FROM downloads WHERE name = ?", useless)
         return list(found.values())
 
@@ -376,7 +341,3 @@ def _punch(file: int, start: int, length: int) -> None:
         number = ctypes.get_errno()
         if number != errno.EINTR:
             raise OSError(number, os.strerror(number))
-
-
-def _code(err: sqlite3.Error) -> int:
-    return getattr(err, "sqlite_errorcode", 0) & 0xFF

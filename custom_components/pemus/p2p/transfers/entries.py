@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import errno
 import logging
 from pathlib import Path
-import sqlite3
 from typing import Final
 
 from ..access.ticket import Ticket
 from ..core import tasks
 from ..core.errors import DiskFull, EngineError, Gone, Unavailable
+from ..core.sqlite import StoreError
 from ..models import LocalFile
 from ..torrent.metainfo import Metainfo
 from .cache import Cache, Found, Record
@@ -131,7 +131,7 @@ class Entries:
             await entry.download.close(reason)
             try:
                 await asyncio.to_thread(self._cache.remove, [entry.download.path])
-            except (OSError, sqlite3.Error) as err:
+            except (OSError, StoreError) as err:
                 _LOGGER.warning("%s cannot be removed: %s", entry.download.path, err)
 
     async def dropped(self) -> None:
@@ -284,7 +284,7 @@ class Entries:
             )
         try:
             await asyncio.to_thread(self._cache.save, records)
-        except sqlite3.Error as err:
+        except StoreError as err:
             _LOGGER.warning("What was downloaded cannot be noted: %s", err)
             for entry in entries:
                 entry.is_dirty = True
