@@ -352,7 +352,11 @@ async def test_new_files_are_found_while_many_others_wait_to_be_read(
     running.media.read = slow  # type: ignore[method-assign]
     await running.start()
     await running.until(lambda: running.total == 20)
-    assert (await running.library.search(SearchQuery(text="13"))).items
+
+    async def found() -> bool:
+        return bool((await running.library.search(SearchQuery(text="13"))).items)
+
+    await until(found)
     await running.until(lambda: running.library.scan_state is ScanState.READING)
     blocked.set()
     await running.idle(20)
