@@ -134,12 +134,12 @@ class Screen:
         """Return the titles of the entries."""
         return [text.strip() for text in await self.browse.locator(".title").all_inner_texts()]  # fmt: skip
 
-    async def thumbnail_widths(self) -> list[int]:
-        """Return how wide the thumbnails in sight really are once loaded; 0 for one that is no picture."""
+    async def thumbnail_widths(self, count: int) -> list[int]:
+        """Return how wide the thumbnails really are once so many are loaded; 0 for one that is no picture."""
         images = self.browse.locator(
             ".thumbnail .image[style*='background-image'], .graphic.thumbnail[style*='background-image']"
         )
-        await expect(images.first).to_be_visible(timeout=LOAD_TIMEOUT)
+        await expect(images).to_have_count(count, timeout=LOAD_TIMEOUT)
         widths: list[int] = await images.evaluate_all(_LOADED)
         return widths
 
