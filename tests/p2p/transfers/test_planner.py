@@ -125,6 +125,20 @@ def test_what_readers_wait_for_comes_first(content: Content, who: list[Need]) ->
     }
 
 
+@settings(deadline=None)
+@given(contents(), st.lists(needs(), min_size=1, max_size=4))
+def test_room_for_one_piece_each_is_enough_for_all_who_wait(
+    content: Content, who: list[Need]
+) -> None:
+    waiting = [each for each in who if each.is_waiting and each.start < each.stop]
+    # A piece without a torrent is as long as what is asked for of it.
+    room = len(waiting) * content.piece_length
+    wanted = asked(plan_of(content, *who, room=room))
+    for each in waiting:
+        if content.missing(each.start, each.start + 1):
+            assert wanted.meets(each.start, each.start + 1)
+
+
 def test_readers_take_turns_by_seconds_of_play() -> None:
     content = Content(SIZE, META)
     plan = plan_of(content, need(0, 3 * PIECE), need(20 * PIECE, 23 * PIECE))

@@ -178,7 +178,7 @@ class Download:
             BadRequest: there is no such range.
             Unavailable: nobody delivers.
             DiskFull: there is no room.
-            Gone: it is not to be had any more.
+            Gone: the item is not available any more.
 
         """
         if not 0 <= start < stop <= self.size:
