@@ -88,7 +88,8 @@ class Crowd:
                 on_fault=lambda: None,
             ),
             access=Access(self._library, lambda: self._configs[name]),
-            transfers=lambda: None,
+            swarm=lambda: None,
+            downloads=lambda: None,
             news=News(),
         )
         self._configs[name] = self._config(name)

@@ -13,7 +13,7 @@ import tempfile
 
 import pytest
 
-from p2p.access import endpoints
+from p2p.access import endpoints, swarm
 from p2p.access.ticket import Ticket
 from p2p.core import atomic
 from p2p.core.errors import Unavailable
@@ -32,7 +32,6 @@ from p2p.models import (
     ProblemKey,
     SearchQuery,
     ShareConfig,
-    WaitQuery,
 )
 from p2p.models.homes import FriendConfig
 from p2p.net.identity import Identity
@@ -40,7 +39,6 @@ from p2p.net.lan import Lan
 from p2p.torrent import background
 from p2p.torrent.faults import SessionError
 from p2p.torrent.session import Session
-from p2p.transfers import swarm
 from tests.p2p.media.make import film
 from tests.patience import until
 
@@ -116,8 +114,9 @@ def sharing(folder: Path, friend: str = FRIEND) -> EngineConfig:
 
 async def ticket_for(engine: Engine, item: str, receiver: str) -> Ticket:
     """Return a ticket with a torrent."""
-    torrents = engine.components.torrents
-    ticket = await torrents.issue_to(item, receiver, ttl=3600, wait=30)
+    swarm = engine.components.active_swarm
+    assert swarm is not None
+    ticket = await swarm.issue(item, receiver, ttl=3600, wait=30)
     assert ticket.torrent is not None
     return ticket
 
@@ -180,19 +179,19 @@ async def test_torrents_that_did_not_start_do_with_the_next_configuration(
     try:
         async with owner.running(CONFIG):
             await owner.home.configure(sharing(folder / "Films", engine.home.id))
-            transfers = engine.components.transfers
-            with pytest.raises(Unavailable, match="libtorrent"):
-                _ = engine.components.torrents
+            assert engine.components.active_swarm is None
             item = await the_film(owner)
             ticket = await ticket_for(owner, item, engine.home.id)
             assert ticket.endpoints
-            await transfers.accept(ticket.encode())
+            await engine.components.downloads.accept(ticket)
             await engine.home.configure(BEFRIENDED)
-            transfers = engine.components.torrents
-            path = (await transfers.file(owner.home.id, item)).path
-            part = WaitQuery(reader="player", start=0, stop=1, path=path)
+            assert engine.components.active_swarm is not None
+            downloads = engine.components.downloads
+            path = (await downloads.file(owner.home.id, item)).path
             async with asyncio.timeout(20):
-                assert await transfers.wait(owner.home.id, item, part)
+                assert await downloads.wait(
+                    owner.home.id, item, "player", 0, 1, path=path
+                )
     finally:
         await running.__aexit__(None, None, None)
 
@@ -359,7 +358,7 @@ async def test_a_disk_that_is_full_at_the_first_start_gives_no_identity_but_goes
 async def test_hashing_waits_while_bytes_are_played_and_not_for_a_player_that_is_paused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swarm, "PLAYING", 1.0)
+    monkeypatch.setattr(swarm, "PLAYBACK_TIMEOUT", 1.0)
     monkeypatch.setattr(background, "PAUSE", 0.1)
     films = folder / "films"
     films.mkdir()
@@ -374,12 +373,16 @@ async def test_hashing_waits_while_bytes_are_played_and_not_for_a_player_that_is
         assert status is not None
         return status.hashed, status.hashable
 
+    def play() -> None:
+        assert engine.components.active_swarm is not None
+        engine.components.active_swarm.streaming()
+
     def playing() -> tuple[int, int]:
-        engine.components.torrents.streaming()
+        play()
         return progress()
 
     async with engine.running(CONFIG):
-        engine.components.torrents.streaming()
+        play()
         await engine.home.configure(replace(CONFIG, shares=(share,)))
         await until(lambda: playing()[1] == 3_000_000)
         with contextlib.suppress(TimeoutError):

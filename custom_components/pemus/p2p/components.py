@@ -9,9 +9,10 @@ from functools import partial
 from importlib import import_module
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from .access.audience import Access
+from .access.ticket import Ticket
 from .capabilities import installed
 from .catalogue.sender import Catalogue
 from .core.errors import Unavailable
@@ -19,16 +20,16 @@ from .core.news import News
 from .library import Library
 from .media.reader import MediaReader
 from .models import EngineConfig, SwarmStatus
+from .transfers.cache import Cache, CacheSettings
+from .transfers.downloads import Downloads
+from .transfers.sources.torrent import Source
 
 if TYPE_CHECKING:
     # They load libtorrent and aiortc, which may be missing.
-    from .access.ticket import Ticket
+    from .access.swarm import Swarm
     from .friends.friends import Friends
     from .net.identity import Identity
     from .net.link.frames import Ask
-    from .transfers.receiver import Receiver
-    from .transfers.sources.torrent import Source
-    from .transfers.swarm import Swarm
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ class Components:
         """Version of each optional library, None where it is missing."""
         self.active_friends: Friends | None = None
         """None while this home has no identity or lacks a library for it."""
-        self.active_transfers: Receiver | None = None
+        self.active_swarm: Swarm | None = None
+        """None while this home has no identity or libtorrent does not run."""
+        self.active_downloads: Downloads | None = None
         """None while this home has no identity or its cache cannot be used."""
         self._available: set[str] = set()
         self._moved = 0, 0
@@ -80,26 +83,30 @@ class Components:
         return self.active_friends
 
     @property
-    def transfers(self) -> Receiver:
-        """What is fetched from other homes. Raises Unavailable."""
-        if self.active_transfers is None:
+    def downloads(self) -> Downloads:
+        """Other homes' items. Raises Unavailable."""
+        if self.active_downloads is None:
             raise Unavailable(
                 "nothing can be fetched: this home has no identity, or no cache for it"
             )
-        return self.active_transfers
-
-    @property
-    def torrents(self) -> Swarm:
-        """The transfers, if they use torrents. Raises Unavailable."""
-        if self.active_transfers is None or not self.active_transfers.has_torrents:
-            raise Unavailable("there are no torrents: libtorrent does not run")
-        return cast("Swarm", self.active_transfers)
+        return self.active_downloads
 
     def swarm_status(self) -> SwarmStatus | None:
-        """Return what moves between homes, by torrents and over links together; None without transfers."""
-        if self.active_transfers is None:
+        """Return what moves between homes, by torrents and over links together; None if nothing can."""
+        swarm, downloads = self.active_swarm, self.active_downloads
+        if swarm is None and downloads is None:
             return None
-        status = self.active_transfers.status()
+        status = swarm.status() if swarm is not None else SwarmStatus()
+        if downloads is not None:
+            if swarm is None:
+                rate = sum(downloads.rates().values())
+                status = replace(status, download_rate=rate)
+            status = replace(
+                status,
+                cache_used=downloads.usage.used,
+                cache_quota=downloads.usage.quota,
+                transfers=downloads.fetching,
+            )
         friends = self.active_friends
         received, sent = self._moved if friends is None else friends.moved
         return replace(
@@ -111,59 +118,71 @@ class Components:
     # Transfers.
 
     async def start_transfers(self, identity: Identity, config: EngineConfig) -> None:
-        """Start the transfers: with torrents, or over links alone, or not at all. The library works without."""
-        if self.capabilities.get("libtorrent") is not None:
-            try:
-                from .transfers.swarm import Swarm
+        """Start what does not run yet of the swarm and the downloads; what runs gets the configuration.
 
-                swarm: Receiver = Swarm(
-                    home=identity.id,
-                    data=self._data,
-                    cache=self._cache / "downloads",
-                    library=self.library,
-                    access=self._access,
-                    on_change=self.news.status_changed,
-                    renew=self._renew_ticket,
-                    beside=self._link_source,
-                )
-                await swarm.start(config)
-            except Exception:
-                _LOGGER.exception("There are no torrents: the swarm does not start")
-            else:
-                self.active_transfers = swarm
-                return
+        Without libtorrent there is no swarm, and items come over links alone. The library works without either.
+        """
+        if self.active_swarm is not None:
+            self.active_swarm.apply(config)
+        elif self.capabilities.get("libtorrent") is not None:
+            await self._start_swarm(identity, config)
+        settings = CacheSettings(
+            quota=config.swarm.cache_quota, reserve=config.swarm.cache_reserve
+        )
+        if self.active_downloads is not None:
+            self.active_downloads.apply(settings)
+        else:
+            await self._start_downloads(settings)
+
+    async def _start_swarm(self, identity: Identity, config: EngineConfig) -> None:
         try:
-            from .transfers.receiver import Receiver
+            from .access.swarm import Swarm
 
-            swarm = Receiver(
+            swarm = Swarm(
                 home=identity.id,
-                cache=self._cache / "downloads",
+                data=self._data,
+                library=self.library,
+                access=self._access,
                 on_change=self.news.status_changed,
-                renew=self._renew_ticket,
-                beside=self._link_source,
             )
             await swarm.start(config)
         except Exception:
+            _LOGGER.exception("There are no torrents: the swarm does not start")
+            return
+        # Downloads that run without torrents start again with them.
+        await self._stop_downloads()
+        self.active_swarm = swarm
+
+    async def _start_downloads(self, settings: CacheSettings) -> None:
+        swarm = self.active_swarm
+        try:
+            downloads = Downloads(
+                swarm.session if swarm is not None else None,
+                Cache(self._cache / "downloads"),
+                settings,
+                introducer=swarm.relays if swarm is not None else None,
+                renew=self._renew_ticket,
+                beside=self._link_source,
+                on_change=self.news.status_changed,
+            )
+            await downloads.start()
+        except Exception:
             _LOGGER.exception("Nothing can be fetched from other homes")
             return
-        self.active_transfers = swarm
+        self.active_downloads = downloads
 
     async def stop_transfers(self) -> None:
-        """Stop the transfers. May be called at any time."""
-        transfers, self.active_transfers = self.active_transfers, None
+        """Stop the downloads and the swarm. May be called at any time."""
         self._moved = 0, 0
-        if transfers is not None:
-            await transfers.stop()
+        await self._stop_downloads()
+        swarm, self.active_swarm = self.active_swarm, None
+        if swarm is not None:
+            await swarm.stop()
 
-    @property
-    def lacks_torrents(self) -> bool:
-        """Whether transfers run without torrents although libtorrent is installed: it did not start, and may do so now."""
-        transfers = self.active_transfers
-        return (
-            transfers is not None
-            and not transfers.has_torrents
-            and self.capabilities.get("libtorrent") is not None
-        )
+    async def _stop_downloads(self) -> None:
+        downloads, self.active_downloads = self.active_downloads, None
+        if downloads is not None:
+            await downloads.close()
 
     async def _renew_ticket(self, former: Ticket) -> Ticket:
         return await self.friends.renew(former)
@@ -200,7 +219,8 @@ class Components:
                 library=self.library,
                 catalogue=self._catalogue,
                 access=self._access,
-                transfers=lambda: self.active_transfers,
+                swarm=lambda: self.active_swarm,
+                downloads=lambda: self.active_downloads,
                 news=self.news,
             )
             await friends.start(config)
@@ -237,7 +257,7 @@ class Components:
 
     def _items_changed(self, items: tuple[str, ...] | None) -> None:
         self.news.items_changed(items)
-        if self.active_transfers is not None:
-            self.active_transfers.items_changed(items)
+        if self.active_swarm is not None:
+            self.active_swarm.items_changed(items)
         if self.active_friends is not None:
             self.active_friends.library_changed()

@@ -104,8 +104,8 @@ class Home:
     @property
     def _problems(self) -> tuple[Problem, ...]:
         problems = self.components.library.problems
-        if self.components.active_transfers is not None:
-            problems += self.components.active_transfers.problems
+        if self.components.active_downloads is not None:
+            problems += self.components.active_downloads.problems
         if self._identity_fault is not None:
             lost = {"path": str(self._key), "error": self._identity_fault}
             problems += (Problem(key=ProblemKey.IDENTITY_LOST, placeholders=lost),)
@@ -144,11 +144,7 @@ class Home:
             self._awaits_config = False
             if self._identity is None:
                 await self._load_identity()
-            if components.lacks_torrents:
-                await components.stop_transfers()
-            if components.active_transfers is not None:
-                components.active_transfers.apply(config)
-            elif self._identity is not None:
+            if self._identity is not None:
                 await components.start_transfers(self._identity, config)
             if components.active_friends is not None:
                 await components.active_friends.apply(config)
@@ -160,10 +156,10 @@ class Home:
     async def _review(self, _config: EngineConfig) -> None:
         """Serve for tickets what the configuration allows, now that all of it was applied."""
         self._is_configured = True
-        if (transfers := self.components.active_transfers) is not None:
-            await transfers.review()
+        if (swarm := self.components.active_swarm) is not None:
+            await swarm.tickets.review()
             # An item whose share was not known may be found now.
-            transfers.items_changed(None)
+            swarm.items_changed(None)
 
     async def _finish(self, change: Coroutine[None, None, None], name: str) -> None:
         """Run a change to its end, even if the caller does not wait that long."""

@@ -42,7 +42,7 @@ class FriendMedia:
     async def file(self, item_id: str) -> LocalFile:
         """Return the file in the cache that an item arrives in. Raises NotFound, Gone, DiskFull, Unavailable."""
         await self._friend.items.prepare(item_id)
-        return await self._components.transfers.file(self._owner, item_id)
+        return await self._components.downloads.file(self._owner, item_id)
 
     async def thumbnail(self, item_id: str) -> LocalFile:
         """Return an item's picture, fetched first if need be. Raises EngineError."""

@@ -63,7 +63,7 @@ class SmallHome:
     """A home of one item, with one friend who has one, too. It stands in for all components; what a request does can be replaced."""
 
     def __init__(self) -> None:
-        self.components = self.library = self.transfers = self.active_transfers = self
+        self.components = self.library = self.downloads = self.active_swarm = self
         self.friends = self.active_friends = SmallFriends(self)
         self.news = News()
         self.config: EngineConfig | None = None
@@ -122,20 +122,36 @@ class SmallHome:
         self.asked.append((item_id, index))
         return FILE
 
-    async def wait(self, owner: str, item_id: str, query: WaitQuery) -> int:
+    async def wait(
+        self,
+        owner: str,
+        item_id: str,
+        reader: str,
+        start: int,
+        stop: int,
+        *,
+        path: str | None,
+    ) -> int:
+        query = WaitQuery(reader=reader, start=start, stop=stop, path=path)
         self.asked.append((owner, item_id, query))
-        if query.start == 1:
+        if start == 1:
             raise DiskFull("there is no room")
-        if query.start == 2:
+        if start == 2:
             raise Gone("it was taken back")
-        if query.start == 3:
+        if start == 3:
             raise Replaced("it was evicted")
-        return query.stop
+        return stop
 
     def release(self, owner: str, item_id: str, reader: str) -> None:
         self.asked.append((owner, item_id, reader))
 
-    async def pin(self, owner: str, item_id: str, *, pinned: bool) -> TransferStatus:
+    async def pin(self, owner: str, item_id: str) -> TransferStatus:
+        return self._pin(owner, item_id, pinned=True)
+
+    async def unpin(self, owner: str, item_id: str) -> TransferStatus:
+        return self._pin(owner, item_id, pinned=False)
+
+    def _pin(self, owner: str, item_id: str, *, pinned: bool) -> TransferStatus:
         self.asked.append(("pin", owner, item_id, pinned))
         return TransferStatus(
             owner=owner,

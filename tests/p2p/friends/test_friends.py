@@ -13,8 +13,8 @@ import time
 import pytest
 
 from p2p.access.audience import Access
-from p2p.access.ticket import ItemFacts, Ticket, read
-from p2p.access.transfers import Transfers
+from p2p.access.swarm import Swarm
+from p2p.access.ticket import ItemFacts, Ticket
 from p2p.core.errors import EngineError, Unavailable
 from p2p.core.news import News
 from p2p.core.throttle import TokenBucket
@@ -41,6 +41,7 @@ from p2p.net.link.frames import Ask, Note, Reasons
 from p2p.net.link.link import Link
 from p2p.net.messages import seal
 from p2p.serving.requests import TTL
+from p2p.transfers.downloads import Downloads
 from tests.p2p.catalogue.friends import Owner
 from tests.patience import failing_once, until
 
@@ -109,7 +110,8 @@ class Home:
             id=self.share.id, path=str(shares), name="Films", kinds=(Kind.VIDEO,)
         )
         self.config = EngineConfig(home_name=name, shares=(share,))
-        self.transfers: Transfers | None = None
+        self.swarm: Swarm | None = None
+        self.downloads: Downloads | None = None
         self.friends = Friends(
             self.identity,
             data=folder / "data",
@@ -117,7 +119,8 @@ class Home:
             library=self,  # type: ignore[arg-type]
             catalogue=self,  # type: ignore[arg-type]
             access=Access(self, lambda: self.config),  # type: ignore[arg-type]
-            transfers=lambda: self.transfers,
+            swarm=lambda: self.swarm,
+            downloads=lambda: self.downloads,
             news=self.news,
         )
 
@@ -276,29 +279,34 @@ async def test_a_request_that_came_as_a_friends_does_not_outlast_that(
 
 
 class Moving:
-    """A swarm in which something moves. Looking at all of it is what it costs to be asked."""
+    """Downloads, and a swarm with seeds, in which something moves. Each answer looks at every torrent."""
 
-    def __init__(self, rates: dict[str, tuple[int, int]]) -> None:
-        self._rates = rates
-        self.asked = 0
+    def __init__(self, down: dict[str, int], up: dict[str, int]) -> None:
+        self._down, self._up = down, up
+        self.seeds = self
+        self.asked: list[str] = []
 
-    def rates(self) -> dict[str, tuple[int, int]]:
-        self.asked += 1
-        return self._rates
+    def rates(self) -> dict[str, int]:
+        self.asked.append("down")
+        return self._down
+
+    def upload_rates(self) -> dict[str, int]:
+        self.asked.append("up")
+        return self._up
 
 
-async def test_the_swarm_is_asked_once_for_the_rates_of_all_friends(
+async def test_the_rates_of_all_friends_are_measured_together(
     ann: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     homes = [Identity.of(bytes([number] * 32)).id for number in range(10, 20)]
     await ann.befriend(*homes)
-    moving = Moving({homes[3]: (1000, 200)})
-    ann.transfers = moving  # type: ignore[assignment]
+    moving = Moving({homes[3]: 1000}, {homes[3]: 200})
+    ann.downloads = ann.swarm = moving  # type: ignore[assignment]
     friends = {each.id: each for each in ann.friends.status().friends}
     assert friends[homes[3]].download_rate == 1000
     assert friends[homes[3]].upload_rate == 200
     assert friends[homes[4]].download_rate == 0
-    assert moving.asked == 1
+    assert sorted(moving.asked) == ["down", "up"]
 
 
 async def test_a_fault_of_the_loop_that_looks_for_a_friend_does_not_end_it(
@@ -448,7 +456,7 @@ async def test_a_friend_does_not_have_this_home_call_itself(
 
 
 class Held:
-    """The swarm of a home that has a complete copy of one item."""
+    """The downloads of a home that has a complete copy of one item."""
 
     def __init__(self, etag: str) -> None:
         self.tag = etag
@@ -463,8 +471,7 @@ class Held:
     def in_use(self, owner: str) -> tuple[str, ...]:
         return self.reading
 
-    async def accept(self, payload: bytes) -> None:
-        ticket = read(payload)
+    async def accept(self, ticket: Ticket) -> None:
         assert ticket.is_live(time.time())
         self.tag = ticket.item.etag
 
@@ -509,9 +516,9 @@ async def film(ann: Home, bob: Home, monkeypatch: pytest.MonkeyPatch) -> Film:
 
 
 def holding(home: Home, etag: str) -> Held:
-    swarm = Held(etag)
-    home.transfers = swarm  # type: ignore[assignment]
-    return swarm
+    held = Held(etag)
+    home.downloads = held  # type: ignore[assignment]
+    return held
 
 
 async def test_what_is_here_as_it_is_listed_needs_no_ticket(
@@ -525,10 +532,10 @@ async def test_what_is_here_as_it_is_listed_needs_no_ticket(
 async def test_a_copy_of_what_is_listed_as_another_one_is_not_used(
     ann: Home, bob: Home, film: Film
 ) -> None:
-    swarm = holding(ann, '"former"')
+    held = holding(ann, '"former"')
     await ann.friends.friend(bob.id).items.prepare(film.id)
-    assert (film.asked, swarm.tag) == (1, film.etag)
-    swarm.tag = '"former"'
+    assert (film.asked, held.tag) == (1, film.etag)
+    held.tag = '"former"'
     await bob.friends.stop()
     with pytest.raises(Unavailable):
         await ann.friends.friend(bob.id).items.prepare(film.id)
@@ -538,15 +545,15 @@ async def test_a_ticket_that_is_newer_than_the_list_is_asked_for_once(
     ann: Home, bob: Home, film: Film
 ) -> None:
     listed, film.etag = film.etag, '"newer"'
-    swarm = holding(ann, '"former"')
+    held = holding(ann, '"former"')
     for _ in range(3):
         await ann.friends.friend(bob.id).items.prepare(film.id)
-    assert (film.asked, swarm.tag) == (1, '"newer"')
+    assert (film.asked, held.tag) == (1, '"newer"')
     # The list goes back and forth in the meantime, and the file, too.
-    swarm.tag = '"former"'
+    held.tag = '"former"'
     film.etag = listed
     await ann.friends.friend(bob.id).items.prepare(film.id)
-    assert (film.asked, swarm.tag) == (2, listed)
+    assert (film.asked, held.tag) == (2, listed)
     await ann.friends.friend(bob.id).items.prepare(film.id)
     assert film.asked == 2
 
@@ -556,9 +563,9 @@ async def test_a_friend_whose_clock_is_wrong_gives_good_tickets(
     ann: Home, bob: Home, film: Film, ahead: float
 ) -> None:
     film.expires = time.time() + ahead + TTL
-    swarm = holding(ann, '"former"')
+    held = holding(ann, '"former"')
     await ann.friends.friend(bob.id).items.prepare(film.id)
-    assert swarm.tag == film.etag
+    assert held.tag == film.etag
     renewed = await ann.friends.renew(
         replace(TICKET, owner=bob.id, item=replace(FACTS, id=film.id))
     )
@@ -568,15 +575,15 @@ async def test_a_friend_whose_clock_is_wrong_gives_good_tickets(
 async def test_what_is_played_follows_the_list(
     ann: Home, bob: Home, film: Film
 ) -> None:
-    swarm = holding(ann, '"former"')
+    held = holding(ann, '"former"')
     its = ann.friends.friend(bob.id).items
     its.changed((film.id,))
-    swarm.reading = ("another",)
+    held.reading = ("another",)
     its.changed((film.id,))
     assert film.asked == 0
-    swarm.reading = (film.id,)
+    held.reading = (film.id,)
     its.changed(None)
-    await until(lambda: swarm.tag == film.etag)
+    await until(lambda: held.tag == film.etag)
 
 
 async def test_a_list_is_not_fetched_for_each_note(

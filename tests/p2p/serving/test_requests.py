@@ -81,11 +81,12 @@ class Home:
         self.revoked: list[tuple[str, str]] = []
         self.meanwhile: Callable[[], None] = lambda: None
         self.has_torrents = True
+        self.tickets = self
         self.serving = Serving(
             self.library,
             self.library,  # type: ignore[arg-type]
             Access(self.library, self._config),  # type: ignore[arg-type]
-            lambda: self,  # type: ignore[arg-type,return-value]
+            lambda: self if self.has_torrents else None,  # type: ignore[arg-type,return-value]
             owner=STRANGER,
             owner_name=lambda: "Home",
         )
@@ -103,7 +104,7 @@ class Home:
             ),
         )
 
-    async def issue_to(self, item: str, home: str, ttl: float, wait: float) -> Ticket:
+    async def issue(self, item: str, home: str, ttl: float, *, wait: float) -> Ticket:
         self.issued.append((item, home, wait))
         self.meanwhile()
         found = await self.library.item(item)

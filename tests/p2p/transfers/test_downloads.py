@@ -93,7 +93,7 @@ async def test_a_file_arrives_as_its_owner_has_it(both: tuple[Owner, Home]) -> N
     owner, home = both
     ticket = await owner.share(content_of(SIZE))
     await home.downloads.accept(ticket)
-    assert home.downloads.has(OWNER, ITEM)
+    assert home.downloads.has_ticket(OWNER, ITEM)
     assert home.downloads.list() == ()
     facts = await home.downloads.file(OWNER, ITEM)
     assert (facts.size, facts.etag, facts.arriving) == (SIZE, '"1"', True)

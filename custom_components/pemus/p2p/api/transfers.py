@@ -6,6 +6,7 @@ from aiohttp import web
 
 from ..core.errors import NotFound
 from ..models import Arrived, WaitQuery
+from ..models.transfers import Transfers
 from .media import ITEM, item_ref
 from .requests import COMPONENTS, answer, body, done, quick, slow
 
@@ -16,16 +17,16 @@ routes = web.RouteTableDef()
 @quick
 async def transfers(request: web.Request) -> web.Response:
     """Return how far friends' items have arrived."""
-    return answer(request.app[COMPONENTS].transfers.transfers())
+    return answer(Transfers(items=request.app[COMPONENTS].downloads.list()))
 
 
 @routes.put("/v1/streaming")
 @quick
 async def streaming(request: web.Request) -> web.Response:
     """Take note that bytes of something that is played have just left."""
-    active = request.app[COMPONENTS].active_transfers
-    if active is not None:
-        active.streaming()
+    swarm = request.app[COMPONENTS].active_swarm
+    if swarm is not None:
+        swarm.streaming()
     return done()
 
 
@@ -34,7 +35,10 @@ async def streaming(request: web.Request) -> web.Response:
 async def wait(request: web.Request) -> web.Response:
     """Wait for bytes of an item, and return up to where they are there."""
     query = await body(request, WaitQuery)
-    stop = await request.app[COMPONENTS].transfers.wait(*_remote(request), query)
+    downloads = request.app[COMPONENTS].downloads
+    stop = await downloads.wait(
+        *_remote(request), query.reader, query.start, query.stop, path=query.path
+    )
     return answer(Arrived(stop=stop))
 
 
@@ -42,8 +46,8 @@ async def wait(request: web.Request) -> web.Response:
 @quick
 async def release(request: web.Request) -> web.Response:
     """Forget a reader."""
-    transfers = request.app[COMPONENTS].transfers
-    transfers.release(*_remote(request), request.match_info["reader"])
+    downloads = request.app[COMPONENTS].downloads
+    downloads.release(*_remote(request), request.match_info["reader"])
     return done()
 
 
@@ -54,15 +58,14 @@ async def pin(request: web.Request) -> web.Response:
     components = request.app[COMPONENTS]
     owner, item = _remote(request)
     await components.friends.friend(owner).items.prepare(item)
-    return answer(await components.transfers.pin(owner, item, pinned=True))
+    return answer(await components.downloads.pin(owner, item))
 
 
 @routes.delete(f"{ITEM}/pin")
 @quick
 async def unpin(request: web.Request) -> web.Response:
     """Let an item go when room is needed."""
-    transfers = request.app[COMPONENTS].transfers
-    return answer(await transfers.pin(*_remote(request), pinned=False))
+    return answer(await request.app[COMPONENTS].downloads.unpin(*_remote(request)))
 
 
 def _remote(request: web.Request) -> tuple[str, str]:

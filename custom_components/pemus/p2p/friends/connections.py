@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import ClientSession, DummyCookieJar
 
-from ..access.transfers import Transfers
 from ..core.errors import Unavailable
 from ..core.news import News
 from ..core.tasks import Tasks
@@ -25,6 +24,8 @@ from .pairings import Pairings
 from .servers import Servers
 
 if TYPE_CHECKING:
+    # It loads libtorrent, which may be missing.
+    from ..access.swarm import Swarm
     from .friend import Friend
 
 LAN_PORT: Final = 43110
@@ -42,7 +43,7 @@ class Connections:
         serving: Serving,
         *,
         name: Callable[[], str],
-        transfers: Callable[[], Transfers | None],
+        swarm: Callable[[], Swarm | None],
         news: News,
     ) -> None:
         """Prepare to connect to `friends`, and to homes that pair. `name` returns what this home calls itself."""
@@ -64,7 +65,7 @@ class Connections:
         self._friends = friends
         self._pairings = pairings
         self._serving = serving
-        self._transfers = transfers
+        self._swarm = swarm
         self._total_rate = Throttle()
         self._tasks = Tasks()
 
@@ -148,9 +149,9 @@ class Connections:
 
     async def _use_stun(self) -> None:
         server = await self.servers.stun_server()
-        transfers = self._transfers()
-        if server is not None and transfers is not None:
-            transfers.set_stun(server)
+        swarm = self._swarm()
+        if server is not None and swarm is not None:
+            swarm.set_stun(server)
 
     # What links bring: this is their host.
 

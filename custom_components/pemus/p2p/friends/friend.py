@@ -93,8 +93,8 @@ class Friend:
 
     async def _shares_changed(self) -> None:
         """Revoke what the friend may not have any more, and tell it."""
-        if (transfers := self._context.transfers()) is not None:
-            await transfers.review()
+        if (swarm := self._context.swarm()) is not None:
+            await swarm.tickets.review()
         self.tell_changed()
 
     def ask(self, ask: Ask, limit: int) -> AsyncIterator[bytes]:
@@ -245,8 +245,10 @@ async def forget(home: str, context: Context) -> None:
     context.state.changed()
     context.pairings.estranged(home)
     steps = [context.connections.links.close(home, Reasons.NOT_FRIENDS)]
-    if (transfers := context.transfers()) is not None:
-        steps += [transfers.revoke(home, None), transfers.forget(home)]
+    if (swarm := context.swarm()) is not None:
+        steps.append(swarm.tickets.revoke(home))
+    if (downloads := context.downloads()) is not None:
+        steps.append(downloads.remove(home))
     for result in await asyncio.gather(*steps, return_exceptions=True):
         if isinstance(result, EngineError):
             _LOGGER.error("Something of %s is left: %s", home, result)

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 import logging
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..access.audience import Access
 from ..access.ticket import Ticket
-from ..access.transfers import Transfers
 from ..catalogue.remote_library import homes_in
 from ..catalogue.sender import Catalogue
 from ..core.errors import NotFound, Unavailable
@@ -24,6 +23,7 @@ from ..net.identity import Identity
 from ..net.link.handshake import KINDS as LINK_KINDS
 from ..net.messenger import Message, Messenger
 from ..serving.requests import Serving
+from ..transfers.downloads import Downloads
 from . import pairing, presence
 from .artwork import Pictures
 from .connections import Connections
@@ -33,6 +33,10 @@ from .pairings import Pairings
 from .presence import PresenceMessages
 from .state import FILE, State
 from .traffic import TrafficMeter
+
+if TYPE_CHECKING:
+    # It loads libtorrent, which may be missing.
+    from ..access.swarm import Swarm
 
 CHANGE_INTERVAL: Final = 1.0
 """Seconds over which further changes of the library are gathered after friends were told of one."""
@@ -55,17 +59,20 @@ class Friends:
         library: Library,
         catalogue: Catalogue,
         access: Access,
-        transfers: Callable[[], Transfers | None],
+        swarm: Callable[[], Swarm | None],
+        downloads: Callable[[], Downloads | None],
         news: News,
     ) -> None:
         """Prepare to deal with friends as an identity.
 
         `data` is the folder for what must not get lost, `cache` the folder for friends' lists and pictures. `catalogue` is
-        what friends are told of the library, and `access` decides what each of them may have. `transfers` returns the transfers, if they run.
+        what friends are told of the library, and `access` decides what each of them may have. `swarm` and `downloads`
+        return these components, if they run.
         """
         self._config = EngineConfig(home_name="")
         self._friends: dict[str, Friend] = {}
-        self._transfers = transfers
+        self._swarm = swarm
+        self._downloads = downloads
         self._news = news
         self._library_changed = asyncio.Event()
         self._parts = AsyncExitStack()
@@ -81,7 +88,7 @@ class Friends:
             library,
             catalogue,
             access,
-            transfers,
+            swarm,
             owner=identity.id,
             owner_name=self._name,
         )
@@ -91,7 +98,7 @@ class Friends:
             self.pairings,
             self.serving,
             name=self._name,
-            transfers=transfers,
+            swarm=swarm,
             news=news,
         )
         self._context = Context(
@@ -101,7 +108,8 @@ class Friends:
             pictures=Pictures(cache / "pictures"),
             state=State(data / FILE, identity.id, self.pairings),
             cache=cache,
-            transfers=transfers,
+            swarm=swarm,
+            downloads=downloads,
             news=news,
         )
         self._presence = PresenceMessages(
@@ -170,14 +178,16 @@ class Friends:
 
     def status(self) -> PeersStatus:
         """Return everything about other homes."""
-        transfers = self._transfers()
-        rates = transfers.rates() if transfers is not None else {}
+        swarm, downloads = self._swarm(), self._downloads()
+        down = downloads.rates() if downloads is not None else {}
+        up = swarm.seeds.upload_rates() if swarm is not None else {}
         servers = self.connections.servers
         return PeersStatus(
             id=self.connections.messenger.identity.id,
             port=self.connections.port,
             friends=tuple(
-                friend.status(rates.get(friend.id, (0, 0))) for friend in self.all
+                friend.status((down.get(friend.id, 0), up.get(friend.id, 0)))
+                for friend in self.all
             ),
             pairings=self.pairings.statuses,
             servers=servers.statuses,

@@ -44,22 +44,22 @@ class Items:
         listed = None
         if self._list.was_listed or self._list.is_current:
             listed = (await self._list.library.item(item_id, online=True)).etag
-        transfers = self._context.transfers()
-        if transfers is None:
+        downloads = self._context.downloads()
+        if downloads is None:
             raise Unavailable(
                 "nothing can be fetched: the download cache does not work"
             )
-        here = transfers.etag(self._home, item_id)
+        here = downloads.etag(self._home, item_id)
         is_right = listed in (None, here) or (
             self._differing.get(item_id) == (listed, here)
         )
         if is_right and (
-            transfers.is_complete(self._home, item_id)
-            or transfers.has_ticket(self._home, item_id)
+            downloads.is_complete(self._home, item_id)
+            or downloads.has_ticket(self._home, item_id)
         ):
             return
         ticket = await self.ticket(item_id)
-        await transfers.accept(ticket.encode())
+        await downloads.accept(ticket)
         self._differing.pop(item_id, None)
         if listed is not None and listed != ticket.item.etag:
             # The friend has looked at the file since; its list follows.
@@ -102,9 +102,9 @@ class Items:
 
     def changed(self, items: tuple[str, ...] | None) -> None:
         """Fetch the new version of changed items that are being read, or kept; None for many."""
-        if (transfers := self._context.transfers()) is None:
+        if (downloads := self._context.downloads()) is None:
             return
-        for item in transfers.in_use(self._home):
+        for item in downloads.in_use(self._home):
             if items is None or item in items:
                 self._tasks.spawn(self._follow(item), "follow a changed item")
 

@@ -30,15 +30,15 @@ class TorrentRelay:
             await link.introduce(message)
 
         async with self._opening:
-            transfers = self._context.transfers()
-            if transfers is None or not transfers.has_torrents:
+            swarm = self._context.swarm()
+            if swarm is None:
                 return
             if self._context.connections.links.present(self._home) is not link:
                 # Another link has replaced it, and opens the relay in its turn.
                 return
-            channel = await transfers.meet(self._home, send)
+            channel = await swarm.relays.open(self._home, send)
             if link.reason is not None:
-                await transfers.part(self._home, channel)
+                await swarm.relays.close(self._home, channel)
                 return
             self._channel, self._link = channel, link
 
@@ -47,8 +47,9 @@ class TorrentRelay:
         if self._link is not link or self._channel is None:
             return
         channel, self._channel, self._link = self._channel, None, None
-        if (transfers := self._context.transfers()) is not None:
-            self._tasks.spawn(transfers.part(self._home, channel), "part torrents")
+        if (swarm := self._context.swarm()) is not None:
+            closing = swarm.relays.close(self._home, channel)
+            self._tasks.spawn(closing, "close torrent relay")
 
     def receive(self, message: bytes) -> None:
         """Take in what a torrent of the friend sends."""

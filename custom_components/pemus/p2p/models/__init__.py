@@ -144,23 +144,23 @@ class Problem:
 class SwarmStatus:
     """What moves between homes."""
 
-    port: int
+    port: int = 0
     """TCP port that friends' torrents connect to; 0 if there is none."""
-    upload_rate: float
+    upload_rate: float = 0.0
     """Bytes of files per second."""
-    download_rate: float
-    uploaded: int
+    download_rate: float = 0.0
+    uploaded: int = 0
     """Bytes since the engine started, by torrents and over links."""
-    downloaded: int
-    peers: int
-    active_seeds: int
-    hashed: int
+    downloaded: int = 0
+    peers: int = 0
+    active_seeds: int = 0
+    hashed: int = 0
     """Bytes of shared files whose hashes are known, so that they can be served at once."""
-    hashable: int
+    hashable: int = 0
     """Bytes of all shared files."""
-    cache_used: int
-    cache_quota: int
-    transfers: int
+    cache_used: int = 0
+    cache_quota: int = 0
+    transfers: int = 0
     """Friends' files that are being fetched."""
 
 
@@ -186,7 +186,7 @@ class Status:
     capabilities: dict[str, str | None]
     """Version of each optional library (`libtorrent`, `av`, `mutagen`, `PIL`, `pillow_heif`, `asyncinotify`, `pysubs2`), None when missing."""
     swarm: SwarmStatus | None = None
-    """None while nothing can be fetched from friends: this home has no identity, or its cache cannot be used."""
+    """None while nothing moves between homes: this home has no identity, or neither torrents nor the cache can be used."""
     peers: PeersStatus | None = None
     """None while this home has no identity."""
     serial: int = 0

@@ -8,11 +8,10 @@ from contextlib import aclosing
 from functools import partial
 import os
 import time
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..access.audience import Access
 from ..access.ticket import ItemFacts, Ticket
-from ..access.transfers import Transfers
 from ..catalogue.sender import Catalogue
 from ..core.bounded import BoundedTasks
 from ..core.errors import BadRequest, Busy, Gone, NotFound, Unavailable
@@ -20,6 +19,10 @@ from ..core.opening import OtherFile, open_described
 from ..core.threads import in_daemon
 from ..models import Item, LocalFile
 from ..net.link.frames import Ask
+
+if TYPE_CHECKING:
+    # It loads libtorrent, which may be missing.
+    from ..access.swarm import Swarm
 
 TTL: Final = 6 * 3600.0
 """Seconds for which a ticket is valid. The other home asks for a new one in time."""
@@ -65,20 +68,20 @@ class Serving:
         library: LibraryView,
         catalogue: Catalogue,
         access: Access,
-        transfers: Callable[[], Transfers | None],
+        swarm: Callable[[], Swarm | None],
         *,
         owner: str,
         owner_name: Callable[[], str],
     ) -> None:
         """Serve a library, and its list of items, the `catalogue`.
 
-        `access` decides who may have what. `transfers` returns the transfers if they run. `owner` is the PeMuS ID of this
+        `access` decides who may have what. `swarm` returns the swarm if it runs. `owner` is the PeMuS ID of this
         home, `owner_name` returns its name.
         """
         self._library = library
         self._catalogue = catalogue
         self._access = access
-        self._transfers = transfers
+        self._swarm = swarm
         self._owner = owner
         self._owner_name = owner_name
         self._lists: dict[str, asyncio.Lock] = {}
@@ -152,17 +155,17 @@ class Serving:
 
     async def _ticket(self, home: str, item_id: str) -> bytes:
         item = await self._access.item(home, item_id)
-        transfers = self._transfers()
-        if item.size > SMALL and transfers is not None and transfers.has_torrents:
-            ticket = await transfers.issue_to(item.id, home, TTL, HASHED)
+        swarm = self._swarm()
+        if item.size > SMALL and swarm is not None:
+            ticket = await swarm.issue(item.id, home, TTL, wait=HASHED)
         else:
             ticket = await self._without_torrent(home, item)
         try:
             await self._access.item(home, item_id)
         except NotFound:
             # The grant ended meanwhile, perhaps before there was a ticket to revoke.
-            if transfers is not None:
-                await transfers.revoke(home, item.id)
+            if swarm is not None:
+                await swarm.tickets.revoke(home, item.id)
             raise
         return ticket.encode()
 

@@ -243,8 +243,8 @@ class Downloads:
         if (entry := self._entries.get((owner, item))) is not None:
             entry.download.release(reader)
 
-    async def pin(self, owner: str, item: str) -> None:
-        """Fetch all of an item and keep it until `unpin`.
+    async def pin(self, owner: str, item: str) -> TransferStatus:
+        """Fetch all of an item and keep it until `unpin`; return its state.
 
         Raises:
             NotFound: there was no ticket for it.
@@ -253,21 +253,23 @@ class Downloads:
 
         """
         entry = self._entry(owner, item)
-        if entry.download.pinned:
-            return
-        if not self._room.fits_copy(entry.download.size):
-            raise DiskFull(
-                f"an offline copy of {entry.download.label} does not fit into the download cache"
-            )
-        await self._entries.prepare(entry)
-        entry.download.used = time.time()
-        entry.download.pin(pinned=True)
-        await self._flush()
+        if not entry.download.pinned:
+            if not self._room.fits_copy(entry.download.size):
+                raise DiskFull(
+                    f"an offline copy of {entry.download.label} does not fit into the download cache"
+                )
+            await self._entries.prepare(entry)
+            entry.download.used = time.time()
+            entry.download.pin(pinned=True)
+            await self._flush()
+        return _status(entry.download)
 
-    async def unpin(self, owner: str, item: str) -> None:
-        """Keep an item no longer than others. Raises NotFound."""
-        self._entry(owner, item).download.pin(pinned=False)
+    async def unpin(self, owner: str, item: str) -> TransferStatus:
+        """Keep an item no longer than others; return its state. Raises NotFound."""
+        download = self._entry(owner, item).download
+        download.pin(pinned=False)
         await self._flush()
+        return _status(download)
 
     async def remove(self, owner: str, item: str | None = None) -> None:
         """Forget what was fetched from an owner, or one item of it. Who reads it gets `Gone`."""
@@ -299,10 +301,6 @@ class Downloads:
         for entry in self._entries:
             rates[entry.download.ticket.owner] += entry.download.status.download_rate
         return +rates
-
-    def status(self, owner: str, item: str) -> TransferStatus:
-        """Return the state of one item. Raises NotFound."""
-        return _status(self._entry(owner, item).download)
 
     @property
     def usage(self) -> CacheUsage:
@@ -347,8 +345,8 @@ class Downloads:
                 sources.append(other)
         return sources
 
-    def has(self, owner: str, item: str) -> bool:
-        """Tell whether there is a ticket for an item that has not expired."""
+    def has_ticket(self, owner: str, item: str) -> bool:
+        """Tell whether there is a valid ticket for an item."""
         entry = self._entries.get((owner, item))
         return entry is not None and entry.download.ticket.is_live(time.time())
 
