@@ -5,7 +5,7 @@ The parts count for themselves, in plain numbers, and are only read when somebod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from aiohttp import web
@@ -22,49 +22,44 @@ from .net.addresses import Networks
 
 PREFIX: Final = "pemus_"
 
-type Read = Callable[[], float]
-type ReadEach = Callable[[], dict[str, float]]
-"""Returns a number for each value of the label."""
+
+def gauge(name: str, meaning: str, value: float) -> Metric:
+    """Return a number that goes up and down."""
+    return GaugeMetricFamily(PREFIX + name, meaning, value)
+
+
+def counter(name: str, meaning: str, value: float) -> Metric:
+    """Return a number that only goes up."""
+    return CounterMetricFamily(PREFIX + name, meaning, value)
+
+
+def counters(
+    name: str, meaning: str, label: str, values: Mapping[str, float]
+) -> Metric:
+    """Return several numbers that only go up, by the value of a label."""
+    family = CounterMetricFamily(PREFIX + name, meaning, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
 
 
 class Metrics:
-    """A registry that reads the parts' own numbers."""
+    """The pages for monitoring."""
 
-    def __init__(self, readers: Networks) -> None:
-        """Let those read it whose addresses are in these networks."""
+    def __init__(
+        self,
+        readers: Networks,
+        collect: Callable[[], Iterator[Metric]],
+        is_ready: Callable[[], bool],
+    ) -> None:
+        """Allow clients in the networks `readers` to read what `collect` returns."""
+        self.collect = collect
         self._readers = readers
+        self._is_ready = is_ready
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
-        self._gauges: list[tuple[str, str, Read]] = []
-        self._counters: list[tuple[str, str, Read]] = []
-        self._counter_families: list[tuple[str, str, str, ReadEach]] = []
-        self.is_ready: Callable[[], bool] = lambda: False
-
-    def gauge(self, name: str, meaning: str, read: Read) -> None:
-        """Show what goes up and down."""
-        self._gauges.append((name, meaning, read))
-
-    def counter(self, name: str, meaning: str, read: Read) -> None:
-        """Show what only goes up."""
-        self._counters.append((name, meaning, read))
-
-    def counters(self, name: str, meaning: str, label: str, read: ReadEach) -> None:
-        """Show several of these, each with its value of a label."""
-        self._counter_families.append((name, meaning, label, read))
-
-    def collect(self) -> Iterator[Metric]:
-        """Read everything."""
-        for name, meaning, read in self._gauges:
-            yield GaugeMetricFamily(PREFIX + name, meaning, value=read())
-        for name, meaning, read in self._counters:
-            yield CounterMetricFamily(PREFIX + name, meaning, value=read())
-        for name, meaning, label, read_each in self._counter_families:
-            family = CounterMetricFamily(PREFIX + name, meaning, labels=[label])
-            for value, number in read_each().items():
-                family.add_metric([value], number)
-            yield family
 
     def describe(self) -> list[Metric]:
         """Return nothing: what there is shows when it is collected."""
@@ -91,7 +86,7 @@ class Metrics:
         return web.Response(text="ok")
 
     async def _get_readiness(self, request: web.Request) -> web.Response:
-        if not self.is_ready():
+        if not self._is_ready():
             return web.Response(
                 status=503, text="stopping", headers={"Retry-After": "5"}
             )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 import secrets
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from prometheus_client.core import Metric
 
 from . import __version__
-from .cluster.cluster import Alone, Cluster
+from .cluster.cluster import Cluster
 from .cluster.redis import RedisCluster
 from .identity.sessions import Sessions
-from .metrics import Metrics
+from .metrics import Metrics, counter, counters, gauge
 from .net.addresses import Networks
 from .net.front import Front
 from .net.limits import Rates
@@ -42,7 +44,7 @@ class Server:
         `worker` counts the processes that share a port; there are no others if it is None.
         """
         self.settings = settings
-        self.cluster: Cluster = Alone()
+        self.cluster = Cluster()
         store: RoomStore
         if settings.redis:
             self.cluster = RedisCluster(settings.redis)
@@ -86,10 +88,11 @@ class Server:
             changes=per_minute(settings.changes_per_minute),
         )
         self.turn = self._make_turn() if settings.turn or settings.turn_secret else None
-        self.metrics = Metrics(Networks(settings.metrics))
         self._is_ready = False
+        self.metrics = Metrics(
+            Networks(settings.metrics), self._collect, lambda: self._is_ready
+        )
         self._add_routes()
-        self._add_metrics()
 
     @property
     def port(self) -> int:
@@ -175,104 +178,91 @@ class Server:
             ]
         )
 
-    def _add_metrics(self) -> None:
-        metrics, sockets = self.metrics, self.front.sockets
-        metrics.is_ready = lambda: self._is_ready
-        metrics.gauge("sockets", "WebSockets that are open.", lambda: len(sockets.open))
-        metrics.gauge(
+    def _collect(self) -> Iterator[Metric]:
+        """Return the numbers that monitoring asks for."""
+        front, sockets, swarms = self.front, self.front.sockets, self.tracker.swarms
+        yield gauge("sockets", "Open WebSockets.", len(sockets.open))
+        yield gauge(
             "requests",
-            "Connections that are no WebSockets, or not yet.",
-            lambda: len(self.front.requests),
+            "Connections that are not, or not yet, WebSockets.",
+            len(front.requests),
         )
-        metrics.gauge(
-            "peers",
-            "Clients of PeerServer's protocol.",
-            lambda: len(self.peers.clients),
+        yield gauge(
+            "peers", "Clients of PeerServer's protocol.", len(self.peers.clients)
         )
-        metrics.gauge(
+        yield gauge(
             "peer_messages_waiting",
             "Messages that wait for a receiver.",
-            lambda: self.peers.waiting,
+            self.peers.waiting,
         )
-        metrics.gauge(
-            "tracker_sockets", "Clients of the tracker.", lambda: self.tracker.sockets
+        yield gauge("tracker_sockets", "Clients of the tracker.", self.tracker.sockets)
+        yield counter(
+            "tracker_announces", "Announces to swarms of this node.", swarms.announces
         )
-        metrics.counter(
-            "tracker_announces",
-            "Announces that swarms of this node took.",
-            lambda: self.tracker.swarms.announces,
+        yield counter(
+            "tracker_offers", "Offers that swarms of this node relayed.", swarms.offers
         )
-        metrics.counter(
-            "tracker_offers",
-            "Offers that swarms of this node passed on.",
-            lambda: self.tracker.swarms.offers,
-        )
-        metrics.counter(
+        yield counter(
             "tracker_answers",
-            "Answers to offers that swarms of this node passed on.",
-            lambda: self.tracker.swarms.answers,
+            "Answers that swarms of this node relayed.",
+            swarms.answers,
         )
-        if (turn := self.turn) is not None:
-            metrics.counter(
-                "turn_granted",
-                "TURN credentials that were handed out.",
-                lambda: turn.granted,
+        if self.turn is not None:
+            yield counter(
+                "turn_granted", "TURN credentials that were issued.", self.turn.granted
             )
-            if (coturn := turn.coturn) is not None:
-                metrics.counter(
-                    "coturn_starts",
-                    "How often coturn was started.",
-                    lambda: coturn.starts,
+            if self.turn.coturn is not None:
+                yield counter(
+                    "coturn_starts", "Starts of coturn.", self.turn.coturn.starts
                 )
-        if isinstance(cluster := self.cluster, RedisCluster):
-            metrics.gauge(
+        if isinstance(self.cluster, RedisCluster):
+            yield gauge(
                 "nodes",
-                "Nodes of the cluster that are alive, with this one.",
-                lambda: len(cluster.nodes()),
+                "Living nodes of the cluster, including this one.",
+                len(self.cluster.nodes()),
             )
-            metrics.gauge(
+            yield gauge(
                 "redis_away",
                 "Redis servers that do not answer.",
-                lambda: cluster.stores_away,
+                self.cluster.stores_away,
             )
-            metrics.counter(
+            yield counter(
                 "node_messages_dropped",
-                "Messages to other nodes that were dropped because too much waited for the Redis.",
-                lambda: cluster.dropped,
+                "Messages to other nodes that were dropped because too many waited.",
+                self.cluster.dropped,
             )
-        metrics.gauge(
+        yield gauge(
             "revocations",
             "Revoked rooms and tokens that are remembered.",
-            lambda: len(self.revocations),
+            len(self.revocations),
         )
-        metrics.counter(
-            "messages", "Messages that were received.", lambda: sockets.messages
-        )
-        metrics.counter(
+        yield counter("messages", "Messages that were received.", sockets.messages)
+        yield counter(
             "messages_dropped",
             "Messages that were not relayed to clients that read too slowly.",
-            lambda: sockets.dropped,
+            sockets.dropped,
         )
-        metrics.counter(
+        yield counter(
             "connections_refused",
-            "Connections beyond what one address may have.",
-            lambda: self.front.refused,
+            "Connections that exceeded the limit of their address.",
+            front.refused,
         )
-        metrics.counters(
+        cut = {
+            "too_fast": sockets.too_fast,
+            "too_slow": sockets.too_slow,
+            "unreadable": sockets.failed,
+        }
+        yield counters(
             "sockets_cut",
-            "Sockets that were closed for what their clients did.",
+            "Sockets that were closed because of what their clients did.",
             "why",
-            lambda: {
-                "too_fast": sockets.too_fast,
-                "too_slow": sockets.too_slow,
-                "unreadable": sockets.failed,
-            },
+            cut,
         )
-        metrics.counters(
+        yield counters(
             "peer_events",
             "What happened to clients and their messages.",
             "event",
-            lambda: asdict(self.peers.counts),
+            asdict(self.peers.counts),
         )
 
     async def _get_description(self, request: web.Request) -> web.Response:

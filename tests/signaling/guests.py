@@ -11,7 +11,7 @@ import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import orjson
 
-from pemus_signaling.cluster.cluster import Alone, Cluster
+from pemus_signaling.cluster.cluster import Cluster
 from pemus_signaling.rooms.tokens import ANNOUNCE, Revocations, RoomToken, sign
 from pemus_signaling.server import Server
 from pemus_signaling.tracker.tracker import Tracker
@@ -83,7 +83,7 @@ async def tracking(
     cluster: Cluster | None = None, **options: Any
 ) -> AsyncIterator[Tracked]:
     """Run a tracker with options of its own on a server of its own."""
-    cluster = cluster or Alone()
+    cluster = cluster or Cluster()
     revocations = Revocations(cluster)
     tracker = Tracker(cluster, revocations, **options)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 
-from pemus_signaling.cluster.cluster import Handler, StoreAwayError
+from pemus_signaling.cluster.cluster import Cluster, Handler, StoreAwayError
 
 
 class Nodes:
@@ -36,10 +36,11 @@ class Nodes:
                 handler()
 
 
-class Node:
+class Node(Cluster):
     """A node, as the parts of the server see it."""
 
     def __init__(self, nodes: Nodes, name: str) -> None:
+        super().__init__()
         self.node = name
         self.node_handlers: list[Callable[[], None]] = []
         self.missed_handlers: list[Callable[[], None]] = []
@@ -99,18 +100,3 @@ class Node:
     def hear(self, node: str, topic: str, message: bytes) -> None:
         if self.node in self._nodes.alive and topic in self._handlers:
             self._handlers[topic](node, message)
-
-    async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
-        return True
-
-    def again(self, name: str) -> None: ...
-
-    def release(self, name: str) -> None: ...
-
-    def found(self, name: str) -> str | None:
-        return None
-
-    def lost(self, name: str) -> None: ...
-
-    async def locate(self, name: str) -> str | None:
-        return None

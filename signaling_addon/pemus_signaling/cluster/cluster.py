@@ -1,20 +1,22 @@
-"""One process alone, or many that act as one.
+"""What the parts of the program know of the nodes that act as one, and the case of a single process.
 
-What the parts ask of it is small: tell the other nodes something, know which of them live, and know which node an id is
-connected to. `Alone` answers for a single process. Everything that crosses nodes is best effort and never waits: who
-misses a message has a protocol above it that asks again.
+A part can tell other nodes something, learn which nodes are alive, and find the node that a client is connected to. Messages
+between nodes are best effort and never block: the protocol above repeats what it needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from hashlib import blake2b
-from typing import Protocol
+from typing import Final
 import uuid
+
+NODE_LENGTH: Final = 12
+"""Characters of a node's name."""
 
 
 class StoreAwayError(OSError):
-    """What keeps something for all nodes, or for the next start, does not answer at present, or cannot write."""
+    """The store of what all nodes, or the next start, must know does not answer, or cannot write."""
 
 
 type Handler = Callable[[str, bytes], None]
@@ -34,128 +36,70 @@ def home_of(nodes: Collection[str], thing: bytes) -> str:
     )
 
 
-class Cluster(Protocol):
-    """The nodes that act as one."""
-
-    node: str
-    """This process. A new name at each start."""
-
-    async def start(self) -> None:
-        """Join."""
-
-    async def close(self) -> None:
-        """Leave. The others know at once."""
-
-    def nodes(self) -> frozenset[str]:
-        """Return the nodes that live, with this one."""
-
-    def on(self, topic: str, handler: Handler) -> None:
-        """Hand messages of other nodes about a topic to `handler`. To be called before `start`."""
-
-    def on_nodes(self, handler: Callable[[], None]) -> None:
-        """Call `handler` whenever `nodes` has changed, and when a store that was away is back. Before `start`."""
-
-    def send(self, node: str, topic: str, message: bytes) -> None:
-        """Tell one other node. Dropped if that is not possible at present."""
-
-    def broadcast(self, topic: str, message: bytes) -> None:
-        """Tell all other nodes."""
-
-    def on_missed(self, handler: Callable[[], None]) -> None:
-        """Call `handler` when messages of other nodes may have been missed, and can be heard again. Before `start`."""
-
-    async def remember(self, topic: str, entries: Mapping[bytes, float]) -> None:
-        """Keep texts for all nodes, also those to come, each until a time in seconds since 1970. Raises StoreAwayError."""
-
-    async def forget(self, topic: str, texts: Collection[bytes]) -> None:
-        """Keep texts no more. Raises StoreAwayError."""
-
-    async def recall(self, topic: str) -> Mapping[bytes, float]:
-        """Return what is remembered of a topic. Raises StoreAwayError."""
-
-    async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
-        """Have a name for this node; return False if another living node has it and it must not be taken.
-
-        `take` takes it over: the node that had it is told through its handler of the topic "superseded", with the name.
-        While the store is away the answer is True, and who really has it is settled when it is back: of two connections
-        of one `owner` the newer one, of two owners the one that came first.
-        """
-
-    def again(self, name: str) -> None:
-        """Count a name that this node has as claimed at this moment: a newer connection has it."""
-
-    def release(self, name: str) -> None:
-        """Give a name back, if this node has it."""
-
-    def found(self, name: str) -> str | None:
-        """Return the living node that had a name a moment ago, None if nobody asked for it since."""
-
-    def lost(self, name: str) -> None:
-        """Ask the store when somebody wants to know next where a name is: it was not where it was found."""
-
-    async def locate(self, name: str) -> str | None:
-        """Return the living node that has a name, None if nobody does or that cannot be told at present."""
-
-
-class Alone:
-    """A cluster of one."""
+class Cluster:
+    """A node, and the others that act with it as one. This class is a node without others."""
 
     def __init__(self) -> None:
-        """Have a name, for the logs."""
-        self.node = uuid.uuid4().hex[:12]
+        """Name this node. The name is a new one at each start."""
+        self.node = uuid.uuid4().hex[:NODE_LENGTH]
 
     async def start(self) -> None:
-        """Do nothing."""
+        """Join. Raises OSError if that is not possible."""
 
     async def close(self) -> None:
-        """Do nothing."""
+        """Leave. The other nodes know at once."""
 
     def nodes(self) -> frozenset[str]:
-        """Return this one."""
+        """Return the living nodes, including this one."""
         return frozenset((self.node,))
 
     def on(self, topic: str, handler: Handler) -> None:
-        """Never call it: there are no others."""
+        """Call `handler` with messages of other nodes about a topic. Must be called before `start`."""
 
     def on_nodes(self, handler: Callable[[], None]) -> None:
-        """Never call it: nothing changes."""
-
-    def send(self, node: str, topic: str, message: bytes) -> None:
-        """Do nothing."""
-
-    def broadcast(self, topic: str, message: bytes) -> None:
-        """Do nothing."""
+        """Call `handler` when `nodes` changes, and when a store is back. Must be called before `start`."""
 
     def on_missed(self, handler: Callable[[], None]) -> None:
-        """Never call it: there is nothing to miss."""
+        """Call `handler` when this node may have missed messages and receives them again. Must be called before `start`."""
+
+    def send(self, node: str, topic: str, message: bytes) -> None:
+        """Send a message to another node. It is dropped if that is not possible now."""
+
+    def broadcast(self, topic: str, message: bytes) -> None:
+        """Send a message to all other nodes."""
 
     async def remember(self, topic: str, entries: Mapping[bytes, float]) -> None:
-        """Do nothing: who says it remembers it."""
+        """Keep texts for all nodes, each until a time in seconds since 1970. Raises StoreAwayError."""
 
     async def forget(self, topic: str, texts: Collection[bytes]) -> None:
-        """Do nothing."""
+        """Stop keeping texts. Raises StoreAwayError."""
 
     async def recall(self, topic: str) -> Mapping[bytes, float]:
-        """Return nothing: nobody else said anything."""
+        """Return the texts that are kept, with their times. Raises StoreAwayError."""
         return {}
 
     async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
-        """Agree: who has a name in this process is known to those who ask."""
+        """Claim a name for this node. Return False if another living node has it and `take` is not set.
+
+        `take` takes it over: the former node gets a message of the topic "superseded" with the name. While the store is
+        away, the answer is True. When the store is back, one connection keeps the name: the newer one if both are of one
+        `owner`, otherwise the first one.
+        """
         return True
 
     def again(self, name: str) -> None:
-        """Do nothing."""
+        """Treat a name of this node as claimed now, because a newer connection has it."""
 
     def release(self, name: str) -> None:
-        """Do nothing."""
+        """Release a name of this node."""
 
     def found(self, name: str) -> str | None:
-        """Return None: nobody asked."""
+        """Return the living node that a recent `locate` found."""
         return None
 
     def lost(self, name: str) -> None:
-        """Do nothing."""
+        """Let the next `locate` ask the store: the name was not where it was found."""
 
     async def locate(self, name: str) -> str | None:
-        """Return None: a name that this process has is found before anyone asks."""
+        """Return the living node that has a name. None if there is none, or the store is away."""
         return None

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import struct
 from typing import Final
 
-from .scripts import NODE_LENGTH
+from .cluster import NODE_LENGTH
 
 AT_ONCE: Final = 512 * 1024
 """Bytes after which a publication is long enough."""

@@ -16,12 +16,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import batched
 import logging
 from typing import Final
-import uuid
 
 from . import scripts
-from .cluster import Handler, StoreAwayError, home_of
+from .cluster import Cluster, Handler, StoreAwayError, home_of
 from .names import Names
-from .scripts import NODE_LENGTH
 from .secret import SharedSecret
 from .shard import Shard
 from .store import PREFIX, STORE_ERRORS
@@ -37,12 +35,12 @@ _SUPERSEDED: Final = b"superseded"
 _LOGGER = logging.getLogger(__name__)
 
 
-class RedisCluster:
+class RedisCluster(Cluster):
     """A node of a cluster that one or more Redis servers hold together."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         """Prepare to join the cluster at these URLs (`redis://`, `rediss://` or `unix://`), which all nodes list in one order."""
-        self.node = uuid.uuid4().hex[:NODE_LENGTH]
+        super().__init__()
         self._handlers: dict[bytes, Handler] = {}
         """By topic, as it stands in a publication."""
         self.shards = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-NODE_LENGTH: Final = 12
-"""Characters of a node's name."""
+from .cluster import NODE_LENGTH
+
 EPOCH_LENGTH: Final = 16
 """Digits of microseconds since 1970. Epochs compare correctly as text, and as the numbers of a script."""
 

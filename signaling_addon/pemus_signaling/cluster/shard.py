@@ -9,10 +9,9 @@ import logging
 import struct
 from typing import Any, Final
 
-from .cluster import Handler
+from .cluster import NODE_LENGTH, Handler
 from .names import TAKEN, Names
 from .publications import head, messages, publications
-from .scripts import NODE_LENGTH
 from .secret import SharedSecret
 from .store import NODES, STORE_ERRORS, TO_ALL, Store, channel_of
 

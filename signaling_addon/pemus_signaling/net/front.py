@@ -406,7 +406,7 @@ class _Connection(asyncio.BufferedProtocol):
             else ""
         )
         self._transport.write(
-            f"HTTP/1.1 {refusal.status} {_phrase(refusal.status)}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\n{retry}Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n".encode()
             + body
         )
@@ -417,51 +417,20 @@ class _Connection(asyncio.BufferedProtocol):
         self._head = b""
 
 
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Refused"
-
-
 async def _listening(host: str, port: int, *, shared: bool) -> list[socket.socket]:
-    """Return sockets that listen on every address that a name has. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    everywhere = host in ("", "::", "*")
-    found = await loop.getaddrinfo(
-        "::" if everywhere else host,
-        port,
-        type=socket.SOCK_STREAM,
-        flags=socket.AI_PASSIVE,
+    """Return sockets that listen on every address of a host. Raises OSError."""
+    if host in ("", "::", "*"):
+        # One socket for IPv6 and IPv4, if this machine has IPv6.
+        both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both else socket.AF_INET
+        return [_listen(family, ("", port), both=both, shared=shared)]
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     sockets: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            try:
-                sockets.append(
-                    _listen(
-                        family,
-                        kind,
-                        protocol,
-                        address,
-                        everywhere=everywhere,
-                        shared=shared,
-                    )
-                )
-            except OSError:
-                if not everywhere:
-                    raise
-                # There is no IPv6 on this machine.
-                sockets.append(
-                    _listen(
-                        socket.AF_INET,
-                        kind,
-                        protocol,
-                        ("0.0.0.0", port),  # noqa: S104
-                        everywhere=False,
-                        shared=shared,
-                    )
-                )
+        for family, _, _, _, address in dict.fromkeys(found):
+            sockets.append(_listen(family, address, both=False, shared=shared))
     except OSError:
         for sock in sockets:
             sock.close()
@@ -469,28 +438,16 @@ async def _listening(host: str, port: int, *, shared: bool) -> list[socket.socke
     return sockets
 
 
-def _listen(
-    family: int,
-    kind: int,
-    protocol: int,
-    address: Any,
-    *,
-    everywhere: bool,
-    shared: bool,
-) -> socket.socket:
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not everywhere)
-        # Connections inherit these.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-        sock.bind(address)
-        sock.setblocking(False)
-    except OSError:
-        sock.close()
-        raise
+def _listen(family: int, address: Any, *, both: bool, shared: bool) -> socket.socket:
+    sock = socket.create_server(
+        address,
+        family=family,
+        backlog=BACKLOG,
+        reuse_port=shared,
+        dualstack_ipv6=both,
+    )
+    # Connections inherit these.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+    sock.setblocking(False)
     return sock

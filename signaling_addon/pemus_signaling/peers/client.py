@@ -52,7 +52,7 @@ class Client:
         self.token = token
         self.key: bytes | None = None
         """The public key, once the identity is proven. Other ids have none."""
-        self.socket: Socket = _NOWHERE
+        self.socket: Socket
         self.heard = 0.0
         """When it said something last, by the loop's clock."""
         self._peers = peers
@@ -168,25 +168,6 @@ class Client:
         return orjson.dumps(
             {"type": kind, "payload": {"session": session, "expires": int(expires)}}
         )
-
-
-class _Nowhere:
-    """The socket of a client that has none yet."""
-
-    def send(self, message: bytes) -> None:
-        pass
-
-    def relay(self, message: bytes) -> None:
-        pass
-
-    def prove(self) -> bool:
-        return False
-
-    def close(self, code: Close, reason: str = "") -> None:
-        pass
-
-
-_NOWHERE: Final = _Nowhere()
 
 
 class Complaint:

@@ -20,7 +20,7 @@ import uuid
 from aiohttp import hdrs, web
 import orjson
 
-from pemus_signaling.cluster.cluster import Alone, Cluster, home_of
+from pemus_signaling.cluster.cluster import Cluster, home_of
 from pemus_signaling.identity.ids import LENGTH, read_id
 from pemus_signaling.identity.proofs import Challenge
 from pemus_signaling.identity.sessions import Sessions
@@ -99,7 +99,6 @@ class Peers:
     ) -> None:
         """Prepare. The durations are in seconds; see `settings` for what the rest means."""
         self.cluster = cluster
-        self._alone = isinstance(cluster, Alone)
         self.sessions = sessions
         self.counts = Counts()
         self.clients: dict[str, Client] = {}
@@ -179,7 +178,7 @@ class Peers:
 
     def enter(self, client: Client) -> None:
         """Let a client have its id, if it may."""
-        if client.id in self.clients or self._alone:
+        if client.id in self.clients:
             self._settle(client, claimed=True)
         else:
             self._run(self._claim(client))
@@ -270,7 +269,7 @@ class Peers:
             self._supersede(former)
         self.counts.opened += 1
         client.entered(message for _, message in self._waiting.fetch(client.id))
-        if not self._alone and (home := self._home(client.id)) != self.cluster.node:
+        if (home := self._home(client.id)) != self.cluster.node:
             self.cluster.send(home, "peers", _pack(_ARRIVED, client.id.encode()))
 
     def _supersede(self, client: Client) -> None:

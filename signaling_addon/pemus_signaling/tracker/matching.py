@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 import random
-from typing import Final, Protocol
+from typing import Final
 
 BUSY: Final = 10
 """Offers after which a peer counts as busier: as many as libtorrent answers from one announce to the next."""
@@ -39,56 +39,30 @@ class Peer:
         return other in self.asked and now < self.asked_at + PATIENCE
 
 
-class Policy(Protocol):
-    """A way to choose."""
+def choose[P: Peer](
+    announcer: P, seeds: Sequence[P], leechers: Sequence[P], most: int, now: float
+) -> list[P]:
+    """Return up to `most` different peers for the offers of `announcer`: never itself, and no peer that waits for it.
 
-    def choose[P: Peer](
-        self,
-        announcer: P,
-        seeds: Sequence[P],
-        leechers: Sequence[P],
-        most: int,
-        now: float,
-    ) -> Sequence[P]:
-        """Return up to `most` different peers for the offers of one: never itself, and nobody who waits for it.
-
-        It is one of `seeds`, which lack nothing, or of `leechers`, which do. Neither must be changed, and how long it
-        takes must not depend on how many there are.
-        """
-
-
-class PreferComplete:
-    """The default: those that have more first, unless they are busy.
-
-    A peer that lacks something is introduced to seeds, and to those that lack least; a seed to peers that lack
-    something, the least busy ones first. In a large swarm, the best of a random few are taken: nearly as good as the best
-    of all, and it does not send everybody to the same ones (M. Mitzenmacher, "The Power of Two Choices in Randomized Load
-    Balancing", 2001).
+    A peer that lacks something is introduced to seeds, and to the peers that lack least. A seed is introduced to peers that
+    lack something, the least busy ones first. In a large swarm, the best of a random few are chosen. This takes constant
+    time, is nearly as good as the best of all, and does not send everyone to the same peers (M. Mitzenmacher, "The Power of
+    Two Choices in Randomized Load Balancing", 2001).
     """
-
-    def choose[P: Peer](
-        self,
-        announcer: P,
-        seeds: Sequence[P],
-        leechers: Sequence[P],
-        most: int,
-        now: float,
-    ) -> Sequence[P]:
-        """Return the best ones."""
-        found = _some(leechers, most)
-        if announcer.left:
-            found += _some(seeds, most)
-        found = [
-            each
-            for each in found
-            if each.load < MOST
-            and each is not announcer
-            and not each.waits_for(announcer, now)
-        ]
-        if len(found) > most:
-            found.sort(key=_by_worth if announcer.left else _by_load)
-            del found[most:]
-        return found
+    found = _some(leechers, most)
+    if announcer.left:
+        found += _some(seeds, most)
+    found = [
+        each
+        for each in found
+        if each.load < MOST
+        and each is not announcer
+        and not each.waits_for(announcer, now)
+    ]
+    if len(found) > most:
+        found.sort(key=_by_worth if announcer.left else _by_load)
+        del found[most:]
+    return found
 
 
 def _some[P: Peer](peers: Sequence[P], most: int) -> list[P]:

@@ -15,7 +15,7 @@ from typing import Final
 import orjson
 
 from .announces import Announce, Answer, Scrape, failure
-from .matching import Peer, Policy
+from .matching import Peer, choose
 
 BURST: Final = 10
 """Announces, with as many offers as are allowed, whose offers are passed on in one interval."""
@@ -132,7 +132,6 @@ class Swarms:
 
     def __init__(
         self,
-        policy: Policy,
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -141,7 +140,6 @@ class Swarms:
         self.offers = 0
         self.answers = 0
         """How many were passed on."""
-        self._policy = policy
         self._limits = limits
         self._clock = clock
         self._swarms: dict[tuple[bytes, str], Swarm] = {}
@@ -295,10 +293,8 @@ class Swarms:
         if member.offered >= BURST * self._limits.offers_per_announce:
             return
         swarm = member.swarm
-        receivers = self._policy.choose(
-            member, swarm.seeds, swarm.leechers, most, member.announced
-        )
-        member.asked = list(receivers)
+        receivers = choose(member, swarm.seeds, swarm.leechers, most, member.announced)
+        member.asked[:] = receivers
         member.asked_at = member.announced
         self.offers += len(receivers)
         member.offered += len(receivers)

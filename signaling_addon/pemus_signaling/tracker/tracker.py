@@ -28,7 +28,6 @@ from pemus_signaling.rooms.tokens import (
 
 from .announces import Announce, Answer, MalformedError, Scrape, failure, read
 from .homes import Homes
-from .matching import Policy, PreferComplete
 from .swarms import Client, Limits, Swarms
 
 MOST: Final = 10_000
@@ -48,7 +47,6 @@ class Tracker:
         self,
         cluster: Cluster,
         revocations: Revocations,
-        policy: Policy | None = None,
         *,
         open_mode: bool = False,
         most: int = MOST,
@@ -67,7 +65,7 @@ class Tracker:
         """Of guests, for this node's lifetime."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
-        self.swarms = Swarms(policy or PreferComplete(), self._limits)
+        self.swarms = Swarms(self._limits)
         """Those whose home this node is."""
         self._homes = Homes(cluster, self.swarms, self._tell, self._moved)
         revocations.subscribe(self._revoked)

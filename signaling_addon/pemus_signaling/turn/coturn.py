@@ -15,6 +15,7 @@ from pathlib import Path
 import pwd
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -230,48 +231,23 @@ class Coturn:
 
 
 async def answers(address: str, port: int) -> bool:
-    """Tell whether a STUN server answers a binding request (RFC 8489, section 3) soon."""
+    """Return whether a STUN server answers a binding request (RFC 8489, section 3) within `PROBE_TIMEOUT`."""
     loop = asyncio.get_running_loop()
-    probe = _Probe()
-    try:
-        transport, _ = await loop.create_datagram_endpoint(
-            lambda: probe, remote_addr=(address, port)
-        )
-    except OSError:
-        return False
-    try:
-        transport.sendto(probe.request)
-        async with asyncio.timeout(PROBE_TIMEOUT):
-            return await probe.answered
-    except TimeoutError:
-        return False
-    finally:
-        transport.close()
-        await probe.closed.wait()
-
-
-class _Probe(asyncio.DatagramProtocol):
-    """One binding request."""
-
-    def __init__(self) -> None:
-        self.answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.closed = asyncio.Event()
-        self._transaction = _COOKIE + secrets.token_bytes(12)
-        self.request = b"\x00\x01\x00\x00" + self._transaction
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        """Take the answer."""
-        if data[4:20] == self._transaction and not self.answered.done():
-            self.answered.set_result(data[:2] == b"\x01\x01")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the socket is closed."""
-        self.closed.set()
-
-    def error_received(self, exc: Exception) -> None:
-        """Note that nothing listens at the port."""
-        if not self.answered.done():
-            self.answered.set_result(False)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    transaction = _COOKIE + secrets.token_bytes(12)
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect((address, port))
+            probe.send(b"\x00\x01\x00\x00" + transaction)
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                while (answer := await loop.sock_recv(probe, 1500))[
+                    4:20
+                ] != transaction:
+                    pass
+        except OSError:
+            return False
+    return answer[:2] == b"\x01\x01"
 
 
 def _lay_out(folder: Path, file: Path, text: str) -> None:

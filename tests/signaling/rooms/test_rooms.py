@@ -19,7 +19,7 @@ from hypothesis import given, settings, strategies as st
 import orjson
 import pytest
 
-from pemus_signaling.cluster.cluster import Alone
+from pemus_signaling.cluster.cluster import Cluster
 from pemus_signaling.identity.ids import pemus_id
 from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net import answers
@@ -69,7 +69,7 @@ class Server:
 
     def __init__(self, store: MemoryStore | None = None, **limits: Any) -> None:
         self.sessions = Sessions(b"a secret of this test's own")
-        self.revocations = Revocations(Alone())
+        self.revocations = Revocations(Cluster())
         self.address = "203.0.113.7"
         self.store = store or MemoryStore()
         plenty = {name: Rates(1e6, 1e6) for name in ("lookups", "visits", "changes")}

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, strategies as st
 import pytest
 
-from pemus_signaling.cluster.cluster import Alone, StoreAwayError
+from pemus_signaling.cluster.cluster import Cluster, StoreAwayError
 from pemus_signaling.rooms import tokens
 from pemus_signaling.rooms.tokens import (
     CLOCK_JUMP,
@@ -197,7 +197,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def revocations(clock: Clock) -> Revocations:
-    return Revocations(Alone(), clock)
+    return Revocations(Cluster(), clock)
 
 
 def test_a_revoked_token_is_known(revocations: Revocations) -> None:

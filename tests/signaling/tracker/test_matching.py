@@ -7,9 +7,9 @@ import random
 
 from hypothesis import given, strategies as st
 
-from pemus_signaling.tracker.matching import BUSY, MOST, PATIENCE, Peer, PreferComplete
+from pemus_signaling.tracker import matching
+from pemus_signaling.tracker.matching import BUSY, MOST, PATIENCE, Peer
 
-POLICY = PreferComplete()
 PEERS = st.lists(
     st.builds(
         Peer,
@@ -25,7 +25,7 @@ def choose(announcer: Peer, peers: list[Peer], most: int) -> list[Peer]:
     seeds = [each for each in peers if each.left == 0]
     leechers = [each for each in peers if each.left]
     known = list(seeds), list(leechers)
-    found = list(POLICY.choose(announcer, seeds, leechers, most, 0.0))
+    found = list(matching.choose(announcer, seeds, leechers, most, 0.0))
     assert (seeds, leechers) == known
     return found
 
@@ -93,12 +93,12 @@ def test_two_offers_do_not_cross() -> None:
     guest, seed, other = Peer(7, 0), Peer(0, 0), Peer(9, 0)
     guest.asked, guest.asked_at = [seed], 100.0
     peers = [guest, other]
-    assert POLICY.choose(seed, [seed], peers, 5, 100.0) == [other]
-    assert POLICY.choose(seed, [seed], peers, 5, 99.0 + PATIENCE) == [other]
+    assert matching.choose(seed, [seed], peers, 5, 100.0) == [other]
+    assert matching.choose(seed, [seed], peers, 5, 99.0 + PATIENCE) == [other]
     # It is not going to be answered any more.
-    assert POLICY.choose(seed, [seed], peers, 5, 100.0 + PATIENCE) == peers
+    assert matching.choose(seed, [seed], peers, 5, 100.0 + PATIENCE) == peers
     guest.asked = []
-    assert POLICY.choose(seed, [seed], peers, 5, 100.0) == peers
+    assert matching.choose(seed, [seed], peers, 5, 100.0) == peers
 
 
 def test_the_load_is_shared_evenly_in_a_large_swarm() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 import orjson
 import pytest
 
-from pemus_signaling.cluster.cluster import Alone, Cluster
+from pemus_signaling.cluster.cluster import Cluster
 from pemus_signaling.cluster.redis import RedisCluster
 from pemus_signaling.net.sockets import Close, Listener, Refusal, Upgrade
 from pemus_signaling.rooms.tokens import Revocations
@@ -388,7 +388,7 @@ def listener(tracker: Tracker, token: str | None, address: str = "") -> Listener
 async def test_a_clock_that_is_put_right_does_not_let_a_token_outlive_itself() -> None:
     clock = Clock()
     clock.now = time.time() - 86400
-    tracker = Tracker(Alone(), Revocations(Alone()), clock=clock)
+    tracker = Tracker(Cluster(), Revocations(Cluster()), clock=clock)
     guest = listener(tracker, HOME.token(expires=clock.now + 72000))
     socket = Told()
     guest.opened(socket)
@@ -401,8 +401,8 @@ async def test_a_clock_that_is_put_right_does_not_let_a_token_outlive_itself() -
 
 
 async def test_a_token_that_is_revoked_while_its_socket_opens_does_not_get_in() -> None:
-    revocations = Revocations(Alone())
-    tracker = Tracker(Alone(), revocations)
+    revocations = Revocations(Cluster())
+    tracker = Tracker(Cluster(), revocations)
     guest = listener(tracker, HOME.token())
     revocations.revoke_token(HOME.key, "guest")
     socket = Told()
@@ -482,7 +482,7 @@ async def test_a_peer_that_says_no_more_is_forgotten(
 ) -> None:
     clock = Clock()
     tracker = Tracker(
-        Alone(), Revocations(Alone()), limits=Limits(interval=1, least_patience=100)
+        Cluster(), Revocations(Cluster()), limits=Limits(interval=1, least_patience=100)
     )
     monkeypatch.setattr(tracker.swarms, "_clock", clock)
     guest = listener(tracker, HOME.token())
@@ -517,7 +517,7 @@ async def test_a_socket_that_says_nothing_is_closed() -> None:
 
 async def test_a_slow_reader_that_is_hung_up_on_harms_nobody() -> None:
     """The server may find out while it sends: in the middle of an announce."""
-    tracker = Tracker(Alone(), Revocations(Alone()))
+    tracker = Tracker(Cluster(), Revocations(Cluster()))
     guests = [listener(tracker, HOME.token(f"{number}")) for number in range(9)]
 
     class Slow(Told):
@@ -541,7 +541,7 @@ async def test_a_slow_reader_that_is_hung_up_on_harms_nobody() -> None:
 
 
 async def test_nobody_is_hung_up_on_for_what_other_guests_send_him() -> None:
-    tracker = Tracker(Alone(), Revocations(Alone()))
+    tracker = Tracker(Cluster(), Revocations(Cluster()))
 
     class Full(Told):
         """A socket at which too much waits."""
@@ -724,7 +724,7 @@ def test_no_message_reaches_a_third_party_whatever_is_said(
 
     async def happen() -> None:
         tracker = Tracker(
-            Alone(), Revocations(Alone()), limits=Limits(swarms_per_socket=3)
+            Cluster(), Revocations(Cluster()), limits=Limits(swarms_per_socket=3)
         )
         homes = (HOME, HOME, OTHER, OTHER)
         guests = [

@@ -21,7 +21,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import pytest
 
-from pemus_signaling.cluster.cluster import Alone
+from pemus_signaling.cluster.cluster import Cluster
 from pemus_signaling.identity.ids import pemus_id
 from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net.interfaces import Interface, own_addresses
@@ -576,7 +576,7 @@ class Server:
         **limits: Rates,
     ) -> None:
         self.sessions = Sessions(b"a secret of this test's own")
-        self.revocations = Revocations(Alone())
+        self.revocations = Revocations(Cluster())
         self.private = Ed25519PrivateKey.generate()
         self.key = self.private.public_key().public_bytes_raw()
         self.open = {(self.key, ROOM)}
