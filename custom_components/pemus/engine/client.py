@@ -51,6 +51,7 @@ from custom_components.pemus.p2p.models.homes import (
     is_home,
 )
 from custom_components.pemus.p2p.models.items import SELF, ItemRef, Wanted
+from custom_components.pemus.p2p.models.rooms import RoomEvent
 from custom_components.pemus.p2p.models.transfers import Transfers, TransferStatus
 
 CONNECT_TIMEOUT: Final = 5
@@ -96,6 +97,7 @@ _EVENTS: Final[dict[str, type[Event]]] = {
     "status": StatusChanged,
     "items": ItemsChanged,
     "new_media": NewMedia,
+    "room": RoomEvent,
 }
 
 type _Body = (

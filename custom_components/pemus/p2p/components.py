@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .friends.friends import Friends
     from .net.identity import Identity
     from .net.link.frames import Ask
+    from .rooms.rooms import Rooms
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class Components:
         """Version of each optional library, None where it is missing."""
         self.active_friends: Friends | None = None
         """None while this home has no identity or lacks a library for it."""
+        self.active_rooms: Rooms | None = None
+        """None while friends are."""
         self.active_swarm: Swarm | None = None
         """None while this home has no identity or libtorrent does not run."""
         self.active_downloads: Downloads | None = None
@@ -236,9 +239,37 @@ class Components:
             _LOGGER.exception("Friends cannot be reached")
             return
         self.active_friends = friends
+        await self._start_rooms(identity, config, friends)
+
+    async def _start_rooms(
+        self, identity: Identity, config: EngineConfig, friends: Friends
+    ) -> None:
+        """Start what guests need, or go on without."""
+        from .rooms.rooms import Rooms
+
+        rooms = Rooms(
+            identity.id,
+            data=self._data,
+            library=self.library,
+            serving=friends.serving,
+            servers=friends.connections.servers,
+            factory=friends.connections.links.factory,
+            total_rate=friends.connections.total_rate,
+            news=self.news,
+        )
+        try:
+            await rooms.start(config)
+        except Exception:
+            _LOGGER.exception("Guests cannot come: the rooms do not start")
+            await rooms.stop()
+            return
+        self.active_rooms = rooms
 
     async def stop_friends(self) -> None:
-        """Stop everything about other homes. May be called at any time."""
+        """Stop everything about guests and other homes. May be called at any time."""
+        rooms, self.active_rooms = self.active_rooms, None
+        if rooms is not None:
+            await rooms.stop()
         friends, self.active_friends = self.active_friends, None
         if friends is not None:
             self._moved = friends.moved
@@ -261,3 +292,5 @@ class Components:
             self.active_swarm.items_changed(items)
         if self.active_friends is not None:
             self.active_friends.library_changed()
+        if self.active_rooms is not None:
+            self.active_rooms.library_changed()

@@ -82,6 +82,7 @@ class Home:
         """Return the present state."""
         components = self.components
         library, friends = components.library, components.active_friends
+        rooms = components.active_rooms
         self._serial += 1
         return Status(
             api_version=API_VERSION,
@@ -98,6 +99,7 @@ class Home:
             capabilities=components.capabilities,
             swarm=components.swarm_status(),
             peers=friends.status() if friends else None,
+            rooms=rooms.statuses() if rooms else (),
             serial=self._serial,
         )
 
@@ -148,10 +150,14 @@ class Home:
                 await components.start_transfers(self._identity, config)
             if components.active_friends is not None:
                 await components.active_friends.apply(config)
+                if components.active_rooms is not None:
+                    await components.active_rooms.apply(config)
             elif self._identity is not None:
                 await components.start_friends(self._identity, config)
             if components.active_friends is not None:
                 await components.active_friends.forget_former()
+            if components.active_rooms is not None:
+                components.active_rooms.forget_former()
 
     async def _review(self, _config: EngineConfig) -> None:
         """Serve for tickets what the configuration allows, now that all of it was applied."""
@@ -227,6 +233,8 @@ class Home:
             # Nobody sends the configuration again to components that have just started.
             if components.active_friends is not None:
                 await components.active_friends.forget_former()
+            if components.active_rooms is not None:
+                components.active_rooms.forget_former()
             await self._review(self._config)
         components.news.status_changed()
 

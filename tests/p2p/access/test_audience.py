@@ -11,6 +11,7 @@ from p2p.access.audience import Access
 from p2p.core.errors import NotFound, Unavailable
 from p2p.models import EngineConfig, Item, Kind, ShareConfig
 from p2p.models.homes import FriendConfig
+from p2p.models.rooms import RoomConfig, RoomFolder
 from p2p.torrent.store import Grant
 
 ANN, BEN = "A" * 28, "B" * 28
@@ -24,6 +25,7 @@ class Library:
     def __init__(self) -> None:
         self.known = ["films", "music"]
         self.is_readable = True
+        self.folder = ""
 
     @property
     def shares(self) -> tuple[Any, ...]:
@@ -38,7 +40,7 @@ class Library:
             kind=Kind.VIDEO,
             name="film.mp4",
             title="Film",
-            folder="",
+            folder=self.folder,
             content_type="video/mp4",
             size=1,
             modified=0,
@@ -99,7 +101,7 @@ async def test_what_it_may_not_have_looks_like_what_does_not_exist(home: Home) -
 async def test_a_share_that_is_not_configured_is_nobodys(home: Home) -> None:
     assert home.access.audience(ANN).shares == {"films"}
     home.config = replace(home.config, shares=(share("music"),))
-    assert not home.access.audience(ANN).may_have("films")
+    assert not home.access.audience(ANN).shares
     with pytest.raises(NotFound):
         await home.access.item(ANN, FILM)
 
@@ -129,3 +131,51 @@ async def test_what_cannot_be_told_is_not_refused(home: Home) -> None:
     assert await home.access.refused([missing]) == ([], [missing])
     home.library.is_readable = False
     assert await home.access.refused([grant(ANN, SONG)]) == ([], [grant(ANN, SONG)])
+
+
+def room(id_: str, **more: Any) -> RoomConfig:
+    return RoomConfig(id=id_, name="Room", secret="", **{"expires": 2e9, **more})
+
+
+async def test_guests_may_have_what_is_in_their_room(home: Home) -> None:
+    home.config = replace(home.config, rooms=(room("ours", items=(FILM,)),))
+    assert (await home.access.item("ours", FILM)).id == FILM
+    for who, item in (("ours", SONG), ("theirs", FILM), ("", FILM)):
+        with pytest.raises(NotFound):
+            await home.access.item(who, item)
+
+
+async def test_guests_may_have_nothing_of_a_room_that_has_expired(home: Home) -> None:
+    home.config = replace(home.config, rooms=(room("ours", items=(FILM,), expires=1),))
+    with pytest.raises(NotFound):
+        await home.access.item("ours", FILM)
+
+
+@pytest.mark.parametrize(
+    ("shared", "folder", "is_in"),
+    [
+        ("", "", True),
+        ("", "Series/One", True),
+        ("Series", "Series", True),
+        ("Series", "Series/One", True),
+        ("Series", "Series two", False),
+        ("Series", "", False),
+        ("Series/One", "Series", False),
+    ],
+)
+async def test_a_folder_is_shared_with_what_lies_below_it(
+    home: Home, shared: str, folder: str, is_in: bool
+) -> None:
+    home.library.folder = folder
+    folders = (RoomFolder(share="films", path=shared),)
+    home.config = replace(home.config, rooms=(room("ours", folders=folders),))
+    found = home.access.audience("ours").may_have(await home.library.item(FILM))
+    assert found is is_in
+
+
+async def test_a_room_never_stands_for_a_friend(home: Home) -> None:
+    rooms = (room(ANN, items=(SONG,)), room(BEN, items=(SONG,)))
+    home.config = replace(home.config, rooms=rooms)
+    for who in (ANN, BEN):
+        with pytest.raises(NotFound):
+            await home.access.item(who, SONG)

@@ -85,7 +85,7 @@ class Reported(News):
         super().__init__()
         self.media: list[NewMedia] = []
 
-    def new_media(self, media: NewMedia) -> None:
+    def happened(self, media: NewMedia) -> None:
         self.media.append(media)
 
 

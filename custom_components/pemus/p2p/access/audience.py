@@ -1,17 +1,20 @@
 """The one place that decides who may have what: asked for each list, range, picture, subtitle file, ticket and torrent.
 
-It decides by the configuration as it is at this moment. A friend may have what lies in the shares that it was granted, and
-nobody else anything.
+It decides by the configuration as it is at this moment. A friend may have what lies in the shares that it was granted,
+the guests of a room what is in the room until it expires, and nobody else anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+import time
 from typing import Protocol
 
 from ..core.errors import EngineError, NotFound
 from ..models import EngineConfig, Item, ShareStatus
+from ..models.homes import is_home
+from ..models.rooms import RoomFolder
 from ..torrent.store import Grant
 
 
@@ -20,13 +23,20 @@ class Audience:
     """Somebody to whom this home gives items."""
 
     id: str
-    """PeMuS ID of a friend."""
-    shares: frozenset[str]
+    """PeMuS ID of a friend, or the id of a room."""
+    shares: frozenset[str] = frozenset()
     """Ids of the shares whose items it may have."""
+    items: frozenset[str] = frozenset()
+    folders: tuple[RoomFolder, ...] = ()
+    """Folders whose items it may have, whatever lies between."""
 
-    def may_have(self, share: str) -> bool:
-        """Tell whether it may have the items of a share."""
-        return share in self.shares
+    def may_have(self, item: Item) -> bool:
+        """Tell whether it may have an item."""
+        return (
+            item.share in self.shares
+            or item.id in self.items
+            or any(_is_in(item, folder) for folder in self.folders)
+        )
 
 
 class Library(Protocol):
@@ -46,21 +56,31 @@ class Library(Protocol):
 class Access:
     """Decides who may have what."""
 
-    def __init__(self, library: Library, config: Callable[[], EngineConfig]) -> None:
+    def __init__(
+        self,
+        library: Library,
+        config: Callable[[], EngineConfig],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """Decide about a library, by what `config` returns at each moment."""
         self._library = library
         self._config = config
+        self._clock = clock
 
-    def audience(self, home: str) -> Audience:
-        """Return what a home may have now: nothing if it is no friend."""
+    def audience(self, who: str) -> Audience:
+        """Return what a friend or the guests of a room may have now: nothing if there is no such friend or room."""
         config = self._config()
-        granted = config.shares_of(home) or ()
-        return Audience(home, frozenset(granted) & {each.id for each in config.shares})
+        if not is_home(who) and (room := config.room(who)) is not None:
+            if room.expires <= self._clock():
+                return Audience(who)
+            return Audience(who, items=frozenset(room.items), folders=room.folders)
+        granted = config.shares_of(who) or ()
+        return Audience(who, frozenset(granted) & {each.id for each in config.shares})
 
-    async def item(self, home: str, item_id: str) -> Item:
-        """Return an item that a home may have. Raises NotFound, whether there is no such item or it may not, and Unavailable."""
+    async def item(self, who: str, item_id: str) -> Item:
+        """Return an item that somebody may have. Raises NotFound, whether there is no such item or they may not, and Unavailable."""
         item = await self._library.item(item_id)
-        if not self.audience(home).may_have(item.share):
+        if not self.audience(who).may_have(item):
             raise NotFound("there is no such item")
         return item
 
@@ -83,6 +103,12 @@ class Access:
             share = shares.get(each.item)
             if share is None:
                 (refused if is_whole else unknown).append(each)
-            elif not audiences[each.receiver].may_have(share):
+            elif share not in audiences[each.receiver].shares:
                 refused.append(each)
         return refused, unknown
+
+
+def _is_in(item: Item, folder: RoomFolder) -> bool:
+    return item.share == folder.share and (
+        folder.path in ("", item.folder) or item.folder.startswith(f"{folder.path}/")
+    )

@@ -192,7 +192,7 @@ class Tickets:
         item = await self._access.item(receiver, item_id)
         file = await self._files(item_id)
         # From here to the grant nothing waits: a configuration that comes later finds it.
-        if not self._access.audience(receiver).may_have(item.share):
+        if not self._access.audience(receiver).may_have(item):
             raise NotFound("there is no such item")
         grant = self._grant(receiver, item.id, ttl)
         await self._keep(grant)

@@ -37,6 +37,8 @@ _STATUS: Final = {
     ErrorKey.GONE: 410,
     ErrorKey.REPLACED: 409,
     ErrorKey.DISK_FULL: 507,
+    ErrorKey.PASSWORD: 403,
+    ErrorKey.RATE_LIMITED: 429,
     ErrorKey.INTERNAL: 500,
 }
 _LOGGER = logging.getLogger(__name__)

@@ -55,6 +55,18 @@ class Replaced(EngineError):
     key = ErrorKey.REPLACED
 
 
+class PasswordNeeded(EngineError):
+    """The room has a password, and the guest did not give it. The message is `needed` or `wrong`."""
+
+    key = ErrorKey.PASSWORD
+
+
+class RateLimited(EngineError):
+    """It was tried too often. The message is the number of seconds to wait."""
+
+    key = ErrorKey.RATE_LIMITED
+
+
 class DiskFull(EngineError):
     """There is no room on the disk for what was to be fetched."""
 

@@ -1,4 +1,4 @@
-"""What happened since each listener last asked: state, changed items, and new media of friends.
+"""What happened since each listener last asked: state, changed items, new media of friends, and what guests do.
 
 There is no queue. What a listener has not taken yet is kept as one state per listener, where newer news replaces older, so that a
 listener that is slow, or does not read at all, costs next to nothing and still gets the newest state.
@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..models import Event, ItemsChanged, NewMedia, Status, StatusChanged
+from ..models.rooms import RoomEvent
 
-MAX_MEDIA = 50
-"""Messages about new media that wait for one listener."""
+MAX_EVENTS = 50
+"""Single events that wait for one listener. The oldest are dropped."""
 MAX_NAMED_ITEMS = 500
 """Changed items that are named one by one. More of them are reported as "many"."""
 
@@ -27,7 +28,7 @@ class Listener:
         self._status = False
         # None: too many changed to name them.
         self._items: set[str] | None = set()
-        self._media: deque[NewMedia] = deque(maxlen=MAX_MEDIA)
+        self._single: deque[NewMedia | RoomEvent] = deque(maxlen=MAX_EVENTS)
         self.pending = asyncio.Event()
         """Set while there is something to take."""
 
@@ -46,9 +47,9 @@ class Listener:
                 self._items = None
         self.pending.set()
 
-    def add_media(self, media: NewMedia) -> None:
-        """Note that a friend has something new."""
-        self._media.append(media)
+    def add(self, event: NewMedia | RoomEvent) -> None:
+        """Note a single event."""
+        self._single.append(event)
         self.pending.set()
 
     def take(self, status: Callable[[], Status]) -> list[Event]:
@@ -59,8 +60,8 @@ class Listener:
             events.append(ItemsChanged(revision=status().revision, items=items))
         if self._status:
             events.append(StatusChanged(status=status()))
-        events += self._media
-        self._media.clear()
+        events += self._single
+        self._single.clear()
         self._status = False
         self._items = set()
         self.pending.clear()
@@ -103,7 +104,7 @@ class News:
         for listener in self._listeners:
             listener.add_items(items)
 
-    def new_media(self, media: NewMedia) -> None:
-        """Report that a friend has something new. A slow listener gets the last few messages only."""
+    def happened(self, event: NewMedia | RoomEvent) -> None:
+        """Report a single event. A slow listener gets the last few only."""
         for listener in self._listeners:
-            listener.add_media(media)
+            listener.add(event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
@@ -66,7 +66,8 @@ class Connections:
         self._pairings = pairings
         self._serving = serving
         self._swarm = swarm
-        self._total_rate = Throttle()
+        self.total_rate = Throttle()
+        """What is sent to all homes and guests together."""
         self._tasks = Tasks()
 
     async def start(self, parts: AsyncExitStack) -> None:
@@ -84,7 +85,7 @@ class Connections:
 
     async def apply(self, config: EngineConfig) -> None:
         """Apply a configuration."""
-        self._total_rate.limit = config.swarm.upload_limit
+        self.total_rate.limit = config.swarm.upload_limit
         await self.servers.apply(config.servers, self._session)
         await (self.lan.open(LAN_PORT) if config.lan_visible else self.lan.close())
 
@@ -155,7 +156,7 @@ class Connections:
 
     # What links bring: this is their host.
 
-    def answer(self, link: Link, ask: Ask) -> AsyncIterator[bytes]:
+    def answer(self, link: Link, ask: Ask) -> AsyncGenerator[bytes]:
         """Answer a friend's request."""
         return self._serving.answer(link.home, ask)
 
@@ -185,7 +186,7 @@ class Connections:
 
     def _rates(self, home: str) -> tuple[Throttle, ...]:
         friend = self._friends.get(home)
-        return (self._total_rate, *([] if friend is None else [friend.rate]))
+        return (self.total_rate, *([] if friend is None else [friend.rate]))
 
     def _is_near(self, home: str) -> bool:
         """Tell whether a home is probably in the local network."""

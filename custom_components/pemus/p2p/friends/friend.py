@@ -148,7 +148,7 @@ class Friend:
         self.items.changed(items)
 
     def _tell_news(self, count: int, titles: tuple[str, ...]) -> None:
-        self._context.news.new_media(
+        self._context.news.happened(
             NewMedia(home=self.id, name=self.name, count=count, titles=titles)
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 import logging
+from typing import Any, Protocol
 
 from aiohttp import ClientSession
 
@@ -15,6 +16,18 @@ from ..net.signaling.client import SignalingServer
 from ..net.webrtc.ice import IceServer
 
 _LOGGER = logging.getLogger(__name__)
+
+
+class GuestHost(Protocol):
+    """Receives guests that come through a signalling server. Rooms do, which lie above the servers."""
+
+    def called(
+        self, server: SignalingServer, guest: str, payload: dict[str, Any]
+    ) -> None:
+        """Handle what a guest sends."""
+
+    def connected(self) -> None:
+        """Note that a server is connected that was not."""
 
 
 class Servers:
@@ -35,6 +48,8 @@ class Servers:
         self._on_change = on_change
         self._on_connected = on_connected
         self._servers: dict[str, SignalingServer] = {}
+        self.guest_host: GuestHost | None = None
+        """Receives guests; without one, they are not answered."""
 
     async def apply(self, urls: Sequence[str], session: ClientSession) -> None:
         """Connect to these servers, and to no others."""
@@ -57,6 +72,11 @@ class Servers:
     def statuses(self) -> tuple[ServerStatus, ...]:
         """The servers as they are, in the order of the configuration."""
         return tuple(server.status for server in self._servers.values())
+
+    @property
+    def all(self) -> tuple[SignalingServer, ...]:
+        """The servers, in the order in which they were added."""
+        return tuple(self._servers.values())
 
     @property
     def superseded(self) -> bool:
@@ -104,6 +124,7 @@ class Servers:
             url,
             self._messenger.identity,
             on_message=partial(self._received, url),
+            on_guest=partial(self._called, url),
             on_missing=partial(_LOGGER.debug, "%s is not at a signalling server"),
             on_change=partial(self._changed, url),
             session=session,
@@ -122,10 +143,17 @@ class Servers:
             return
         self._messenger.receive(message, server, source)
 
+    def _called(self, url: str, guest: str, payload: dict[str, Any]) -> None:
+        server = self._servers.get(url)
+        if server is not None and self.guest_host is not None:
+            self.guest_host.called(server, guest, payload)
+
     def _changed(self, url: str) -> None:
         server = self._servers.get(url)
         if server is not None and server.status.connected:
             self._on_connected()
+            if self.guest_host is not None:
+                self.guest_host.connected()
         self._on_change()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 import sqlite3
 from typing import Any
@@ -12,6 +13,7 @@ import orjson
 from ..core.errors import NotFound
 from ..media.types import kind_of
 from ..models import Item, Kind, Node, NodeKind, ShareConfig, Subtitle, entity_tag
+from ..models.rooms import RoomFolder
 from .aggregates import PICTURED
 from .ids import item_id, parse_item_id
 from .migrations import KINDS, VIDEO
@@ -23,6 +25,18 @@ UNKNOWN_TYPE = "application/octet-stream"
 
 _CHUNK = 500
 """Rows that are asked for in one statement."""
+_BELOW = """
+    WITH RECURSIVE below (number, path) AS (
+        SELECT number, path FROM folders WHERE share = ? AND path = ? AND NOT gone
+        UNION ALL
+        SELECT folders.number, folders.path
+        FROM folders JOIN below ON folders.parent = below.number WHERE NOT folders.gone
+    )
+    SELECT items.row FROM items JOIN below ON items.folder = below.number
+    WHERE items.shown IS NOT NULL AND items.gone IS NULL
+    ORDER BY below.path, items.name_sort LIMIT ?
+"""
+"""Rows of the items in a folder of a share, and in all folders below it."""
 _COLUMNS = f"items.row, items.nonce, items.share, items.name, items.shown, items.facts, {PICTURED}"
 
 
@@ -124,6 +138,28 @@ def shares_of(
         )
         if item_id(row, nonce) == rows[row] and share in ids
     }
+
+
+def chosen(
+    db: sqlite3.Connection,
+    item_ids: Iterable[str],
+    folders: Iterable[RoomFolder],
+    configured: Sequence[ShareConfig],
+    available: Collection[str],
+    limit: int,
+) -> list[Item]:
+    """Return single items, and those of whole folders with what lies below them, at most `limit`."""
+    shares = Shares.of(db, configured, available)
+    numbers = {name: number for number, name in shares.ids.items()}
+    rows: list[int] = []
+    for name in item_ids:
+        with suppress(NotFound):
+            rows.append(row_of(db, name))
+    for folder in folders:
+        if (number := numbers.get(folder.share)) is not None:
+            found = db.execute(_BELOW, (number, folder.path, limit))
+            rows += [row for (row,) in found]
+    return load(db, list(dict.fromkeys(rows))[:limit], shares)
 
 
 def row_of(db: sqlite3.Connection, item_id: str) -> int:

@@ -30,6 +30,7 @@ from ..models import (
     ShareConfig,
     ShareStatus,
 )
+from ..models.rooms import RoomFolder
 from . import browse, items
 from .aggregates import counts
 from .artwork import Artwork
@@ -215,6 +216,16 @@ class Library:
         """Return in which configured share each item lies, without those that do not exist. Raises Unavailable."""
         return await self._index.ask(
             lambda db: items.shares_of(db, item_ids, self.configured)
+        )
+
+    async def chosen(
+        self, item_ids: Collection[str], folders: Collection[RoomFolder], limit: int
+    ) -> list[Item]:
+        """Return single items, and those of whole folders, at most `limit`. Raises Unavailable."""
+        return await self._index.ask(
+            lambda db: items.chosen(
+                db, item_ids, folders, self.configured, self.available(), limit
+            )
         )
 
     async def browse(self, node: str) -> Listing:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from .homes import FriendConfig, PeersStatus
 from .items import ItemRef
+from .rooms import RoomConfig, RoomEvent, RoomStatus
 
 API_VERSION = 1
 """Increased with every change that the other side would misread. Both sides compare it when they connect."""
@@ -101,6 +102,7 @@ class EngineConfig:
     """URLs of signalling servers (`https://host/path`), this project's or any PeerServer."""
     lan_visible: bool = True
     """Whether this home and others in the local network find each other. Otherwise no port is open for them."""
+    rooms: tuple[RoomConfig, ...] = ()
 
     def shares_of(self, home: str) -> tuple[str, ...] | None:
         """Return the ids of the shares that a friend may see, None for a home that is no friend."""
@@ -108,6 +110,10 @@ class EngineConfig:
             if friend.id == home:
                 return friend.shares
         return None
+
+    def room(self, room: str) -> RoomConfig | None:
+        """Return a room, None for what is none."""
+        return next((each for each in self.rooms if each.id == room), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +195,8 @@ class Status:
     """None while nothing moves between homes: this home has no identity, or neither torrents nor the cache can be used."""
     peers: PeersStatus | None = None
     """None while this home has no identity."""
+    rooms: tuple[RoomStatus, ...] = ()
+    """In the order of the configuration; none while this home has no identity."""
     serial: int = 0
     """Orders the states of one engine: the higher one is newer. An event may arrive after a later answer."""
 
@@ -470,7 +478,7 @@ class NewMedia:
     """Titles of the first few."""
 
 
-Event = Hello | StatusChanged | ItemsChanged | NewMedia
+Event = Hello | StatusChanged | ItemsChanged | NewMedia | RoomEvent
 
 
 class ErrorKey(StrEnum):
@@ -488,6 +496,9 @@ class ErrorKey(StrEnum):
     """The file on disk that the request is about was replaced by another one."""
     DISK_FULL = "disk_full"
     """The disk has no room for what is to be fetched."""
+    PASSWORD = "password"  # noqa: S105
+    """A guest has to give the room's password."""
+    RATE_LIMITED = "rate_limited"
     INTERNAL = "internal"
 
 

@@ -87,24 +87,25 @@ class Serving:
         self._lists: dict[str, asyncio.Lock] = {}
         self._disks: dict[str, BoundedTasks] = {}
 
-    async def answer(self, home: str, ask: Ask) -> AsyncIterator[bytes]:
-        """Return the answer to a request of a friend, in parts. Raises EngineError."""
+    async def answer(self, who: str, ask: Ask) -> AsyncGenerator[bytes]:
+        """Return the answer to a request of a friend, or of the guests of a room, in parts. Raises EngineError."""
         match ask.do:
             case "catalogue":
-                async with aclosing(self._list(home, ask.have)) as pages:
+                async with aclosing(self._list(who, ask.have)) as pages:
                     async for page in pages:
                         yield len(page).to_bytes(4) + page
             case "ticket":
-                yield await self._ticket(home, ask.item)
+                yield await self._ticket(who, ask.item)
             case "range":
-                async for part in self._range(home, ask):
-                    yield part
+                async with aclosing(self._range(who, ask)) as parts:
+                    async for part in parts:
+                        yield part
             case "thumbnail":
-                await self._access.item(home, ask.item)
+                await self._access.item(who, ask.item)
                 picture = await self._library.thumbnail(ask.item)
                 yield await self._read(_OWN, _whole, picture, MAX_PICTURE)
             case "subtitles":
-                await self._access.item(home, ask.item)
+                await self._access.item(who, ask.item)
                 text = await self._library.subtitles(ask.item, ask.index)
                 yield await self._read(_OWN, _whole, text, MAX_SUBTITLES)
             case _:
@@ -185,7 +186,7 @@ class Serving:
             link_only=True,
         )
 
-    async def _range(self, home: str, ask: Ask) -> AsyncIterator[bytes]:
+    async def _range(self, home: str, ask: Ask) -> AsyncGenerator[bytes]:
         item = await self._access.item(home, ask.item)
         file = await self._on_disk(item.share, partial(self._library.file, ask.item))
         if ask.etag != file.etag:

@@ -198,6 +198,7 @@ class Home:
         """Prepare one that is somebody, or somebody else if no identity is given."""
         self.identity = identity or somebody()
         self.received: list[tuple[str, Any]] = []
+        self.guests: list[tuple[str, Any]] = []
         self.missing: list[str] = []
         self.messages: list[str | None] = []
         """What was said of the connection, one after the other."""
@@ -205,6 +206,7 @@ class Home:
             url,
             self.identity,
             on_message=lambda home, sent: self.received.append((home, sent)),
+            on_guest=lambda guest, sent: self.guests.append((guest, sent)),
             on_missing=self.missing.append,
             on_change=lambda: self.messages.append(self.server.status.message),
             session=session,

@@ -47,6 +47,7 @@ class Talk:
     ) -> None:
         self.opened = 0
         self.received: list[tuple[str, Any]] = []
+        self.guests: list[tuple[str, Any]] = []
         self.missing: list[str] = []
         self.conversation = SignalingSession(
             ws,
@@ -55,6 +56,7 @@ class Talk:
             knocks=True,
             on_open=self._open,
             on_message=lambda home, sent: self.received.append((home, sent)),
+            on_guest=lambda guest, sent: self.guests.append((guest, sent)),
             on_missing=self.missing.append,
         )
 

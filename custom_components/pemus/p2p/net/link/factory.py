@@ -1,4 +1,4 @@
-"""Makes links: loads aiortc when it is needed, and knows what every link of this home has in common."""
+"""Makes links to homes and guests: loads aiortc when it is needed, and knows what every link of this home has in common."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 from ...core import tasks
 from ...core.errors import Unavailable
 from ...core.throttle import Throttle
+from ...models.homes import MAX_NAME
+from ...models.version import VERSION as RELEASE
 from ..messenger import Messenger
 from ..webrtc.ice import IceServer
+from .frames import Hello
 from .handshake import Answer, Handshake, Offer, Party, transcript
-from .link import Host, Link
+from .link import VERSIONS, HomeHost, Host, Link, Owner
 
 if TYPE_CHECKING:
     from .slot import LinkSlot
@@ -28,7 +31,7 @@ class LinkFactory:
     def __init__(
         self,
         messenger: Messenger,
-        host: Host,
+        host: HomeHost,
         *,
         name: Callable[[], str],
         servers: Callable[[], Awaitable[Sequence[IceServer]]],
@@ -60,23 +63,49 @@ class LinkFactory:
         `lan`: use no servers. `direct`: use no relay.
         """
         servers = () if lan else await self._servers()
-        if direct:
-            servers = _without_turn(servers)
+        hello = Hello(
+            versions=VERSIONS,
+            release=RELEASE,
+            name=self._name()[:MAX_NAME],
+            instance=self._instance,
+            signature="",
+        )
+        return await self.make(
+            slot,
+            self.host,
+            hello,
+            _without_turn(servers) if direct else servers,
+            offering=offering,
+            direct=direct,
+            rates=self._rates(slot.home),
+        )
+
+    async def make(
+        self,
+        owner: Owner,
+        host: Host,
+        hello: Hello,
+        servers: Sequence[IceServer],
+        *,
+        offering: bool,
+        direct: bool = False,
+        rates: tuple[Throttle, ...],
+    ) -> Link:
+        """Return a link of an owner that is not connected yet. Raises Unavailable without aiortc."""
         self.prepare()
         assert self._loading is not None
         await asyncio.wait((self._loading,))
         try:
             from ..webrtc.connection import Connection
         except ImportError as err:
-            raise Unavailable(f"friends cannot be reached: {err}") from None
+            raise Unavailable(f"nobody can be reached: {err}") from None
         return Link(
             partial(Connection, servers, direct=direct),
-            slot,
-            self.host,
-            name=self._name(),
-            instance=self._instance,
+            owner,
+            host,
+            hello=hello,
             offering=offering,
-            rates=self._rates(slot.home),
+            rates=rates,
         )
 
     def handshake(

@@ -90,6 +90,7 @@ class Ask:
     stop: int = 0
     index: int = 0
     have: str = ""
+    password: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,11 @@ class Note:
 class Reasons:
     """The reasons for the end of a link that the other end acts on."""
 
+    GONE: Final = "gone"
+    """The room is closed, or has expired."""
+    USED_UP: Final = "used_up"
+    DISCONNECTED: Final = "disconnected"
+    """The owner of the room sent the guest away."""
     NOT_FRIENDS: Final = "not_friends"
     SUPERSEDED: Final = "superseded"
     REPLACED: Final = "replaced"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from hashlib import sha256
 import secrets
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from ..identity import Identity, is_signed
 from ..messages import from_base64url, to_base64url
@@ -58,6 +58,16 @@ class Party(NamedTuple):
 
     home: str
     key: bytes
+
+
+class Proof(Protocol):
+    """What both ends of one connection prove to each other with their first frames."""
+
+    def sign(self, hello: Hello) -> Hello:
+        """Return this home's first frame with its signature."""
+
+    def is_signed(self, hello: Hello) -> bool:
+        """Tell whether the other end signed its first frame. Raises BadEnvelope."""
 
 
 @dataclass(frozen=True, slots=True)

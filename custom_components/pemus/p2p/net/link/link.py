@@ -7,7 +7,7 @@ a reason that the other end is told.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 import logging
 import time
@@ -18,7 +18,6 @@ from ...core.errors import Unavailable
 from ...core.throttle import Throttle
 from ...models.codec import DecodeError, encode
 from ...models.homes import MAX_NAME, ConnectionStats, PathKind
-from ...models.version import VERSION as RELEASE
 from ..messages import BadEnvelope
 from .frames import (
     Ask,
@@ -33,14 +32,13 @@ from .frames import (
     unpack,
     unpack_json,
 )
-from .handshake import Handshake
+from .handshake import Proof
 from .keepalive import Keepalive
 from .requests import OwnRequests, TheirRequests
 
 if TYPE_CHECKING:
     # Importing it loads aiortc, which may be missing.
     from ..webrtc.connection import Connection
-    from .slot import LinkSlot
 
 VERSIONS: Final = (1,)
 """The versions of this protocol that this release speaks. Both ends use the highest common one."""
@@ -54,10 +52,24 @@ _MAX_INSTANCE: Final = 64
 _LOGGER = logging.getLogger(__name__)
 
 
-class Host(Protocol):
-    """The owner of all links. Everything is called in the event loop."""
+class Owner(Protocol):
+    """Keeps a link: the slot of another home, or a guest. Everything is called in the event loop."""
 
-    def answer(self, link: Link, ask: Ask) -> AsyncIterator[bytes]:
+    @property
+    def home(self) -> str:
+        """The other end's ID."""
+
+    def ready(self, link: Link) -> None:
+        """Use a link: the other end has proven who it is."""
+
+    def closed(self, link: Link, reason: str, *, by_them: bool) -> None:
+        """Forget a link that has ended."""
+
+
+class Host(Protocol):
+    """Answers what comes over a link. Everything is called in the event loop."""
+
+    def answer(self, link: Link, ask: Ask) -> AsyncGenerator[bytes]:
         """Return the answer to a request in parts. Raises EngineError, now or while it is iterated."""
 
     def noted(self, link: Link, note: Note) -> None:
@@ -65,6 +77,10 @@ class Host(Protocol):
 
     def introduced(self, link: Link, message: bytes) -> None:
         """Handle the signalling of a torrent at the other home."""
+
+
+class HomeHost(Host, Protocol):
+    """Answers what comes over the links to all homes, and is told which links there are."""
 
     def ready(self, link: Link) -> None:
         """Use a link: the other home has proven its identity."""
@@ -74,24 +90,23 @@ class Host(Protocol):
 
 
 class Link:
-    """A link, or an attempt at one. It is connected by its maker, and tells its slot when it is ready and when it ends."""
+    """A link, or an attempt at one. It is connected by its maker, and tells its owner when it is ready and when it ends."""
 
     def __init__(
         self,
         connection: Callable[..., Connection],
-        slot: LinkSlot,
+        owner: Owner,
         host: Host,
         *,
-        name: str,
-        instance: str,
+        hello: Hello,
         offering: bool,
         rates: tuple[Throttle, ...] = (),
     ) -> None:
         """Prepare a link. `connection` makes its connection, given three callbacks.
 
-        `rates` limit what is sent, except in the local network.
+        `hello` is this home's first frame, without the signature. `rates` limit what is sent, except in the local network.
         """
-        self.home = slot.home
+        self.home = owner.home
         self.name = ""
         """What the other home calls itself."""
         self.release = ""
@@ -108,16 +123,10 @@ class Link:
             on_message=self._received, on_open=self._opened, on_close=self._lost
         )
         self.keepalive = Keepalive(self.connection)
-        self._slot = slot
+        self._owner = owner
         self._host = host
-        self._handshake: Handshake | None = None
-        self._hello = Hello(
-            versions=VERSIONS,
-            release=RELEASE,
-            name=name[:MAX_NAME],
-            instance=instance,
-            signature="",
-        )
+        self._handshake: Proof | None = None
+        self._hello = hello
         self._tasks = tasks.Tasks()
         self._own = OwnRequests(self.connection, self.keepalive)
         self._theirs = TheirRequests(
@@ -131,7 +140,7 @@ class Link:
         self._greeted = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
 
-    def bind(self, handshake: Handshake) -> None:
+    def bind(self, handshake: Proof) -> None:
         """Set what both ends sign. From now on, the link ends by itself unless it becomes ready in time."""
         if self.reason is not None:
             return
@@ -257,10 +266,6 @@ class Link:
         if self.is_ready or self._handshake is None:
             raise BadEnvelope("a hello came at the wrong time")
         if not self._handshake.is_signed(hello):
-            _LOGGER.warning(
-                "The link to %s was tampered with: the other home did not sign what connects the two",
-                self.home,
-            )
             self._fail("the signature is wrong", Reasons.UNSIGNED)
             return
         if not set(hello.versions) & set(VERSIONS):
@@ -273,7 +278,7 @@ class Link:
         self.ready_since = time.monotonic()
         self.keepalive.used()
         self._greeted.set()
-        self._slot.ready(self)
+        self._owner.ready(self)
 
     # The end.
 
@@ -308,7 +313,7 @@ class Link:
         self._own.close()
         self._tasks.cancel()
         self._closing = tasks.spawn(self._close(), f"close link to {self.home}")
-        self._slot.closed(self, reason, by_them=by_them)
+        self._owner.closed(self, reason, by_them=by_them)
 
     async def _close(self) -> None:
         if self.connection.is_open:

@@ -18,7 +18,7 @@ from ..webrtc.ice import IceServer
 from .factory import LinkFactory
 from .frames import Reasons
 from .handshake import KINDS, Answer, Offer, Refused
-from .link import Host, Link
+from .link import HomeHost, Link
 from .slot import LinkSlot, SlotState
 
 __all__ = ["KINDS", "Links"]
@@ -39,7 +39,7 @@ class Links:
     def __init__(
         self,
         messenger: Messenger,
-        host: Host,
+        host: HomeHost,
         *,
         name: Callable[[], str],
         is_friend: Callable[[str], bool],

@@ -7,8 +7,8 @@ is sent at most `WINDOW` bytes ahead of what the asking end has processed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 import logging
 from typing import TYPE_CHECKING, Final
@@ -192,7 +192,7 @@ class TheirRequests:
         connection: Connection,
         keepalive: Keepalive,
         tasks: Tasks,
-        answer: Callable[[Ask], AsyncIterator[bytes]],
+        answer: Callable[[Ask], AsyncGenerator[bytes]],
         throttles: tuple[Throttle, ...],
     ) -> None:
         """Answer with what `answer` yields, within the rates of `throttles` unless the path is in the local network."""
@@ -252,8 +252,9 @@ class TheirRequests:
 
     async def _send(self, number: int, ask: Ask, answer: _Outgoing) -> None:
         try:
-            async for part in self._answer(ask):
-                await self._send_part(number, part, answer)
+            async with aclosing(self._answer(ask)) as parts:
+                async for part in parts:
+                    await self._send_part(number, part, answer)
             await self._connection.send_bulk(pack(FrameType.END, number))
         except EngineError as err:
             self._refuse(number, err)

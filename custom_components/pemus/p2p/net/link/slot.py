@@ -188,6 +188,11 @@ class LinkSlot:
         is_current = self._link is link
         if is_current:
             self._link = None
+        if reason == Reasons.UNSIGNED and not by_them:
+            _LOGGER.warning(
+                "The link to %s was tampered with: the other home did not sign what connects the two",
+                self.home,
+            )
         self._factory.host.closed(link, reason, by_them=by_them)
         if is_current and not self._is_closed:
             for former in reversed(self._replaced):

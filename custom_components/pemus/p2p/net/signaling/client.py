@@ -32,6 +32,7 @@ from yarl import URL
 
 from ...core import tasks
 from ...core.backoff import Backoff
+from ...core.errors import Unavailable
 from ...models.homes import ServerStatus
 from ...models.servers import server_url
 from ..identity import Identity
@@ -72,14 +73,15 @@ class SignalingServer:
         identity: Identity,
         *,
         on_message: Callable[[str, object], None],
+        on_guest: Callable[[str, dict[str, Any]], None],
         on_missing: Callable[[str], None],
         on_change: Callable[[], None],
         session: ClientSession,
     ) -> None:
         """Prepare to be reached as `identity` through the server at a URL, using the HTTP session's connector.
 
-        `on_message` is called with the sender, if the server tells the truth, and its message, which is a dict. `on_missing`
-        is called with a home that a message could not be delivered to, and `on_change` when `status` or `superseded` changes.
+        `on_message` is called with the sender, if the server tells the truth, and its message, which is a dict; `on_guest` with
+        what a guest of a room sends, and its name at the server. `on_missing` is called with a home that a message could not be delivered to, and `on_change` when `status` or `superseded` changes.
         Raises ValueError for a URL that `server_url` does not accept.
         """
         self.url = server_url(url)
@@ -89,6 +91,7 @@ class SignalingServer:
         self._turn = self._address / "turn"
         self._identity = identity
         self._on_message = on_message
+        self._on_guest = on_guest
         self._on_missing = on_missing
         self._on_change = on_change
         self._session = session
@@ -113,6 +116,16 @@ class SignalingServer:
     def tells_apart(self) -> bool:
         """Whether the server asks homes for a proof of identity."""
         return self._status.identity
+
+    @property
+    def keeps_rooms(self) -> bool:
+        """Whether the server is connected, and has rooms for guests."""
+        current = self._current
+        return (
+            "rooms" in self._features
+            and current is not None
+            and current.session is not None
+        )
 
     @property
     def status(self) -> ServerStatus:
@@ -179,6 +192,27 @@ class SignalingServer:
             await asyncio.wait((self._asking,), timeout=TURN_TIMEOUT)
         return self._credentials.servers
 
+    async def request(
+        self, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> tuple[int, object]:
+        """Send a request that needs this home's proof. Return the status and the JSON of the response, None if it has none.
+
+        Raises Unavailable.
+        """
+        current = self._current
+        if current is None or current.session is None:
+            raise Unavailable("the signalling server is not connected")
+        url = self._address / path
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                sent = await self._send(method, url, current.session, body)
+                if sent[0] == 401:
+                    await current.renew_session()
+                    sent = await self._send(method, url, current.session, body)
+        except (ClientError, OSError) as err:
+            raise Unavailable(_reason(err)) from None
+        return sent
+
     async def _run(self) -> None:
         now = asyncio.get_running_loop().time
         while True:
@@ -229,6 +263,7 @@ class SignalingServer:
             knocks="identity" not in self._features,
             on_open=self._opened,
             on_message=lambda home, sent: self._tell(self._on_message, home, sent),
+            on_guest=lambda guest, sent: self._tell(self._on_guest, guest, sent),
             on_missing=lambda home: self._tell(self._on_missing, home),
         )
         await self._current.run()
@@ -281,6 +316,16 @@ class SignalingServer:
             self._asking = None
 
     async def _get(self, url: URL, session: str | None = None) -> tuple[int, object]:
+        """Return what a GET request is answered with, as `_send` does."""
+        return await self._send(hdrs.METH_GET, url, session)
+
+    async def _send(
+        self,
+        method: str,
+        url: URL,
+        session: str | None,
+        body: dict[str, Any] | None = None,
+    ) -> tuple[int, object]:
         """Return the status and the JSON of a response, None if it is not JSON or too long.
 
         Raises ClientError and OSError.
@@ -289,19 +334,24 @@ class SignalingServer:
         headers = {hdrs.ACCEPT_ENCODING: "identity", hdrs.CONNECTION: "close"}
         if session is not None:
             headers[hdrs.AUTHORIZATION] = f"Bearer {session}"
-        response = await self._http.get(
-            url, headers=headers, allow_redirects=False, middlewares=()
+        response = await self._http.request(
+            method,
+            url,
+            headers=headers,
+            json=body,
+            allow_redirects=False,
+            middlewares=(),
         )
-        body = b""
+        received = b""
         try:
             async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > MAX_ANSWER:
+                received += chunk
+                if len(received) > MAX_ANSWER:
                     return response.status, None
         finally:
             response.close()
         try:
-            return response.status, orjson.loads(body)
+            return response.status, orjson.loads(received)
         except orjson.JSONDecodeError:
             return response.status, None
 

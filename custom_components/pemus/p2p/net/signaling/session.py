@@ -29,8 +29,8 @@ MAX_MESSAGE: Final = 64 * 1024
 MAX_RECEIVED: Final = MAX_MESSAGE + 1024
 """Characters of a message that is handled: the server adds the sender. A longer one is ignored."""
 MAX_READ: Final = 1024 * 1024 + MAX_RECEIVED
-"""Bytes of a message that is from_base64url at all. A longer one ends the session, so this is more than others can make the project's
-own server forward."""
+"""Bytes of a message that is read at all. A longer one ends the session, so this is more than others can make the
+project's own server forward."""
 MAX_QUEUED: Final = 64
 """Messages that may wait to be sent."""
 
@@ -68,6 +68,8 @@ _PIECE: Final = 4096
 _NONCE: Final = 32
 _DOMAIN: Final = b"pemus signalling 1"
 _MAX_SHOWN: Final = 200
+_GUEST: Final = re.compile(r"guest-[0-9a-f]{24}")
+"""How the page for guests calls itself."""
 _SESSION: Final = re.compile(r"[!-~]{1,4096}")
 _SECONDS: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 _GOING_AWAY: Final = 1001
@@ -112,12 +114,13 @@ class SignalingSession:
         knocks: bool,
         on_open: Callable[[], None],
         on_message: Callable[[str, dict[str, Any]], None],
+        on_guest: Callable[[str, dict[str, Any]], None],
         on_missing: Callable[[str], None],
     ) -> None:
         """Use a WebSocket to an origin such as `https://signal.example`.
 
         `on_open` is called when the server has confirmed this home's ID, `on_message` with a message and the ID of the home
-        that sent it, `on_missing` with a home that a message could not be delivered to. None of them may raise an error.
+        that sent it, `on_guest` with that of a guest, `on_missing` with a home that a message could not be delivered to. None of them may raise an error.
         `knocks`: find out without the server's confirmation that the ID is this home's, because PeerServer does not always
         confirm it.
         """
@@ -136,6 +139,7 @@ class SignalingSession:
         self._origin = origin
         self._on_open = on_open
         self._on_message = on_message
+        self._on_guest = on_guest
         self._on_missing = on_missing
         self._now = asyncio.get_running_loop().time
         self._heard = self._now()
@@ -290,6 +294,8 @@ class SignalingSession:
                 self._opened(None)
         elif self.is_open and (home := as_home(sender)):
             self._on_message(home, payload)
+        elif self.is_open and isinstance(sender, str) and _GUEST.fullmatch(sender):
+            self._on_guest(sender, payload)
 
     def _opened(self, payload: object) -> None:
         if self.is_open:

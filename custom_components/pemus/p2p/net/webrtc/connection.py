@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 import re
 from typing import Final
 
@@ -194,6 +194,17 @@ class Connection:
         if remote.type == "host" and _is_local(remote.host):
             return PathKind.LAN
         return PathKind.DIRECT
+
+    @property
+    def remote_network(self) -> str:
+        """The network of the other end's address (IPv4 /24, IPv6 /48); empty before there is a path."""
+        pair = self._nomination.pair
+        try:
+            address = ip_address(pair.remote_candidate.host if pair else "")
+        except ValueError:
+            return ""
+        size = 24 if address.version == 4 else 48
+        return str(ip_network((address, size), strict=False))
 
     async def close(self) -> None:
         """Close the connection. May be called at any time, and more than once."""

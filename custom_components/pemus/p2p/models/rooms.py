@@ -1,0 +1,127 @@
+"""Rooms: what this home shares with guests, who open a link in a browser.
+
+Sizes are bytes, times are seconds since the Unix epoch, durations are seconds, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+SECRET_SIZE: Final = 16
+"""Bytes of the secret that a link carries behind `#`."""
+MAX_FILES: Final = 2000
+"""Files of a room that guests see."""
+MAX_TITLE: Final = 100
+"""Characters of a room's name."""
+MAX_NOTE: Final = 1000
+"""Characters of a room's note."""
+DEFAULT_GUESTS: Final = 3
+"""Guests that a room serves at a time, unless the user chose otherwise."""
+MAX_GUESTS: Final = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomFolder:
+    """A folder of which everything below is in the room, also what is added later."""
+
+    share: str
+    path: str
+    """Path inside the share, "/" between names, "" for the whole share."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomPassword:
+    """A password as scrypt keeps it (RFC 7914), with `rooms.password`'s costs."""
+
+    salt: str
+    """base64url."""
+    key: str
+    """base64url."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomConfig:
+    """A room as the user configured it."""
+
+    id: str
+    """Opaque and stable. Never a PeMuS ID."""
+    name: str
+    items: tuple[str, ...] = ()
+    folders: tuple[RoomFolder, ...] = ()
+    secret: str
+    """base64url of SECRET_SIZE random bytes."""
+    password: RoomPassword | None = None
+    expires: float
+    downloads: int = 0
+    """Completed downloads after which the room is used up; 0 for no limit."""
+    upload_limit: int = 0
+    """Bytes per second for all guests of the room together; 0 for none."""
+    guests: int = DEFAULT_GUESTS
+    """Guests that are served at a time. Others wait in a queue."""
+    note: str = ""
+
+
+class RoomState(StrEnum):
+    """Whether guests can come."""
+
+    OPENING = "opening"
+    """No signalling server has given it a link yet."""
+    OPEN = "open"
+    AWAY = "away"
+    """Its link is known, but its server is not connected at present."""
+    CHANGED = "changed"
+    """Nothing of what it shares is there any more."""
+    USED_UP = "used_up"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomStatus:
+    """The present state of a room."""
+
+    id: str
+    state: RoomState
+    link: str | None = None
+    """The address that guests open, without the secret. None until a server has given one."""
+    guests: int = 0
+    """Guests that are connected."""
+    served: int = 0
+    """Guests that are being served."""
+    waiting: int = 0
+    """Guests in the queue."""
+    upload_rate: int = 0
+    """Bytes per second."""
+    uploaded: int = 0
+    """Bytes of files since the room was made."""
+    downloads: int = 0
+    """Completed downloads."""
+    message: str | None = None
+    """The last failure in plain English, as long as it matters."""
+
+
+class RoomEventKind(StrEnum):
+    """What happens in a room."""
+
+    OPENED = "opened"
+    """A guest opened the link, and is connected."""
+    JOINED = "joined"
+    """A guest sees what is in the room: it needs no password, or the guest knows it."""
+    COMPLETED = "completed"
+    """A guest has got a whole file."""
+    WRONG_PASSWORD = "wrong_password"  # noqa: S105
+    EXPIRED = "expired"
+    USED_UP = "used_up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomEvent:
+    """Something happened in a room."""
+
+    type: Literal["room"] = "room"
+    room: str
+    name: str
+    kind: RoomEventKind
+    file: str | None = None
+    """The file that was completed."""

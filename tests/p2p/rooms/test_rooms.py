@@ -1,0 +1,215 @@
+"""Guests open a link and get what is shared, from a real engine through a real signalling server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from p2p.core.errors import EngineError
+
+from .conftest import PASSWORD, House
+from .guests import RefusedError
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_a_guest_with_the_link_downloads_a_film(house: House) -> None:
+    link = await house.open("One", note="Enjoy")
+
+    async with link.guest() as guest, guest.lease():
+        content = await guest.download(guest.file)
+
+        assert (guest.room["room"], guest.room["note"]) == ("For you", "Enjoy")
+        assert content == (house.films / "One.mp4").read_bytes()
+        state = await link.state()
+        assert (state["guests"], state["served"], state["downloads"]) == (1, 1, 1)
+        assert state["uploaded"] == len(content)
+
+
+async def test_the_home_is_told_nothing_by_a_wrong_secret(house: House) -> None:
+    link = await house.open("One")
+
+    with pytest.raises(RefusedError):
+        async with link.guest(secret="A" * 22):
+            pass
+
+
+async def test_a_folder_is_shared_with_all_that_lies_below_it(house: House) -> None:
+    link = await house.open(folders=[{"share": "films", "path": ""}])
+
+    async with link.guest() as guest:
+        assert {(each["folder"], each["title"]) for each in guest.room["files"]} == {
+            ("", "One"),
+            ("", "Two"),
+            ("Season", "Three"),
+        }
+
+
+async def test_what_is_not_in_the_room_is_not_served(house: House) -> None:
+    link = await house.open("Two")
+    whole = await house.open("One")
+
+    async with whole.guest() as owner:
+        film = owner.file
+    async with link.guest() as guest, guest.lease():
+        with pytest.raises(EngineError):
+            await guest.part(film, 0, 10)
+        with pytest.raises(EngineError):
+            await guest.ask("thumbnail", item=film["item"])
+        with pytest.raises(EngineError):
+            await guest.ask("catalogue")
+        with pytest.raises(EngineError):
+            await guest.ask("ticket", item=film["item"])
+
+
+async def test_a_room_with_a_password_says_nothing_without_it(house: House) -> None:
+    link = await house.open("One", password=PASSWORD)
+
+    async with link.guest(password=None) as guest:
+        with pytest.raises(EngineError, match="needed"):
+            await guest.look()
+        with pytest.raises(EngineError, match="needed"):
+            await guest.ask("thumbnail", item=house.items["One"])
+        with pytest.raises(EngineError, match="wrong"):
+            await guest.look("open barley")
+        await guest.look(PASSWORD)
+        assert guest.file
+
+
+async def test_passwords_are_not_tried_for_ever(house: House) -> None:
+    link = await house.open("One", password=PASSWORD)
+
+    async with link.guest(password=None) as guest:
+        for _ in range(5):
+            with pytest.raises(EngineError, match="wrong"):
+                await guest.look("open barley")
+        with pytest.raises(EngineError, match=r"^[0-9]+$"):
+            await guest.look(PASSWORD)
+
+
+async def test_a_spoken_code_works_with_a_password_only(house: House) -> None:
+    open_room = await house.open("One")
+    locked = await house.open("One", password=PASSWORD)
+
+    # The guest, who has no secret, cannot tell at once.
+    with pytest.raises((RefusedError, EngineError)):
+        async with open_room.guest(secret=""):
+            pass
+    async with locked.guest(secret="", password=PASSWORD) as guest:
+        assert guest.file
+
+
+async def test_guests_wait_for_their_turn(house: House) -> None:
+    link = await house.open("One", guests=1)
+
+    async with (
+        link.guest() as first,
+        link.guest() as second,
+        first.lease(),
+        second.lease() as place,
+    ):
+        assert (place.position, place.waiting) == (1, 1)
+        with pytest.raises(EngineError, match="lease"):
+            await second.part(second.file, 0, 10)
+        # Streams have a place beside.
+        async with second.lease("stream") as stream:
+            assert stream.position == 0
+
+
+async def test_the_next_guest_is_served_when_one_leaves(house: House) -> None:
+    link = await house.open("One", guests=1)
+
+    async with link.guest() as second:
+        async with link.guest() as first, first.lease():
+            waiting = second.lease()
+            place = await waiting.__aenter__()
+            assert place.position == 1
+        await place.until(0)
+        assert len(await second.part(second.file, 0, 10)) == 10
+        await waiting.__aexit__(None, None, None)
+
+
+async def test_a_room_that_is_taken_back_is_cut_at_once(house: House) -> None:
+    link = await house.open("One")
+
+    async with link.guest() as guest, guest.lease():
+        began = time.monotonic()
+        await house.close(link.room)
+        await guest.left.wait()
+
+        assert guest.reason == "gone"
+        assert time.monotonic() - began < 3
+        with pytest.raises(EngineError):
+            await guest.part(guest.file, 0, 10)
+    with pytest.raises(RefusedError, match="not_found"):
+        async with link.guest():
+            pass
+
+
+async def test_a_room_ends_when_it_expires(house: House) -> None:
+    link = await house.open("One")
+
+    async with link.guest() as guest:
+        await house.change(link.room, expires=time.time() + 1)
+        async with asyncio.timeout(10):
+            await guest.left.wait()
+        assert guest.reason == "gone"
+        assert (await link.state())["state"] == "expired"
+
+
+async def test_a_used_up_room_lets_nobody_else_in(house: House) -> None:
+    link = await house.open("Two", downloads=1)
+
+    async with link.guest() as guest:
+        async with guest.lease():
+            await guest.download(guest.file)
+        async with asyncio.timeout(10):
+            await guest.left.wait()
+        assert guest.reason == "used_up"
+    assert (await link.state())["state"] == "used_up"
+    with pytest.raises(RefusedError, match="gone"):
+        async with link.guest():
+            pass
+
+
+async def test_a_guest_counts_once(house: House) -> None:
+    link = await house.open("Two")
+
+    for _ in range(2):
+        async with link.guest(name="the same browser") as guest, guest.lease():
+            await guest.download(guest.file)
+
+    assert (await link.state())["downloads"] == 1
+
+
+async def test_the_link_lives_on_after_a_restart(house: House) -> None:
+    link = await house.open("Two")
+    async with link.guest() as guest, guest.lease():
+        await guest.download(guest.file)
+
+    await house.home.stop()
+    await house.home.start()
+
+    assert await house.link(link.room) == link
+    assert (await link.state())["downloads"] == 1
+    await house.home.until(
+        lambda: _is(house, link.room, "open"), "the server to be connected"
+    )
+    async with link.guest() as guest:
+        assert guest.file
+
+
+async def test_a_changed_file_is_not_mixed_with_the_former_one(house: House) -> None:
+    link = await house.open("Two")
+
+    async with link.guest() as guest, guest.lease():
+        path = house.films / "Two.mp4"
+        path.write_bytes(path.read_bytes()[::-1])
+        with pytest.raises(EngineError, match="changed"):
+            await guest.part(guest.file, 0, 10)
+
+
+async def _is(house: House, room: str, state: str) -> bool:
+    return bool((await house.room(room))["state"] == state)
