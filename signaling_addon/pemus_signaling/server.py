@@ -21,7 +21,8 @@ from .net.limits import Rates
 from .peers.peers import Peers
 from .rooms.redis_store import RedisStore
 from .rooms.rooms import Rooms
-from .rooms.store import MemoryStore, RoomStore
+from .rooms.sqlite_store import SqliteStore
+from .rooms.store import RoomStore
 from .rooms.tokens import Revocations
 from .settings import Settings, SettingsError
 from .tracker.swarms import Limits
@@ -51,7 +52,7 @@ class Server:
             store = RedisStore(settings.redis[0])
         else:
             path = None if settings.data is None else settings.data / ROOMS_FILE
-            store = MemoryStore(path)
+            store = SqliteStore(path)
         self._worker = worker
         self.front = Front(settings)
         self.sessions = Sessions(settings.secret.encode() if settings.secret else None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-import logging
 import time
 from typing import Final
 
@@ -19,7 +18,6 @@ from pemus_signaling.cluster.cluster import StoreAwayError
 from pemus_signaling.cluster.store import STORE_ERRORS, connect
 
 from .store import MAX_ROOMS, Created, Room, decode_room, encode_room
-from .tokens import REMEMBERED
 
 _ROOM: Final = "pemus:room:"
 _HOME: Final = "pemus:home:"
@@ -58,8 +56,6 @@ end
 return 1
 """
 
-_LOGGER = logging.getLogger(__name__)
-
 
 class RedisStore:
     """Keeps rooms in a Redis."""
@@ -88,7 +84,7 @@ class RedisStore:
                 # fmt: off
                 answer = await self._create(
                     keys=[_ROOM + room.slug, _HOME + room.host, _NETWORK + room.network],
-                    args=[encode_room(room), room.ended, _forgotten(room), int(time.time()), most, _ROOM, room.slug, in_network],
+                    args=[encode_room(room), room.ended, room.forgotten, int(time.time()), most, _ROOM, room.slug, in_network],
                 )
                 # fmt: on
             except OutOfMemoryError:
@@ -106,7 +102,7 @@ class RedisStore:
             # fmt: off
             return bool(await self._replace(
                 keys=[_ROOM + new.slug, _HOME + new.host, _NETWORK + new.network],
-                args=[encode_room(old), encode_room(new), new.ended, _forgotten(new), new.slug],
+                args=[encode_room(old), encode_room(new), new.ended, new.forgotten, new.slug],
             ))
             # fmt: on
 
@@ -128,7 +124,7 @@ class RedisStore:
             return []
         with _asking():
             bodies = await self._redis.mget([_ROOM + slug for slug in slugs])
-        return [None if body is None else _decoded(body) for body in bodies]
+        return [None if body is None else decode_room(body) for body in bodies]
 
 
 @contextmanager
@@ -138,16 +134,3 @@ def _asking() -> Iterator[None]:
         yield
     except STORE_ERRORS as error:
         raise StoreAwayError from error
-
-
-def _forgotten(room: Room) -> int:
-    """Return the time at which nobody can have a token for a room any more."""
-    return room.ended + int(REMEMBERED)
-
-
-def _decoded(body: bytes) -> Room | None:
-    try:
-        return decode_room(body)
-    except (ValueError, KeyError, TypeError) as error:
-        _LOGGER.warning("A room cannot be read: %s", type(error).__name__)
-        return None

@@ -101,7 +101,7 @@ class Rooms:
         await self._revocations.start()
         now = time.time()
         for room in await self._store.start():
-            if room.is_forgotten(now):
+            if room.forgotten <= now:
                 continue
             with contextlib.suppress(TooManyRevocationsError):
                 if room.closed is not None:

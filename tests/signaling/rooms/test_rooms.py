@@ -28,9 +28,9 @@ from pemus_signaling.net.limits import Rates
 from pemus_signaling.rooms.redis_store import RedisStore
 from pemus_signaling.rooms.rooms import LONGEST, MAX_REVOKED, Rooms
 from pemus_signaling.rooms.slugs import new_slug, read_slug
+from pemus_signaling.rooms.sqlite_store import SqliteStore
 from pemus_signaling.rooms.store import (
     Created,
-    MemoryStore,
     Published,
     Room,
     close_room,
@@ -67,11 +67,11 @@ class Home:
 class Server:
     """Rooms on a port, and who asks about them."""
 
-    def __init__(self, store: MemoryStore | None = None, **limits: Any) -> None:
+    def __init__(self, store: SqliteStore | None = None, **limits: Any) -> None:
         self.sessions = Sessions(b"a secret of this test's own")
         self.revocations = Revocations(Cluster())
         self.address = "203.0.113.7"
-        self.store = store or MemoryStore()
+        self.store = store or SqliteStore()
         plenty = {name: Rates(1e6, 1e6) for name in ("lookups", "visits", "changes")}
         self.rooms = Rooms(
             self.store,
@@ -112,7 +112,7 @@ def as_its_home(room: dict[str, Any]) -> dict[str, Any]:
 
 @asynccontextmanager
 async def serving(
-    store: MemoryStore | None = None, **limits: Any
+    store: SqliteStore | None = None, **limits: Any
 ) -> AsyncIterator[Server]:
     server = Server(store, **limits)
     await server.rooms.start()
@@ -468,7 +468,7 @@ def stores(
     @asynccontextmanager
     async def opened() -> AsyncIterator[Any]:
         if request.param == "memory":
-            yield MemoryStore()
+            yield SqliteStore()
             return
         with tempfile.TemporaryDirectory(prefix="pemus-") as folder:
             server = Redis(redis_program, Path(folder))
@@ -482,7 +482,7 @@ def stores(
 
 
 async def test_a_full_server_takes_no_more_rooms() -> None:
-    async with serving(MemoryStore(most=3)) as server:
+    async with serving(SqliteStore(most=3)) as server:
         for _ in range(3):
             await server.create(server.home())
 
@@ -757,7 +757,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def started(store: MemoryStore) -> AsyncIterator[MemoryStore]:
+async def started(store: SqliteStore) -> AsyncIterator[SqliteStore]:
     await store.start()
     try:
         yield store
@@ -766,7 +766,7 @@ async def started(store: MemoryStore) -> AsyncIterator[MemoryStore]:
 
 
 async def test_links_outlive_a_restart(file: Path) -> None:
-    async with serving(MemoryStore(file)) as server:
+    async with serving(SqliteStore(file)) as server:
         home = server.home()
         room, closed = [
             await server.create(home, published=PUBLISHED) for _ in range(2)
@@ -777,7 +777,7 @@ async def test_links_outlive_a_restart(file: Path) -> None:
         await server.ask("DELETE", f"/room/{closed['slug']}", home)
         await server.ask("DELETE", f"/room/{room['slug']}/token/guest", home)
 
-    async with serving(MemoryStore(file)) as again:
+    async with serving(SqliteStore(file)) as again:
         assert await again.ask("GET", f"/room/{room['slug']}") == (
             200,
             {**room, "password": True},
@@ -791,7 +791,7 @@ async def test_links_outlive_a_restart(file: Path) -> None:
 async def test_what_is_forgotten_is_not_kept_in_the_file(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with started(MemoryStore(file)) as store:
+    async with started(SqliteStore(file)) as store:
         old, new = a_room(), a_room()
         await store.create(old, 10)
         monkeypatch.setattr(time, "time", lambda now=old.expires + REMEMBERED: now)
@@ -809,44 +809,45 @@ async def test_a_broken_file_is_put_aside(file: Path, content: bytes) -> None:
     file.parent.mkdir()
     file.write_bytes(content)
 
-    async with started(MemoryStore(file)) as store:
+    async with started(SqliteStore(file)) as store:
         assert await store.create(a_room(), 10) is Created.DONE
     assert file.with_suffix(".broken").read_bytes() == content
-    async with started(MemoryStore(file)) as store:
+    async with started(SqliteStore(file)) as store:
         assert len(await store.all_rooms()) == 1
 
 
 async def test_a_file_that_cannot_be_opened_at_present_stays_where_it_is(
     file: Path,
 ) -> None:
-    async with started(MemoryStore(file)) as store:
+    async with started(SqliteStore(file)) as store:
         await store.create(a_room(), 10)
     with sqlite3.connect(file, isolation_level=None) as database:
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("BEGIN EXCLUSIVE")
-        locked = MemoryStore(file)
+        locked = SqliteStore(file)
         with pytest.raises(OSError, match="cannot be opened"):
             await locked.start()
         await locked.close()
     database.close()
-    async with started(MemoryStore(file)) as store:
+    async with started(SqliteStore(file)) as store:
         assert len(await store.all_rooms()) == 1
     assert not file.with_suffix(".broken").exists()
 
 
 async def test_a_room_that_cannot_be_read_does_not_hide_the_others(file: Path) -> None:
     room = a_room()
-    async with started(MemoryStore(file)) as store:
+    async with started(SqliteStore(file)) as store:
         await store.create(room, 10)
     with sqlite3.connect(file) as database:
         database.executemany(
-            "INSERT INTO room VALUES (?, ?)",
+            "INSERT INTO room VALUES (?, 'host', 'network', 0, 9e9, ?)",
             [("a", b"{"), ("b", b"{}"), ("c", b"[]"), ("d", encode_room(room)[:-20])],
         )
     database.close()
 
-    async with started(MemoryStore(file)) as store:
+    async with started(SqliteStore(file)) as store:
         assert await store.all_rooms() == [room]
+        assert await store.get("b") is None
 
 
 @contextmanager
@@ -865,7 +866,7 @@ def full_disk(file: Path) -> Iterator[None]:
 async def test_what_cannot_be_taken_back_for_good_is_said_and_done_when_asked_again(
     file: Path, what: str
 ) -> None:
-    async with serving(MemoryStore(file)) as server:
+    async with serving(SqliteStore(file)) as server:
         home = server.home()
         slug = (await server.create(home, published=PUBLISHED))["slug"]
         path = f"/room/{slug}" + ("" if what == "room" else "/token/guest")
@@ -876,19 +877,19 @@ async def test_what_cannot_be_taken_back_for_good_is_said_and_done_when_asked_ag
             assert server.revocations.is_revoked(home.token(slug))
             assert (await server.ask("GET", f"/room/{slug}"))[0] == 200
 
-    async with serving(MemoryStore(file)) as again:
+    async with serving(SqliteStore(file)) as again:
         # It started anew before the home asked again.
         assert (await again.ask("GET", f"/room/{slug}"))[0] == 200
         assert (await again.ask("DELETE", path, home))[0] == 204
 
-    async with serving(MemoryStore(file)) as at_last:
+    async with serving(SqliteStore(file)) as at_last:
         assert at_last.revocations.is_revoked(home.token(slug))
         status, _ = await at_last.ask("GET", f"/room/{slug}")
         assert status == (410 if what == "room" else 200)
 
 
 async def test_asking_again_is_enough_once_there_is_space(file: Path) -> None:
-    async with serving(MemoryStore(file)) as server:
+    async with serving(SqliteStore(file)) as server:
         home = server.home()
         slug = (await server.create(home))["slug"]
         with full_disk(file):
@@ -896,14 +897,14 @@ async def test_asking_again_is_enough_once_there_is_space(file: Path) -> None:
                 assert (await server.ask("DELETE", f"/room/{slug}", home))[0] == 503
         assert (await server.ask("DELETE", f"/room/{slug}", home))[0] == 204
         assert (await server.ask("GET", f"/room/{slug}"))[0] == 410
-    async with serving(MemoryStore(file)) as again:
+    async with serving(SqliteStore(file)) as again:
         assert (await again.ask("GET", f"/room/{slug}"))[0] == 410
 
 
 async def test_no_room_is_promised_that_a_restart_would_end(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(MemoryStore(file)) as server:
+    async with serving(SqliteStore(file)) as server:
         home = server.home()
         await server.create(home)
         given = {"expires": int(time.time()) + HOUR}
@@ -911,23 +912,24 @@ async def test_no_room_is_promised_that_a_restart_would_end(
             status, error = await server.ask("POST", "/room", home, json=given)
         assert (status, error["error"]) == (503, "unavailable")
         assert len((await server.ask("GET", "/room", home))[1]["rooms"]) == 1
-    assert "A room could not be written" in caplog.text
+    assert "A room could not be read or written" in caplog.text
 
 
 async def test_a_slug_is_given_once() -> None:
-    store, room = MemoryStore(), a_room()
-
-    assert await store.create(room, 10) is Created.DONE
-    assert await store.create(room, 10) is Created.TAKEN
+    async with started(SqliteStore()) as store:
+        room = a_room()
+        assert await store.create(room, 10) is Created.DONE
+        assert await store.create(room, 10) is Created.TAKEN
 
 
 async def test_of_two_changes_at_the_same_time_one_has_to_look_again() -> None:
-    store, room = MemoryStore(), a_room()
-    await store.create(room, 10)
+    async with started(SqliteStore()) as store:
+        room = a_room()
+        await store.create(room, 10)
 
-    assert await store.replace(room, close_room(room, time.time()))
-    assert not await store.replace(room, a_room())
-    closed = await store.get(room.slug)
+        assert await store.replace(room, close_room(room, time.time()))
+        assert not await store.replace(room, a_room())
+        closed = await store.get(room.slug)
     assert closed is not None
     assert closed.is_gone(time.time())
 

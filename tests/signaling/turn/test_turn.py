@@ -21,12 +21,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import pytest
 
-from pemus_signaling.cluster.cluster import Cluster
+from pemus_signaling.cluster.cluster import Cluster, StoreAwayError
 from pemus_signaling.identity.ids import pemus_id
 from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net.interfaces import Interface, own_addresses
 from pemus_signaling.net.limits import Rates
-from pemus_signaling.rooms.store import StoreAwayError
 from pemus_signaling.rooms.tokens import Revocations, RoomToken, sign
 from pemus_signaling.turn import configuration, coturn as module
 from pemus_signaling.turn.configuration import CoturnSettings, denied_networks
