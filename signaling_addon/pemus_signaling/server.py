@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 import secrets
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from prometheus_client.core import Metric
@@ -17,7 +16,6 @@ from .identity.sessions import Sessions
 from .metrics import Metrics, counter, counters, gauge
 from .net.addresses import Networks
 from .net.front import Front
-from .net.limits import Rates
 from .peers.peers import Peers
 from .rooms.redis_store import RedisStore
 from .rooms.rooms import Rooms
@@ -57,37 +55,18 @@ class Server:
         self.front = Front(settings)
         self.sessions = Sessions(settings.secret.encode() if settings.secret else None)
         self.revocations = Revocations(self.cluster)
-        self.peers = Peers(
-            self.cluster,
-            self.sessions,
-            key=settings.key,
-            alive_timeout=settings.alive_timeout,
-            expire_timeout=settings.expire_timeout,
-            concurrent_limit=settings.concurrent_limit,
-            queued_messages=settings.queued_messages,
-            queued_bytes=settings.queued_bytes,
-        )
+        self.peers = Peers(self.cluster, self.sessions, settings)
         self.tracker = Tracker(
             self.cluster,
             self.revocations,
-            open_mode=settings.open_tracker,
-            most=settings.concurrent_limit,
-            limits=Limits(
+            Limits(
+                clients=settings.concurrent_limit,
                 offers_per_announce=settings.offers_per_announce,
                 interval=settings.announce_interval,
             ),
+            open_mode=settings.open_tracker,
         )
-        self.rooms = Rooms(
-            store,
-            self.sessions,
-            self.revocations,
-            rooms_per_home=settings.rooms_per_home,
-            rooms_per_network=settings.rooms_per_network,
-            renewal=settings.room_renewal,
-            lookups=per_minute(settings.lookups_per_minute),
-            visits=per_minute(settings.visits_per_minute),
-            changes=per_minute(settings.changes_per_minute),
-        )
+        self.rooms = Rooms(store, self.sessions, self.revocations, settings)
         self.turn = self._make_turn() if settings.turn or settings.turn_secret else None
         self._is_ready = False
         self.metrics = Metrics(
@@ -129,9 +108,6 @@ class Server:
         """Prepare credentials and, if it is to run here, coturn. Raises SettingsError."""
         settings = self.settings
         secret = settings.turn_secret or secrets.token_urlsafe(32)
-        host = settings.turn_host
-        if host is None and settings.origins:
-            host = urlsplit(settings.origins[0]).hostname
         coturn = None
         try:
             # One for all processes of this machine.
@@ -153,12 +129,9 @@ class Server:
                 self.sessions,
                 self.revocations,
                 self.rooms.is_open,
+                settings,
                 secret=secret,
-                host=host,
-                port=settings.turn_port,
                 coturn=coturn,
-                lookups=per_minute(settings.lookups_per_minute),
-                grants=per_minute(settings.grants_per_minute),
             )
         except ValueError as error:
             raise SettingsError(str(error)) from error
@@ -282,8 +255,3 @@ class Server:
         return ["identity", "tracker", "rooms"] + (
             ["turn"] if self.turn is not None else []
         )
-
-
-def per_minute(number: float) -> Rates:
-    """Allow so many a minute, in the long run and at once."""
-    return Rates(number / 60, number)

@@ -92,6 +92,8 @@ def test_lists_may_be_separated_by_commas_or_spaces() -> None:
         ("message_size", "1"),
         ("send_buffer", "65536"),
         ("turn", "maybe"),
+        ("offers_per_announce", "0"),
+        ("announce_interval", "0"),
         ("origins", "signal.example"),
         ("origins", "https://signal.example/"),
         ("origins", "https://Signal.example"),

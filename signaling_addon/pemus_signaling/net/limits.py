@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 import time
-from typing import Final
+from typing import Final, Self
 
 MAX_KEYS: Final = 20_000
 """Keys that are remembered. Whoever has more addresses than that gains no more than a full bucket for each."""
@@ -31,6 +31,11 @@ class Rates:
         self._keys = keys
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    @classmethod
+    def per_minute(cls, number: float) -> Self:
+        """Allow `number` a minute, at once or over the minute, for each key."""
+        return cls(number / 60, number)
 
     def allow(self, key: str, cost: float = 1) -> float:
         """Take from a key's bucket. Return 0, or the seconds after which to try again; then nothing was taken."""

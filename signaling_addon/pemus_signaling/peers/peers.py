@@ -27,6 +27,7 @@ from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net.addresses import household
 from pemus_signaling.net.limits import Rates
 from pemus_signaling.net.sockets import Close, Listener, Refusal, Upgrade
+from pemus_signaling.settings import Settings
 
 from .client import Client, Complaint, MessageError
 from .handed_on import HandedOn
@@ -89,15 +90,9 @@ class Peers:
         self,
         cluster: Cluster,
         sessions: Sessions,
-        *,
-        key: str,
-        alive_timeout: float,
-        expire_timeout: float,
-        concurrent_limit: int,
-        queued_messages: int,
-        queued_bytes: int,
+        settings: Settings,
     ) -> None:
-        """Prepare. The durations are in seconds; see `settings` for what the rest means."""
+        """Register with the cluster, which must not have started."""
         self.cluster = cluster
         self.sessions = sessions
         self.counts = Counts()
@@ -105,15 +100,16 @@ class Peers:
         """By id."""
         self.entering: set[Client] = set()
         """Clients that have a socket, but not their id yet."""
-        self._key = key
-        self._alive_timeout = alive_timeout
-        self._concurrent_limit = concurrent_limit
+        self._settings = settings
         self._proofs = Rates(PROOFS_PER_SECOND, PROOFS_AT_ONCE)
         self._waiting = Waiting(
-            expire_timeout, queued_messages, queued_bytes, self._expired
+            settings.expire_timeout,
+            settings.queued_messages,
+            settings.queued_bytes,
+            self._expired,
         )
         self._nodes = cluster.nodes()
-        self._handed_on = HandedOn(expire_timeout)
+        self._handed_on = HandedOn(settings.expire_timeout)
         self._locating: dict[str, list[tuple[str, bytes, bool]]] = {}
         self._locating_bytes = 0
         self._sweeping: asyncio.TimerHandle | None = None
@@ -153,13 +149,13 @@ class Peers:
         key = upgrade.query.get("key", "")
         if not identifier or not token or not key:
             return self._complain("No id, token, or key supplied to websocket server")
-        if key != self._key:
+        if key != self._settings.key:
             return self._complain("Invalid key provided")
         if len(token) > MAX_ID:
             return self._complain("Invalid token provided")
         if len(identifier) > MAX_ID or not identifier.isprintable():
             return self._complain("Invalid id provided")
-        if len(self.clients) + len(self.entering) >= self._concurrent_limit:
+        if len(self.clients) + len(self.entering) >= self._settings.concurrent_limit:
             return self._complain(
                 "Server has reached its concurrent user limit", Close.TRY_LATER
             )
@@ -379,7 +375,7 @@ class Peers:
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
-        oldest = loop.time() - self._alive_timeout
+        oldest = loop.time() - self._settings.alive_timeout
         for client in [
             client for client in self.clients.values() if client.heard < oldest
         ]:
@@ -389,7 +385,7 @@ class Peers:
             client.socket.close(Close.IDLE, "nothing was heard for too long")
         self._handed_on.forget_old()
         self._sweeping = loop.call_later(
-            min(SWEEP, self._alive_timeout / 4), self._sweep
+            min(SWEEP, self._settings.alive_timeout / 4), self._sweep
         )
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:

@@ -31,17 +31,10 @@ from pemus_signaling.net.answers import (
     unauthorized,
 )
 from pemus_signaling.net.limits import Rates
+from pemus_signaling.settings import Settings
 
 from .slugs import new_slug, read_slug
-from .store import (
-    MAX_ROOMS,
-    Created,
-    Published,
-    Room,
-    RoomStore,
-    close_room,
-    without_old,
-)
+from .store import Created, Published, Room, RoomStore, close_room, without_old
 from .tokens import REMEMBERED, Revocations, TooManyRevocationsError
 
 LONGEST: Final = 366 * 86400
@@ -74,27 +67,18 @@ class Rooms:
         store: RoomStore,
         sessions: Sessions,
         revocations: Revocations,
-        *,
-        rooms_per_home: int,
-        rooms_per_network: int = MAX_ROOMS,
-        renewal: float = LONGEST,
-        lookups: Rates,
-        visits: Rates,
-        changes: Rates,
+        settings: Settings,
     ) -> None:
-        """Have the limits `lookups` for each address, `visits` for each room and `changes` for each home.
-
-        A room ends after `renewal` seconds in which its home did not change it.
-        """
+        """Keep rooms in `store`, and revoke their tokens."""
         self._store = store
         self._sessions = sessions
         self._revocations = revocations
-        self._rooms_per_home = rooms_per_home
-        self._rooms_per_network = rooms_per_network
-        self._renewal = int(renewal)
-        self._lookups = lookups
-        self._visits = visits
-        self._changes = changes
+        self._rooms_per_home = settings.rooms_per_home
+        self._rooms_per_network = settings.rooms_per_network
+        self._renewal = int(settings.room_renewal)
+        self._lookups = Rates.per_minute(settings.lookups_per_minute)
+        self._visits = Rates.per_minute(settings.visits_per_minute)
+        self._changes = Rates.per_minute(settings.changes_per_minute)
 
     async def start(self) -> None:
         """Get the store ready, and revoke anew what was revoked before this process started."""

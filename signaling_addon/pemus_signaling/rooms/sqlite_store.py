@@ -61,7 +61,8 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Close the database, after pending writes."""
-        await self._in_thread(self._close)
+        if self._database is not None:
+            await self._in_thread(self._close)
         self._thread.shutdown()
 
     async def create(

@@ -30,8 +30,6 @@ from .announces import Announce, Answer, MalformedError, Scrape, failure, read
 from .homes import Homes
 from .swarms import Client, Limits, Swarms
 
-MOST: Final = 10_000
-"""Clients at once, if nothing else is said."""
 SWEEPS: Final = 3
 """How often, in the time after which a peer is taken to be gone, all of them are looked at."""
 
@@ -47,18 +45,16 @@ class Tracker:
         self,
         cluster: Cluster,
         revocations: Revocations,
+        limits: Limits | None = None,
         *,
         open_mode: bool = False,
-        most: int = MOST,
-        limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Prepare for `most` clients. To be made before the cluster starts. `clock` tells seconds since 1970."""
+        """Prepare. To be made before the cluster starts. `clock` tells seconds since 1970."""
         self._limits = limits or Limits()
         self._open_mode = open_mode
         self.clock = clock
         self._revocations = revocations
-        self._most = most
         self._guests: dict[int, _Guest] = {}
         self._by_owner: dict[bytes, set[_Guest]] = {}
         self.numbers = count(1)
@@ -77,7 +73,7 @@ class Tracker:
 
     def accept(self, upgrade: Upgrade) -> Listener | Refusal:
         """Let somebody in who has a token that is good."""
-        if len(self._guests) >= self._most:
+        if len(self._guests) >= self._limits.clients:
             return Refusal(503, "too many are connected", retry_after=60)
         text = upgrade.query.get("token")
         if text is None:

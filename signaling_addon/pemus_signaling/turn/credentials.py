@@ -15,6 +15,7 @@ from ipaddress import ip_address
 import re
 import time
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -31,6 +32,7 @@ from pemus_signaling.net.answers import (
 )
 from pemus_signaling.net.limits import Rates
 from pemus_signaling.rooms.tokens import TURN, Revocations, RoomToken, TokenError, read
+from pemus_signaling.settings import Settings
 
 from .coturn import Coturn
 
@@ -51,28 +53,26 @@ class Turn:
         sessions: Sessions,
         revocations: Revocations,
         is_open: Callable[[bytes, str], Awaitable[bool]],
+        settings: Settings,
         *,
         secret: str,
-        host: str | None,
-        port: int,
         coturn: Coturn | None,
-        lookups: Rates,
-        grants: Rates,
     ) -> None:
-        """Share a secret with coturn, at a host that clients know; without one, where they found this server.
+        """Issue credentials that coturn accepts, which has the same secret. `coturn` is None if it runs elsewhere.
 
-        `is_open` tells whether the home with a key has an open room of a name. `coturn` is None if it runs elsewhere. The
-        limits are `lookups` for each address and `grants` for each home, with all guests that it let in.
+        `is_open` returns whether the home with a key has an open room with a slug.
         """
         self._sessions = sessions
         self._revocations = revocations
         self._is_open = is_open
         self._secret = secret.encode()
-        self._host = host
-        self._port = port
+        self._host = settings.turn_host
+        if self._host is None and settings.origins:
+            self._host = urlsplit(settings.origins[0]).hostname
+        self._port = settings.turn_port
         self.coturn = coturn
-        self._lookups = lookups
-        self._grants = grants
+        self._lookups = Rates.per_minute(settings.lookups_per_minute)
+        self._grants = Rates.per_minute(settings.grants_per_minute)
         self.granted = 0
         """How often credentials were handed out."""
 

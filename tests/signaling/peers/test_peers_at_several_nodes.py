@@ -16,6 +16,7 @@ from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net.sockets import Close, Listener, Refusal, Upgrade
 from pemus_signaling.peers.client import MessageError
 from pemus_signaling.peers.peers import MAX_LOCATING, Peers, _pack
+from pemus_signaling.settings import Settings
 from tests.patience import PATIENCE
 from tests.signaling.nodes import Node, Nodes
 
@@ -100,12 +101,7 @@ async def nodes(count: int, expire_timeout: float = 60.0) -> AsyncIterator[list[
             Peers(
                 node,
                 Sessions(),
-                key="peerjs",
-                alive_timeout=90,
-                expire_timeout=expire_timeout,
-                concurrent_limit=100,
-                queued_messages=50,
-                queued_bytes=10_000_000,
+                Settings(expire_timeout=expire_timeout),
             )
         )
         await node.start()

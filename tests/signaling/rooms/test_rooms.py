@@ -24,7 +24,6 @@ from pemus_signaling.identity.ids import pemus_id
 from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net import answers
 from pemus_signaling.net.answers import Handler
-from pemus_signaling.net.limits import Rates
 from pemus_signaling.rooms.redis_store import RedisStore
 from pemus_signaling.rooms.rooms import LONGEST, MAX_REVOKED, Rooms
 from pemus_signaling.rooms.slugs import new_slug, read_slug
@@ -38,6 +37,7 @@ from pemus_signaling.rooms.store import (
     encode_room,
 )
 from pemus_signaling.rooms.tokens import MAX_PER_KEY, REMEMBERED, Revocations, RoomToken
+from pemus_signaling.settings import Settings
 from tests.signaling.daemons import Redis
 
 HOUR = 3600
@@ -67,17 +67,19 @@ class Home:
 class Server:
     """Rooms on a port, and who asks about them."""
 
-    def __init__(self, store: SqliteStore | None = None, **limits: Any) -> None:
+    def __init__(self, store: SqliteStore | None = None, **limits: float) -> None:
         self.sessions = Sessions(b"a secret of this test's own")
         self.revocations = Revocations(Cluster())
         self.address = "203.0.113.7"
         self.store = store or SqliteStore()
-        plenty = {name: Rates(1e6, 1e6) for name in ("lookups", "visits", "changes")}
+        plenty = {
+            f"{name}_per_minute": 1e6 for name in ("lookups", "visits", "changes")
+        }
         self.rooms = Rooms(
             self.store,
             self.sessions,
             self.revocations,
-            **{"rooms_per_home": 10, **plenty, **limits},
+            Settings(**{"rooms_per_home": 10, **plenty, **limits}),
         )
         self.client: TestClient[web.Request, web.Application]
 
@@ -112,7 +114,7 @@ def as_its_home(room: dict[str, Any]) -> dict[str, Any]:
 
 @asynccontextmanager
 async def serving(
-    store: SqliteStore | None = None, **limits: Any
+    store: SqliteStore | None = None, **limits: float
 ) -> AsyncIterator[Server]:
     server = Server(store, **limits)
     await server.rooms.start()
@@ -439,7 +441,7 @@ async def test_a_room_that_nobody_renews_ends_and_one_that_is_renewed_does_not(
 ) -> None:
     now = start = int(time.time())
     monkeypatch.setattr(time, "time", lambda: now)
-    async with serving(renewal=14 * DAY) as server:
+    async with serving(room_renewal=14 * DAY) as server:
         home = server.home()
         left, kept = [
             await server.create(home, expires=start + 60 * DAY) for _ in range(2)
@@ -493,7 +495,7 @@ async def test_a_full_server_takes_no_more_rooms() -> None:
 
 
 async def test_who_asks_too_often_has_to_wait_and_others_do_not() -> None:
-    async with serving(lookups=Rates(0.01, 3)) as server:
+    async with serving(lookups_per_minute=3) as server:
         for _ in range(3):
             assert (await server.ask("GET", f"/room/{new_slug()}"))[0] == 404
         async with server.client.get(f"/room/{new_slug()}") as response:
@@ -509,7 +511,7 @@ async def test_who_asks_too_often_has_to_wait_and_others_do_not() -> None:
 
 
 async def test_a_network_of_one_customer_is_one_client() -> None:
-    async with serving(lookups=Rates(0.01, 3)) as server:
+    async with serving(lookups_per_minute=3) as server:
         statuses = []
         for host in range(4):
             server.address = f"2001:db8:1:2::{host}"
@@ -519,7 +521,7 @@ async def test_a_network_of_one_customer_is_one_client() -> None:
 
 
 async def test_one_room_is_asked_about_a_limited_number_of_times() -> None:
-    async with serving(visits=Rates(0.01, 3)) as server:
+    async with serving(visits_per_minute=3) as server:
         home = server.home()
         room, other = [await server.create(home) for _ in range(2)]
         for _ in range(3):
@@ -530,7 +532,7 @@ async def test_one_room_is_asked_about_a_limited_number_of_times() -> None:
 
 
 async def test_a_home_changes_rooms_a_limited_number_of_times() -> None:
-    async with serving(changes=Rates(0.01, 2)) as server:
+    async with serving(changes_per_minute=2) as server:
         home = server.home()
         room = await server.create(home)
         assert (await server.ask("PATCH", f"/room/{room['slug']}", home, json={}))[

@@ -177,11 +177,6 @@ async def test_the_interval_can_be_set() -> None:
         assert (await guest.enter("guest"))["interval"] == 30
 
 
-def test_limits_that_allow_nothing_are_refused() -> None:
-    with pytest.raises(ValueError):
-        Limits(offers_per_announce=0)
-
-
 async def test_the_server_has_it_beside_all_else() -> None:
     async with running(announce_interval=30) as server, aiohttp.ClientSession() as all_:
         assert "tracker" in server.features

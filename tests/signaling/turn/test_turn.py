@@ -25,8 +25,8 @@ from pemus_signaling.cluster.cluster import Cluster, StoreAwayError
 from pemus_signaling.identity.ids import pemus_id
 from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net.interfaces import Interface, own_addresses
-from pemus_signaling.net.limits import Rates
 from pemus_signaling.rooms.tokens import Revocations, RoomToken, sign
+from pemus_signaling.settings import Settings
 from pemus_signaling.turn import configuration, coturn as module
 from pemus_signaling.turn.configuration import CoturnSettings, denied_networks
 from pemus_signaling.turn.coturn import Coturn
@@ -570,9 +570,8 @@ class Server:
         self,
         *,
         coturn: Coturn | None = None,
-        host: str | None = "turn.example",
-        port: int = 3478,
-        **limits: Rates,
+        turn_host: str | None = "turn.example",
+        **settings: Any,
     ) -> None:
         self.sessions = Sessions(b"a secret of this test's own")
         self.revocations = Revocations(Cluster())
@@ -581,16 +580,14 @@ class Server:
         self.open = {(self.key, ROOM)}
         self.away = False
         """Whether what keeps the rooms does not answer."""
-        plenty = {"lookups": Rates(1e6, 1e6), "grants": Rates(1e6, 1e6)}
+        plenty = {"lookups_per_minute": 1e6, "grants_per_minute": 1e6}
         self.turn = Turn(
             self.sessions,
             self.revocations,
             self.is_open,
+            Settings(**{"turn_host": turn_host, **plenty, **settings}),
             secret=SECRET,
-            host=host,
-            port=port,
             coturn=coturn,
-            **{**plenty, **limits},
         )
         self.client: TestClient[web.Request, web.Application]
 
@@ -637,7 +634,7 @@ async def test_a_home_gets_credentials_with_which_coturn_makes_an_allocation(
 ) -> None:
     async with (
         running(coturn_program) as (_, port),
-        serving(host=HOME, port=port) as server,
+        serving(turn_host=HOME, turn_port=port) as server,
     ):
         status, answer = await server.ask(server.session())
         assert status == 200
@@ -756,9 +753,9 @@ async def test_a_revoked_token_and_a_closed_room_give_none() -> None:
 
 
 async def test_credentials_are_limited_by_address_and_by_home() -> None:
-    async with serving(lookups=Rates(0.01, 2)) as server:
+    async with serving(lookups_per_minute=2) as server:
         assert [(await server.ask("nonsense"))[0] for _ in range(3)] == [401, 401, 429]
-    async with serving(grants=Rates(0.01, 2)) as server:
+    async with serving(grants_per_minute=2) as server:
         assert [
             (await server.ask(server.token(id=f"guest-{number}")))[0]
             for number in range(3)
@@ -782,7 +779,7 @@ async def test_there_are_none_while_coturn_does_not_run() -> None:
 async def test_without_a_name_of_its_own_it_is_where_the_client_found_the_server() -> (
     None
 ):
-    async with serving(host=None) as server:
+    async with serving(turn_host=None) as server:
         for host, written in [
             ("signal.example:9000", "signal.example"),
             ("203.0.113.7", "203.0.113.7"),
@@ -795,7 +792,7 @@ async def test_without_a_name_of_its_own_it_is_where_the_client_found_the_server
             )
         for host in ("a b", "x?transport=tcp", "", "@", "a,b"):
             assert (await server.ask(server.session(), Host=host))[0] == 400, host
-    async with serving(host="2001:db8::7") as server:
+    async with serving(turn_host="2001:db8::7") as server:
         assert (await server.ask(server.session()))[1]["iceServers"][0]["urls"] == [
             "stun:[2001:db8::7]:3478"
         ]
