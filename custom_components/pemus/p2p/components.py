@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 import logging
 from pathlib import Path
@@ -22,7 +21,6 @@ from .media.reader import MediaReader
 from .models import EngineConfig, SwarmStatus
 from .transfers.cache import Cache, CacheSettings
 from .transfers.downloads import Downloads
-from .transfers.sources.torrent import Source
 
 if TYPE_CHECKING:
     # They load libtorrent and aiortc, which may be missing.
@@ -165,7 +163,7 @@ class Components:
                 settings,
                 introducer=swarm.relays if swarm is not None else None,
                 renew=self._renew_ticket,
-                beside=self._link_source,
+                ask=self._ask_friend,
                 on_change=self.news.status_changed,
             )
             await downloads.start()
@@ -190,18 +188,8 @@ class Components:
     async def _renew_ticket(self, former: Ticket) -> Ticket:
         return await self.friends.renew(former)
 
-    def _link_source(self, ticket: Ticket, swarm: Source | None) -> Source | None:
-        """Return a source over the link to the owner of an item, None where the libraries for links are missing.
-
-        The owner need not be a friend yet: kept items are fetched from the start on, before this home is configured.
-        """
-        try:
-            from .transfers.sources.link import LinkSource
-        except ModuleNotFoundError:
-            return None
-        return LinkSource(ticket, partial(self._ask_friend, ticket.owner), swarm)
-
     def _ask_friend(self, owner: str, ask: Ask, limit: int) -> AsyncIterator[bytes]:
+        """Send a request for the downloads, which start before this home is configured: its owner may be a friend later."""
         if not self.friends.is_friend(owner):
             raise Unavailable("this home is not a friend")
         return self.friends.friend(owner).ask(ask, limit)

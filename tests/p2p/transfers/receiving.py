@@ -138,6 +138,7 @@ class Home:
         self.session_settings = session_settings
         self.options = options
         self.session: Session | None = None
+        self.cache = Cache(folder)
         self.running: Downloads | None = None
 
     @property
@@ -147,8 +148,9 @@ class Home:
 
     async def start(self) -> Downloads:
         self.session = await Session.open(self.session_settings)
+        self.cache = Cache(self.folder)
         self.running = Downloads(
-            self.session, Cache(self.folder), self.settings, **self.options
+            self.session, self.cache, self.settings, **self.options
         )
         await self.running.start()
         return self.running
@@ -169,7 +171,7 @@ class Home:
         assert running is not None
         assert session is not None
         # From here on, nothing is written to the database any more.
-        await asyncio.to_thread(running._cache.close)
+        await asyncio.to_thread(self.cache.close)
         await running.close()
         await session.close()
 

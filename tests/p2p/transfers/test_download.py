@@ -18,16 +18,12 @@ from p2p.core.spans import Spans
 from p2p.models.transfers import TransferState
 from p2p.torrent.metainfo import Metainfo
 from p2p.torrent.priority import Priority
-from p2p.transfers import (
-    download as download_module,
-    fetcher,
-    planner,
-    readers as reading,
-)
+from p2p.transfers import fetcher, planner, readers as reading
 from p2p.transfers.content import distance
 from p2p.transfers.download import Download
+from p2p.transfers.entry import Entry
 from p2p.transfers.readers import Reader, play_rate
-from p2p.transfers.sources.torrent import Source, SourceStatus, Target, Wanted
+from p2p.transfers.sources.source import Source, SourceStatus, Wanted
 from tests.p2p.transfers.receiving import PIECE, Owner, content_of, describe
 from tests.patience import failing_once, until
 
@@ -45,12 +41,12 @@ class Script:
         self.status = SourceStatus()
         self.wanted: list[Wanted] = []
         self.wishes = 0
-        self.target: Target | None = None
+        self.target: Download | None = None
         self.forgotten = Spans()
         self.closed = False
         self.refusal: Exception | None = None
 
-    async def start(self, target: Target) -> None:
+    async def start(self, target: Download) -> None:
         if self.refusal is not None:
             raise self.refusal
         self.target = target
@@ -62,15 +58,13 @@ class Script:
     def forget(self, start: int, stop: int) -> None:
         self.forgotten.add(start, stop)
 
-    def owner_delivered(self) -> None: ...
-
     async def close(self) -> None:
         self.closed = True
 
     def deliver(self, start: int, stop: int) -> None:
         assert self.target is not None
         assert not self.closed
-        file = os.open(self.target.path, os.O_WRONLY)
+        file = os.open(self.target.entry.path, os.O_WRONLY)
         os.pwrite(file, self.content[start:stop], start)
         os.close(file)
         self.target.arrived(start, stop)
@@ -86,47 +80,38 @@ class Script:
 
 
 class Keeper:
-    """Keeps one download."""
+    """The room and the sources of one download."""
 
     def __init__(self) -> None:
         self.room = 2**40
         self.window = 2**40
         self.sources: list[Script] = []
         self.next: list[Script] = []
-        self.starvings = 0
+        self.nudged = asyncio.Event()
+        self.has_changed = False
         self.pressed = False
         self.events: list[str] = []
 
-    def room_for(self, download: Download) -> int:
+    def room_for(self, entry: Entry) -> int:
         return self.room
 
-    def window_for(self, download: Download) -> int:
+    def window_for(self, entry: Entry) -> int:
         return self.window
 
-    def is_pressed(self, download: Download) -> bool:
+    def is_pressed(self, entry: Entry) -> bool:
         return self.pressed
 
-    def can_fetch(self, download: Download) -> bool:
-        return download.meta is not None
+    def can_fetch(self, ticket: Ticket, meta: Metainfo | None) -> bool:
+        return meta is not None
 
-    def sources_of(self, download: Download) -> Sequence[Source]:
+    def of(self, ticket: Ticket, meta: Metainfo | None) -> Sequence[Source]:
         script = self.next.pop(0) if self.next else Script()
         self.sources.append(script)
         return (script,)
 
-    def outdated(self, download: Download) -> None:
-        self.events.append("outdated")
-
-    def starved(self, download: Download) -> None:
-        self.starvings += 1
-
-    async def writing(self, download: Download) -> None:
-        self.events.append("writing")
-
-    async def rested(self, download: Download) -> None:
-        self.events.append("rested")
-
-    def noted(self, download: Download) -> None: ...
+    def download(self, ticket: Ticket, meta: Metainfo | None, path: Path) -> Download:
+        entry = NotedEntry(self.events, ticket, meta, path)
+        return Download(entry, self, self)  # type: ignore[arg-type]
 
     @property
     def source(self) -> Script:
@@ -135,6 +120,22 @@ class Keeper:
     async def opened(self) -> Script:
         await until(lambda: bool(self.sources) and self.source.target is not None)
         return self.source
+
+
+class NotedEntry(Entry):
+    """An entry without a database. It notes when its file is said to change, and to rest."""
+
+    def __init__(
+        self, events: list[str], ticket: Ticket, meta: Metainfo | None, path: Path
+    ) -> None:
+        super().__init__(None, ticket, meta, path)  # type: ignore[arg-type]
+        self.events = events
+
+    async def unseal(self) -> None:
+        self.events.append("writing")
+
+    async def seal(self) -> None:
+        self.events.append("rested")
 
 
 def ticket_of(
@@ -155,7 +156,7 @@ async def made(
         file.truncate(SIZE)
     # One second of play is one piece.
     ticket = ticket_of(tmp_path, meta, **{"bit_rate": PIECE * 8} | facts)
-    download = Download(keeper, keeper, ticket, meta, path)  # type: ignore[arg-type]
+    download = keeper.download(ticket, meta, path)
     try:
         yield download, keeper
     finally:
@@ -168,6 +169,12 @@ async def made(
 async def both(tmp_path: Path) -> AsyncGenerator[tuple[Download, Keeper]]:
     async with made(tmp_path) as pair:
         yield pair
+
+
+def left(download: Download, spans: list[tuple[int, int]]) -> None:
+    """Tell a download that the disk has given these bytes up."""
+    download.entry.content.left(spans)
+    download.replan()
 
 
 def asking(
@@ -351,7 +358,7 @@ async def test_who_gives_up_leaves_nothing_behind(
     await keeper.opened()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    assert not download.is_waited_for
+    assert not download.readers.are_waiting
     download.release("a")
     assert keeper.source.wanted == []
     assert download.state == TransferState.IDLE
@@ -384,13 +391,13 @@ async def test_a_source_that_fails_is_opened_again(
     source = await keeper.opened()
     assert refusing.closed
     assert source.wanted
-    download.source_failed(source, "broken")
+    download.source_failed("broken")
     await until(lambda: len(keeper.sources) == 3)
     assert source.closed
     source = await keeper.opened()
     source.deliver(0, PIECE)
     assert await waiting == PIECE
-    assert download.message is None
+    assert download.entry.message is None
 
 
 async def test_a_mistake_while_sources_are_opened_is_made_good_in_time_and_ends_at_once(
@@ -398,7 +405,7 @@ async def test_a_mistake_while_sources_are_opened_is_made_good_in_time_and_ends_
 ) -> None:
     monkeypatch.setattr(fetcher, "RETRY_DELAYS", (0.2,))
     download, keeper = both
-    tries = failing_once(monkeypatch, keeper, "sources_of")
+    tries = failing_once(monkeypatch, keeper, "of")
     waiting = asking(download, 0)
     await until(lambda: tries)
     with suppress(TimeoutError):
@@ -411,7 +418,7 @@ async def test_a_mistake_while_sources_are_opened_is_made_good_in_time_and_ends_
     monkeypatch.setattr(fetcher, "RETRY_DELAYS", (3600.0,))
     tries.clear()
     failed = asking(download, PIECE)
-    download.source_failed(keeper.source, "broken")
+    download.source_failed("broken")
     await until(lambda: keeper.source.closed)
     async with asyncio.timeout(5):
         await download.close(Unavailable("the test is over"))
@@ -425,7 +432,8 @@ async def test_what_went_wrong_is_told(
     monkeypatch.setattr(fetcher, "RETRY_DELAYS", (60.0,))
     download, keeper = both
     waiting = asking(download, 0, t=0.5)
-    download.source_failed(await keeper.opened(), "the file is broken")
+    await keeper.opened()
+    download.source_failed("the file is broken")
     with pytest.raises(Unavailable, match="the file is broken"):
         await waiting
 
@@ -438,8 +446,10 @@ async def test_without_room_nothing_is_asked_for(
     waiting = asking(download, 0)
     source = await keeper.opened()
     assert list(source.asked) == [(0, 2 * PIECE)]
-    assert keeper.starvings
     assert download.is_starved
+    keeper.nudged.clear()
+    download.replan()
+    assert keeper.nudged.is_set()
     keeper.room = 0
     source.deliver(0, PIECE)
     assert await waiting == PIECE
@@ -464,11 +474,12 @@ async def test_a_full_disk_looks_like_a_broken_file(
 ) -> None:
     download, keeper = both
     waiting = asking(download, 0)
-    source = await keeper.opened()
-    download.source_failed(source, "No space left on device")
+    await keeper.opened()
+    keeper.nudged.clear()
+    download.source_failed("No space left on device")
     with pytest.raises(DiskFull):
         await waiting
-    assert keeper.starvings
+    assert keeper.nudged.is_set()
 
 
 async def test_the_window_is_no_larger_than_the_cache_allows(
@@ -509,9 +520,9 @@ async def test_an_offline_copy_comes_piece_after_piece(
     download.tick()
     while source.wanted:
         source.deliver_next()
-    assert download.content.is_complete
+    assert download.entry.content.is_complete
     assert download.state == TransferState.COMPLETE
-    assert download.path.read_bytes() == CONTENT
+    assert download.entry.path.read_bytes() == CONTENT
 
 
 async def test_leaving_an_offline_copy_ends_the_fetching(
@@ -543,11 +554,11 @@ async def test_readers_that_are_not_heard_of_are_forgotten(
     assert source.closed
     assert keeper.events == ["writing", "rested"]
     # What was promised is kept for much longer than that, for a player that was paused.
-    assert download.kept() == [(0, PIECE)]
+    assert download.readers.kept(download.window) == [(0, PIECE)]
     assert download.leave(SIZE) == []
-    monkeypatch.setattr(reading, "PROMISE", 0.1)
+    monkeypatch.setattr(reading, "PROMISE_TIMEOUT", 0.1)
     download.tick()
-    assert download.kept() == []
+    assert download.readers.kept(download.window) == []
     # And it goes on where it was.
     waiting = asking(download, PIECE)
     await until(lambda: len(keeper.sources) == 2)
@@ -567,7 +578,7 @@ async def test_room_is_given_where_nobody_reads(both: tuple[Download, Keeper]) -
     spans = download.leave(4 * PIECE)
     assert spans == [(0, 4 * PIECE)]
     assert list(source.forgotten) == spans
-    assert not download.content.has(0)
+    assert not download.entry.content.has(0)
     everything = download.leave(SIZE)
     assert everything == [(4 * PIECE, 46 * PIECE), (58 * PIECE, 100 * PIECE)]
     # It may not come back before it has gone.
@@ -577,8 +588,8 @@ async def test_room_is_given_where_nobody_reads(both: tuple[Download, Keeper]) -
     source.deliver(0, PIECE)
     await asyncio.sleep(0.05)
     assert not waiting.done()
-    download.left(spans)
-    download.left(everything)
+    left(download, spans)
+    left(download, everything)
     assert source.asked.covers(0, PIECE)
     source.deliver(0, PIECE)
     assert await waiting == PIECE
@@ -599,11 +610,11 @@ async def test_what_a_reader_still_sends_while_it_asks_for_more_stays(
     # It asks for what comes next, asks again, and waits in vain for what is not there.
     for _ in range(2):
         assert await download.wait("a", stop, SIZE) == 260 * PIECE
-        download.left(download.leave(SIZE))
+        left(download, download.leave(SIZE))
         assert download.spans.covers(start, 290 * PIECE)
     # Only now it has certainly sent the first part.
     assert await download.wait("a", 260 * PIECE, SIZE) == 290 * PIECE
-    download.left(download.leave(SIZE))
+    left(download, download.leave(SIZE))
     assert list(download.spans) == [(228 * PIECE, 290 * PIECE)]
 
 
@@ -613,10 +624,10 @@ async def test_what_was_left_is_checked_before_it_is_served(
     download, keeper = both
     damaged = bytearray(CONTENT)
     damaged[50 * PIECE + 7] ^= 1
-    download.path.write_bytes(damaged[: 100 * PIECE])
-    os.truncate(download.path, SIZE)
-    download.content.unchecked = Spans([(0, 100 * PIECE)])
-    assert not download.content.has(0)
+    download.entry.path.write_bytes(damaged[: 100 * PIECE])
+    os.truncate(download.entry.path, SIZE)
+    download.entry.content.unchecked = Spans([(0, 100 * PIECE)])
+    assert not download.entry.content.has(0)
     assert await download.wait("a", 60 * PIECE, 61 * PIECE) == 61 * PIECE
     assert await download.wait("a", 0, PIECE) == PIECE
     waiting = asking(download, 50 * PIECE)
@@ -625,7 +636,7 @@ async def test_what_was_left_is_checked_before_it_is_served(
     assert not waiting.done()
     source.deliver(50 * PIECE, 51 * PIECE)
     assert await waiting > 50 * PIECE
-    await until(lambda: not download.content.unchecked.total)
+    await until(lambda: not download.entry.content.unchecked.total)
     assert list(download.spans) == [(0, 100 * PIECE)]
 
 
@@ -633,10 +644,10 @@ async def test_without_hashes_nothing_that_was_left_is_believed(
     tmp_path: Path,
 ) -> None:
     async with made(tmp_path, None) as (download, keeper):
-        download.content.unchecked = Spans([(0, 100 * PIECE)])
+        download.entry.content.unchecked = Spans([(0, 100 * PIECE)])
         with pytest.raises(Unavailable, match="not got"):
             await download.wait("a", 0, SIZE, 0.3)
-        assert not download.content.stored
+        assert not download.entry.content.stored
         assert not keeper.sources
         # As soon as there are hashes, it is fetched.
         waiting = asking(download, 0)
@@ -668,7 +679,7 @@ async def test_another_ticket_takes_over(
 async def test_there_are_only_so_many_readers(
     both: tuple[Download, Keeper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_module, "MAX_READERS", 3)
+    monkeypatch.setattr(reading, "MAX_READERS", 3)
     download, keeper = both
     waiting = asking(download, 0)
     (await keeper.opened()).deliver(0, PIECE)
@@ -680,7 +691,7 @@ async def test_there_are_only_so_many_readers(
     # One that was not heard of makes room.
     monkeypatch.setattr(reading, "LEASE", 0.0)
     await download.wait("d", 0, 1)
-    assert len(download.kept()) == 3
+    assert len(download.readers.kept(download.window)) == 3
 
 
 @pytest.mark.parametrize(

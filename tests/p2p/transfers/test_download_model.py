@@ -16,10 +16,9 @@ from p2p.core.errors import DiskFull, Unavailable
 from p2p.core.spans import Spans
 from p2p.torrent.metainfo import Metainfo
 from p2p.transfers import fetcher, planner, readers as reading
-from p2p.transfers.download import Download
-from p2p.transfers.sources.torrent import Wanted
+from p2p.transfers.sources.source import Wanted
 from tests.p2p.transfers.receiving import Owner, content_of
-from tests.p2p.transfers.test_download import Keeper, Script
+from tests.p2p.transfers.test_download import Keeper, Script, left
 
 PIECE = 1024
 PIECES = 40
@@ -81,8 +80,9 @@ class Model:
         for index in damaged:
             data[index * PIECE] ^= 1
         path.write_bytes(data)
-        self.download = Download(self.keeper, self.keeper, ticket, META, path)  # type: ignore[arg-type]
-        self.download.content.unchecked = Spans(unchecked)
+        self.download = self.keeper.download(ticket, META, path)
+        self.content = self.download.entry.content
+        self.content.unchecked = Spans(unchecked)
         self.asking: dict[str, tuple[int, int, asyncio.Task[int]]] = {}
         self.promises: dict[str, tuple[int, int]] = {}
         self.leaving: list[list[tuple[int, int]]] = []
@@ -98,17 +98,17 @@ class Model:
     async def settle(self) -> None:
         for _ in range(12):
             await asyncio.sleep(0)
-        while self.download._checker.is_running:
+        while self.download.checker.is_running:
             await asyncio.sleep(0.001)
         for _ in range(12):
             await asyncio.sleep(0)
         for name, (start, stop, task) in list(self.asking.items()):
-            if self.download.content.has(start):
+            if self.content.has(start):
                 # Whoever goes on reading is answered with a batch, for which a moment is waited.
                 await asyncio.wait((task,), timeout=10)
             if not task.done():
                 # Nobody is left waiting for what is there.
-                assert not self.download.content.has(start)
+                assert not self.content.has(start)
                 continue
             del self.asking[name]
             try:
@@ -161,7 +161,7 @@ class Model:
             case "unasked", index:
                 if source is not None:
                     start, stop = index * PIECE, min(SIZE, (index + 1) * PIECE)
-                    if not self.download.content._leaving.meets(start, stop):
+                    if not self.is_leaving(start, stop):
                         source.deliver(start, stop)
             case "leave", most:
                 if spans := self.download.leave(most):
@@ -169,7 +169,7 @@ class Model:
                     self.leaving.append(spans)
             case ("left",):
                 if self.leaving:
-                    self.download.left(self.leaving.pop(0))
+                    left(self.download, self.leaving.pop(0))
             case "room", room:
                 self.keeper.room = room
                 self.download.roomier()
@@ -178,9 +178,14 @@ class Model:
                 self.download.full("no room")
             case ("fail",):
                 if source is not None:
-                    self.download.source_failed(source, "broken")
+                    self.download.source_failed("broken")
             case "pin", pinned:
                 self.download.pin(pinned=pinned)
+
+    def is_leaving(self, start: int, stop: int) -> bool:
+        """Tell whether some of these bytes are being taken away."""
+        spans = Spans(each for spans in self.leaving for each in spans)
+        return spans.meets(start, stop)
 
     def punch(self, spans: list[tuple[int, int]]) -> None:
         file = os.open(self.path, os.O_WRONLY)
@@ -205,7 +210,7 @@ class Model:
     async def finish(self) -> None:
         """Let everything arrive after all."""
         while self.leaving:
-            self.download.left(self.leaving.pop())
+            left(self.download, self.leaving.pop())
         self.keeper.room = 2**40
         self.download.roomier()
         self.download.replan()
@@ -264,7 +269,7 @@ def test_what_is_promised_is_there_and_right(
             assert not asyncio.all_tasks() - {asyncio.current_task()}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "LEAST_WINDOW", 4 * PIECE)
+        patch.setattr(reading, "MIN_WINDOW", 4 * PIECE)
         patch.setattr(reading, "BEHIND", 2 * PIECE)
         patch.setattr(fetcher, "RETRY_DELAYS", (0.0,))
         patch.setattr(planner, "COPY_WINDOW", 16 * PIECE)

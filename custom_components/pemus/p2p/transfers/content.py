@@ -1,4 +1,4 @@
-"""What of an item is in its file, and what of it is on its way there or away."""
+"""Which bytes of an item are in its file, and which are being removed from it."""
 
 from __future__ import annotations
 
@@ -7,45 +7,47 @@ from collections.abc import Iterable, Iterator
 from ..core.spans import Spans
 from ..torrent.metainfo import Metainfo
 
-DEFAULT_PIECE = 256 * 1024
-"""Bytes that are taken away together of an item without a torrent."""
+DEFAULT_PIECE_LENGTH = 256 * 1024
+"""Bytes that are removed together from an item that has no torrent."""
 
 
 class Content:
-    """The bytes of an item. All positions are bytes from its beginning."""
+    """The bytes of an item. Positions count from its start."""
 
     def __init__(self, size: int, meta: Metainfo | None) -> None:
-        """Begin without any byte."""
+        """Begin with no bytes."""
         self.size = size
         self.meta = meta
-        """None as long as there is no torrent."""
+        """None until there is a torrent."""
         self.spans = Spans()
-        """Verified, on disk, and not about to be taken away."""
+        """Verified, on disk, and not being removed."""
         self.unchecked = Spans()
-        """On disk, perhaps: left by an engine that did not end cleanly. Whole pieces."""
+        """Possibly on disk, left by an engine that crashed. Whole pieces."""
         self._leaving = Spans()
 
     @property
     def piece_length(self) -> int:
-        """Return the bytes that are verified, and taken away, together."""
-        return self.meta.piece_length if self.meta is not None else DEFAULT_PIECE
+        """How many bytes are verified, and removed, together."""
+        if self.meta is not None:
+            return self.meta.piece_length
+        return DEFAULT_PIECE_LENGTH
 
     @property
     def is_complete(self) -> bool:
-        """Tell whether all of it is there."""
+        """Whether all bytes are there."""
         return self.spans.total == self.size
 
     @property
     def stored(self) -> int:
-        """Return the bytes that it takes on disk."""
-        return self.spans.total + self.unchecked.total
+        """How many bytes the item takes on disk."""
+        return self.spans.total + self.unchecked.total + self._leaving.total
 
     def has(self, start: int) -> bool:
         """Tell whether the byte at `start` is there."""
         return self.spans.run_from(start) > start
 
     def missing(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Return the parts of a span that may be asked for."""
+        """Return the parts of a span that may be requested."""
         missing = list(self.spans.missing(start, stop))
         for others in (self.unchecked, self._leaving):
             if others.total:
@@ -55,7 +57,7 @@ class Content:
         return missing
 
     def arriving(self, start: int, stop: int, besides: Spans) -> list[tuple[int, int]]:
-        """Return what arrives besides other spans if one is asked for: with a torrent, all of the pieces that it meets."""
+        """Return what arrives, besides other spans, if this span is requested. A torrent delivers whole pieces."""
         if self.meta is not None:
             length = self.piece_length
             start = start // length * length
@@ -67,15 +69,15 @@ class Content:
         ]
 
     def add(self, start: int, stop: int) -> int | None:
-        """Note bytes that arrived; return how many are new, None if they are just being taken away."""
+        """Add bytes that arrived. Return how many of them are new, or None if some are being removed."""
         if self._leaving.meets(start, stop):
-            # Part of it may be gone.
+            # Part of them may be gone already.
             return None
         self.unchecked.discard(start, stop)
         return self.spans.add(start, stop)
 
     def spare(self, kept: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-        """Yield the whole pieces that meet none of the spans that are kept: how far they are from these, start, and stop."""
+        """Yield each whole piece outside the kept spans: its distance from them, its start and its stop."""
         length, kept = self.piece_length, tuple(kept)
         for index, there in enumerate(self.spans.whole(length, self.size)):
             start, stop = index * length, min(self.size, (index + 1) * length)
@@ -85,9 +87,9 @@ class Content:
     def leave(
         self, most: int, kept: Iterable[tuple[int, int]]
     ) -> list[tuple[int, int]]:
-        """Choose about `most` bytes, those farthest from what is kept, and count them as missing at once.
+        """Choose about `most` bytes, the farthest from the kept spans first. They count as missing immediately.
 
-        `left` is to be called when their room is free.
+        Call `left` when they are removed from the file.
         """
         chosen = Spans()
         for _, start, stop in sorted(self.spare(kept), reverse=True):
@@ -100,13 +102,13 @@ class Content:
         return list(chosen)
 
     def left(self, spans: Iterable[tuple[int, int]]) -> None:
-        """Note that bytes were taken away; from now on they may be fetched again."""
+        """Note that bytes were removed. They may be fetched again."""
         for start, stop in spans:
             self._leaving.discard(start, stop)
 
 
 def distance(start: int, stop: int, kept: Iterable[tuple[int, int]]) -> int:
-    """Return how far a span is from what is kept; 0 if it meets any of that."""
+    """Return how many bytes a span is away from the nearest kept span; 0 if they overlap."""
     return min(
         (max(0, low - stop + 1, start - high + 1) for low, high in kept),
         default=2**62,

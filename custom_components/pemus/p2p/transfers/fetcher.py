@@ -1,4 +1,4 @@
-"""Keeps the sources of a download open while something is wanted of them, and opens them again when they fail."""
+"""Keeps a download's sources open while something is wanted of them, and opens them again when they fail."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ..core import tasks
-from .sources.torrent import Source, SourceStatus, Wanted
+from .sources.factory import Sources
+from .sources.source import Source, SourceStatus, Wanted
 
 if TYPE_CHECKING:
-    from .download import Download, Keeper
+    from .download import Download
 
 IDLE_TIMEOUT: Final = 30.0
-"""Seconds for which sources are kept open when nobody wants anything."""
+"""Seconds for which sources stay open when nothing is wanted."""
 RETRY_DELAYS: Final = (0.5, 2.0, 5.0, 15.0)
-"""Seconds after which a source that failed is opened again; the last one from then on."""
+"""Seconds until failed sources are opened again; the last one from then on."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class Fetcher:
-    """The sources of one download."""
+    """The open sources of one download."""
 
-    def __init__(self, download: Download, keeper: Keeper) -> None:
-        """Prepare to fetch into a download's file. The keeper makes its sources."""
+    def __init__(self, download: Download, sources: Sources) -> None:
+        """Prepare to fetch into a download's file, from what `sources` makes."""
         self.sources: list[Source] = []
         """Those that are open."""
         self._download = download
-        self._keeper = keeper
+        self._factory = sources
         self._wanted: Sequence[Wanted] = ()
         self._failed = False
         self._failures = 0
@@ -41,17 +42,12 @@ class Fetcher:
 
     @property
     def is_active(self) -> bool:
-        """Tell whether sources are open, or about to be."""
+        """Whether sources are open, or are about to be."""
         return self._task is not None
 
     @property
-    def is_changing(self) -> bool:
-        """Tell whether something may write into the file."""
-        return bool(self.sources) or (bool(self._wanted) and self.is_active)
-
-    @property
     def status(self) -> SourceStatus:
-        """Return what all sources do together."""
+        """What all sources do together."""
         each = [source.status for source in self.sources]
         return SourceStatus(
             download_rate=sum(status.download_rate for status in each),
@@ -61,12 +57,17 @@ class Fetcher:
         )
 
     def want(self, wanted: Sequence[Wanted]) -> None:
-        """Fetch these bytes, and no longer others. Sources are opened if there are any."""
+        """Fetch these bytes and no others. Opens sources if there are any."""
         self._wanted = wanted
         for source in self.sources:
             source.want(wanted)
-        if wanted and self._task is None and self._keeper.can_fetch(self._download):
-            self._task = tasks.spawn(self._run(), f"download {self._download.label}")
+        entry = self._download.entry
+        if (
+            wanted
+            and self._task is None
+            and self._factory.can_fetch(entry.ticket, entry.content.meta)
+        ):
+            self._task = tasks.spawn(self._run(), f"download {entry.label}")
             self._task.add_done_callback(self._ended)
         self._wake.set()
 
@@ -76,7 +77,7 @@ class Fetcher:
             source.forget(start, stop)
 
     def reopen(self) -> None:
-        """Open new sources: there is another ticket."""
+        """Open new sources, because there is another ticket."""
         self._reload = True
         self._failures = 0
         self._wake.set()
@@ -86,12 +87,12 @@ class Fetcher:
         self._failures = 0
 
     def failed(self) -> None:
-        """Note that a source does nothing any more."""
+        """Close all sources, and open them again later."""
         self._failed = True
         self._wake.set()
 
     async def close(self) -> None:
-        """Close all sources. When this returns, nothing writes into the file any more."""
+        """Close all sources. When this returns, nothing writes to the file any more."""
         self._is_closing = True
         self._wanted = ()
         self._wake.set()
@@ -105,11 +106,12 @@ class Fetcher:
                     if not await self._step():
                         break
                 except Exception:
-                    _LOGGER.exception("%s: fetching it broke", self._download.label)
+                    _LOGGER.exception("%s: fetching failed", self._download.label)
                     await self._fall_back()
         finally:
             await self._close_sources()
-            await self._keeper.rested(self._download)
+            self._download.changed()
+            await self._download.entry.seal()
 
     def _ended(self, _task: asyncio.Task[None]) -> None:
         self._task = None
@@ -118,7 +120,7 @@ class Fetcher:
             self._download.replan()
 
     async def _step(self) -> bool:
-        """Do what is to be done next; return False when nothing has been for long."""
+        """Do the next thing. Return False if nothing was wanted for `IDLE_TIMEOUT`."""
         self._wake.clear()
         if self._reload:
             self._reload = False
@@ -133,20 +135,28 @@ class Fetcher:
         return True
 
     async def _fall_back(self) -> None:
-        """Let all sources go, and wait before they are opened again."""
+        """Close all sources, and wait before they are opened again."""
         await self._close_sources()
-        await self._pause(RETRY_DELAYS[min(self._failures, len(RETRY_DELAYS) - 1)])
+        delay = RETRY_DELAYS[min(self._failures, len(RETRY_DELAYS) - 1)]
         self._failures += 1
+        until = time.monotonic() + delay
+        while (left := until - time.monotonic()) > 0:
+            if self._is_closing or self._reload:
+                return
+            self._wake.clear()
+            await self._woken(left)
 
     async def _open_sources(self) -> None:
-        await self._keeper.writing(self._download)
-        for source in self._keeper.sources_of(self._download):
+        entry = self._download.entry
+        await entry.unseal()
+        self._download.room.nudged.set()
+        for source in self._factory.of(entry.ticket, entry.content.meta):
             self.sources.append(source)
             source.want(self._wanted)
             try:
                 await source.start(self._download)
-            except Exception as err:  # noqa: BLE001 - whatever it is, another one may do better
-                self._download.source_failed(source, f"it cannot be fetched: {err}")
+            except Exception as err:  # noqa: BLE001 - whatever it is, another source may work
+                self._download.source_failed(f"it cannot be fetched: {err}")
         if not self.sources:
             await self._woken(RETRY_DELAYS[-1])
 
@@ -156,22 +166,13 @@ class Fetcher:
             try:
                 await source.close()
             except Exception:
-                _LOGGER.exception("%s: a source does not end", self._download.label)
+                _LOGGER.exception("%s: a source does not close", self._download.label)
 
     async def _woken(self, seconds: float | None) -> bool:
-        """Wait until something changed; return False if nothing did for so long."""
+        """Wait until something changes. Return False if nothing does within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         except TimeoutError:
             return False
         return True
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait before trying again; not longer than until it ends or there is another ticket."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            if self._is_closing or self._reload:
-                return
-            self._wake.clear()
-            await self._woken(left)

@@ -9,7 +9,7 @@ from typing import Final
 from ..core.spans import Spans
 from ..torrent.priority import Priority
 from .content import Content
-from .sources.torrent import Wanted
+from .sources.source import Wanted
 
 COPY_WINDOW: Final = 64 * 1024**2
 """Bytes that are asked for at a time for an offline copy; an eighth while somebody reads the item."""

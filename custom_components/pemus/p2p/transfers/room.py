@@ -1,127 +1,118 @@
-"""How much room there is for downloads, and who may take it."""
+"""How much space there is in the cache, and which download may take it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..models.transfers import CacheUsage
 from .cache import Cache, CacheSettings
-from .entries import Entries
+from .entry import Entry
 
-if TYPE_CHECKING:
-    from .download import Download
-
-PRESSED_TIME: Final = 2.0
-"""Seconds for which offline copies stand back after somebody had to wait for something else."""
+YIELD_TIME: Final = 2.0
+"""How long offline copies pause after somebody had to wait for another item, in seconds."""
 PINNED_SHARE: Final = 0.9
-"""How much of the quota offline copies may take: without the rest nothing else could be played."""
+"""Part of the quota that offline copies may take. The rest keeps other items playable."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class Room:
-    """The disk of the cache."""
+    """The space of the cache."""
 
-    def __init__(self, entries: Entries, cache: Cache, settings: CacheSettings) -> None:
+    def __init__(self, cache: Cache, settings: CacheSettings) -> None:
         """Prepare to share out what the settings allow."""
         self.settings = settings
+        self.entries: set[Entry] = set()
+        """All entries of the cache."""
         self.reading = 1
-        """How many readers share the room for what is fetched ahead."""
-        self.hungry: set[Download] = set()
-        """Downloads that want more than they may fetch."""
+        """How many readers share the space for read-ahead."""
         self.is_full = False
-        """Whether the disk lacks room, and not only the quota."""
+        """Whether the disk lacks space, and not only the quota."""
         self.nudged = asyncio.Event()
-        """Set when there is a reason to make room."""
-        self._entries = entries
+        """Set when there is a reason to look after the downloads."""
+        self.has_changed = False
+        """Whether there is something new to show. Whoever shows it resets this."""
         self._cache = cache
-        self._free = 0
-        self._used_then = 0
-        self._pressed_by: Download | None = None
-        self._pressed_until = float("-inf")
+        self._disk_free = 0
+        self._used_before = 0
+        """Bytes that were used when `_disk_free` was measured."""
+        self._awaited: Entry | None = None
+        """The entry that somebody had to wait for last."""
+        self._yielding_until = float("-inf")
 
     async def measure(self) -> None:
-        """Look at how much of the disk is free."""
+        """Measure how much of the disk is free."""
         try:
-            self._free = await asyncio.to_thread(self._cache.free)
+            self._disk_free = await asyncio.to_thread(self._cache.free)
         except OSError as err:
             _LOGGER.warning("The disk of the download cache is gone: %s", err)
-            self._free = 0
-        self._used_then = self._entries.used
+            self._disk_free = 0
+        self._used_before = self.used
+
+    @property
+    def used(self) -> int:
+        """Bytes that all files take on disk."""
+        return sum(entry.content.stored for entry in self.entries)
+
+    @property
+    def pinned(self) -> int:
+        """Bytes of all offline copies when they are complete."""
+        return sum(entry.content.size for entry in self.entries if entry.pinned)
 
     @property
     def free(self) -> int:
-        """Return the free bytes of the disk, about."""
-        return self._free - (self._entries.used - self._used_then)
+        """Free bytes on the disk, approximately."""
+        return self._disk_free - (self.used - self._used_before)
 
     @property
     def left(self) -> int:
-        """Return how many bytes may be added at present."""
-        return min(
-            self.settings.quota - self._entries.used,
-            self.free - self.settings.reserve,
-        )
+        """How many bytes may be added at present."""
+        return min(self.settings.quota - self.used, self.free - self.settings.reserve)
 
     @property
     def usage(self) -> CacheUsage:
-        """Return how much of the disk is taken."""
+        """How much of the disk is taken."""
         return CacheUsage(
-            used=self._entries.used,
-            pinned=self._entries.pinned,
+            used=self.used,
+            pinned=self.pinned,
             quota=self.settings.quota,
             free=max(0, self.free),
         )
 
     def fits_copy(self, size: int) -> bool:
         """Tell whether one more offline copy may be kept."""
-        return self._entries.pinned + size <= self.settings.quota * PINNED_SHARE
+        return self.pinned + size <= self.settings.quota * PINNED_SHARE
 
     def shortage(self) -> str:
-        """Return in plain English what keeps more from being fetched."""
-        if self.free - self.settings.reserve < self.settings.quota - self._entries.used:
+        """Return in plain English why no more can be fetched."""
+        if self.free - self.settings.reserve < self.settings.quota - self.used:
             return "the disk of the download cache is full"
         return "the download cache is full of what is being read and of offline copies"
 
-    # What downloads ask.
-
-    def room_for(self, download: Download) -> int:
-        """Return how many bytes more a download may fetch at present."""
-        others = sum(
-            entry.download.wants
-            for entry in self._entries
-            if entry.download is not download
-        )
+    def room_for(self, entry: Entry) -> int:
+        """Return how many more bytes of an entry may be fetched at present."""
+        others = sum(each.wanted for each in self.entries if each is not entry)
         return max(0, self.left - others)
 
-    def window_for(self, download: Download) -> int:
-        """Return how many bytes at most may be fetched ahead of each of a download's readers.
+    def window_for(self, entry: Entry) -> int:
+        """Return how many bytes at most may be fetched ahead of each reader of an entry.
 
-        What was promised, and what is fetched ahead of that, have to fit for all of them.
+        What all readers were promised, and their read-ahead, have to fit into the cache together.
         """
         share = self.settings.quota // (4 * self.reading)
-        return max(download.content.piece_length, share)
+        return max(entry.content.piece_length, share)
 
-    def is_pressed(self, download: Download) -> bool:
-        """Tell whether somebody waits for bytes of another download, and an offline copy has to stand back."""
-        return (
-            self._pressed_by is not download and time.monotonic() < self._pressed_until
-        )
+    def press(self, entry: Entry) -> bool:
+        """Pause offline copies for a moment: somebody waits for this entry. Return whether that is new."""
+        now = time.monotonic()
+        is_new = self._awaited is not entry or now >= self._yielding_until
+        self._awaited = entry
+        self._yielding_until = now + YIELD_TIME
+        return is_new
 
-    def press(self, download: Download) -> None:
-        """Have offline copies stand back for a moment: somebody waits for this download."""
-        pressed = time.monotonic() < self._pressed_until
-        changed = self._pressed_by is not download
-        self._pressed_by = download
-        self._pressed_until = time.monotonic() + PRESSED_TIME
-        if changed or not pressed:
-            for entry in self._entries:
-                if entry.download.pinned and entry.download.wants:
-                    entry.download.replan()
-
-    def starved(self, download: Download) -> None:
-        """Note that a download wants more than it may fetch, or could not be written."""
-        self.hungry.add(download)
-        self.nudged.set()
+    def is_pressed(self, entry: Entry) -> bool:
+        """Tell whether an offline copy of this entry has to pause for another item."""
+        return self._awaited is not entry and time.monotonic() < self._yielding_until

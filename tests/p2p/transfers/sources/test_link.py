@@ -17,7 +17,7 @@ from p2p.net.link.frames import Ask
 from p2p.torrent.priority import Priority
 from p2p.transfers.sources import link as module
 from p2p.transfers.sources.link import LinkSource
-from p2p.transfers.sources.torrent import Source, SourceStatus, Wanted
+from p2p.transfers.sources.source import SourceStatus, Wanted
 from tests.patience import until
 
 CONTENT = os.urandom(3_000_000)
@@ -47,6 +47,7 @@ class Target:
     label = "film"
 
     def __init__(self, folder: Path) -> None:
+        self.entry = self
         self.path = folder / "film"
         self.path.write_bytes(b"")
         os.truncate(self.path, len(CONTENT))
@@ -60,7 +61,7 @@ class Target:
     def arrived(self, start: int, stop: int) -> None:
         self.spans.add(start, stop)
 
-    def source_failed(self, source: Source, message: str) -> None:
+    def source_failed(self, message: str) -> None:
         self.failures.append(message)
 
 
@@ -132,7 +133,7 @@ async def test_only_what_is_wanted_is_asked_for(target: Target) -> None:
 async def test_a_link_that_fails_is_tried_again(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RETRY", (0.01,))
+    monkeypatch.setattr(module, "RETRY_DELAYS", (0.01,))
     owner = Owner()
     owner.errors = [Unavailable("no link")] * 6
     source = await all_of_it(target, owner)
@@ -144,7 +145,7 @@ async def test_a_link_that_fails_is_tried_again(
 async def test_the_swarm_is_told_what_the_owner_delivers_here(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RETRY", (0.01,))
+    monkeypatch.setattr(module, "RETRY_DELAYS", (0.01,))
     owner, swarm = Owner(), Swarm()
     owner.errors = [Unavailable("no link")] * 6
     source = await all_of_it(target, owner, swarm)

@@ -16,7 +16,8 @@ from p2p.core.spans import Spans
 from p2p.torrent.priority import Priority
 from p2p.torrent.session import Session, SessionSettings, Torrent
 from p2p.transfers.sources import torrent as source_module
-from p2p.transfers.sources.torrent import Source, SwarmSource, Wanted
+from p2p.transfers.sources.source import Wanted
+from p2p.transfers.sources.torrent import SwarmSource
 from tests.p2p.transfers.receiving import LOCAL, OWNER, PIECE, Silent, describe
 
 PIECES = 32
@@ -31,6 +32,7 @@ class Part:
     label = "film"
 
     def __init__(self, path: Path) -> None:
+        self.entry = self
         self.path = path
         self.spans = Spans()
         self.order: list[int] = []
@@ -44,7 +46,7 @@ class Part:
     def outdated(self) -> None:
         raise AssertionError("no version is told of")
 
-    def source_failed(self, source: Source, message: str) -> None:
+    def source_failed(self, message: str) -> None:
         raise AssertionError(message)
 
     async def until(self, *pieces: int) -> float:
@@ -303,7 +305,7 @@ async def test_a_call_that_waits_for_its_time_does_not_hold_up_the_next_one(
 async def test_a_connection_that_says_nothing_any_more_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "SILENCE", 1.0)
+    monkeypatch.setattr(source_module, "MIN_SILENCE", 1.0)
     async with slow_line(tmp_path) as (source, part, line):
         source.want([*map(span, range(PIECES))])
         await part.until(0, 1)
@@ -317,8 +319,8 @@ async def test_a_connection_that_says_nothing_any_more_is_replaced(
 async def test_attempts_begin_anew_though_something_new_is_wanted_all_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "FIRST_DIAL", 0.1)
-    monkeypatch.setattr(source_module, "PATIENT_DIAL", 0.4)
+    monkeypatch.setattr(source_module, "MIN_DIAL_INTERVAL", 0.1)
+    monkeypatch.setattr(source_module, "RESTART_DIAL_INTERVAL", 0.4)
     introductions = SignalingRelay()
     with deaf() as port:
         async with slow_line(tmp_path, introducer=introductions) as (source, *_):
@@ -341,11 +343,11 @@ async def test_an_owner_that_delivers_otherwise_is_called_anew_though_nobody_wai
         line.freeze()
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(20):
-            while loop.time() - source._came < source_module.SILENCE / 4:
+            while loop.time() - source._came < source_module.MIN_SILENCE / 4:
                 await asyncio.sleep(0.1)
         there = len(part.order)
         source.owner_delivered()
-        assert source._silence == 2 * source_module.SILENCE
+        assert source._silence == 2 * source_module.MIN_SILENCE
         # Long before libtorrent would take note.
         async with asyncio.timeout(20):
             await part.until(there, there + 1)
@@ -393,7 +395,7 @@ def refusing() -> int:
 async def test_an_address_that_refuses_is_not_given_the_time_to_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "NEXT_ADDRESS", 300.0)
+    monkeypatch.setattr(source_module, "NEXT_ADDRESS_DELAY", 300.0)
     async with slow_line(tmp_path, refusing(), refusing()) as (source, part, _):
         source.want([span(0, Priority.NOW)])
         await part.until(0)
@@ -402,8 +404,8 @@ async def test_an_address_that_refuses_is_not_given_the_time_to_answer(
 async def test_where_all_addresses_refuse_introductions_begin_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "FIRST_DIAL", 300.0)
-    monkeypatch.setattr(source_module, "PATIENT_DIAL", 1000.0)
+    monkeypatch.setattr(source_module, "MIN_DIAL_INTERVAL", 300.0)
+    monkeypatch.setattr(source_module, "RESTART_DIAL_INTERVAL", 1000.0)
     introductions = SignalingRelay()
     async with slow_line(tmp_path, introducer=introductions) as (source, *_):
         source._addresses = [("127.0.0.1", refusing()), ("127.0.0.1", refusing())]

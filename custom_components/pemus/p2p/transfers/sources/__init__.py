@@ -1,1 +1,1 @@
-"""Where the bytes of a transfer come from."""
+"""The sources that deliver remote items: torrents, and links to their owners."""
