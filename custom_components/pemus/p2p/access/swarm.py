@@ -12,6 +12,7 @@ import socket
 from typing import Final
 
 from ..core import descriptors
+from ..core.timer import Timer
 from ..library import Library
 from ..models import EngineConfig, SwarmConfig, SwarmStatus
 from ..torrent.background import Background
@@ -68,7 +69,7 @@ class Swarm:
         self._parts = AsyncExitStack()
         self._played = float("-inf")
         """When an item of this home was last being played, by the event loop's clock."""
-        self._resuming: asyncio.TimerHandle | None = None
+        self._resuming = Timer(self._pause_or_resume)
         self._stun = ""
 
     async def start(self, config: EngineConfig) -> None:
@@ -89,7 +90,7 @@ class Swarm:
             parts.push_async_callback(self.relays.stop)
             self._hasher = Hasher(store, on_change=self._on_change)
             parts.push_async_callback(self._hasher.stop)
-            parts.callback(self._cancel_resuming)
+            parts.callback(self._resuming.cancel)
             self.seeds = Seeds(
                 self.session,
                 self._hasher,
@@ -138,10 +139,8 @@ class Swarm:
 
     def streaming(self) -> None:
         """Pause hashing: bytes of an item that is being played have just been sent."""
-        loop = asyncio.get_running_loop()
-        self._played = loop.time()
-        self._cancel_resuming()
-        self._resuming = loop.call_later(PLAYBACK_TIMEOUT, self._pause_or_resume)
+        self._played = asyncio.get_running_loop().time()
+        self._resuming.start(PLAYBACK_TIMEOUT)
         self._pause_or_resume()
 
     def status(self) -> SwarmStatus:
@@ -196,11 +195,6 @@ class Swarm:
             self._hasher.pause()
         else:
             self._hasher.resume()
-
-    def _cancel_resuming(self) -> None:
-        if self._resuming is not None:
-            self._resuming.cancel()
-            self._resuming = None
 
     def _apply_session(self) -> None:
         self.session.apply(self._session_settings())

@@ -26,6 +26,7 @@ from ..core import tasks
 from ..core.daemon import close_in_daemon, open_in_daemon
 from ..core.errors import EngineError
 from ..core.opening import OtherFile, open_described
+from ..core.timer import Timer
 from ..models import LocalFile
 from .faults import SessionError
 from .file_lookup import FileLookups, Look
@@ -115,7 +116,7 @@ class Seed:
         """Set when the seed is active, or cannot be for now."""
         self._hashing: tuple[Version, asyncio.Task[bytes]] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._retrying: asyncio.TimerHandle | None = None
+        self._retrying = Timer(self.wake)
         self._is_stopped = False
 
     # State.
@@ -171,7 +172,7 @@ class Seed:
             return
         self._generation += 1
         self._changed.set()
-        self._cancel_retry()
+        self._retrying.cancel()
         if self._task is None:
             self._task = tasks.spawn(self._settle(), f"seed {self.item}")
 
@@ -190,7 +191,7 @@ class Seed:
     async def stop(self) -> None:
         """End all work. The torrent ends with the session."""
         self._is_stopped = True
-        self._cancel_retry()
+        self._retrying.cancel()
         hashing = self._hashing[1] if self._hashing is not None else None
         await tasks.end(self._task, hashing)
 
@@ -332,14 +333,7 @@ class Seed:
             return
         delay = min(RETRY * 2.0**self.tries, MAX_RETRY)
         self.tries = min(self.tries + 1, 20)
-        self._cancel_retry()
-        loop = asyncio.get_running_loop()
-        self._retrying = loop.call_later(delay, self.wake)
-
-    def _cancel_retry(self) -> None:
-        if self._retrying is not None:
-            self._retrying.cancel()
-            self._retrying = None
+        self._retrying.start(delay)
 
     def _faulty(self, listener: _Listener, message: str, *, is_suspect: bool) -> None:
         """Take note of an error of the present torrent."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+import itertools
 import os
 from pathlib import Path
 import socket
@@ -19,6 +20,7 @@ from p2p.transfers.sources import torrent as source_module
 from p2p.transfers.sources.source import Wanted
 from p2p.transfers.sources.torrent import SwarmSource
 from tests.p2p.transfers.receiving import LOCAL, OWNER, PIECE, Silent, describe
+from tests.patience import until
 
 PIECES = 32
 SIZE = PIECES * PIECE
@@ -152,13 +154,44 @@ class SignalingRelay:
         self.losses += 1
 
 
+def calls_of(patch: pytest.MonkeyPatch) -> list[int]:
+    """Return the list to which each port is added that a torrent calls."""
+    connect, ports = Torrent.connect, []
+
+    def call(self: Torrent, host: str, port: int) -> None:
+        ports.append(port)
+        connect(self, host, port)
+
+    patch.setattr(Torrent, "connect", call)
+    return ports
+
+
+async def rests(part: Part, seconds: float = 1.0) -> int:
+    """Wait until nothing has come for so long, and return how many pieces there are."""
+    there, since = -1, 0.0
+
+    def is_resting() -> bool:
+        nonlocal there, since
+        now = time.monotonic()
+        if len(part.order) != there:
+            there, since = len(part.order), now
+        return now - since >= seconds
+
+    await until(is_resting)
+    return there
+
+
 @asynccontextmanager
 async def slow_line(
     tmp_path: Path,
     *more_ports: int,
+    only: Sequence[int] = (),
     introducer: SignalingRelay | None = None,
 ) -> AsyncGenerator[tuple[SwarmSource, Part, Line]]:
-    """Have a source whose owner is at the end of a line, and not at the other ports, which are tried before."""
+    """Have a source whose owner is at the end of a line, and not at the other ports, which are tried before.
+
+    With `only`, these ports are all that the source knows.
+    """
     content = os.urandom(SIZE)
     film = tmp_path / "film.mp4"
     film.write_bytes(content)
@@ -175,7 +208,8 @@ async def slow_line(
     try:
         await owner.seed(meta, os.open(film, os.O_RDONLY), "film", Silent())
         async with line.open():
-            addresses = [("127.0.0.1", port) for port in (*more_ports, line.port)]
+            ports = only or (*more_ports, line.port)
+            addresses = [("127.0.0.1", port) for port in ports]
             source = SwarmSource(receiver, meta, OWNER, addresses, introducer)
             await source.start(part)
             try:
@@ -244,10 +278,8 @@ async def test_what_is_not_wanted_any_more_does_not_come(tmp_path: Path) -> None
         source.want([*map(span, range(PIECES))])
         await part.until(0, 1)
         source.want([])
-        await asyncio.sleep(1)
-        there = len(part.order)
-        await asyncio.sleep(1)
-        assert len(part.order) == there < PIECES
+        # All of it would take five seconds more, and come without a pause.
+        assert await rests(part) < PIECES // 2
 
 
 async def test_a_connection_that_breaks_is_replaced_at_once(tmp_path: Path) -> None:
@@ -267,36 +299,34 @@ async def test_an_owner_is_told_of_a_connection_that_broke(tmp_path: Path) -> No
         await part.until(0, 1)
         assert not introductions.losses
         line.cut()
-        async with asyncio.timeout(20):
-            while not introductions.losses:
-                await asyncio.sleep(0.05)
+        await until(lambda: introductions.losses, 20)
 
 
 async def test_an_owner_that_left_while_nothing_was_wanted_is_called_when_something_is(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    calls = calls_of(monkeypatch)
     async with slow_line(tmp_path) as (source, part, line):
         source.want([span(0)])
         await part.until(0)
         line.cut()
-        async with asyncio.timeout(20):
-            while source._peers:
-                await asyncio.sleep(0.01)
+        await until(lambda: not source.status.peers, 20)
+        before = len(calls)
         source.want([span(1)])
         # libtorrent calls by itself sometimes, which is not what is looked at.
-        assert source._dialling is not None or source._reopening is not None
+        await until(lambda: len(calls) > before)
         await part.until(1)
 
 
 async def test_a_call_that_waits_for_its_time_does_not_hold_up_the_next_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As after several attempts, the last one of which was answered.
+    monkeypatch.setattr(source_module, "MIN_DIAL_INTERVAL", 60.0)
+    monkeypatch.setattr(source_module, "MAX_DIAL_INTERVAL", 60.0)
     async with slow_line(tmp_path) as (source, part, line):
         source.want([*map(span, range(PIECES))])
         await part.until(0, 1)
-        # As after several attempts, the last one of which was answered.
-        monkeypatch.setattr(source, "_pause", 60.0)
-        source._call_later()
         line.cut()
         there = len(part.order)
         assert await part.until(there, there + 1) < 2
@@ -310,8 +340,7 @@ async def test_a_connection_that_says_nothing_any_more_is_replaced(
         source.want([*map(span, range(PIECES))])
         await part.until(0, 1)
         line.freeze()
-        await asyncio.sleep(0.5)
-        there = len(part.order)
+        there = await rests(part, 0.5)
         source.want([span(there, Priority.NOW), *map(span, range(there + 1, PIECES))])
         assert await part.until(there, there + 1) < 6
 
@@ -322,16 +351,19 @@ async def test_attempts_begin_anew_though_something_new_is_wanted_all_the_time(
     monkeypatch.setattr(source_module, "MIN_DIAL_INTERVAL", 0.1)
     monkeypatch.setattr(source_module, "RESTART_DIAL_INTERVAL", 0.4)
     introductions = SignalingRelay()
+    pieces = itertools.cycle(range(PIECES))
     with deaf() as port:
-        async with slow_line(tmp_path, introducer=introductions) as (source, *_):
-            source._addresses = [("127.0.0.1", port)]
-            async with asyncio.timeout(20):
-                piece = 0
-                while introductions.count < 3:
-                    # As when another source delivers.
-                    piece = (piece + 1) % PIECES
-                    source.want([span(piece, Priority.NOW)])
-                    await asyncio.sleep(0.05)
+        async with slow_line(tmp_path, only=[port], introducer=introductions) as (
+            source,
+            *_,
+        ):
+
+            def want_another() -> bool:
+                """Want something else all the time, as when another source delivers."""
+                source.want([span(next(pieces), Priority.NOW)])
+                return introductions.count >= 3
+
+            await until(want_another, 20)
 
 
 async def test_an_owner_that_delivers_otherwise_is_called_anew_though_nobody_waits(
@@ -341,27 +373,28 @@ async def test_an_owner_that_delivers_otherwise_is_called_anew_though_nobody_wai
         source.want([*map(span, range(PIECES))])
         await part.until(0, 1)
         line.freeze()
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(20):
-            while loop.time() - source._came < source_module.MIN_SILENCE / 4:
-                await asyncio.sleep(0.1)
-        there = len(part.order)
-        source.owner_delivered()
-        assert source._silence == 2 * source_module.MIN_SILENCE
+        there = await rests(part)
+
+        def delivers_again() -> bool:
+            source.owner_delivered()
+            return len(part.order) > there + 1
+
         # Long before libtorrent would take note.
-        async with asyncio.timeout(20):
-            await part.until(there, there + 1)
+        await until(delivers_again, 20)
 
 
 async def test_a_peer_that_delivers_is_not_disturbed_when_its_owner_delivers_otherwise(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    calls = calls_of(monkeypatch)
     async with slow_line(tmp_path) as (source, part, _):
         source.want([*map(span, range(PIECES))])
-        for piece in range(4):
-            await part.until(piece)
+        await part.until(0)
+        before = len(calls)
+        for piece in range(1, 6):
             source.owner_delivered()
-            assert source._reopening is None
+            await part.until(piece)
+        assert len(calls) == before
 
 
 async def test_an_address_that_never_answers_does_not_hold_up_the_next_one(
@@ -374,16 +407,18 @@ async def test_an_address_that_never_answers_does_not_hold_up_the_next_one(
 
 
 async def test_an_address_that_never_answers_does_not_hold_up_introductions(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    calls = calls_of(monkeypatch)
     introductions = SignalingRelay()
     with deaf() as port, deaf() as other:
-        async with slow_line(tmp_path, introducer=introductions) as (source, *_):
-            source._addresses = [("127.0.0.1", port), ("127.0.0.1", other)]
+        async with slow_line(
+            tmp_path, only=[port, other], introducer=introductions
+        ) as (source, *_):
             source.want([span(0, Priority.NOW)])
             async with asyncio.timeout(10):
                 await introductions.begun.wait()
-            assert source._peers
+            assert calls[:2] == [port, other]
 
 
 def refusing() -> int:
@@ -407,8 +442,11 @@ async def test_where_all_addresses_refuse_introductions_begin_at_once(
     monkeypatch.setattr(source_module, "MIN_DIAL_INTERVAL", 300.0)
     monkeypatch.setattr(source_module, "RESTART_DIAL_INTERVAL", 1000.0)
     introductions = SignalingRelay()
-    async with slow_line(tmp_path, introducer=introductions) as (source, *_):
-        source._addresses = [("127.0.0.1", refusing()), ("127.0.0.1", refusing())]
+    ports = [refusing(), refusing()]
+    async with slow_line(tmp_path, only=ports, introducer=introductions) as (
+        source,
+        *_,
+    ):
         source.want([span(0, Priority.NOW)])
         async with asyncio.timeout(20):
             await introductions.begun.wait()

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ...core import tasks
+from ...core.timer import Timer
 from ...torrent.faults import SessionError
 from ...torrent.metainfo import Metainfo
 from ...torrent.priority import Priority
@@ -65,7 +66,7 @@ class SwarmSource:
         self._lost: set[int] = set()
         self._wishes: dict[int, Priority] = {}
         self._awaited: dict[int, float] = {}
-        self._hurrying: asyncio.TimerHandle | None = None
+        self._hurrying = Timer(self._hurry_now)
         self._peers = 0
         self._pause = MIN_DIAL_INTERVAL
         self._called = float("-inf")
@@ -77,9 +78,9 @@ class SwarmSource:
         self._came = float("-inf")
         """When something last arrived, or a peer connected, by the event loop's clock."""
         self._silence = MIN_SILENCE
-        self._listening: asyncio.TimerHandle | None = None
-        self._dialling: asyncio.TimerHandle | None = None
-        self._connecting: asyncio.TimerHandle | None = None
+        self._listening = Timer(self._listen)
+        self._dialling = Timer(self._call)
+        self._connecting = Timer(self._connect)
         self._uncalled: Sequence[tuple[str, int]] = ()
         """Addresses to call if the previous ones do not answer."""
         self._reopening: asyncio.Task[None] | None = None
@@ -139,7 +140,7 @@ class SwarmSource:
             self._begin_anew()
             return
         self._torrent.want(self._wishes)
-        if self._listening is None:
+        if not self._listening.is_running:
             self._listen()
         if fresh:
             self._call_soon()
@@ -209,10 +210,10 @@ class SwarmSource:
             self._call()
         elif self._uncalled:
             # An address that refuses needs no more time.
-            self._connect(self._uncalled)
+            self._connect()
         elif not (self._peers or self._introduced) and self._relays is not None:
             self._call()
-        elif self._dialling is None:
+        elif not self._dialling.is_running:
             self._call_later()
 
     def failed(self, message: str) -> None:
@@ -259,9 +260,7 @@ class SwarmSource:
             self._hurrying,
             self._listening,
         ):
-            if timer is not None:
-                timer.cancel()
-        self._dialling = self._connecting = self._hurrying = self._listening = None
+            timer.cancel()
         torrent, self._torrent = self._torrent, None
         if torrent is not None:
             if self._relays is not None:
@@ -294,22 +293,19 @@ class SwarmSource:
 
     def _hurry(self) -> None:
         """Give a deadline to the pieces that are overdue, and look again when the next one is."""
-        if self._hurrying is not None:
-            self._hurrying.cancel()
-            self._hurrying = None
-        loop = asyncio.get_running_loop()
+        now = asyncio.get_running_loop().time()
         for index, since in list(self._awaited.items()):
             if index not in self._wishes:
                 del self._awaited[index]
-            elif loop.time() - since >= OVERDUE:
+            elif now - since >= OVERDUE:
                 del self._awaited[index]
                 self._wishes[index] = Priority.NOW
         if self._awaited:
-            first = min(self._awaited.values())
-            self._hurrying = loop.call_at(first + OVERDUE, self._hurry_now)
+            self._hurrying.start(min(self._awaited.values()) + OVERDUE - now)
+        else:
+            self._hurrying.cancel()
 
     def _hurry_now(self) -> None:
-        self._hurrying = None
         self._hurry()
         if self._torrent is not None:
             self._torrent.want(self._wishes)
@@ -318,7 +314,6 @@ class SwarmSource:
 
     def _listen(self) -> None:
         """Begin anew if a peer is connected, somebody waits, and nothing has arrived for long. Runs at intervals."""
-        self._listening = None
         if not self._wishes or self._closed:
             return
         loop = asyncio.get_running_loop()
@@ -330,7 +325,7 @@ class SwarmSource:
             self._received, self._heard = received, loop.time()
         elif loop.time() - self._heard >= self._silence:
             self._give_up()
-        self._listening = loop.call_later(_LISTEN_INTERVAL, self._listen)
+        self._listening.start(_LISTEN_INTERVAL)
 
     def _give_up(self) -> None:
         """Begin anew, because a peer is silent. The next one gets more time."""
@@ -348,26 +343,21 @@ class SwarmSource:
         """
         if self._is_met:
             return
-        if self._relays is not None and self._dialling is not None:
+        if self._relays is not None and self._dialling.is_running:
             return
         if asyncio.get_running_loop().time() - self._called >= MIN_DIAL_INTERVAL:
             self._pause = MIN_DIAL_INTERVAL
             self._call()
-        elif self._dialling is None:
+        elif not self._dialling.is_running:
             self._call_later()
 
     def _call_later(self) -> None:
-        if self._dialling is not None:
-            self._dialling.cancel()
-        loop = asyncio.get_running_loop()
-        self._dialling = loop.call_later(self._pause, self._call)
+        self._dialling.start(self._pause)
         self._pause = min(MAX_DIAL_INTERVAL, self._pause * 2)
 
     def _call(self) -> None:
         """Call the owner, and repeat it later while no peer is connected and something is wanted."""
-        if self._dialling is not None:
-            self._dialling.cancel()
-            self._dialling = None
+        self._dialling.cancel()
         if self._torrent is None or self._closed or self._is_met or not self._wishes:
             return
         if self._tried and (
@@ -383,24 +373,20 @@ class SwarmSource:
             self._relays.introduce(self._owner, self._torrent)
         self._tried = True
         self._called = asyncio.get_running_loop().time()
-        self._connect(self._addresses)
+        self._uncalled = self._addresses
+        self._connect()
         self._call_later()
 
-    def _connect(self, addresses: Sequence[tuple[str, int]]) -> None:
-        """Call the first of these addresses, and the next one soon if nobody answers."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
-        self._uncalled = ()
-        if not addresses or self._torrent is None or self._is_met:
+    def _connect(self) -> None:
+        """Call the next address, and the one after it soon if nobody answers."""
+        self._connecting.cancel()
+        if not self._uncalled or self._torrent is None or self._is_met:
+            self._uncalled = ()
             return
-        (host, port), *others = addresses
+        (host, port), *self._uncalled = self._uncalled
         try:
             self._torrent.connect(host, port)
         except (ValueError, RuntimeError) as err:
             _LOGGER.debug("Cannot call %s: %s", self._owner, err)
-        if others:
-            self._uncalled = others
-            self._connecting = asyncio.get_running_loop().call_later(
-                NEXT_ADDRESS_DELAY, self._connect, others
-            )
+        if self._uncalled:
+            self._connecting.start(NEXT_ADDRESS_DELAY)
