@@ -465,9 +465,6 @@ class Held:
     def etag(self, owner: str, item: str) -> str:
         return self.tag
 
-    def is_complete(self, owner: str, item: str) -> bool:
-        return True
-
     def in_use(self, owner: str) -> tuple[str, ...]:
         return self.reading
 

@@ -79,6 +79,20 @@ class Script:
         return Spans((each.start, each.stop) for each in self.wanted)
 
 
+class Trickle(Script):
+    """A source to which a little has come whenever somebody looks."""
+
+    received = 0
+
+    @property
+    def status(self) -> SourceStatus:
+        self.received += 1
+        return SourceStatus(received=self.received, peers=1)
+
+    @status.setter
+    def status(self, status: SourceStatus) -> None: ...
+
+
 class Keeper:
     """The room and the sources of one download."""
 
@@ -183,6 +197,13 @@ def asking(
     return asyncio.create_task(download.wait(name, start, stop, t))
 
 
+async def waits(download: Download, questions: int = 1) -> None:
+    """Wait until so many questions wait for bytes."""
+    await until(
+        lambda: sum(each.waiting for each in download.readers.active) == questions
+    )
+
+
 async def test_the_awaited_piece_is_asked_for_first_and_ends_the_wait(
     both: tuple[Download, Keeper],
 ) -> None:
@@ -194,8 +215,10 @@ async def test_the_awaited_piece_is_asked_for_first_and_ends_the_wait(
     # Thirty seconds of play ahead, in their order.
     assert list(source.asked) == [(10 * PIECE + 5, 40 * PIECE + 5)]
     assert source.wanted == sorted(source.wanted, key=lambda each: each.start)
+    other = asking(download, 12 * PIECE, "b", 13 * PIECE)
+    await waits(download, 2)
     source.deliver(12 * PIECE, 13 * PIECE)
-    await asyncio.sleep(0.05)
+    assert await other == 13 * PIECE
     assert not waiting.done()
     source.deliver(10 * PIECE, 11 * PIECE)
     assert await waiting == 11 * PIECE
@@ -289,7 +312,7 @@ async def test_who_stalls_gets_more_ahead_up_to_a_limit(
         source.deliver(at, at + PIECE)
         at = await waiting
         waiting = asking(download, at)
-        await asyncio.sleep(0.01)
+        await waits(download)
     assert windows == [30, 60, 120, 240, 240, 240]
     # A seek forgives.
     waiting.cancel()
@@ -322,7 +345,7 @@ async def test_nothing_arrives_in_time(both: tuple[Download, Keeper]) -> None:
     assert download.state == TransferState.FETCHING
     # It may still come.
     waiting = asking(download, 0)
-    await asyncio.sleep(0)
+    await waits(download)
     keeper.source.deliver(0, PIECE)
     assert await waiting == PIECE
 
@@ -331,23 +354,13 @@ async def test_bytes_that_trickle_in_are_waited_for_but_not_forever(
     both: tuple[Download, Keeper],
 ) -> None:
     download, keeper = both
-
-    async def trickle() -> None:
-        received = 0
-        while True:
-            await asyncio.sleep(0.02)
-            received += 1
-            keeper.source.status = SourceStatus(received=received, peers=1)
-
+    keeper.next = [Trickle()]
     waiting = asking(download, 0, t=0.2)
     await keeper.opened()
-    drops = asyncio.create_task(trickle())
     began = time.monotonic()
     with pytest.raises(Unavailable):
         await waiting
     assert time.monotonic() - began >= 0.7
-    drops.cancel()
-    await asyncio.gather(drops, return_exceptions=True)
 
 
 async def test_who_gives_up_leaves_nothing_behind(
@@ -464,7 +477,7 @@ async def test_without_room_nothing_is_asked_for(
     keeper.room = 2**40
     download.roomier()
     waiting = asking(download, PIECE)
-    await asyncio.sleep(0)
+    await waits(download)
     source.deliver(PIECE, 2 * PIECE)
     assert await waiting == 2 * PIECE
 
@@ -546,9 +559,12 @@ async def test_readers_that_are_not_heard_of_are_forgotten(
     source.deliver(0, PIECE)
     await waiting
     assert source.wanted
-    await asyncio.sleep(0.15)
-    download.tick()
-    assert source.wanted == []
+
+    def wants_nothing() -> bool:
+        download.tick()
+        return source.wanted == []
+
+    await until(wants_nothing)
     # Nobody wants anything: the sources end too, and what is there is noted.
     await until(lambda: not download.fetcher.is_active)
     assert source.closed
@@ -583,10 +599,13 @@ async def test_room_is_given_where_nobody_reads(both: tuple[Download, Keeper]) -
     assert everything == [(4 * PIECE, 46 * PIECE), (58 * PIECE, 100 * PIECE)]
     # It may not come back before it has gone.
     waiting = asking(download, 0, "b")
-    await asyncio.sleep(0.05)
+    await waits(download)
     assert not source.asked.meets(0, PIECE)
     source.deliver(0, PIECE)
-    await asyncio.sleep(0.05)
+    other = asking(download, 100 * PIECE, "c", 101 * PIECE)
+    await waits(download, 2)
+    source.deliver(100 * PIECE, 101 * PIECE)
+    assert await other == 101 * PIECE
     assert not waiting.done()
     left(download, spans)
     left(download, everything)
@@ -651,7 +670,7 @@ async def test_without_hashes_nothing_that_was_left_is_believed(
         assert not keeper.sources
         # As soon as there are hashes, it is fetched.
         waiting = asking(download, 0)
-        await asyncio.sleep(0)
+        await waits(download)
         download.renew(ticket_of(tmp_path), META)
         (await keeper.opened()).deliver(0, PIECE)
         assert await waiting == PIECE
@@ -672,7 +691,10 @@ async def test_another_ticket_takes_over(
     assert await waiting == PIECE
     # The same one again changes nothing.
     download.renew(ticket_of(tmp_path, meta), meta)
-    await asyncio.sleep(0.05)
+    waiting = asking(download, PIECE)
+    await waits(download)
+    second.deliver(PIECE, 2 * PIECE)
+    assert await waiting == 2 * PIECE
     assert not second.closed
 
 

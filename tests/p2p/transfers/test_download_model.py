@@ -19,6 +19,7 @@ from p2p.transfers import fetcher, planner, readers as reading
 from p2p.transfers.sources.source import Wanted
 from tests.p2p.transfers.receiving import Owner, content_of
 from tests.p2p.transfers.test_download import Keeper, Script, left
+from tests.patience import until
 
 PIECE = 1024
 PIECES = 40
@@ -63,6 +64,12 @@ steps = st.lists(
 )
 
 
+async def turns() -> None:
+    """Let every task do what it can do without waiting for time or a thread."""
+    for _ in range(12):
+        await asyncio.sleep(0)
+
+
 class Model:
     """A download, its readers, and what each of them was promised."""
 
@@ -96,12 +103,9 @@ class Model:
         return None
 
     async def settle(self) -> None:
-        for _ in range(12):
-            await asyncio.sleep(0)
-        while self.download.checker.is_running:
-            await asyncio.sleep(0.001)
-        for _ in range(12):
-            await asyncio.sleep(0)
+        await turns()
+        await until(lambda: not self.download.checker.is_running)
+        await turns()
         for name, (start, stop, task) in list(self.asking.items()):
             if self.content.has(start):
                 # Whoever goes on reading is answered with a batch, for which a moment is waited.
@@ -133,6 +137,10 @@ class Model:
         return [
             each for each in source.wanted if not spans.covers(each.start, each.stop)
         ]
+
+    def deliverable(self) -> bool:
+        """Tell whether a source could deliver something."""
+        return self.source is not None and bool(self.missing(self.source))
 
     async def step(self, what: str, *arguments: Any) -> None:  # noqa: C901 - a table
         source = self.source
@@ -218,10 +226,13 @@ class Model:
             await self.settle()
             if not self.asking:
                 return
-            if (source := self.source) is not None and self.missing(source):
+            if self.deliverable():
                 await self.step("deliver", 0)
             else:
-                await asyncio.sleep(0.001)
+                asking = [task for _, _, task in self.asking.values()]
+                await until(
+                    lambda: self.deliverable() or any(each.done() for each in asking)  # noqa: B023
+                )
         raise AssertionError("somebody waits forever")
 
 

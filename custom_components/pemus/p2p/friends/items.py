@@ -50,12 +50,8 @@ class Items:
                 "nothing can be fetched: the download cache does not work"
             )
         here = downloads.etag(self._home, item_id)
-        is_right = listed in (None, here) or (
-            self._differing.get(item_id) == (listed, here)
-        )
-        if is_right and (
-            downloads.is_complete(self._home, item_id)
-            or downloads.has_ticket(self._home, item_id)
+        if here is not None and (
+            listed in (None, here) or self._differing.get(item_id) == (listed, here)
         ):
             return
         ticket = await self.ticket(item_id)

@@ -1,8 +1,8 @@
-"""The download cache: a folder of sparse files, and a small database that tells what of them is there.
+"""The download cache: a folder of sparse files, and a small database with what is in each.
 
-What the database says of a file is believed only if the file was left in peace: its size, time and inode are those that
-were noted when nothing wrote to it any more. Otherwise whatever is in it is compared with its hashes before it is used.
-All of it can be fetched again, so a database that is damaged or too new is thrown away, with the files.
+A record is trusted only if the file's size, time and inode are those that were recorded when nothing wrote to it any more.
+Otherwise the file's contents are compared with their hashes before they are used. Everything can be fetched again, so a
+database that is damaged or too new is removed together with the files.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _SCHEMA: Final = """
 CREATE TABLE downloads (
     name TEXT PRIMARY KEY, -- of the file
     ticket BLOB NOT NULL, -- JSON
-    spans TEXT NOT NULL, -- what was verified
-    inode INTEGER, -- of the file when nothing wrote to it any more; NULL while something may, as is mtime_ns
+    spans TEXT NOT NULL, -- verified bytes
+    inode INTEGER, -- of the file when nothing wrote to it any more; like mtime_ns, NULL while something may write
     mtime_ns INTEGER,
     used REAL NOT NULL, -- seconds since the epoch
     pinned INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
-# The latest first: if an item is there twice, the older version goes.
+# The latest comes first: if there are two versions of an item, the older one is removed.
 _SELECT: Final = "SELECT name, ticket, spans, inode, mtime_ns, used, pinned FROM downloads ORDER BY used DESC"
 _KEEP_SIZE: Final = 0x01
 _PUNCH_HOLE: Final = 0x02
@@ -58,28 +58,29 @@ class CacheSettings:
     """How much of the disk the cache may take."""
 
     quota: int = 20 * 1024**3
-    """Bytes of all downloads together."""
+    """Bytes of all items together."""
     reserve: int = 2 * 1024**3
-    """Bytes of the disk that are left free."""
+    """Bytes of the disk that stay free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is noted of a download."""
+    """What the database keeps of an item."""
 
     name: str
+    """Name of the file."""
     ticket: Ticket
     spans: str
-    """Encoded, so that it stays as it is now."""
+    """Verified bytes, encoded so that they do not change any more."""
     seal: tuple[int, int] | None
-    """Inode and time of the file that nothing writes to."""
+    """Inode and modification time of the file; None while something may write to it."""
     used: float
     pinned: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A download that a former engine left."""
+    """An item that a former engine left."""
 
     path: Path
     ticket: Ticket
@@ -87,7 +88,7 @@ class Found:
     spans: Spans
     unchecked: Spans
     file: LocalFile | None
-    """None if only the ticket, or the wish to keep it, was left."""
+    """None if only the ticket, or the wish to keep the item, was left."""
     seal: tuple[int, int] | None
     used: float
     pinned: bool
@@ -111,14 +112,14 @@ class Cache:
     """The folder and its database. All methods block: call them outside the event loop."""
 
     def __init__(self, folder: Path) -> None:
-        """Prepare a cache in `folder`, in which nothing else may be."""
+        """Prepare a cache in `folder`, which it shares with nothing else."""
         self.folder = folder
         self.can_punch = True
-        """Whether parts of files can be given back to the disk, as far as is known."""
+        """Whether the file system can free parts of files, as far as is known."""
         self._records = _Records(folder / DATABASE)
 
     def open(self) -> list[Found]:
-        """Open the cache, remove what does not belong there, and return what there is. Raises CacheError."""
+        """Open the cache, remove what does not belong to it, and return its items. Raises CacheError."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._records.open()
@@ -141,11 +142,11 @@ class Cache:
     # Files.
 
     def new_path(self, ticket: Ticket) -> Path:
-        """Return where a new download goes. Does not block. No two downloads have one name, not even one after the other."""
+        """Return where a new file goes. Does not block. No name is used twice, not even one after the other."""
         return self.folder / f"{ticket.owner}-{ticket.item.id}-{secrets.token_hex(6)}"
 
     def create(self, path: Path, size: int) -> None:
-        """Make an empty file of full size. Raises OSError."""
+        """Create a sparse file of full size. Raises OSError."""
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(file, size)
@@ -156,7 +157,7 @@ class Cache:
             os.close(file)
 
     def describe(self, path: Path, ticket: Ticket) -> LocalFile | None:
-        """Return the facts of a download's file, None if it is not there as it should be."""
+        """Return the file of an item; None if it is missing or has another size."""
         try:
             status = path.lstat()
         except OSError:
@@ -167,41 +168,36 @@ class Cache:
         return LocalFile.of(str(path), item.name, item.content_type, status)
 
     def punch(self, path: Path, spans: Iterable[tuple[int, int]]) -> None:
-        """Give parts of a file back to the disk. Raises OSError."""
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            for start, stop in spans:
-                _punch(file, start, stop - start)
-        except OSError as err:
-            if err.errno in _NO_HOLES:
-                self.can_punch = False
-            raise
-        finally:
-            os.close(file)
+        """Free parts of a file. Raises OSError."""
+        with path.open("r+b", buffering=0) as file:
+            try:
+                for start, stop in spans:
+                    _punch(file.fileno(), start, stop - start)
+            except OSError as err:
+                if err.errno in _NO_HOLES:
+                    self.can_punch = False
+                raise
 
     def seal(self, path: Path) -> tuple[int, int] | None:
-        """Have all of a file written to the disk, and return what tells that it was not changed since."""
+        """Write all of a file to the disk. Return its inode and time, by which later changes are recognised; None if it fails."""
         try:
-            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
+            with path.open("r+b", buffering=0) as file:
                 os.fdatasync(file)
-                status = os.fstat(file)
-            finally:
-                os.close(file)
+                status = os.fstat(file.fileno())
         except OSError as err:
-            _LOGGER.warning("%s cannot be written to the disk: %s", path, err)
+            _LOGGER.warning("Cannot write %s to the disk: %s", path, err)
             return None
         return status.st_ino, status.st_mtime_ns
 
     def free(self) -> int:
-        """Return the bytes that are free on the disk. Raises OSError."""
+        """Return how many bytes of the disk are free. Raises OSError."""
         status = os.statvfs(self.folder)
         return status.f_bavail * status.f_frsize
 
     # Records.
 
     def save(self, records: Sequence[Record]) -> None:
-        """Note what there is of downloads. Raises StoreError."""
+        """Save records. Raises StoreError."""
         with self._records.write() as database:
             database.executemany(
                 "INSERT OR REPLACE INTO downloads VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -210,8 +206,7 @@ class Cache:
                         each.name,
                         each.ticket.encode(),
                         each.spans,
-                        each.seal[0] if each.seal else None,
-                        each.seal[1] if each.seal else None,
+                        *(each.seal or (None, None)),
                         each.used,
                         each.pinned,
                     )
@@ -220,12 +215,15 @@ class Cache:
             )
 
     def remove(self, paths: Sequence[Path]) -> None:
-        """Remove downloads with their files. Raises OSError and StoreError."""
+        """Remove files and their records. Raises OSError, StoreError."""
         for path in paths:
             path.unlink(missing_ok=True)
+        self._forget([path.name for path in paths])
+
+    def _forget(self, names: Sequence[object]) -> None:
         with self._records.write() as database:
             database.executemany(
-                "DELETE FROM downloads WHERE name = ?", [(each.name,) for each in paths]
+                "DELETE FROM downloads WHERE name = ?", [(name,) for name in names]
             )
 
     def _rows(self) -> list[tuple[object, ...]]:
@@ -233,26 +231,23 @@ class Cache:
             return database.execute(_SELECT).fetchall()
 
     def _found(self, rows: Iterable[tuple[object, ...]]) -> list[Found]:
-        """Return what can be used of the rows, and remove the others."""
+        """Return the usable rows, and remove the others."""
         found: dict[tuple[str, str], Found] = {}
         useless = []
         for row in rows:
             each = self._look(row)
             if each is None or each.path.name != row[0]:
-                useless.append((row[0],))
-            if each is None:
-                continue
-            key = each.ticket.owner, each.ticket.item.id
-            if key in found:
-                useless.append((row[0],))
-            else:
-                found[key] = each
+                useless.append(row[0])
+            if each is not None:
+                key = each.ticket.owner, each.ticket.item.id
+                if found.setdefault(key, each) is not each:
+                    useless.append(row[0])
         if useless:
-            with self._records.write() as database:
-                database.executemany("DELETE FROM downloads WHERE name = ?", useless)
+            self._forget(useless)
         return list(found.values())
 
     def _look(self, row: tuple[object, ...]) -> Found | None:
+        """Return what a row and its file have; None if that is of no use."""
         name, payload, text, inode, mtime_ns, used, pinned = row
         if not (
             isinstance(name, str)
@@ -261,14 +256,14 @@ class Cache:
             and isinstance(text, str)
             and isinstance(used, float)
         ):
-            _LOGGER.warning("A download is dropped: its record is damaged")
+            _LOGGER.warning("Dropped an item from the cache: its record is damaged")
             return None
         try:
             ticket = read(payload, kept=True)
             meta = ticket.metainfo()
             spans = Spans.decode(text, ticket.item.size)
         except (BadTicket, ValueError, RecursionError) as err:
-            _LOGGER.warning("A download is dropped: %s", err)
+            _LOGGER.warning("Dropped an item from the cache: %s", err)
             return None
         path = self.folder / name
         facts = self.describe(path, ticket)
@@ -282,10 +277,9 @@ class Cache:
                 try:
                     unchecked = _data(path, meta)
                 except OSError as err:
-                    _LOGGER.warning("A download is dropped: %s", err)
+                    _LOGGER.warning("Dropped an item from the cache: %s", err)
                     return None
         return Found(
-            # No two files have one name, not even one after the other.
             path=path if facts is not None else self.new_path(ticket),
             ticket=ticket,
             meta=meta,
@@ -298,7 +292,7 @@ class Cache:
         )
 
     def _sweep(self, names: set[str]) -> None:
-        """Remove files that belong to no download."""
+        """Remove files that belong to no item."""
         keep = names | {DATABASE + suffix for suffix in ("", "-wal", "-shm")}
         with os.scandir(self.folder) as entries:
             for entry in entries:
@@ -308,22 +302,19 @@ class Cache:
 
 
 def _data(path: Path, meta: Metainfo) -> Spans:
-    """Return the pieces of a file in which there is anything but holes. Raises OSError."""
+    """Return the pieces of a file that are not completely holes. Raises OSError."""
     spans, at, length = Spans(), 0, meta.piece_length
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with path.open("rb", buffering=0) as file:
         while at < meta.size:
             try:
-                start = os.lseek(file, at, os.SEEK_DATA)
-                at = os.lseek(file, start, os.SEEK_HOLE)
+                start = file.seek(at, os.SEEK_DATA)
+                at = file.seek(start, os.SEEK_HOLE)
             except OSError as err:
                 if err.errno == errno.ENXIO:
                     break
                 raise
             first, last = start // length, -(-at // length)
             spans.add(first * length, min(last * length, meta.size))
-    finally:
-        os.close(file)
     return spans
 
 

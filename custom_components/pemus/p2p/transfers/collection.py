@@ -32,8 +32,8 @@ class Collection:
         """Begin with none."""
         self.saved = float("-inf")
         """When records were last saved, by the monotonic clock."""
-        self._cache = cache
-        self._room = room
+        self.cache = cache
+        self.room = room
         self._sources = sources
         self._downloads: dict[Key, Download] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -52,16 +52,16 @@ class Collection:
 
     def insert(self, ticket: Ticket, meta: Metainfo | None) -> Download:
         """Add a download without a file."""
-        path = self._cache.new_path(ticket)
-        return self._add(Entry(self._cache, ticket, meta, path))
+        path = self.cache.new_path(ticket)
+        return self._add(Entry(self.cache, ticket, meta, path))
 
     def restore(self, found: Found) -> None:
         """Add what a former engine left."""
-        self._add(Entry.restored(self._cache, found))
+        self._add(Entry.restored(self.cache, found))
 
     def _add(self, entry: Entry) -> Download:
-        self._room.entries.add(entry)
-        download = Download(entry, self._room, self._sources)
+        self.room.entries.add(entry)
+        download = Download(entry, self.room, self._sources)
         self._downloads[entry.key] = download
         return download
 
@@ -69,8 +69,8 @@ class Collection:
         """Remove a download at once, and its file as soon as nothing writes to it. Its readers get `reason`."""
         entry = download.entry
         del self._downloads[entry.key]
-        self._room.entries.discard(entry)
-        self._room.has_changed = True
+        self.room.entries.discard(entry)
+        self.room.has_changed = True
         entry.is_dropped = True
         task = tasks.spawn(self._dispose(download, reason), f"drop {entry.label}")
         self._leaving.add(task)
@@ -117,7 +117,7 @@ class Collection:
         """Save the records that have changed."""
         self.saved = time.monotonic()
         entries = [download.entry for download in self]
-        await save(self._cache, [each for each in entries if each.is_dirty])
+        await save(self.cache, [each for each in entries if each.is_dirty])
 
     async def close(self, reason: EngineError, seconds: float) -> None:
         """End all downloads and save their records. Gives the disk so many seconds to write what was fetched."""

@@ -29,7 +29,6 @@ from .cache import Cache, CacheSettings
 from .collection import Collection
 from .download import WAIT_TIMEOUT, Download
 from .entry import Entry, key_of
-from .eviction import Eviction
 from .renewal import Renew, Renewal
 from .room import Room
 from .sources.factory import AskOwner, Sources
@@ -73,13 +72,7 @@ class Downloads:
             cache, self._room, Sources(session, introducer, ask)
         )
         self._renewal = Renewal(renew, self.accept, self._tasks)
-        self._upkeep = Upkeep(
-            self._downloads,
-            self._room,
-            Eviction(self._downloads, self._room, cache),
-            self._renewal,
-            on_change,
-        )
+        self._upkeep = Upkeep(self._downloads, self._renewal, on_change)
         self._running = False
 
     async def start(self) -> None:
@@ -152,20 +145,13 @@ class Downloads:
         self._downloads.forget_unused()
         await self._downloads.save()
 
-    def has_ticket(self, owner: str, item: str) -> bool:
-        """Tell whether there is a valid ticket for an item."""
-        download = self._downloads.get((owner, item))
-        return download is not None and download.entry.is_live
-
     def etag(self, owner: str, item: str) -> str | None:
-        """Return the entity tag of the version of an item that there is a ticket for, or a copy of."""
-        download = self._downloads.get((owner, item))
-        return None if download is None else download.entry.ticket.item.etag
-
-    def is_complete(self, owner: str, item: str) -> bool:
-        """Tell whether all of an item is here."""
-        download = self._downloads.get((owner, item))
-        return download is not None and download.entry.content.is_complete
+        """Return the entity tag of an item that can be read: all of it is here, or its ticket is valid. None if it cannot."""
+        if (download := self._downloads.get((owner, item))) is None:
+            return None
+        entry = download.entry
+        can_read = entry.content.is_complete or entry.is_live
+        return entry.ticket.item.etag if can_read else None
 
     # Reading.
 

@@ -1,4 +1,4 @@
-"""Decides what to ask of the sources next, when somebody reads, seeks or keeps an item. Nothing here has a state."""
+"""Decides what to request from the sources next, when somebody reads, seeks or keeps an item. Nothing here has state."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .content import Content
 from .sources.source import Wanted
 
 COPY_WINDOW: Final = 64 * 1024**2
-"""Bytes that are asked for at a time for an offline copy; an eighth while somebody reads the item."""
+"""Bytes that are requested at a time for an offline copy; an eighth of it while somebody reads the item."""
 
 type _Wish = tuple[float, int, int, Priority]
-"""Seconds until it is needed, start, stop, and how soon that is."""
+"""Seconds until the bytes are needed, start, stop, priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +24,16 @@ class Need:
 
     start: int
     stop: int
-    """The bytes that should be there are from `start` to here."""
+    """The bytes from `start` to here should be there."""
     near: int
-    """Up to here they are needed soon."""
+    """The bytes up to here are needed soon."""
     rate: float
     """Bytes per second of play."""
     is_waiting: bool
-    """Whether the reader waits for the byte at `start`."""
+    """Whether it waits for the byte at `start`."""
 
     def priority(self, start: int, stop: int) -> Priority:
-        """Return how soon the reader needs these bytes, which are within its window."""
+        """Return how soon these bytes between `start` and `stop` are needed."""
         if self.is_waiting and start <= self.start < stop:
             return Priority.NOW
         return Priority.SOON if start < self.near else Priority.LATER
@@ -41,22 +41,22 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to ask for, the soonest needed first."""
+    """What to request, the soonest needed first."""
 
     wanted: tuple[Wanted, ...] = ()
     size: int = 0
     """Bytes that will arrive."""
     is_cut: bool = False
-    """Whether there is no room for all that is needed."""
+    """Whether there is not enough space for all that is needed."""
 
 
 def make_plan(
     content: Content, needs: Sequence[Need], room: int, *, with_copy: bool
 ) -> Plan:
-    """Return what to ask for, so that no more than `room` bytes arrive.
+    """Return what to request, so that at most `room` bytes arrive.
 
-    What a reader waits for comes first, then what is needed sooner in seconds of play. `with_copy` asks for the next part
-    of an offline copy as well.
+    What readers wait for comes first, then everything else in the order in which it is played. With `with_copy`, the next
+    part of an offline copy comes last.
     """
     wishes = sorted(
         wish for need in needs for wish in _wishes(content, need, len(needs) == 1)
@@ -84,13 +84,13 @@ def _wishes(content: Content, need: Need, is_only: bool) -> Iterator[_Wish]:
             yield -1.0, start, stop, priority
             continue
         if is_only:
-            # The order of the file is just right for one.
+            # One reader needs the order of the file, which LATER keeps.
             priority = Priority.LATER
         yield (start - need.start) / need.rate, start, stop, priority
 
 
 def _wishes_of_copy(content: Content, most: int) -> Iterator[_Wish]:
-    """Yield the next missing parts of the item, about `most` bytes."""
+    """Yield the next missing parts of the item, piece by piece, about `most` bytes."""
     for start, stop in _pieces(content, 0, content.size):
         if most <= 0:
             return
@@ -99,7 +99,7 @@ def _wishes_of_copy(content: Content, most: int) -> Iterator[_Wish]:
 
 
 def _pieces(content: Content, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Yield what is missing of a span, divided where pieces end."""
+    """Yield the missing parts of a span, divided at the ends of pieces."""
     length = content.piece_length
     for low, high in content.missing(start, stop):
         at = low

@@ -82,6 +82,12 @@ class Room:
             free=max(0, self.free),
         )
 
+    def note_disk(self, *, is_short: bool) -> None:
+        """Note whether somebody cannot get any space. The disk is the cause if it has less free than the reserve."""
+        before, free = self.is_full, self.free - self.settings.reserve
+        self.is_full = free <= 0 and (is_short or before)
+        self.has_changed |= self.is_full != before
+
     def fits_copy(self, size: int) -> bool:
         """Tell whether one more offline copy may be kept."""
         return self.pinned + size <= self.settings.quota * PINNED_SHARE

@@ -10,14 +10,12 @@ import time
 from typing import Final
 
 from .collection import Collection
-from .eviction import Eviction
+from .eviction import make_room
 from .renewal import Renewal
-from .room import Room
 
 INTERVAL: Final = 1.0
-"""Seconds between two rounds while something happens."""
 IDLE_INTERVAL: Final = 60.0
-"""Seconds between two rounds while nothing happens."""
+"""Seconds between two rounds while something happens, and while nothing does."""
 SAVE_INTERVAL: Final = 5.0
 """Seconds between two saves of what arrived."""
 _MIN_INTERVAL: Final = 0.1
@@ -29,17 +27,11 @@ class Upkeep:
     """The loops that look after the downloads."""
 
     def __init__(
-        self,
-        downloads: Collection,
-        room: Room,
-        eviction: Eviction,
-        renewal: Renewal,
-        on_change: Callable[[], None],
+        self, downloads: Collection, renewal: Renewal, on_change: Callable[[], None]
     ) -> None:
         """Prepare the loops. `on_change` is called when there is something new to show."""
         self._downloads = downloads
-        self._room = room
-        self._eviction = eviction
+        self._room = downloads.room
         self._renewal = renewal
         self._on_change = on_change
 
@@ -72,7 +64,7 @@ class Upkeep:
                 self._renewal.ask(entry)
         self._room.reading = max(1, reading)
         await self._room.measure()
-        await self._eviction.make_room()
+        await make_room(self._downloads)
         if time.monotonic() - self._downloads.saved >= SAVE_INTERVAL:
             await self._downloads.save()
         if self._room.has_changed:

@@ -75,6 +75,7 @@ class SwarmSource:
         self._delivered = False
         self._received = 0
         self._heard = float("-inf")
+        """When nothing was awaited, or something arrived: silence counts from here."""
         self._came = float("-inf")
         """When something last arrived, or a peer connected, by the event loop's clock."""
         self._silence = MIN_SILENCE
@@ -284,9 +285,8 @@ class SwarmSource:
                 await self._remove()
                 await self._open(download)
         except SessionError as err:
-            self._reopening = None
             self.failed(str(err))
-        else:
+        finally:
             self._reopening = None
 
     # Overdue pieces.
