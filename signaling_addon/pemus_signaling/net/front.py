@@ -44,8 +44,6 @@ HTTP_BODY: Final = 64 * 1024
 STOP_PATIENCE: Final = 5.0
 """Seconds that sockets have to end when the server stops."""
 BACKLOG: Final = 4096
-BURST: Final = 10
-"""Seconds' worth of messages that a socket may send at once."""
 SOCKET_BUFFER: Final = 64 * 1024
 """Bytes that the system may keep of one connection, in each direction. It doubles that for its own needs.
 
@@ -82,14 +80,7 @@ class Front:
             self.load_certificate()
         self.proxies = Networks(settings.trusted_proxies)
         self.origins = Origins(settings.origins)
-        self.sockets = Sockets(
-            message_size=settings.message_size,
-            per_second=settings.messages_per_second,
-            burst=BURST * settings.messages_per_second,
-            send_buffer=settings.send_buffer,
-            per_address=settings.sockets_per_address,
-            capacity=settings.concurrent_limit,
-        )
+        self.sockets = Sockets(settings)
         self.requests: set[_Connection] = set()
         """Connections that are no WebSockets, or not yet."""
         self.clock: Callable[[], float] = time.monotonic

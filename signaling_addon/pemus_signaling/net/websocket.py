@@ -24,11 +24,15 @@ from picows import (
 )
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
+from pemus_signaling.settings import Settings
+
 from .limits import Places
 from .sockets import Close, Listener
 
 CLOSE_PATIENCE: Final = 3.0
 """Seconds that a client has to answer a close frame. One that has answered has also read why it was closed."""
+BURST: Final = 10
+"""Seconds' worth of messages that a socket may send at once."""
 COST_BYTES: Final = 4096
 """Bytes of a message that count as one message more."""
 
@@ -59,22 +63,13 @@ def _answer_to(close: bytes) -> WSCloseCode:
 class Sockets:
     """The sockets that are open, and what each may do."""
 
-    def __init__(
-        self,
-        *,
-        message_size: int,
-        per_second: float,
-        burst: float,
-        send_buffer: int,
-        per_address: int,
-        capacity: int,
-    ) -> None:
-        """Take messages of so many bytes, so many per second in the long run, and `burst` of them at once."""
-        self.message_size = message_size
-        self.per_second = per_second
-        self.burst = burst
-        self.send_buffer = send_buffer
-        self.places = Places(per_address, capacity)
+    def __init__(self, settings: Settings) -> None:
+        """Apply the limits of the settings."""
+        self.message_size = settings.message_size
+        self.per_second = settings.messages_per_second
+        self.burst = BURST * settings.messages_per_second
+        self.send_buffer = settings.send_buffer
+        self.places = Places(settings.sockets_per_address, settings.concurrent_limit)
         self.open: set[WebSocket] = set()
         self.messages = 0
         """Messages that were received, since the start."""
