@@ -36,9 +36,13 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 import psutil
 import uvloop
 
-from pemus_signaling.rooms.tokens import ANNOUNCE, RoomToken, sign
+from pemus_signaling.rooms.tokens import ANNOUNCE, RoomToken
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.signaling.signing import sign  # noqa: E402
+
 NPM = ROOT / ".venvs" / "npm"
 STOCK = ROOT / "tests" / "e2e" / "webtorrent" / "tracker.mjs"
 SWARM = 50

@@ -69,6 +69,11 @@ class Identity:
         return {"key": b64(self.key), "signature": b64(self.private.sign(signed))}
 
 
+def grouped(identifier: str) -> str:
+    """Return a PeMuS ID as people write it."""
+    return "-".join(identifier[at : at + 4] for at in range(0, len(identifier), 4))
+
+
 def b64(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 

@@ -12,11 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import orjson
 
 from pemus_signaling.cluster.cluster import Cluster
-from pemus_signaling.rooms.tokens import ANNOUNCE, Revocations, RoomToken, sign
+from pemus_signaling.rooms.tokens import ANNOUNCE, Revocations, RoomToken
 from pemus_signaling.server import Server
 from pemus_signaling.tracker.tracker import Tracker
 from tests.patience import PATIENCE
 from tests.signaling.server import running, ws
+from tests.signaling.signing import sign
 
 PATH = "/tested/announce"
 FILM = "\x00\xff" * 10

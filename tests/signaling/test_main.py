@@ -146,7 +146,7 @@ async def test_nothing_that_is_logged_tells_who_was_there() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--port", "nowhere"], "port: must be a whole number"),
+        (["--port", "nowhere"], "port: must be an integer"),
         (
             ["--certificate", "/nowhere/cert.pem", "--private-key", "/nowhere/key.pem"],
             "No such file",

@@ -64,11 +64,6 @@ def read_id(text: str) -> str | None:
     return _write(number, BODY) + _write(check, LENGTH - BODY)
 
 
-def grouped(identifier: str) -> str:
-    """Return an ID as people read it."""
-    return "-".join(identifier[at : at + 4] for at in range(0, len(identifier), 4))
-
-
 def challenge() -> bytes:
     """Return a fresh nonce."""
     return secrets.token_bytes(NONCE_BYTES)

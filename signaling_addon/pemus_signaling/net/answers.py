@@ -1,4 +1,4 @@
-"""How requests of the REST API are read and answered: JSON in and out, errors with a word for programs and one for people."""
+"""Requests and answers of the REST API. Both are JSON. Errors have a code for programs and a message for people."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .addresses import household
 from .limits import Rates
 
 MAX_BODY: Final = 4096
-"""Bytes of a request's body."""
+"""Maximum size of a request's body, in bytes."""
 BODY_TIMEOUT: Final = 10.0
-"""Seconds in which a body must arrive."""
+"""Time limit for receiving a body, in seconds."""
 PROVEN_COST: Final = 0.05
-"""What a request of a home that proved its identity counts for its address: twenty busy homes count as one stranger."""
+"""What a request of a home with a proven identity costs its address. Twenty busy homes cost as much as one stranger."""
 MAX_BEARER: Final = 8192
-"""Characters of a token."""
+"""Maximum length of a token, in characters."""
 AWAY_RETRY: Final = 5
-"""Seconds after which to try again when what keeps the rooms does not answer, or cannot write."""
+"""`Retry-After` while the store of rooms does not work, in seconds."""
 
 type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Failure(Exception):
-    """A request is not granted."""
+    """A request fails."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Failure(Exception):
         message: str,
         retry_after: float | None = None,
     ) -> None:
-        """Say why: `error` for programs, `message` for people. `retry_after` is in seconds."""
+        """Give the reason: `error` for programs, `message` for people. `retry_after` is in seconds."""
         super().__init__(message)
         self.status = status
         self.error = error
@@ -49,31 +49,48 @@ class Failure(Exception):
 
 
 def bad_request(message: str) -> Failure:
-    """Return the failure of a request that makes no sense."""
+    """Return the failure of an invalid request."""
     return Failure(HTTPStatus.BAD_REQUEST, "bad_request", message)
 
 
 def unauthorized() -> Failure:
-    """Return the failure of a request without a bearer token that is good."""
-    return Failure(
-        HTTPStatus.UNAUTHORIZED,
-        "unauthorized",
-        "This takes a session, or a token that is still good.",
-    )
+    """Return the failure of a request without a valid bearer token."""
+    message = "This needs a session, or a valid token."
+    return Failure(HTTPStatus.UNAUTHORIZED, "unauthorized", message)
+
+
+def forbidden(message: str) -> Failure:
+    """Return the failure of a client that may not do what it asks for."""
+    return Failure(HTTPStatus.FORBIDDEN, "forbidden", message)
+
+
+def not_found(message: str) -> Failure:
+    """Return the failure of a request for what does not exist."""
+    return Failure(HTTPStatus.NOT_FOUND, "not_found", message)
+
+
+def too_many(message: str, retry_after: float) -> Failure:
+    """Return the failure of a request that exceeds a number of things. `retry_after` is in seconds."""
+    return Failure(HTTPStatus.TOO_MANY_REQUESTS, "too_many", message, retry_after)
+
+
+def unavailable(message: str, retry_after: float) -> Failure:
+    """Return the failure of a request that works again later. `retry_after` is in seconds."""
+    return Failure(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, retry_after)
 
 
 def take_proven(limit: Rates, address: str, identity: str) -> None:
-    """Count a request of a home that proved its identity. Raises Failure if it is one too many.
+    """Count a request of a home with a proven identity. Raises Failure if it exceeds the limit.
 
-    Many homes may share an address, and one client may have many identities. So the request counts in full for the home,
-    and for its address as a part of one.
+    Many homes may share an address, and one client may have many identities. So the request counts fully for the home, and
+    as `PROVEN_COST` for its address.
     """
     take(limit, identity)
     take(limit, household(address), PROVEN_COST)
 
 
 def take(limit: Rates, key: str, cost: float = 1) -> None:
-    """Count a request. Raises Failure if it is one too many."""
+    """Count a request. Raises Failure if it exceeds the limit."""
     wait = limit.allow(key, cost)
     if wait > 0:
         raise Failure(
@@ -85,7 +102,7 @@ def take(limit: Rates, key: str, cost: float = 1) -> None:
 
 
 def answering(handler: Handler) -> Handler:
-    """Return a handler that answers with what a `Failure` says, and says that a room is gone only if that is known."""
+    """Wrap a handler so that a Failure, or a store that does not work, becomes an answer."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
@@ -93,11 +110,8 @@ def answering(handler: Handler) -> Handler:
         except Failure as error:
             failure = error
         except StoreAwayError:
-            failure = Failure(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "unavailable",
-                "The rooms cannot be looked up or changed at present.",
-                AWAY_RETRY,
+            failure = unavailable(
+                "The rooms cannot be read or changed at the moment.", AWAY_RETRY
             )
         response = failed(failure.status, failure.error, failure.message)
         if failure.retry_after is not None:
@@ -112,7 +126,7 @@ def answering(handler: Handler) -> Handler:
 
 
 def json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    """Return an answer that is kept nowhere on its way."""
+    """Return an answer that no cache may keep."""
     return web.Response(
         status=status,
         body=orjson.dumps(value),
@@ -122,19 +136,19 @@ def json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
 
 
 def failed(status: HTTPStatus, error: str, message: str) -> web.Response:
-    """Return the answer to a request that is not granted: `error` is for programs, `message` for people."""
+    """Return the answer to a failed request: `error` is for programs, `message` for people."""
     return json({"error": error, "message": message}, status)
 
 
 def bearer(request: web.Request) -> str:
-    """Return the token of `Authorization: Bearer` (RFC 6750), or an empty text."""
+    """Return the token of `Authorization: Bearer` (RFC 6750), or an empty string."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     token = token.strip()
     return token if scheme.lower() == "bearer" and len(token) <= MAX_BEARER else ""
 
 
 async def read_object(request: web.Request) -> dict[str, Any]:
-    """Return the JSON object that is a request's body. Raises Failure."""
+    """Return the JSON object in the body of a request. Raises Failure."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):

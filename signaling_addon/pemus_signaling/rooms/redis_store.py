@@ -1,8 +1,8 @@
-"""Rooms that all nodes share, kept in the Redis or Valkey that holds them together.
+"""Rooms in the first Redis or Valkey server of a cluster, which all nodes share.
 
-A room is one value, which the store forgets by itself when nobody can have a token for it any more. Beside it each home
-has a sorted set of its rooms by the time of their end, so that it can be counted how many are open. What has to happen at
-once is a script. While the store is away a request fails with StoreAway: nobody is told that a room is gone that is not.
+A room is one value, which expires when no token for the room can be valid any more. For the limits, each home and each
+network has a sorted set of its rooms by time. Scripts make changes atomic. While Redis is away, requests fail with
+StoreAwayError, so nobody is told that an open room is gone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .store import MAX_ROOMS, Created, Room, decode_room, encode_room
 _ROOM: Final = "pemus:room:"
 _HOME: Final = "pemus:home:"
 _NETWORK: Final = "pemus:network:"
-"""The rooms that a network made, by the time at which they are forgotten, so that they can be counted."""
+"""The rooms of a network, by the time until which they are kept."""
 _CREATE: Final = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'TAKEN' end
 local now, most = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -58,27 +58,27 @@ return 1
 
 
 class RedisStore:
-    """Keeps rooms in a Redis."""
+    """Keeps rooms in Redis."""
 
     def __init__(self, url: str) -> None:
-        """Prepare to keep rooms at a URL (`redis://`, `rediss://` or `unix://`). Its memory alone bounds them all."""
+        """Prepare to connect to a URL (`redis://`, `rediss://` or `unix://`). Only the memory of Redis limits the total."""
         self._redis = connect(url)
         self._create = self._redis.register_script(_CREATE)
         self._replace = self._redis.register_script(_REPLACE)
 
     async def start(self) -> list[Room]:
-        """Do nothing: the first question connects, and what was revoked is in the Redis by itself."""
+        """Return nothing: Redis has the revocations too. The first request connects."""
         return []
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         with suppress(*STORE_ERRORS):
             await self._redis.aclose()
 
     async def create(
         self, room: Room, most: int, in_network: int = MAX_ROOMS
     ) -> Created:
-        """Keep a new room. Raises StoreAwayError."""
+        """Add a room, as `RoomStore.create` says."""
         with _asking():
             try:
                 # fmt: off
@@ -92,12 +92,12 @@ class RedisStore:
         return Created[answer.decode()]
 
     async def get(self, slug: str) -> Room | None:
-        """Return a room. Raises StoreAwayError."""
+        """Return a room, including one that is gone."""
         (room,) = await self._read([slug])
         return room
 
     async def replace(self, old: Room, new: Room) -> bool:
-        """Change a room, unless somebody did meanwhile. Raises StoreAwayError."""
+        """Change a room. Return False if it is not equal to `old`."""
         with _asking():
             # fmt: off
             return bool(await self._replace(
@@ -107,7 +107,7 @@ class RedisStore:
             # fmt: on
 
     async def rooms_of(self, host: str) -> list[Room]:
-        """Return the rooms of a home. Raises StoreAwayError."""
+        """Return the rooms of a home, including those that are gone."""
         with _asking():
             slugs = [
                 slug.decode() for slug in await self._redis.zrange(_HOME + host, 0, -1)
@@ -129,7 +129,7 @@ class RedisStore:
 
 @contextmanager
 def _asking() -> Iterator[None]:
-    """Say StoreAwayError for whatever a question raises that is not answered."""
+    """Raise StoreAwayError if Redis does not answer."""
     try:
         yield
     except STORE_ERRORS as error:

@@ -1,13 +1,13 @@
-"""Rooms: a home's links for guests, over HTTP.
+"""The REST API of rooms, a home's links for guests.
 
-A home that proved its identity creates, changes and closes them; a guest who has the link learns which home to call, and
-whether a password will be asked for. The server knows no password and nothing derived from one: the home checks it over
-the guest's own channel. No GET changes anything, so a robot that looks at a link to show a preview uses nothing up.
+A home with a proven identity creates, changes and closes rooms. A guest who has the link learns which home to call, and
+whether a password is needed. The home checks the password over the guest's own channel; the server knows neither the
+password nor anything derived from it. GET requests change nothing, so previews of links have no effect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import contextlib
 from dataclasses import replace
 from http import HTTPStatus
@@ -24,11 +24,15 @@ from pemus_signaling.net.answers import (
     answering,
     bad_request,
     bearer,
+    forbidden,
     json,
+    not_found,
     read_object,
     take,
     take_proven,
+    too_many,
     unauthorized,
+    unavailable,
 )
 from pemus_signaling.net.limits import Rates
 from pemus_signaling.settings import Settings
@@ -38,15 +42,15 @@ from .store import Created, Published, Room, RoomStore, close_room, without_old
 from .tokens import REMEMBERED, Revocations, TooManyRevocationsError
 
 LONGEST: Final = 366 * 86400
-"""Seconds that a room may be open for."""
+"""Longest time until a room expires, in seconds."""
 MAX_NAME: Final = 255
-"""Characters of a published name."""
+"""Maximum length of a published name, in characters."""
 MAX_SIZE: Final = 2**53 - 1
-"""Bytes of a published file: what JavaScript can count."""
+"""Maximum size of a published file, in bytes: the largest integer that JavaScript represents exactly."""
 MAX_REVOKED: Final = 64
-"""Tokens of a room that are revoked at a time. Who has more to send away closes the room."""
+"""Revoked tokens of a room. A home that needs to revoke more closes the room."""
 FULL_RETRY: Final = 3600
-"""Seconds after which to try again when the server has no place for a room."""
+"""`Retry-After` while a limit of rooms or revocations is reached, in seconds."""
 
 _TYPE: Final = re.compile(
     r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", re.IGNORECASE
@@ -54,13 +58,13 @@ _TYPE: Final = re.compile(
 _UNPRINTABLE: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""Also what turns the direction of writing, which makes an .exe look like an .mp4."""
+"""Control characters, including those that change the writing direction: they can make an .exe look like an .mp4."""
 _TOKEN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ATTEMPTS: Final = 5
 
 
 class Rooms:
-    """Answers what homes and guests ask about rooms."""
+    """Answers requests of homes and guests."""
 
     def __init__(
         self,
@@ -81,7 +85,7 @@ class Rooms:
         self._changes = Rates.per_minute(settings.changes_per_minute)
 
     async def start(self) -> None:
-        """Get the store ready, and revoke anew what was revoked before this process started."""
+        """Open the store, and restore the revocations from before this process started."""
         await self._revocations.start()
         now = time.time()
         for room in await self._store.start():
@@ -94,11 +98,11 @@ class Rooms:
                     self._revocations.revoke_token(room.key, token)
 
     async def close(self) -> None:
-        """End, when everything is written."""
+        """Close the store, after pending writes."""
         await self._store.close()
 
     def routes(self, prefix: str = "/") -> list[web.RouteDef]:
-        """Return what to add to an application. `prefix` begins and ends with a slash."""
+        """Return the routes. `prefix` begins and ends with a slash."""
         rooms, room = f"{prefix}room", f"{prefix}room/{{slug}}"
         return [
             web.post(rooms, answering(self._create)),
@@ -111,7 +115,7 @@ class Rooms:
         ]
 
     async def is_open(self, key: bytes, slug: str) -> bool:
-        """Tell whether a home has a room that is open."""
+        """Return whether the home with a key has an open room with a slug."""
         room = await self._store.get(slug)
         return room is not None and room.key == key and not room.is_gone(time.time())
 
@@ -136,25 +140,18 @@ class Rooms:
                 case Created.DONE:
                     return json(_shown_to_home(room), HTTPStatus.CREATED)
                 case Created.TOO_MANY:
-                    raise Failure(
-                        HTTPStatus.TOO_MANY_REQUESTS,
-                        "too_many",
+                    raise too_many(
                         f"You have {self._rooms_per_home} rooms. Close one first.",
                         FULL_RETRY,
                     )
                 case Created.CROWDED:
-                    raise Failure(
-                        HTTPStatus.TOO_MANY_REQUESTS,
-                        "too_many",
-                        "Homes of your network made as many rooms as they may.",
-                        FULL_RETRY,
-                    )
+                    raise too_many("Your network has too many rooms.", FULL_RETRY)
                 case Created.FULL:
                     break
         raise Failure(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "too_many",
-            "This server has no place for another room.",
+            "This server has no space for another room.",
             FULL_RETRY,
         )
 
@@ -175,9 +172,7 @@ class Rooms:
     async def _file_type(self, request: web.Request) -> web.Response:
         room = await self._visited(request)
         if room.published is None or room.published.type is None:
-            raise Failure(
-                HTTPStatus.NOT_FOUND, "not_found", "The home does not tell the type."
-            )
+            raise not_found("The home does not publish the type.")
         return json({"type": room.published.type})
 
     async def _change(self, request: web.Request) -> web.Response:
@@ -195,9 +190,8 @@ class Rooms:
         take(self._changes, home.id)
 
         def close(room: Room, now: float) -> Room:
-            self._taking_back(
-                lambda: self._revocations.revoke_room(room.key, room.slug)
-            )
+            with _revoking():
+                self._revocations.revoke_room(room.key, room.slug)
             return close_room(room, now)
 
         await self._replace(request, home, close)
@@ -208,27 +202,26 @@ class Rooms:
         take(self._changes, home.id)
         token = request.match_info["token"]
         if not _TOKEN_ID.fullmatch(token):
-            raise bad_request("That is no token's id.")
+            raise bad_request("This is not the id of a token.")
 
         def revoke(room: Room, now: float) -> Room:
             others = tuple(
                 entry for entry in without_old(room.revoked, now) if entry[0] != token
             )
             if len(others) >= MAX_REVOKED:
-                raise Failure(
-                    HTTPStatus.TOO_MANY_REQUESTS,
-                    "too_many",
+                raise too_many(
                     f"{MAX_REVOKED} tokens of this room are revoked. Close it.",
                     min(until for _, until in others) - now,
                 )
-            self._taking_back(lambda: self._revocations.revoke_token(room.key, token))
+            with _revoking():
+                self._revocations.revoke_token(room.key, token)
             return replace(room, revoked=(*others, (token, int(now) + REMEMBERED)))
 
         await self._replace(request, home, revoke)
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
     def _home(self, request: web.Request) -> Session:
-        """Return the home that a request is of. Raises Failure."""
+        """Return the home that sent a request. Raises Failure."""
         address = request.remote or ""
         session = self._sessions.read(bearer(request))
         if session is None:
@@ -238,7 +231,7 @@ class Rooms:
         return session
 
     async def _visited(self, request: web.Request) -> Room:
-        """Return the room that a guest asks about. Raises Failure."""
+        """Return the room of a guest's request. Raises Failure."""
         take(self._lookups, household(request.remote or ""))
         room = await self._find(request)
         take(self._visits, room.slug)
@@ -250,55 +243,45 @@ class Rooms:
         slug = read_slug(request.match_info["slug"])
         room = None if slug is None else await self._store.get(slug)
         if room is None:
-            raise Failure(HTTPStatus.NOT_FOUND, "not_found", "There is no such room.")
+            raise not_found("There is no such room.")
         return room
 
     async def _replace(
         self, request: web.Request, home: Session, change: Callable[[Room, float], Room]
     ) -> Room:
-        """Change a home's room and return it as it is then. Raises Failure."""
+        """Change a room of a home, and return the changed room. Raises Failure."""
         for _ in range(_ATTEMPTS):
             old = await self._find(request)
             if old.host != home.id:
-                raise Failure(
-                    HTTPStatus.FORBIDDEN, "forbidden", "This is another home's room."
-                )
+                raise forbidden("This room belongs to another home.")
             now = time.time()
             if old.is_gone(now):
                 raise _gone()
             new = change(old, now)
-            # What is taken back is so for all nodes, also for those to come, before the room says so.
+            # All nodes, and those that start later, know of revocations before the room shows them.
             await self._revocations.save()
             if await self._store.replace(old, new):
                 return new
-        raise Failure(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "unavailable",
-            "The room changes too often.",
-            1,
-        )
+        raise unavailable("The room changes too often.", 1)
 
-    def _taking_back(self, revoke: Callable[[], None]) -> None:
-        """Revoke something before the room says so: a room that is closed while its tokens are good would be a lie."""
-        try:
-            revoke()
-        except TooManyRevocationsError:
-            raise Failure(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "too_many",
-                "You revoked too much in the last days. Nothing was changed.",
-                FULL_RETRY,
-            ) from None
+
+@contextlib.contextmanager
+def _revoking() -> Iterator[None]:
+    """Raise Failure if there are too many revocations, before the room changes: a closed room has no valid tokens."""
+    try:
+        yield
+    except TooManyRevocationsError:
+        raise too_many(
+            "You revoked too much in the last days. Nothing was changed.", FULL_RETRY
+        ) from None
 
 
 def _gone() -> Failure:
-    return Failure(
-        HTTPStatus.GONE, "gone", "This room was closed, or its time is over."
-    )
+    return Failure(HTTPStatus.GONE, "gone", "This room was closed or has expired.")
 
 
 def _shown(room: Room) -> dict[str, Any]:
-    """Return what anybody with the link may know."""
+    """Return what everyone with the link may know."""
     published = room.published
     return {
         "slug": room.slug,
@@ -316,19 +299,19 @@ def _shown_to_home(room: Room) -> dict[str, Any]:
 
 
 def _read(given: dict[str, Any], now: float) -> dict[str, Any]:
-    """Return the fields of a room that a request gives. Raises Failure."""
+    """Return the fields of a room in a request. Raises Failure."""
     fields: dict[str, Any] = {}
     if "password" in given:
         if not isinstance(given["password"], bool):
             raise bad_request(
-                "password: is true or false. The server must never get the password itself."
+                "password: must be true or false. Never send the password itself to the server."
             )
         fields["password"] = given["password"]
     if "expires" in given:
         expires = given["expires"]
         if not _is_whole(expires) or not now < expires <= now + LONGEST:
             raise bad_request(
-                f"expires: is a time within the next {LONGEST // 86400} days, in whole seconds since 1970."
+                f"expires: must be a time within the next {LONGEST // 86400} days, in whole seconds since 1970."
             )
         fields["expires"] = expires
     if "published" in given:
@@ -340,7 +323,7 @@ def _read_published(given: Any) -> Published | None:
     if given is None:
         return None
     if not isinstance(given, dict):
-        raise bad_request("published: is an object or null.")
+        raise bad_request("published: must be an object or null.")
     name, media_type, size = given.get("name"), given.get("type"), given.get("size")
     if name is not None and not (
         isinstance(name, str)
@@ -348,14 +331,14 @@ def _read_published(given: Any) -> Published | None:
         and not _UNPRINTABLE.search(name)
     ):
         raise bad_request(
-            f"published.name: is 1 to {MAX_NAME} characters that can be seen."
+            f"published.name: must be 1 to {MAX_NAME} printable characters."
         )
     if media_type is not None and not (
         isinstance(media_type, str) and _TYPE.fullmatch(media_type)
     ):
-        raise bad_request("published.type: is a media type like video/mp4.")
+        raise bad_request("published.type: must be a media type like video/mp4.")
     if size is not None and not (_is_whole(size) and 0 <= size <= MAX_SIZE):
-        raise bad_request("published.size: is a number of bytes.")
+        raise bad_request("published.size: must be a number of bytes.")
     return Published(name, media_type, size)
 
 

@@ -1,8 +1,8 @@
-"""The names of rooms: short, readable aloud, and too many to guess one.
+"""Slugs, the names of rooms: short, easy to read aloud, and impossible to guess.
 
-A slug is a number of 48 random bits, written as eight syllables of a consonant and a vowel in four groups, for example
-`baku-timo-rosa-lufi`. Each syllable holds six bits. Of letters that sound alike only one is used, and a reader takes the
-others for it: what was heard as `c` or `q` is `k`, `w` is `v`, `y` is `j`, `e` is `i`. Case, dashes and spaces do not count.
+A slug is a random number of 48 bits, written as eight syllables of a consonant and a vowel in four groups, for example
+`baku-timo-rosa-lufi`. Each syllable has six bits. Of letters that sound alike, slugs contain only one, and readers accept
+the others for it: `c` and `q` are read as `k`, `w` as `v`, `y` as `j`, `e` as `i`. Case, dashes and spaces are ignored.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ SYLLABLES: Final = 8
 BITS: Final = 6 * SYLLABLES
 
 _GROUP: Final = 4
-"""Letters of a group."""
+"""Letters per group."""
 _LETTERS: Final = 2 * SYLLABLES
 _LONGEST: Final = 2 * _LETTERS
 _READ: Final = str.maketrans("cqwye", "kkvji", "- ")
 
 
 def new_slug() -> str:
-    """Return a slug that nobody can foresee."""
+    """Return a random slug."""
     return write_slug(secrets.randbits(BITS))
 
 
@@ -35,7 +35,7 @@ def write_slug(number: int) -> str:
 
 
 def read_slug(text: str) -> str | None:
-    """Return a slug as `write_slug` writes it, or None if the text is none."""
+    """Return a slug in the form of `write_slug`, or None if the text is not a slug."""
     if len(text) > _LONGEST or not text.isascii():
         return None
     letters = text.lower().translate(_READ)

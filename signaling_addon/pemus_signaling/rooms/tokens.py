@@ -1,8 +1,8 @@
-"""Room tokens: what a home signs so that a guest of one of its rooms may announce, and use TURN; and how it is taken back.
+"""Room tokens and their revocation. A home signs a token so that a guest of a room can announce to the tracker, or use TURN.
 
 A token is `BODY.SIGNATURE`, both base64url (RFC 4648, section 5) without padding. The body is JSON, and the signature is
-Ed25519 (RFC 8032) over `pemus room token 1` and the bytes of the body. The server keeps nothing about a token unless
-it, or its room, was revoked. The format is in docs/protocol.md.
+Ed25519 (RFC 8032) of `pemus room token 1` followed by the body. The server stores a token only if it is revoked.
+docs/protocol.md describes the format.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import math
 import re
 import time
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import orjson
 
 from pemus_signaling.cluster.cluster import Cluster, StoreAwayError
@@ -23,30 +22,30 @@ from pemus_signaling.identity.ids import KEY_BYTES, is_signed
 from pemus_signaling.net import base64url
 
 LIFE: Final = 7 * 86400
-"""Seconds that a token may last."""
+"""Longest time until a token expires, in seconds."""
 SKEW: Final = 300
-"""Seconds by which a home's clock may be ahead."""
+"""How far a home's clock may be ahead, in seconds."""
 CLOCK_JUMP: Final = 86400
-"""Seconds by which this machine's clock may be wrong for a while."""
+"""How far this machine's clock may temporarily be wrong, in seconds."""
 REMEMBERED: Final = LIFE + SKEW + CLOCK_JUMP
-"""Seconds for which a revocation is remembered. No clock that is put right makes a token good again that it is about."""
+"""How long a revocation is kept, in seconds. This is so long that no correction of a clock makes its token valid again."""
 MAX_LENGTH: Final = 4096
-"""Characters of a token: it is part of an address."""
+"""Maximum length of a token, in characters. It is part of a URL."""
 MAX_HASHES: Final = 64
 MAX_PER_KEY: Final = 1_000
-"""Revocations of one home that are remembered."""
+"""Revocations that are kept for one home."""
 MAX_REVOCATIONS: Final = 100_000
 
 ANNOUNCE: Final = "announce"
 TURN: Final = "turn"
-"""What a token may allow."""
+"""What a token can allow."""
 
 _CONTEXT: Final = b"pemus room token 1"
 _TOPIC: Final = "revocations"
 _BATCH: Final = 500
-"""Revocations that are taken in between two looks at other things."""
+"""Revocations to process before other tasks get a turn."""
 _RETRY: Final = 1.0
-"""Seconds after which to ask again a store that does not answer."""
+"""How long to wait before asking a store again that does not answer, in seconds."""
 
 _TEXT = re.compile(r"[A-Za-z0-9_-]+")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -54,16 +53,16 @@ _HASH = re.compile(r"[0-9a-f]{40}")
 
 
 class TokenError(ValueError):
-    """A token is no good. The message says why, and holds nothing of the token."""
+    """A token is invalid. The message says why, and contains nothing of the token."""
 
 
 class TooManyRevocationsError(Exception):
-    """No more can be remembered. Nothing was revoked."""
+    """There are too many revocations. Nothing was revoked."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoomToken:
-    """What a home allows to a guest."""
+    """What a home allows a guest to do."""
 
     key: bytes
     """The home's public key, 32 bytes."""
@@ -73,106 +72,90 @@ class RoomToken:
     """Seconds since 1970."""
     may: frozenset[str]
     hashes: frozenset[bytes] | None = None
-    """The info-hashes, 20 bytes each, that it is for. None: for any."""
+    """The info-hashes that the token is for, 20 bytes each. None means all."""
 
 
 def read(token: str, now: float) -> RoomToken:
-    """Return what a token says. Whether it was revoked is another question.
+    """Return the content of a token. This does not check whether it was revoked.
 
-    `now` is in seconds since 1970. Raises TokenError: it is malformed, not signed by its key, expired, or lasts too long.
+    `now` is in seconds since 1970. Raises TokenError if it is malformed, not signed by its key, expired, or expires too late.
     """
     if len(token) > MAX_LENGTH:
         raise TokenError("the token is too long")
     text, _, signed = token.partition(".")
     body = _decoded(text)
     read_token = _read_body(body)
-    # What costs most is done last.
+    # The signature is checked last, because that costs most.
     if read_token.expires <= now:
         raise TokenError("the token has expired")
     if read_token.expires > now + LIFE + SKEW:
-        raise TokenError("the token lasts too long")
+        raise TokenError("the token expires too late")
     if not is_signed(read_token.key, _decoded(signed), _CONTEXT + body):
         raise TokenError("the token is not signed by its key")
     return read_token
 
 
-def sign(private_key: Ed25519PrivateKey, token: RoomToken) -> str:
-    """Return a token as a home writes it. Its key must be that of `private_key`."""
-    said: dict[str, Any] = {
-        "v": 1,
-        "key": base64url.encode(token.key),
-        "room": token.room,
-        "id": token.id,
-        "exp": token.expires,
-        "may": sorted(token.may),
-    }
-    if token.hashes is not None:
-        said["hashes"] = sorted(each.hex() for each in token.hashes)
-    body = orjson.dumps(said)
-    return f"{base64url.encode(body)}.{base64url.encode(private_key.sign(_CONTEXT + body))}"
-
-
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """What was taken back: one token, or all of a room."""
+    """A revocation of one token, or of all tokens of a room."""
 
     key: bytes
-    """The home's public key. Nobody can take back what another home allows."""
+    """The home's public key. A home can only revoke its own tokens."""
     what: Literal["room", "id"]
     name: str
 
     def covers(self, token: RoomToken) -> bool:
-        """Tell whether a token is no good any more."""
+        """Return whether the revocation applies to a token."""
         return token.key == self.key and self.name == (
             token.room if self.what == "room" else token.id
         )
 
 
 class Revocations:
-    """What was revoked, on all nodes.
+    """The revocations of all nodes.
 
-    Each is forgotten once every token that it may cover has expired. A home cannot crowd out another's: beyond
-    `MAX_PER_KEY` no more are taken, and where all homes together have too many, the one that has most loses its oldest.
+    Each is kept until all tokens that it covers have expired. A home cannot displace the revocations of others: it can have
+    at most `MAX_PER_KEY`, and if there are too many in total, the home with the most loses its oldest.
     """
 
     def __init__(
         self, cluster: Cluster, clock: Callable[[], float] = time.time
     ) -> None:
-        """Listen to other nodes. To be made before the cluster starts. `clock` tells seconds since 1970."""
+        """Register with the cluster, which must not have started. `clock` returns seconds since 1970."""
         self._cluster = cluster
         self._clock = clock
         self._until: dict[Revocation, float] = {}
-        """In the order in which they are forgotten."""
+        """When each is deleted, the earliest first."""
         self._unsaved: dict[Revocation, float] = {}
-        """Those that this node was asked for and that the store does not have yet."""
+        """Revocations of this node that the store does not have yet."""
         self._crowded_out: set[Revocation] = set()
-        """Those that had to make room here, and that the store may have still."""
+        """Revocations that were displaced here, and that the store may still have."""
         self._counts: dict[bytes, int] = {}
         self._handlers: list[Callable[[Revocation], None]] = []
         self._catching_up: asyncio.Task[None] | None = None
-        cluster.on(_TOPIC, self._told)
+        cluster.on(_TOPIC, self._received)
         cluster.on_missed(self._missed)
 
     def __len__(self) -> int:
-        """Return how many are remembered."""
+        """Return how many revocations are kept."""
         return len(self._until)
 
     async def start(self) -> None:
-        """Learn what was revoked before. Raises StoreAwayError."""
+        """Read the revocations of the store. Raises StoreAwayError."""
         await self._catch_up()
 
     async def close(self) -> None:
-        """End."""
+        """Stop."""
         if self._catching_up is not None:
             self._catching_up.cancel()
             await asyncio.gather(self._catching_up, return_exceptions=True)
 
     async def save(self) -> None:
-        """Return when all nodes will know what this one was asked for, also those to come. Raises StoreAwayError."""
+        """Write the revocations of this node to the store, where nodes that start later find them. Raises StoreAwayError."""
         if crowded_out := frozenset(self._crowded_out):
             await self._cluster.forget(_TOPIC, [_write(each) for each in crowded_out])
             self._crowded_out -= crowded_out
-            # One may have been revoked anew meanwhile.
+            # One may have been revoked again meanwhile.
             self._unsaved |= {
                 each: self._until[each] for each in crowded_out if each in self._until
             }
@@ -185,19 +168,19 @@ class Revocations:
                     del self._unsaved[each]
 
     def subscribe(self, handler: Callable[[Revocation], None]) -> None:
-        """Call `handler` with each new revocation, wherever it was made."""
+        """Call `handler` with each new revocation of any node."""
         self._handlers.append(handler)
 
     def revoke_room(self, key: bytes, room: str) -> None:
-        """Take back all tokens of a room. Raises TooManyRevocationsError."""
+        """Revoke all tokens of a room. Raises TooManyRevocationsError."""
         self._revoke(Revocation(key, "room", room))
 
     def revoke_token(self, key: bytes, token_id: str) -> None:
-        """Take back one token. Raises TooManyRevocationsError."""
+        """Revoke one token. Raises TooManyRevocationsError."""
         self._revoke(Revocation(key, "id", token_id))
 
     def is_revoked(self, token: RoomToken) -> bool:
-        """Tell whether a token was revoked, or its room."""
+        """Return whether a token, or its room, was revoked."""
         return (
             Revocation(token.key, "room", token.room) in self._until
             or Revocation(token.key, "id", token.id) in self._until
@@ -211,7 +194,7 @@ class Revocations:
         self._broadcast(revocation, until)
 
     def _add(self, revocation: Revocation, until: float) -> bool:
-        """Remember a revocation, and tell of it if it is news. Return False if there are too many."""
+        """Keep a revocation, and call the handlers if it is new. Return False if there are too many."""
         self._forget()
         if (former := self._until.get(revocation)) is not None:
             if until > former:
@@ -254,7 +237,7 @@ class Revocations:
     def _broadcast(self, revocation: Revocation, until: float) -> None:
         self._cluster.broadcast(_TOPIC, b"%.3f " % until + _write(revocation))
 
-    def _told(self, _node: str, message: bytes) -> None:
+    def _received(self, _node: str, message: bytes) -> None:
         until, _, written = message.partition(b" ")
         self._learn(written, float(until))
 
@@ -277,10 +260,10 @@ class Revocations:
                 return
 
     async def _catch_up(self) -> None:
-        """Learn what the store has, and give it what it has not: it may have come back with less than it had."""
+        """Read the revocations of the store, and write those that it lacks: it may have lost some."""
         unsaved = dict(self._unsaved)
         await self.save()
-        # Who asked the store a moment before did not see these there, and who asks later does.
+        # A node that read the store before this write has not seen them.
         for each, until in unsaved.items():
             self._broadcast(each, until)
         recalled = await self._cluster.recall(_TOPIC)
@@ -341,7 +324,7 @@ def _read_hashes(hashes: object) -> frozenset[bytes]:
 
 
 def _decoded(text: str) -> bytes:
-    # The decoder leaves out what it does not know.
+    # The decoder ignores invalid characters.
     if _TEXT.fullmatch(text) is None or len(text) % 4 == 1:
         raise TokenError("the token is malformed")
     return base64url.decode(text)
@@ -353,6 +336,6 @@ def _write(revocation: Revocation) -> bytes:
 
 
 def _read(written: bytes) -> Revocation:
-    """Return what another node wrote. It runs the same program, and is taken at its word."""
+    """Return a revocation that another node wrote. Nodes trust each other."""
     key, what, name = written.decode().split(" ")
     return Revocation(_decoded(key), "room" if what == "room" else "id", name)

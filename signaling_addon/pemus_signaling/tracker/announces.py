@@ -1,7 +1,7 @@
-"""What WebTorrent peers say to a tracker, and what it says to them.
+"""The messages between WebTorrent clients and a tracker.
 
-The messages are those of npm's `bittorrent-tracker` (https://github.com/webtorrent/bittorrent-tracker, `server.js` and
-`lib/server/parse-websocket.js`): JSON in which 20 bytes are a text of 20 characters, each of them a byte's value.
+They are those of npm's `bittorrent-tracker` (https://github.com/webtorrent/bittorrent-tracker, `server.js` and
+`lib/server/parse-websocket.js`): JSON, in which a value of 20 bytes is a string of 20 characters, one per byte.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, Final, TypeGuard
 import orjson
 
 MAX_SDP: Final = 16 * 1024
-"""Characters of a session description (RFC 8866). That of a host with many addresses takes 4,000."""
+"""Maximum length of a session description (RFC 8866), in characters. That of a host with many addresses has 4,000."""
 MAX_OFFER_ID: Final = 64
 MAX_SCRAPED: Final = 64
-"""Torrents that can be asked about at once."""
+"""Torrents in one scrape."""
 
 _EVENTS: Final = {
     None: "update",
@@ -28,14 +28,14 @@ _EVENTS: Final = {
     "completed": "completed",
     "stopped": "stopped",
 }
-"""BEP 3, and `paused` of BEP 21."""
+"""The events of BEP 3, and `paused` of BEP 21."""
 
 
 class MalformedError(ValueError):
-    """A message can be read, but not done. `reply` tells its sender."""
+    """A message is invalid. `reply` is the answer to its sender."""
 
     def __init__(self, reason: str, message: dict[str, Any]) -> None:
-        """Tell what is wrong with a message."""
+        """Give the reason, and the message."""
         super().__init__(reason)
         info_hash = message.get("info_hash")
         self.reply = failure(
@@ -47,21 +47,21 @@ class MalformedError(ValueError):
 
 @dataclass(slots=True)
 class Announce:
-    """A peer says that it is in a swarm, or leaves it."""
+    """A peer joins, stays in or leaves a swarm."""
 
     info_hash: str
     peer_id: str
     event: str
     """`started`, `completed`, `stopped` or `update`."""
     left: float
-    """Bytes that it lacks; infinite if it does not know yet, because it has no more than a magnet link."""
+    """Bytes that the peer lacks. Infinite if unknown, as with a magnet link."""
     offers: list[tuple[str, str]]
-    """Ids and session descriptions. At most as many as it wants peers."""
+    """IDs and session descriptions, at most as many as the peer wants connections."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """A peer answers another one's offer."""
+    """A peer answers the offer of another one."""
 
     info_hash: str
     peer_id: str
@@ -72,23 +72,23 @@ class Answer:
 
 @dataclass(slots=True)
 class Scrape:
-    """Somebody asks how many peers swarms have."""
+    """A client asks for the numbers of peers."""
 
     info_hashes: list[str]
-    """Empty: those that he announced."""
+    """Empty for those that the client announced."""
 
 
 def read(message: bytes) -> Announce | Answer | Scrape:
-    """Return what a message says.
+    """Return the content of a message.
 
     Raises:
-        MalformedError: it is not what it should be.
-        ValueError: it is no JSON object at all.
+        MalformedError: The message is invalid.
+        ValueError: It is not even a JSON object.
 
     """
     said = orjson.loads(message)
     if not isinstance(said, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - of a peer's, not of the caller's
+        raise ValueError("not a JSON object")  # noqa: TRY004 - the peer made the mistake, not the caller
     action = said.get("action")
     if action == "scrape":
         return _read_scrape(said)
@@ -116,7 +116,7 @@ def read(message: bytes) -> Announce | Answer | Scrape:
 
 
 def is_binary(value: object) -> TypeGuard[str]:
-    """Tell whether a value stands for 20 bytes."""
+    """Return whether a value represents 20 bytes."""
     return (
         isinstance(value, str)
         and len(value) == 20
@@ -125,7 +125,7 @@ def is_binary(value: object) -> TypeGuard[str]:
 
 
 def failure(reason: str, info_hash: str | None, action: str = "announce") -> bytes:
-    """Return what somebody gets whose message cannot be done."""
+    """Return the answer to a message that fails."""
     said = {"action": action, "failure reason": reason}
     if info_hash is not None:
         said["info_hash"] = info_hash
@@ -143,7 +143,7 @@ def _read_answer(said: dict[str, Any], info_hash: str, peer_id: str) -> Answer:
 
 
 def _read_offers(offers: list[Any]) -> list[tuple[str, str]]:
-    """Return ids and descriptions. An offer that is none is left out."""
+    """Return IDs and descriptions. Invalid offers are left out."""
     return [
         (offer_id, sdp)
         for each in offers
@@ -178,7 +178,7 @@ def _description(value: object, kind: str) -> str | None:
 
 
 def _number(value: object) -> float:
-    """Return a number that is not negative; infinite if it is not told."""
+    """Return a number, infinite if it is missing or negative."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         return math.inf
     return float(value)

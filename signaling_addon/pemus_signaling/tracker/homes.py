@@ -1,13 +1,13 @@
-"""Swarms over several nodes: each has one home, and whoever is connected to another node is introduced there.
+"""Swarms of a cluster: one node, the home of a swarm, manages all its peers, also those connected to other nodes.
 
-A node that takes an announce for a swarm whose home is elsewhere hands it on as it is, and what the home has for that
-socket comes back the same way. All nodes that see the same nodes agree on the home (`cluster.home_of`). Messages between
-nodes may be lost: a peer that nobody hears of any more is forgotten, and one that is missing announces again.
+The other nodes forward the messages of their clients to the home unchanged, and the replies of the home to their clients. All
+nodes that see the same nodes agree on the home (`cluster.home_of`). Messages between nodes may be lost: the home removes
+silent peers, and a missing peer announces again.
 
-A message is a line of JSON and, after it, what it is about:
-- `{"say": SOCKET, "owner": KEY, "name": NAME, "silently": BOOL}` and a message of a client;
-- `{"tell": SOCKET}` and a message for it;
-- `{"gone": SOCKET}`: it is not connected any more.
+A message is a line of JSON, followed by the forwarded message:
+- `{"say": SOCKET, "owner": KEY, "name": NAME, "silently": BOOL}` and a message from a client
+- `{"tell": SOCKET}` and a message to a client
+- `{"gone": SOCKET}`: a client disconnected
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from .swarms import Client, Swarms
 
 _TOPIC: Final = "tracker"
 _REMEMBERED: Final = 65_536
-"""Swarms whose home is not worked out anew each time."""
+"""Swarms whose home is cached."""
 
 
 class Homes:
-    """What this node says to others about swarms, and they to it."""
+    """The messages between nodes about swarms."""
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class Homes:
         tell: Callable[[int, bytes], bool],
         moved: Callable[[], None],
     ) -> None:
-        """Listen to other nodes. To be made before the cluster starts.
+        """Register with the cluster, which must not have started.
 
-        `tell` sends a message to one of this node's sockets and returns False if there is no such. `moved` is called when
-        swarms may have another home than before, and when others may have missed something.
+        `tell` sends a message to a socket of this node, and returns False if the socket does not exist. `moved` is called
+        when swarms may have a new home, and when other nodes may have missed messages.
         """
         self._cluster = cluster
         self._swarms = swarms
@@ -50,18 +50,18 @@ class Homes:
         self._moved = moved
         self._nodes = tuple(cluster.nodes())
         self._strangers: dict[tuple[str, int], Client] = {}
-        """Sockets of other nodes that have peers here."""
+        """Clients of other nodes with peers here, by node and socket."""
         self._home = lru_cache(maxsize=_REMEMBERED)(self._choose)
         cluster.on(_TOPIC, self._received)
         cluster.on_nodes(self._changed)
 
     @property
     def alone(self) -> bool:
-        """Whether there is no other node."""
+        """Whether there are no other nodes."""
         return len(self._nodes) == 1
 
     def elsewhere(self, owner: bytes, info_hash: str) -> str | None:
-        """Return the node that is a swarm's home, None if this one is."""
+        """Return the node that is the home of a swarm, or None if this node is."""
         if len(self._nodes) == 1:
             return None
         home = self._home(owner, info_hash)
@@ -76,7 +76,7 @@ class Homes:
         *,
         silently: bool = False,
     ) -> None:
-        """Hand a message of one of this node's sockets on. `silently`: the client must not get a reply."""
+        """Forward a message from a socket of this node. The client gets no reply if `silently` is set."""
         head = {
             "say": number,
             "owner": client.owner.hex(),
@@ -92,7 +92,7 @@ class Homes:
         client: Client,
         peer: tuple[str, str, float],
     ) -> None:
-        """Announce a peer, by info-hash, peer id and what it lacks, to a node that may not know it."""
+        """Announce a peer (info-hash, peer ID, missing bytes) to a node that may not know it."""
         info_hash, peer_id, left = peer
         message = {
             "action": "announce",
@@ -103,11 +103,11 @@ class Homes:
         self.say(node, number, client, orjson.dumps(message), silently=True)
 
     def gone(self, node: str, number: int) -> None:
-        """Tell another node that a socket is not connected any more."""
+        """Tell another node that a socket is closed."""
         self._cluster.send(node, _TOPIC, orjson.dumps({"gone": number}) + b"\n")
 
     def sweep(self) -> None:
-        """Forget other nodes' sockets that have no peers here any more."""
+        """Forget clients of other nodes that have no peers here."""
         for known, stranger in tuple(self._strangers.items()):
             if not stranger.members:
                 del self._strangers[known]
@@ -126,7 +126,7 @@ class Homes:
         self._moved()
 
     def _received(self, node: str, message: bytes) -> None:
-        """Do what another node says. It runs the same program, and is taken at its word."""
+        """Process a message of another node. Nodes trust each other."""
         line, _, about = message.partition(b"\n")
         head = orjson.loads(line)
         if "say" in head:

@@ -1,4 +1,4 @@
-"""Who gets an offer: which peers of a swarm a tracker introduces to the one that announces."""
+"""Selects the peers of a swarm that get the offers of an announce."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import random
 from typing import Final
 
 BUSY: Final = 10
-"""Offers after which a peer counts as busier: as many as libtorrent answers from one announce to the next."""
+"""Offers after which a peer counts as busier. libtorrent answers this many between two announces."""
 MOST: Final = 55
-"""Offers after which a peer gets no more until it announces again: as many connections as npm's webtorrent keeps for a
-torrent. So nobody is swamped, however many others offer."""
+"""Offers after which a peer gets no more until it announces again, so that no peer is flooded. npm's webtorrent keeps this
+many connections per torrent."""
 PATIENCE: Final = 20.0
-"""Seconds for which a peer that got an offer is expected to answer it. npm's webtorrent may take five to gather addresses."""
+"""How long a peer may take to answer an offer, in seconds. npm's webtorrent gathers addresses for up to five."""
 _CHOICE: Final = 2
-"""Peers that are looked at, in each group, for each one that is chosen."""
+"""Candidates per chosen peer, in each group."""
 
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """A peer, as far as it matters here."""
+    """What matters here about a peer."""
 
     left: float
-    """Bytes that it lacks; infinite if that is not known."""
+    """Bytes that it lacks. Infinite if unknown."""
     load: int
-    """Offers that it was given since it announced."""
+    """Offers that it received since it announced."""
     asked: list[Peer] = field(default_factory=list)
-    """Who got the offers that it made last, and has not answered."""
+    """The receivers of its last offers that have not answered."""
     asked_at: float = 0.0
 
     def waits_for(self, other: Peer, now: float) -> bool:
-        """Tell whether another peer is about to answer this one's offer.
+        """Return whether another peer may still answer an offer of this one.
 
-        An offer of that one's would cross it. Each of the two would then keep the connection that it heard of first, and
-        give the other up as one too many: npm's webtorrent does, and none is left.
+        Then an offer in the opposite direction would cross the answer. npm's webtorrent closes the second of two
+        connections, and if each side closes a different one, none is left.
         """
         return other in self.asked and now < self.asked_at + PATIENCE
 
@@ -66,7 +66,7 @@ def choose[P: Peer](
 
 
 def _some[P: Peer](peers: Sequence[P], most: int) -> list[P]:
-    """Return all peers if they are few, else some that stand one after another, from anywhere on."""
+    """Return all peers if there are few, otherwise a run of them from a random position."""
     count = _CHOICE * most + 1
     total = len(peers)
     if total <= count:

@@ -1,8 +1,8 @@
-"""Swarms: who is in them, and how offers and answers get from one peer to another.
+"""Swarms: their peers, and the offers and answers between them.
 
-A swarm is known by the public key of its owner and the info-hash, so it is out of reach for who has no token of that
-owner's. A peer is known by its peer id, which every other one learns. It belongs to whoever announced it first, until he
-goes: otherwise anybody in a swarm could have another's answers.
+A swarm is identified by the public key of its owner and the info-hash, so only clients with a token of this owner reach it. A
+peer is identified by its peer ID, which all others learn. The ID belongs to the client that announced it first, until this
+client leaves. Otherwise any client of a swarm could receive the answers for another one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .announces import Announce, Answer, Scrape, failure
 from .matching import Peer, choose
 
 BURST: Final = 10
-"""Announces, with as many offers as are allowed, whose offers are passed on in one interval."""
+"""Announces with the maximum number of offers whose offers are relayed in one interval."""
 
 _INTERVALS: Final = 3
-"""Intervals in which nothing was heard, after which a peer is gone."""
+"""Intervals without an announce after which a peer is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,32 +31,31 @@ class Limits:
     clients: int = 10_000
     """Connected clients."""
     offers_per_announce: int = 20
-    """The rest of them is left out. npm's webtorrent makes 5, libtorrent 10."""
+    """Further offers are ignored. npm's webtorrent sends 5, libtorrent 10."""
     swarms_per_socket: int = 256
     peers_per_swarm: int = 10_000
     interval: int = 120
-    """Seconds after which clients announce again."""
+    """Seconds between two announces of a peer."""
     least_patience: int = 360
-    """Seconds for which a peer that has not announced again is not taken to be gone, however short the interval is:
-    libtorrent does not announce more often than every 60."""
+    """Minimum of `patience`, in seconds. libtorrent announces at most once a minute, even if `interval` is shorter."""
 
     @property
     def patience(self) -> int:
-        """Return the seconds after which a peer that has not announced again is taken to be gone."""
+        """Seconds without an announce after which a peer is removed."""
         return max(self.least_patience, _INTERVALS * self.interval)
 
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """A connection that announces."""
+    """A connection to the tracker, of this node or another one."""
 
     owner: bytes
-    """The public key that its token is signed with. Nobody's, that is none, in open mode."""
+    """The public key of its token. Empty without a token."""
     name: str
-    """What a client keeps when it connects again: the id of its token, or what stands for its address."""
+    """What stays the same when the client reconnects: the ID of its token, or its address."""
     send: Callable[[bytes], None]
     members: dict[tuple[str, str], Member] = field(default_factory=dict)
-    """By info-hash and peer id."""
+    """By info-hash and peer ID."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -67,11 +66,11 @@ class Member(Peer):
     swarm: Swarm
     peer_id: str
     announced: float
-    """When it was heard of last."""
+    """When it announced last."""
     place: int = 0
-    """In the list of the swarm's seeds, or of its leechers."""
+    """Its index in the list of seeds or leechers of the swarm."""
     offered: int = 0
-    """How many offers it made that were passed on, since `since`."""
+    """How many of its offers were relayed since `since`."""
     since: float = 0.0
 
 
@@ -84,24 +83,24 @@ class Swarm:
     written: bytes
     """The info-hash in JSON."""
     members: dict[str, Member] = field(default_factory=dict)
-    """By peer id."""
+    """By peer ID."""
     seeds: list[Member] = field(default_factory=list)
     leechers: list[Member] = field(default_factory=list)
     downloaded: int = 0
-    """How often a peer told that it has just got everything."""
+    """How many peers reported that they completed the download."""
 
     def enter(self, member: Member) -> None:
-        """Take a peer in."""
+        """Add a peer."""
         self.members[member.peer_id] = member
         self._list(member)
 
     def leave(self, member: Member) -> None:
-        """Let a peer go."""
+        """Remove a peer."""
         del self.members[member.peer_id]
         self._unlist(member)
 
     def lacks(self, member: Member, left: float) -> None:
-        """Note how much a peer lacks now."""
+        """Update how many bytes a peer lacks."""
         if (left == 0) != (member.left == 0):
             self._unlist(member)
             member.left = left
@@ -114,7 +113,7 @@ class Swarm:
         peers.append(member)
 
     def _unlist(self, member: Member) -> None:
-        """Put the last one in its place: the order is of no importance."""
+        """Replace the peer by the last one of the list. The order does not matter."""
         peers = self.leechers if member.left else self.seeds
         last = peers.pop()
         if last is not member:
@@ -123,34 +122,34 @@ class Swarm:
 
 
 class Swarms:
-    """All swarms of this node, and what their peers ask."""
+    """The swarms of this node, and the messages of their peers."""
 
     def __init__(
         self,
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with none."""
+        """Start without swarms. `clock` is monotonic, in seconds."""
         self.announces = 0
         self.offers = 0
         self.answers = 0
-        """How many were passed on."""
+        """How many announces were processed, and how many offers and answers were relayed."""
         self._limits = limits
         self._clock = clock
         self._swarms: dict[tuple[bytes, str], Swarm] = {}
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of swarms."""
         return len(self._swarms)
 
     def __iter__(self) -> Iterator[Swarm]:
-        """Return all, also while some end."""
+        """Iterate over all swarms. Swarms may end meanwhile."""
         return iter(tuple(self._swarms.values()))
 
     def announce(
         self, client: Client, message: Announce, *, silently: bool = False
     ) -> None:
-        """Do what a peer says, reply, and pass its offers on. `silently`: it was not the client that said so."""
+        """Process an announce: reply, and relay the offers. There is no reply if `silently` is set."""
         self.announces += 1
         if message.event == "stopped":
             member = client.members.get((message.info_hash, message.peer_id))
@@ -168,7 +167,7 @@ class Swarms:
             self._offer(entered, message.offers)
 
     def answer(self, client: Client, message: Answer) -> None:
-        """Pass an answer on to the one peer that it is for. There is no reply, also if that peer is gone."""
+        """Relay an answer to its receiver. There is no reply, even if the receiver is gone."""
         member = client.members.get((message.info_hash, message.peer_id))
         if member is None:
             client.send(failure("announce first", message.info_hash))
@@ -185,7 +184,7 @@ class Swarms:
         )
 
     def scrape(self, client: Client, message: Scrape) -> None:
-        """Reply how many peers swarms have."""
+        """Reply with the numbers of peers."""
         files = {}
         for info_hash in message.info_hashes:
             swarm = self._swarms.get((client.owner, info_hash))
@@ -198,12 +197,12 @@ class Swarms:
         client.send(orjson.dumps({"action": "scrape", "files": files, "flags": flags}))
 
     def leave(self, client: Client) -> None:
-        """Let a client's peers go: it is not connected any more."""
+        """Remove the peers of a client that disconnected."""
         for member in tuple(client.members.values()):
             self._remove(member)
 
     def sweep(self) -> None:
-        """Let peers go that have not announced for too long."""
+        """Remove peers that have not announced for too long."""
         oldest = self._clock() - self._limits.patience
         for swarm in self:
             for member in tuple(swarm.members.values()):
@@ -211,12 +210,12 @@ class Swarms:
                     self._remove(member)
 
     def drop(self, swarm: Swarm) -> None:
-        """Let all peers of a swarm go: another node knows them now."""
+        """Remove a swarm that another node manages now."""
         for member in tuple(swarm.members.values()):
             self._remove(member)
 
     def _enter(self, client: Client, message: Announce) -> Member | str:
-        """Return the peer that a client announces, or why it may not."""
+        """Add or update the peer of an announce. Return it, or the reason why it is refused."""
         now = self._clock()
         known = (message.info_hash, message.peer_id)
         member = client.members.get(known)
@@ -262,7 +261,7 @@ class Swarms:
     def _remove(self, member: Member) -> None:
         swarm = member.swarm
         swarm.leave(member)
-        # Who went with offers that nobody answered would keep those whom it asked, and they those whom they asked.
+        # Otherwise unanswered offers would keep chains of removed peers in memory.
         member.asked = []
         if not swarm.members:
             del self._swarms[swarm.owner, swarm.info_hash]
@@ -303,7 +302,7 @@ class Swarms:
 
 
 def _head(member: Member) -> bytes:
-    """Return how a message of one peer to another begins."""
+    """Return the beginning of a message from one peer to another."""
     return b'{"action":"announce","info_hash":%b,"peer_id":%b,"offer_id":' % (
         member.swarm.written,
         orjson.dumps(member.peer_id),

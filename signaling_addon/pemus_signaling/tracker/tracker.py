@@ -1,8 +1,8 @@
-"""WebTorrent's tracker, for those that have a token of a room.
+"""The WebTorrent tracker, for clients with a room token.
 
-Stock clients need no more than its address, `.../announce?token=TOKEN`. The token is checked when they connect. When it
-expires or is revoked, and when its room is closed, the socket is closed with `Close.REVOKED`, and its peers are in no swarm
-any more. In open mode a client without a token is welcome as well, but not in anybody's swarms.
+Standard clients work with the URL `.../announce?token=TOKEN`. The token is checked when they connect. When it expires, or the
+token or its room is revoked, the socket is closed with `Close.REVOKED`, and its peers leave all swarms. In open mode, the
+tracker also accepts clients without a token. Their swarms are separate.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from .homes import Homes
 from .swarms import Client, Limits, Swarms
 
 SWEEPS: Final = 3
-"""How often, in the time after which a peer is taken to be gone, all of them are looked at."""
+"""Checks for silent peers within the time after which they are removed."""
 
 _DAY: Final = 86400
 _NOBODY: Final = b""
-"""The owner of the swarms of open mode."""
+"""The owner of swarms without a token."""
 
 
 class Tracker:
-    """Introduces peers to each other."""
+    """Connects sockets to swarms, on this node and on others."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Tracker:
         open_mode: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Prepare. To be made before the cluster starts. `clock` tells seconds since 1970."""
+        """Register with the cluster, which must not have started. `clock` returns seconds since 1970."""
         self._limits = limits or Limits()
         self._open_mode = open_mode
         self.clock = clock
@@ -58,27 +58,27 @@ class Tracker:
         self._guests: dict[int, _Guest] = {}
         self._by_owner: dict[bytes, set[_Guest]] = {}
         self.numbers = count(1)
-        """Of guests, for this node's lifetime."""
+        """Numbers for sockets, unique while this node runs."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self.swarms = Swarms(self._limits)
-        """Those whose home this node is."""
+        """The swarms that this node manages."""
         self._homes = Homes(cluster, self.swarms, self._tell, self._moved)
         revocations.subscribe(self._revoked)
 
     @property
     def sockets(self) -> int:
-        """How many are connected."""
+        """How many clients are connected."""
         return len(self._guests)
 
     def accept(self, upgrade: Upgrade) -> Listener | Refusal:
-        """Let somebody in who has a token that is good."""
+        """Accept a client with a valid token."""
         if len(self._guests) >= self._limits.clients:
-            return Refusal(503, "too many are connected", retry_after=60)
+            return Refusal(503, "too many clients", retry_after=60)
         text = upgrade.query.get("token")
         if text is None:
             if not self._open_mode:
-                return Refusal(401, "an announce needs a token of a room")
+                return Refusal(401, "the tracker needs a room token")
             return _Guest(self, None, upgrade.address)
         try:
             token = read_token(text, self.clock())
@@ -87,11 +87,11 @@ class Tracker:
         if self._revocations.is_revoked(token):
             return Refusal(403, "the token was revoked")
         if ANNOUNCE not in token.may:
-            return Refusal(403, "the token does not allow to announce")
+            return Refusal(403, "the token does not allow announces")
         return _Guest(self, token, token.id)
 
     def close(self) -> None:
-        """Leave nothing behind. The sockets are closed by who stops the server."""
+        """Remove all clients. The front closes their sockets."""
         self._is_closed = True
         for guest in tuple(self._guests.values()):
             guest.end()
@@ -99,10 +99,8 @@ class Tracker:
             self._sweeper.cancel()
             self._sweeper = None
 
-    # What guests ask for.
-
     def entered(self, guest: _Guest) -> None:
-        """Know a guest, from now on."""
+        """Add a guest."""
         if guest.token is not None and self._revocations.is_revoked(guest.token):
             guest.revoke("the token was revoked")
             return
@@ -111,7 +109,7 @@ class Tracker:
         self._sweep_later()
 
     def left(self, guest: _Guest) -> None:
-        """Forget a guest, and let its peers go."""
+        """Remove a guest and its peers."""
         if self._guests.pop(guest.number, None) is None:
             return
         guests = self._by_owner[guest.client.owner]
@@ -126,7 +124,7 @@ class Tracker:
     def take(
         self, guest: _Guest, said: Announce | Answer | Scrape, message: bytes
     ) -> None:
-        """Do what a guest says, or have it done where its swarm is at home."""
+        """Process a message of a guest, or hand it to the home of its swarm."""
         if isinstance(said, Scrape):
             self._scrape(guest, said)
             return
@@ -143,7 +141,7 @@ class Tracker:
             self.swarms.answer(client, said)
 
     def _scrape(self, guest: _Guest, said: Scrape) -> None:
-        """Ask each home about its own. A client takes several replies, each about some torrents."""
+        """Ask each home about its swarms. Clients accept several replies, each about some torrents."""
         asked = said.info_hashes or [
             info_hash for info_hash, _ in (*guest.client.members, *guest.away)
         ]
@@ -158,8 +156,6 @@ class Tracker:
             else:
                 message = orjson.dumps({"action": "scrape", "info_hash": info_hashes})
                 self._homes.say(home, guest.number, guest.client, message)
-
-    # What has to do with other nodes.
 
     def _hand_on(
         self, guest: _Guest, home: str, said: Announce | Answer, message: bytes
@@ -186,7 +182,7 @@ class Tracker:
         return guest is not None
 
     def _moved(self) -> None:
-        """Bring each peer to the home that its swarm has now."""
+        """Announce each peer to the new home of its swarm."""
         for guest in tuple(self._guests.values()):
             self._move(guest)
         for swarm in self.swarms:
@@ -212,8 +208,6 @@ class Tracker:
                     home, guest.number, client, (info_hash, peer_id, peer.left)
                 )
 
-    # What happens by itself.
-
     def _revoked(self, revocation: Revocation) -> None:
         for guest in tuple(self._by_owner.get(revocation.key, ())):
             if guest.token is not None and revocation.covers(guest.token):
@@ -225,7 +219,7 @@ class Tracker:
             self._sweeper = loop.call_later(self._limits.patience / SWEEPS, self._sweep)
 
     def _sweep(self) -> None:
-        """Forget who has not been heard of for too long."""
+        """Remove everyone who was silent for too long."""
         self._sweeper = None
         self.swarms.sweep()
         self._homes.sweep()
@@ -237,7 +231,7 @@ class Tracker:
 
 
 class _Away:
-    """A peer of this node in a swarm that has its home elsewhere."""
+    """A peer of this node in a swarm whose home is another node."""
 
     __slots__ = ("announced", "home", "left")
 
@@ -248,7 +242,7 @@ class _Away:
 
 
 class _Guest:
-    """A socket."""
+    """A client of this node, and its socket."""
 
     __slots__ = (
         "_expiry",
@@ -265,7 +259,7 @@ class _Guest:
         self.token = token
         self.client = Client(token.key if token else _NOBODY, name, self._send)
         self.away: dict[tuple[str, str], _Away] = {}
-        """By info-hash and peer id."""
+        """By info-hash and peer ID."""
         self.number = next(tracker.numbers)
         self.heard = time.monotonic()
         self._tracker = tracker
@@ -293,7 +287,7 @@ class _Guest:
         self.end()
 
     def end(self) -> None:
-        """Leave all swarms."""
+        """Leave all swarms. The socket stays open."""
         self._socket = None
         if self._expiry is not None:
             self._expiry.cancel()
@@ -301,11 +295,11 @@ class _Guest:
         self._tracker.left(self)
 
     def revoke(self, reason: str) -> None:
-        """Close the socket: what allowed it is gone."""
+        """Close the socket, because its token is not valid any more."""
         self._close(Close.REVOKED, reason)
 
     def may_announce(self, info_hash: str) -> bool:
-        """Tell whether the token is for a torrent."""
+        """Return whether the token allows a torrent."""
         return (
             self.token is None
             or self.token.hashes is None
@@ -313,13 +307,13 @@ class _Guest:
         )
 
     def sweep(self, oldest: float) -> None:
-        """Forget what was announced before a moment, and close if nothing was heard since or the token has expired."""
-        # Its timer knows nothing of a clock that was put right meanwhile.
+        """Close if the token has expired or nothing was heard since `oldest`. Otherwise forget peers announced before `oldest`."""
+        # The timer of the token does not notice corrections of the clock.
         if self.token is not None and self.token.expires <= self._tracker.clock():
             self.revoke("the token has expired")
             return
         if self.heard < oldest:
-            self._close(Close.IDLE, "nothing was heard for too long")
+            self._close(Close.IDLE, "silent for too long")
             return
         for known, peer in tuple(self.away.items()):
             if peer.announced < oldest:
@@ -327,7 +321,7 @@ class _Guest:
 
     def _send(self, message: bytes) -> None:
         if self._socket is not None:
-            # What others bring about never closes a guest's socket.
+            # Messages of others never close a socket.
             self._socket.relay(message)
 
     def _close(self, code: Close, reason: str) -> None:
@@ -337,7 +331,7 @@ class _Guest:
             socket.close(code, reason)
 
     def _expire_later(self, token: RoomToken) -> None:
-        # Not all at once: the clock may be put right meanwhile.
+        # In steps of a day, because the clock may be corrected meanwhile.
         wait = min(token.expires - self._tracker.clock(), _DAY)
         loop = asyncio.get_running_loop()
         self._expiry = loop.call_later(max(0.0, wait), self._expire, token)

@@ -1,7 +1,7 @@
-"""Credentials for TURN: who gets them, and for how long they are good.
+"""TURN credentials: who gets them, and how long they are valid.
 
-They follow coturn's "TURN REST API": the user name is the time of their end and a name, the password is the base64 of an
-HMAC-SHA1 over the user name, with a secret that coturn has too. So nothing is kept about them, and coturn asks nobody.
+They follow coturn's "TURN REST API": the user name is the time when they expire and a name, and the password is the base64
+of an HMAC-SHA1 of the user name with a secret that coturn shares. So neither side stores them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 import hmac
-from http import HTTPStatus
 from ipaddress import ip_address
 import re
 import time
@@ -22,13 +21,15 @@ from aiohttp import web
 from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net.addresses import household
 from pemus_signaling.net.answers import (
-    Failure,
     answering,
+    bad_request,
     bearer,
+    forbidden,
     json,
     take,
     take_proven,
     unauthorized,
+    unavailable,
 )
 from pemus_signaling.net.limits import Rates
 from pemus_signaling.rooms.tokens import TURN, Revocations, RoomToken, TokenError, read
@@ -37,16 +38,16 @@ from pemus_signaling.settings import Settings
 from .coturn import Coturn
 
 LIFE: Final = 3600
-"""Seconds for which an allocation may be made. One that was made in time goes on for as long as it is refreshed."""
+"""How long credentials can create allocations, in seconds. An allocation lasts as long as the client refreshes it."""
 RETRY_AFTER: Final = 10
-"""Seconds after which to ask again while coturn does not run."""
+"""`Retry-After` while coturn is not running, in seconds."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9.-]{1,253}")
 _USER_LENGTH: Final = 16
 
 
 class Turn:
-    """Hands out credentials to homes that proved their identity, and to guests of a room that is open here."""
+    """Issues credentials to homes with a proven identity, and to guests of a room that is open on this server."""
 
     def __init__(
         self,
@@ -74,32 +75,32 @@ class Turn:
         self._lookups = Rates.per_minute(settings.lookups_per_minute)
         self._grants = Rates.per_minute(settings.grants_per_minute)
         self.granted = 0
-        """How often credentials were handed out."""
+        """How many credentials were issued."""
 
     async def start(self) -> None:
-        """Begin to run coturn."""
+        """Start coturn."""
         if self.coturn is not None:
             await self.coturn.start()
 
     async def close(self) -> None:
-        """End coturn."""
+        """Stop coturn."""
         if self.coturn is not None:
             await self.coturn.close()
 
     def routes(self, prefix: str = "/") -> list[web.RouteDef]:
-        """Return what to add to an application. `prefix` begins and ends with a slash."""
+        """Return the route. `prefix` begins and ends with a slash."""
         return [web.get(f"{prefix}turn", answering(self._answer), allow_head=False)]
 
     def credentials(self, who: bytes, host: str, expires: float) -> dict[str, Any]:
-        """Return what an `RTCPeerConnection` takes, good until `expires`.
+        """Return the configuration for an `RTCPeerConnection`, valid until `expires`.
 
-        `who` stands for whoever they are for: coturn counts what the same one has. The user name does not give it away.
+        `who` identifies the user, whose allocations coturn counts. The user name does not reveal it.
         """
         user = hmac.digest(self._secret, b"pemus turn user 1" + who, sha256).hex()[
             :_USER_LENGTH
         ]
         name = f"{int(expires)}:{user}"
-        # Not our choice: what coturn computes.
+        # coturn computes it with SHA-1.
         password = b64encode(hmac.digest(self._secret, name.encode(), "sha1")).decode()
         place = f"{host}:{self._port}"
         return {
@@ -122,7 +123,7 @@ class Turn:
         session = self._sessions.read(token)
         if session is not None:
             take_proven(self._lookups, address, session.id)
-            # The home could get another session, so its credentials may last longer than this one.
+            # The home could renew its session, so its credentials may outlive this one.
             key, who, expires = session.key, b"home" + session.key, now + LIFE
         else:
             take(self._lookups, household(address))
@@ -131,46 +132,37 @@ class Turn:
             who = b"guest" + guest.key + guest.id.encode()
         take(self._grants, key.hex())
         if self.coturn is not None and not self.coturn.is_ready:
-            raise Failure(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "unavailable",
-                "TURN does not run at present.",
-                RETRY_AFTER,
-            )
+            raise unavailable("TURN is not running at the moment.", RETRY_AFTER)
         self.granted += 1
         return json(
             self.credentials(who, self._host_for(request), min(expires, now + LIFE))
         )
 
     async def _read_guest(self, token: str, now: float) -> RoomToken:
-        """Return a guest's token if it is for TURN. Raises Failure."""
+        """Return a guest's token if it allows TURN. Raises Failure."""
         try:
             guest = read(token, now)
         except TokenError:
             raise unauthorized() from None
         if self._revocations.is_revoked(guest):
             raise unauthorized()
-        # Anybody can make a key and sign a token with it. So TURN is for rooms that this server knows.
+        # Anyone can create a key and sign a token. So only rooms of this server count.
         if TURN not in guest.may or not await self._is_open(guest.key, guest.room):
-            raise Failure(
-                HTTPStatus.FORBIDDEN, "forbidden", "This token is not for TURN."
-            )
+            raise forbidden("This token does not allow TURN.")
         return guest
 
     def _host_for(self, request: web.Request) -> str:
-        """Return where clients reach coturn, as URIs write it (RFC 7065)."""
+        """Return the host of coturn in the form of a TURN URI (RFC 7065)."""
         if self._host is not None:
             return _written(self._host)
         name = request.url.host or ""
         if (written := _written(name)) and (":" in name or _NAME.fullmatch(name)):
             return written
-        raise Failure(
-            HTTPStatus.BAD_REQUEST, "bad_request", "The request does not name a host."
-        )
+        raise bad_request("The request does not name a host.")
 
 
 def _written(host: str) -> str:
-    """Return a host with brackets if it is an IPv6 address."""
+    """Return a host, in brackets if it is an IPv6 address."""
     try:
         return f"[{host}]" if ip_address(host).version == 6 else host
     except ValueError:

@@ -11,17 +11,18 @@ import aiohttp
 from hypothesis import given, strategies as st
 import pytest
 
-from pemus_signaling.identity.ids import (
-    ALPHABET,
-    LENGTH,
-    grouped,
-    is_signed,
-    pemus_id,
-    read_id,
-)
+from pemus_signaling.identity.ids import ALPHABET, LENGTH, is_signed, pemus_id, read_id
 from pemus_signaling.identity.sessions import LIFE, Sessions
 from pemus_signaling.net.sockets import Close
-from tests.signaling.clients import Client, Identity, b64, connected, connecting, proven
+from tests.signaling.clients import (
+    Client,
+    Identity,
+    b64,
+    connected,
+    connecting,
+    grouped,
+    proven,
+)
 from tests.signaling.server import running, ws
 
 KEYS = st.binary(min_size=32, max_size=32)

@@ -25,13 +25,14 @@ from pemus_signaling.cluster.cluster import Cluster, StoreAwayError
 from pemus_signaling.identity.ids import pemus_id
 from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net.interfaces import Interface, own_addresses
-from pemus_signaling.rooms.tokens import Revocations, RoomToken, sign
+from pemus_signaling.rooms.tokens import Revocations, RoomToken
 from pemus_signaling.settings import Settings
 from pemus_signaling.turn import configuration, coturn as module
 from pemus_signaling.turn.configuration import CoturnSettings, denied_networks
 from pemus_signaling.turn.coturn import Coturn
 from pemus_signaling.turn.credentials import LIFE, Turn
 from tests.patience import PATIENCE
+from tests.signaling.signing import sign
 from tests.signaling.turn.turn_client import (
     TCP,
     TurnClient,
