@@ -26,7 +26,7 @@ from stream_load import film  # noqa: E402
 from swarm_home import LAG, loop_lag, write_film  # noqa: E402
 
 from demo.home import HOST, Home, free_port  # noqa: E402
-from demo.two_homes import SignalingServer, use_servers  # noqa: E402
+from demo.signaling import SignalingServer, use_servers  # noqa: E402
 from tests.lab.engine_home import EngineHome  # noqa: E402
 from tests.lab.friends import befriend  # noqa: E402
 

@@ -1,11 +1,7 @@
-"""A real Home Assistant with PeMuS, for the demo, the end-to-end tests and the benchmarks.
-
-`python -m demo.home --folder DIR --share DIR` starts one, sets PeMuS up as a user would, and stays until Ctrl-C.
-"""
+"""A real Home Assistant with PeMuS, for the demo, the end-to-end tests and the benchmarks."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 from contextlib import suppress
 import ctypes
@@ -439,84 +435,3 @@ def free_port(first: int) -> int:
                 probe.bind((HOST, port))
                 return port
     raise HomeError(f"no port from {first} on is free")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"    {text}\n")
-    sys.stderr.flush()
-
-
-async def _run(home: Home, share: Path, name: str) -> None:
-    """Run a home until a signal says that it is enough."""
-    running = asyncio.create_task(_keep_running(home, share, name))
-    loop = asyncio.get_running_loop()
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(sign, running.cancel)
-    try:
-        await running
-    except asyncio.CancelledError:
-        _say("Stopping")
-    finally:
-        await home.stop()
-
-
-async def _keep_running(home: Home, share: Path, name: str) -> None:
-    """Start the home, and again whenever it wants to be restarted. Raises HomeError."""
-    while True:
-        _say("Starting Home Assistant")
-        await home.start()
-        _say("Setting up PeMuS")
-        await home.share(share, name)
-        if not await home.wait_for_environment():
-            _say(
-                "The engine has no environment of its own yet: Settings, Repairs say why"
-            )
-        _say("Reading the library")
-        with suppress(HomeError):
-            # A large one is read while it is looked at.
-            await home.wait_for_library(PATIENCE)
-        sys.stdout.write(
-            f"\n  Home Assistant   {home.url}/media-browser\n"
-            f"  Login            {USER} / {PASSWORD}\n"
-            f"  Shared folder    {share}\n"
-            f"  Log              {home.log}\n\n"
-            "  Ctrl-C stops it.\n\n"
-        )
-        sys.stdout.flush()
-        assert home.process is not None
-        status = await home.process.wait()
-        await home.stop()
-        if status != RESTART_STATUS:
-            raise HomeError(
-                f"Home Assistant ended with status {status}\n{home.last_lines()}"
-            )
-
-
-def main() -> None:
-    """Run the demo."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="configuration")
-    parser.add_argument("--share", type=Path, required=True, help="folder to share")
-    parser.add_argument("--name", help="what the share is called")
-    parser.add_argument("--port", type=int, help=f"from {DEFAULT_PORT} by default")
-    parser.add_argument("--python", type=Path, help="that has Home Assistant")
-    arguments = parser.parse_args()
-    if not arguments.share.is_dir():
-        sys.exit(f"error: {arguments.share} is not a folder")
-    port = arguments.port or free_port(DEFAULT_PORT)
-    if free_port(port) != port:
-        sys.exit(f"error: something listens on port {port} already")
-    if port != DEFAULT_PORT and not arguments.port:
-        _say(f"Port {DEFAULT_PORT} is taken; using {port}")
-    share = arguments.share.resolve()
-    name = arguments.name or share.name
-    folder = arguments.folder.resolve()
-    try:
-        home = Home(folder, port=port, python=arguments.python)
-        asyncio.run(_run(home, share, name))
-    except HomeError as err:
-        sys.exit(f"error: {err}")
-
-
-if __name__ == "__main__":
-    main()

@@ -15,76 +15,17 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import aiohttp
 
-from .home import (
-    DEFAULT_PORT,
-    HOST,
-    PASSWORD,
-    PATIENCE,
-    USER,
-    Home,
-    HomeError,
-    free_port,
-)
+from .home import DEFAULT_PORT, PASSWORD, PATIENCE, USER, Home, HomeError, free_port
+from .signaling import SignalingServer, say, use_servers
 
 NAMES: Final = ("Anna's home", "Ben's home")
-SERVER_PORT: Final = 9000
-SERVER_TIMEOUT: Final = 30
 PAIR_TIMEOUT: Final = 120
 """Seconds until both homes list each other."""
 LOOK: Final = 0.25
-
-
-class SignalingServer:
-    """The signalling server in a process of its own, on loopback."""
-
-    def __init__(self, folder: Path, python: Path, port: int | None = None) -> None:
-        """Prepare; nothing runs yet. `python` belongs to the signalling server's environment."""
-        self.port = port or free_port(SERVER_PORT)
-        self.url = f"http://{HOST}:{self.port}/"
-        self.log = folder / "signaling.log"
-        self._folder = folder
-        self._python = python
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def __aenter__(self) -> Self:
-        """Start it and wait until it answers. Raises HomeError."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(self._python, "-m", "pemus_signaling"),
-                *("--host", HOST, "--port", str(self.port)),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + SERVER_TIMEOUT
-        async with aiohttp.ClientSession() as session:
-            while time.monotonic() < deadline and self._process.returncode is None:
-                with suppress(aiohttp.ClientError):
-                    async with session.get(f"{self.url}readyz") as answer:
-                        if answer.ok:
-                            return self
-                await asyncio.sleep(LOOK)
-        await self.stop()
-        raise HomeError(
-            f"the signalling server did not start\n{self.log.read_text('utf-8', 'replace')}"
-        )
-
-    async def __aexit__(self, *_: object) -> None:
-        """End it."""
-        await self.stop()
-
-    async def stop(self) -> None:
-        """End it now."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
 
 
 async def engine(home: Home, path: str, method: str = "GET", body: Any = None) -> Any:
@@ -100,14 +41,6 @@ async def engine(home: Home, path: str, method: str = "GET", body: Any = None) -
 async def pemus_id(home: Home) -> str:
     """Return a home's PeMuS ID."""
     return str((await engine(home, "status"))["peers"]["id"])
-
-
-async def use_servers(home: Home, *urls: str) -> None:
-    """Have a home find its friends at signalling servers, as a user would set them. Raises HomeError."""
-    flows = "/api/config/config_entries/options/flow"
-    flow = await home.post(flows, {"handler": await home.entry()})
-    await home.post(f"{flows}/{flow['flow_id']}", {"next_step_id": "servers"})
-    await home.finish(flows, flow["flow_id"], {"servers": list(urls)})
 
 
 async def _subentries(home: Home, kind: str) -> set[str]:
@@ -199,24 +132,19 @@ def divide(library: Path, folders: list[Path]) -> None:
                 os.link(entry, target)
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"    {text}\n")
-    sys.stderr.flush()
-
-
 async def _run(arguments: argparse.Namespace) -> None:
     folder: Path = arguments.folder.resolve()
     shares = [folder / f"{name.partition(' ')[0]} library" for name in NAMES]
     divide(arguments.library.resolve(), shares)
     async with AsyncExitStack() as stack:
-        _say("Starting the signalling server")
+        say("Starting the signalling server")
         server = await stack.enter_async_context(
             SignalingServer(folder, arguments.signaling_python)
         )
         homes: list[Home] = []
         port = arguments.port
         for name, share in zip(NAMES, shares, strict=True):
-            _say(f"Starting {name}")
+            say(f"Starting {name}")
             home = Home(
                 folder / name.partition("'")[0].lower(),
                 port=free_port(port),
@@ -230,7 +158,7 @@ async def _run(arguments: argparse.Namespace) -> None:
             await use_servers(home, server.url)
             with suppress(HomeError):
                 await home.wait_for_library(PATIENCE)
-        _say("Pairing")
+        say("Pairing")
         anna, ben = homes
         await pair(anna, ben)
         lines = "".join(
@@ -265,7 +193,7 @@ async def _until_signalled(arguments: argparse.Namespace) -> None:
     try:
         await running
     except asyncio.CancelledError:
-        _say("Stopping")
+        say("Stopping")
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from custom_components.pemus.issues import (
 )
 from custom_components.pemus.p2p.models import Kind, NodeKind, ProblemKey, ScanState
 from custom_components.pemus.p2p.models.homes import PathKind
+from custom_components.pemus.p2p.models.rooms import RoomEventKind, RoomState
 from custom_components.pemus.shares import Refusal
 
 INTEGRATION = Path(const.__file__).parent
@@ -234,11 +235,12 @@ def test_every_entity_has_its_name_and_icon() -> None:
                 *sensor.SHARE_SENSORS,
                 *sensor.SWARM_SENSORS,
                 *sensor.FRIEND_SENSORS,
+                *sensor.ROOM_SENSORS,
                 sensor.ENGINE_STATE,
             )
         },
         "binary_sensor": {"availability", "online"},
-        "event": {"friends"},
+        "event": {"friends", "guests"},
         "button": {"rescan"},
         "number": {description.translation_key for description in number.LIMITS},
         "switch": {switch.LAN_EXEMPT.translation_key},
@@ -256,6 +258,9 @@ def test_every_state_has_its_name() -> None:
     assert states["path"]["state"].keys() == {*PathKind, sensor.NO_PATH}
     happened = EN["entity"]["event"]["friends"]["state_attributes"]["event_type"]
     assert happened["state"].keys() == set(event.FRIENDS.event_types)
+    happened = EN["entity"]["event"]["guests"]["state_attributes"]["event_type"]
+    assert happened["state"].keys() == set(RoomEventKind)
+    assert states["room_state"]["state"].keys() == set(RoomState)
     assert EN["selector"]["kinds"]["options"].keys() == set(Kind)
 
 
@@ -307,7 +312,8 @@ def test_the_manifest_and_hacs_agree_on_what_this_is() -> None:
     assert list(manifest) == ["domain", "name", *sorted(list(manifest)[2:])]
     assert manifest["domain"] == const.DOMAIN
     assert manifest["name"] == hacs["name"]
-    assert manifest["requirements"] == []
+    # Whatever is heavier belongs to the engine's own environment.
+    assert manifest["requirements"] == ["segno==1.6.6"]
     # It would also abort the discovery of other homes.
     assert "single_config_entry" not in manifest
 

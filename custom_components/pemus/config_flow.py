@@ -29,11 +29,13 @@ from .const import (
     CONF_UPLOAD_LIMIT,
     DOMAIN,
     SUBENTRY_FRIEND,
+    SUBENTRY_ROOM,
     SUBENTRY_SHARE,
 )
 from .flows.friend import FriendFlow
 from .flows.options import RATE_SELECTOR, PemusOptionsFlow, errors_of
 from .flows.pairing import PairingFlow
+from .flows.room import RoomFlow
 from .home import PemusConfigEntry
 from .options import DEFAULTS
 from .p2p.models import Kind
@@ -84,8 +86,12 @@ class PemusConfigFlow(PairingFlow, domain=DOMAIN):
     def async_get_supported_subentry_types(
         cls, config_entry: PemusConfigEntry
     ) -> dict[str, type[ConfigSubentryFlow]]:
-        """Return the subentry flows of shares and friends."""
-        return {SUBENTRY_SHARE: ShareFlow, SUBENTRY_FRIEND: FriendFlow}
+        """Return the subentry flows of shares, friends and rooms."""
+        return {
+            SUBENTRY_SHARE: ShareFlow,
+            SUBENTRY_FRIEND: FriendFlow,
+            SUBENTRY_ROOM: RoomFlow,
+        }
 
     @override
     async def async_step_user(

@@ -18,6 +18,7 @@ from .friends.terms import friend_config, friend_subentries
 from .issues import Issues
 from .options import is_visible, servers, swarm_config
 from .p2p.models import EngineConfig, Event, Hello
+from .rooms.terms import room_config, room_subentries
 from .shares import share_config, share_subentries
 
 SIGNAL_CONFIG_CHANGED: Final = SignalType[()]("pemus_config_changed")
@@ -43,6 +44,7 @@ def engine_config(entry: ConfigEntry) -> EngineConfig:
         ),
         servers=servers(entry),
         lan_visible=is_visible(entry.options),
+        rooms=tuple(room_config(subentry) for subentry in room_subentries(entry)),
     )
 
 

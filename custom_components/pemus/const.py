@@ -13,6 +13,9 @@ SUBENTRY_SHARE: Final = "share"
 SUBENTRY_FRIEND: Final = "friend"
 """Subentry type of a friend."""
 
+SUBENTRY_ROOM: Final = "room"
+"""Subentry type of a room for guests."""
+
 CONF_KINDS: Final = "kinds"
 CONF_RESCAN_INTERVAL: Final = "rescan_interval"
 DEFAULT_RESCAN_INTERVAL: Final = 60

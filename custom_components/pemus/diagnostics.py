@@ -19,6 +19,8 @@ from .p2p.models.homes import ID_ALPHABET, ID_LENGTH
 TO_REDACT: Final = {
     # Contains the service names of other homes in the local network.
     "discovery_keys",
+    "password",
+    "secret",
     "home_name",
     "message",
     "name",
@@ -100,6 +102,8 @@ def _status(status: Status) -> Any:
         peers["signaling"] = peers.pop("servers")
         for friend in peers["friends"]:
             friend["link"] = friend.pop("path")
+    for room in plain["rooms"]:
+        room["url"] = room.pop("link")
     return plain
 
 

@@ -1,4 +1,4 @@
-"""The home, its shares and its friends as devices, and what their entities have in common."""
+"""The home, its shares, its friends and its rooms as devices, and what their entities have in common."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -23,11 +23,14 @@ from .home import PemusConfigEntry
 from .options import DEFAULTS
 from .p2p.models import ShareConfig, ShareStatus
 from .p2p.models.homes import FriendConfig, FriendStatus
+from .p2p.models.rooms import RoomConfig, RoomStatus
+from .rooms.terms import room_id, room_subentries
 from .shares import share_id, share_subentries
 
 MANUFACTURER = "PeMuS"
 MODEL_SHARE = "Shared folder"
 MODEL_FRIEND = "Friend"
+MODEL_ROOM = "Room"
 MEDIA_BROWSER = "homeassistant://media-browser/browser/app%2Cmedia-source%3A%2F%2Fpemus"
 
 
@@ -50,7 +53,11 @@ def async_update_devices(hass: HomeAssistant, entry: PemusConfigEntry) -> None:
         sw_version=entry.runtime_data.coordinator.data.version,
         configuration_url=MEDIA_BROWSER,
     )
-    named: tuple[ShareConfig | FriendConfig, ...] = (*config.shares, *config.friends)
+    named: tuple[ShareConfig | FriendConfig | RoomConfig, ...] = (
+        *config.shares,
+        *config.friends,
+        *config.rooms,
+    )
     for each in named:
         if device := registry.async_get_device_by_identifier(
             (DOMAIN, each.id), entry.entry_id
@@ -155,7 +162,7 @@ class PacedEntity(CoordinatorEntity[PemusCoordinator]):
 
 
 class SubentryEntity(CoordinatorEntity[PemusCoordinator]):
-    """An entity of a share's or friend's device, which is connected via the home's device."""
+    """An entity of a share's, friend's or room's device, which is connected via the home's device."""
 
     _attr_has_entity_name = True
     model: str
@@ -165,9 +172,9 @@ class SubentryEntity(CoordinatorEntity[PemusCoordinator]):
         self,
         coordinator: PemusCoordinator,
         description: EntityDescription,
-        config: ShareConfig | FriendConfig,
+        config: ShareConfig | FriendConfig | RoomConfig,
     ) -> None:
-        """Attach the entity to the device of the share or friend."""
+        """Attach the entity to the device of the share, friend or room."""
         super().__init__(coordinator)
         self.entity_description = description
         self._attr_unique_id = f"{config.id}_{description.key}"
@@ -251,6 +258,36 @@ class FriendEntity(SubentryEntity):
         return super().available and self.friend is not None
 
 
+class RoomEntity(SubentryEntity):
+    """An entity of a room."""
+
+    model = MODEL_ROOM
+
+    def __init__(
+        self,
+        coordinator: PemusCoordinator,
+        description: EntityDescription,
+        room: RoomConfig,
+    ) -> None:
+        """Attach the entity to the device of the room."""
+        super().__init__(coordinator, description, room)
+        self.room_id = room.id
+
+    @property
+    def room(self) -> RoomStatus | None:
+        """Return the status of the room, or None until the engine knows it."""
+        return next(
+            (room for room in self.coordinator.data.rooms if room.id == self.room_id),
+            None,
+        )
+
+    @property
+    @override
+    def available(self) -> bool:
+        """Return whether the engine runs and knows the room."""
+        return super().available and self.room is not None
+
+
 @callback
 def async_add_share_entities(
     entry: PemusConfigEntry,
@@ -298,6 +335,28 @@ def async_add_friend_entities(
         }
 
     _async_add(entry, platform, async_add_entities, friend_subentries, wanted)
+
+
+@callback
+def async_add_room_entities(
+    entry: PemusConfigEntry,
+    platform: Platform,
+    async_add_entities: AddConfigEntryEntitiesCallback,
+    make: Callable[[PemusCoordinator, RoomConfig], Iterable[RoomEntity]],
+) -> None:
+    """Add a platform's entities of all current and future rooms."""
+    home = entry.runtime_data
+    coordinator = home.coordinator
+
+    def wanted() -> dict[str, list[RoomEntity]]:
+        rooms = {room.id: room for room in home.configuration.config.rooms}
+        return {
+            subentry.subentry_id: list(make(coordinator, rooms[room_id(subentry)]))
+            for subentry in room_subentries(entry)
+            if room_id(subentry) in rooms
+        }
+
+    _async_add(entry, platform, async_add_entities, room_subentries, wanted)
 
 
 @callback

@@ -1,4 +1,4 @@
-"""Event entity for other homes."""
+"""Event entities for other homes and for guests."""
 
 from typing import Any, Final, override
 
@@ -6,7 +6,9 @@ from homeassistant.components.event import EventEntity, EventEntityDescription
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+from homeassistant.util.signal_type import SignalType
 
+from .coordinator import PemusCoordinator
 from .entity import PemusEntity
 from .friends.events import (
     EVENT_NEW_MEDIA,
@@ -17,6 +19,8 @@ from .friends.events import (
     SIGNAL_FRIEND_EVENT,
 )
 from .home import PemusConfigEntry
+from .p2p.models.rooms import RoomEventKind
+from .rooms.events import SIGNAL_ROOM_EVENT
 
 # The coordinator pushes; entities do not poll.
 PARALLEL_UPDATES = 0
@@ -33,6 +37,12 @@ FRIENDS: Final = EventEntityDescription(
     ],
 )
 
+GUESTS: Final = EventEntityDescription(
+    key="guests",
+    translation_key="guests",
+    event_types=list(RoomEventKind),
+)
+
 
 async def async_setup_entry(
     hass: HomeAssistant,
@@ -40,14 +50,30 @@ async def async_setup_entry(
     async_add_entities: AddConfigEntryEntitiesCallback,
 ) -> None:
     """Add the events of the home."""
-    async_add_entities([FriendsEvent(entry.runtime_data.coordinator, FRIENDS)])
+    coordinator = entry.runtime_data.coordinator
+    async_add_entities(
+        [
+            HomeEvent(coordinator, FRIENDS, SIGNAL_FRIEND_EVENT),
+            HomeEvent(coordinator, GUESTS, SIGNAL_ROOM_EVENT),
+        ]
+    )
 
 
-class FriendsEvent(PemusEntity, EventEntity):
-    """The last event of another home."""
+class HomeEvent(PemusEntity, EventEntity):
+    """The last event of another home, or of a guest."""
 
     # The words are used within minutes and do not belong in the history.
     _unrecorded_attributes = frozenset({"words"})
+
+    def __init__(
+        self,
+        coordinator: PemusCoordinator,
+        description: EventEntityDescription,
+        signal: SignalType[str, dict[str, Any]],
+    ) -> None:
+        """Prepare to show what is dispatched with a signal."""
+        super().__init__(coordinator, description)
+        self._signal = signal
 
     @property
     @override
@@ -57,15 +83,13 @@ class FriendsEvent(PemusEntity, EventEntity):
 
     @override
     async def async_added_to_hass(self) -> None:
-        """Subscribe to events of other homes."""
+        """Subscribe to the events."""
         await super().async_added_to_hass()
         self.async_on_remove(
-            async_dispatcher_connect(
-                self.hass, SIGNAL_FRIEND_EVENT, self._on_friend_event
-            )
+            async_dispatcher_connect(self.hass, self._signal, self._on_event)
         )
 
     @callback
-    def _on_friend_event(self, event: str, attributes: dict[str, Any]) -> None:
+    def _on_event(self, event: str, attributes: dict[str, Any]) -> None:
         self._trigger_event(event, attributes)
         self.async_write_ha_state()

@@ -16,6 +16,8 @@ from .friends.presence import Presence
 from .friends.terms import friend_subentries
 from .issues import Issues
 from .p2p.models import Event, NewMedia
+from .p2p.models.rooms import RoomEvent
+from .rooms.events import async_fire_room_event
 
 type PemusConfigEntry = ConfigEntry[Home]
 
@@ -97,6 +99,8 @@ class Home:
     def _on_event(self, event: Event | None) -> None:
         if isinstance(event, NewMedia):
             async_fire_new_media(self.hass, self.entry, event)
+        elif isinstance(event, RoomEvent):
+            async_fire_room_event(self.hass, self.entry, event)
 
 
 @callback

@@ -1,4 +1,4 @@
-"""Sensors of the library, its shares, transfers, friends, and the engine."""
+"""Sensors of the library, its shares, transfers, friends, rooms, and the engine."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -30,8 +30,10 @@ from .entity import (
     FriendEntity,
     PacedEntity,
     PemusEntity,
+    RoomEntity,
     ShareEntity,
     async_add_friend_entities,
+    async_add_room_entities,
     async_add_share_entities,
 )
 from .home import PemusConfigEntry
@@ -45,6 +47,7 @@ from .p2p.models import (
     SwarmStatus,
 )
 from .p2p.models.homes import FriendConfig, FriendStatus, PathKind
+from .p2p.models.rooms import RoomConfig, RoomState, RoomStatus
 
 # The coordinator pushes; entities do not poll.
 PARALLEL_UPDATES = 0
@@ -93,6 +96,13 @@ class FriendSensorDescription(SensorEntityDescription):
     value: Callable[[FriendStatus], StateType | datetime]
     is_restless: bool = False
     """Whether the value changes all the time during playback."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoomSensorDescription(SensorEntityDescription):
+    """A sensor of a room."""
+
+    value: Callable[[RoomStatus], StateType]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,6 +355,49 @@ FRIEND_SENSORS: tuple[FriendSensorDescription, ...] = (
 )
 
 
+ROOM_SENSORS: tuple[RoomSensorDescription, ...] = (
+    RoomSensorDescription(
+        key="room_state",
+        translation_key="room_state",
+        device_class=SensorDeviceClass.ENUM,
+        options=list(RoomState),
+        value=lambda room: room.state,
+    ),
+    RoomSensorDescription(
+        key="room_guests",
+        translation_key="room_guests",
+        state_class=SensorStateClass.MEASUREMENT,
+        value=lambda room: room.guests,
+    ),
+    RoomSensorDescription(
+        key="room_queue",
+        translation_key="room_queue",
+        state_class=SensorStateClass.MEASUREMENT,
+        entity_registry_enabled_default=False,
+        value=lambda room: room.waiting,
+    ),
+    RoomSensorDescription(
+        key="room_downloads",
+        translation_key="room_downloads",
+        state_class=SensorStateClass.TOTAL_INCREASING,
+        value=lambda room: room.downloads,
+    ),
+    RoomSensorDescription(
+        key="sent",
+        translation_key="sent",
+        state_class=SensorStateClass.TOTAL_INCREASING,
+        **_SIZE,
+        value=lambda room: room.uploaded,
+    ),
+    RoomSensorDescription(
+        key="upload_rate",
+        translation_key="upload_rate",
+        **_RATE,
+        value=lambda room: room.upload_rate,
+    ),
+)
+
+
 async def async_setup_entry(
     hass: HomeAssistant,
     entry: PemusConfigEntry,
@@ -366,6 +419,7 @@ async def async_setup_entry(
         async_add_entities,
         _friend_sensors,
     )
+    async_add_room_entities(entry, Platform.SENSOR, async_add_entities, _room_sensors)
 
 
 def _share_sensors(
@@ -389,6 +443,13 @@ def _friend_sensors(
         )
         for description in FRIEND_SENSORS
     )
+
+
+def _room_sensors(
+    coordinator: PemusCoordinator, room: RoomConfig
+) -> Iterable[RoomSensor]:
+    """Create the sensors of a room."""
+    return (RoomSensor(coordinator, description, room) for description in ROOM_SENSORS)
 
 
 class HomeSensor(PemusEntity, SensorEntity):
@@ -451,6 +512,18 @@ class ShareSensor(ShareEntity, SensorEntity):
     def native_value(self) -> StateType | datetime:
         """Return the current value."""
         return None if self.share is None else self.entity_description.value(self.share)
+
+
+class RoomSensor(PacedEntity, RoomEntity, SensorEntity):
+    """A sensor of a room."""
+
+    entity_description: RoomSensorDescription
+
+    @property
+    @override
+    def native_value(self) -> StateType:
+        """Return the current value."""
+        return None if self.room is None else self.entity_description.value(self.room)
 
 
 class FriendSensor(FriendEntity, SensorEntity):

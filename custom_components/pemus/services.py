@@ -1,6 +1,7 @@
-"""The actions: rescan, search, manage friends, and play and pin their media."""
+"""The actions: rescan, search, manage friends, play and pin their media, and share with guests."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any, Final
 
 from homeassistant.components.media_player import (
@@ -10,7 +11,7 @@ from homeassistant.components.media_player import (
     SERVICE_PLAY_MEDIA,
 )
 from homeassistant.config_entries import ConfigSubentry
-from homeassistant.const import CONF_ID
+from homeassistant.const import CONF_ID, CONF_NAME, CONF_PASSWORD
 from homeassistant.core import (
     HomeAssistant,
     ServiceCall,
@@ -21,30 +22,55 @@ from homeassistant.core import (
 from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
 from homeassistant.helpers import config_validation as cv, device_registry as dr
 from homeassistant.helpers.service import async_register_admin_service
+from homeassistant.util import dt as dt_util
 from homeassistant.util.json import JsonValueType
 import voluptuous as vol
 
 from .addresses import Addresses, async_base
-from .const import CONF_KINDS, DOMAIN, MEDIA_SOURCE
+from .const import CONF_KINDS, CONF_NOTE, CONF_UPLOAD_LIMIT, DOMAIN, MEDIA_SOURCE
 from .engine.client import EngineError
 from .errors import engine_errors
 from .flows.forms import is_over
 from .friends.pairings import Step
-from .friends.terms import Terms, friend_name, friend_subentries, read_invitation
+from .friends.terms import (
+    Terms,
+    clean_name,
+    friend_name,
+    friend_subentries,
+    read_invitation,
+)
 from .home import Home, async_get_home
+from .options import MIN_RATE, NO_LIMIT, is_rate
 from .p2p.models import Item, Kind, SearchQuery
 from .p2p.models.items import ItemRef, home_node
+from .p2p.models.rooms import MAX_GUESTS, MAX_NOTE, MAX_PASSWORD, MAX_TITLE, RoomFolder
+from .rooms.sharing import NotShareable, async_resolve, async_wait_for_link
+from .rooms.terms import (
+    CONF_DOWNLOADS,
+    CONF_EXPIRES,
+    CONF_GUESTS,
+    RoomTerms,
+    async_add_room,
+    link,
+    qr_code,
+    room_id,
+    room_subentries,
+    spoken_code,
+)
 from .search import async_search
 from .shares import share_id, share_subentries
 
 SERVICE_ANSWER_REQUEST: Final = "answer_request"
+SERVICE_CHANGE_ROOM: Final = "change_room"
 SERVICE_PIN: Final = "pin"
 SERVICE_PLAY_FROM_FRIEND: Final = "play_from_friend"
 SERVICE_REMOVE_FRIEND: Final = "remove_friend"
 SERVICE_REQUEST_FRIEND: Final = "request_friend"
 SERVICE_RESCAN: Final = "rescan"
 SERVICE_SEARCH: Final = "search"
+SERVICE_SHARE: Final = "share"
 SERVICE_UNPIN: Final = "unpin"
+SERVICE_UNSHARE: Final = "unshare"
 
 ATTR_ACCEPT: Final = "accept"
 ATTR_BLOCK: Final = "block"
@@ -52,6 +78,7 @@ ATTR_FRIEND: Final = "friend"
 ATTR_HOME_ID: Final = "home_id"
 ATTR_LIMIT: Final = "limit"
 ATTR_QUERY: Final = "query"
+ATTR_ROOM: Final = "room"
 ATTR_SHARES: Final = "shares"
 ATTR_SHARE: Final = "share"
 
@@ -95,6 +122,34 @@ PLAY_SCHEMA = cv.make_entity_service_schema(
     {vol.Required(ATTR_FRIEND): cv.string, **QUERY_FIELD, **KINDS_FIELD}
 )
 
+ROOM_TERMS_FIELDS = {
+    vol.Optional(CONF_NAME): vol.All(cv.string, vol.Length(max=MAX_TITLE)),
+    vol.Optional(CONF_PASSWORD): vol.All(cv.string, vol.Length(max=MAX_PASSWORD)),
+    vol.Optional(CONF_EXPIRES): cv.datetime,
+    vol.Optional(CONF_DOWNLOADS): cv.positive_int,
+    vol.Optional(CONF_GUESTS): vol.All(
+        vol.Coerce(int), vol.Range(min=1, max=MAX_GUESTS)
+    ),
+    vol.Optional(CONF_UPLOAD_LIMIT): vol.Coerce(float),
+    vol.Optional(CONF_NOTE): vol.All(cv.string, vol.Length(max=MAX_NOTE)),
+}
+
+SHARE_SCHEMA = vol.Schema(
+    {
+        vol.Optional(ATTR_MEDIA_CONTENT_ID, default=list): vol.All(
+            cv.ensure_list, [cv.string]
+        ),
+        **SHARES_FIELD,
+        **ROOM_TERMS_FIELDS,
+    }
+)
+
+CHANGE_ROOM_SCHEMA = vol.Schema(
+    {vol.Required(ATTR_ROOM): cv.string, **ROOM_TERMS_FIELDS}
+)
+
+UNSHARE_SCHEMA = vol.Schema({vol.Required(ATTR_ROOM): cv.string})
+
 RESCAN_SCHEMA = vol.Schema({vol.Optional(ATTR_SHARE): cv.string})
 
 SEARCH_SCHEMA = vol.Schema(
@@ -120,8 +175,16 @@ def async_register(hass: HomeAssistant) -> None:
         (SERVICE_REQUEST_FRIEND, _async_request_friend, REQUEST_SCHEMA),
         (SERVICE_ANSWER_REQUEST, _async_answer_request, ANSWER_SCHEMA),
         (SERVICE_REMOVE_FRIEND, _async_remove_friend, REMOVE_SCHEMA),
+        (SERVICE_UNSHARE, _async_unshare, UNSHARE_SCHEMA),
     ):
         async_register_admin_service(hass, DOMAIN, name, action, schema)
+    for name, answer, schema in (
+        (SERVICE_SHARE, _async_share, SHARE_SCHEMA),
+        (SERVICE_CHANGE_ROOM, _async_change_room, CHANGE_ROOM_SCHEMA),
+    ):
+        async_register_admin_service(
+            hass, DOMAIN, name, answer, schema, SupportsResponse.OPTIONAL
+        )
     hass.services.async_register(
         DOMAIN, SERVICE_PLAY_FROM_FRIEND, _async_play_from_friend, PLAY_SCHEMA
     )
@@ -255,6 +318,128 @@ async def _async_play_from_friend(call: ServiceCall) -> None:
         },
         blocking=True,
         context=call.context,
+    )
+
+
+async def _async_share(call: ServiceCall) -> ServiceResponse:
+    """Share media with guests, and return the link."""
+    home = _home(call.hass)
+    shares = {
+        _share(home, each): each for each in dict.fromkeys(call.data[ATTR_SHARES])
+    }
+    if None in shares:
+        raise ServiceValidationError(
+            translation_domain=DOMAIN, translation_key="home_as_share"
+        )
+    with engine_errors(HomeAssistantError):
+        try:
+            items, folders = await async_resolve(home, call.data[ATTR_MEDIA_CONTENT_ID])
+        except NotShareable as err:
+            raise ServiceValidationError(
+                translation_domain=DOMAIN,
+                translation_key="not_shareable",
+                translation_placeholders={"media": str(err)},
+            ) from err
+        folders += tuple(RoomFolder(share=str(each), path="") for each in shares)
+        if not items and not folders:
+            raise ServiceValidationError(
+                translation_domain=DOMAIN, translation_key="nothing_to_share"
+            )
+        name = call.data.get(CONF_NAME) or await _room_name(home, items, folders)
+    terms = await _room_terms(call, RoomTerms.new(items, folders))
+    room = async_add_room(call.hass, home.entry, name, terms)
+    return await _room_response(home, room)
+
+
+async def _async_change_room(call: ServiceCall) -> ServiceResponse:
+    """Change the terms of a room, and return its link."""
+    home = _home(call.hass)
+    room = _room(home, call.data[ATTR_ROOM])
+    terms = await _room_terms(call, RoomTerms.of(room.data))
+    call.hass.config_entries.async_update_subentry(
+        home.entry,
+        room,
+        data=terms.as_dict(),
+        title=clean_name(call.data.get(CONF_NAME, "")) or room.title,
+    )
+    return await _room_response(home, room)
+
+
+async def _async_unshare(call: ServiceCall) -> None:
+    """Remove a room. The update listener of the entry makes the engine send all guests away."""
+    home = _home(call.hass)
+    room = _room(home, call.data[ATTR_ROOM])
+    call.hass.config_entries.async_remove_subentry(home.entry, room.subentry_id)
+
+
+async def _room_terms(call: ServiceCall, terms: RoomTerms) -> RoomTerms:
+    """Return the terms of a room with those in an action's data. Raises ServiceValidationError."""
+    data = call.data
+    given = {
+        key: data[key]
+        for key in (CONF_DOWNLOADS, CONF_GUESTS, CONF_UPLOAD_LIMIT, CONF_NOTE)
+        if key in data
+    }
+    if not is_rate(given.get(CONF_UPLOAD_LIMIT, NO_LIMIT)):
+        raise ServiceValidationError(
+            translation_domain=DOMAIN,
+            translation_key="rate_too_low",
+            translation_placeholders={"least": str(MIN_RATE)},
+        )
+    if CONF_EXPIRES in data:
+        # Without a time zone, it is the local time.
+        given[CONF_EXPIRES] = dt_util.as_utc(data[CONF_EXPIRES]).timestamp()
+    if CONF_PASSWORD in data:
+        terms = await terms.with_password(call.hass, data[CONF_PASSWORD])
+    return replace(terms, **given)
+
+
+async def _room_name(
+    home: Home, items: tuple[str, ...], folders: tuple[RoomFolder, ...]
+) -> str:
+    """Return a name for a room: the title of its first item, or the name of its first folder. Raises EngineError."""
+    if items:
+        return (await home.engine.client.item(ItemRef(None, items[0]))).title
+    folder = folders[0]
+    if folder.path:
+        return folder.path.rpartition("/")[2]
+    shares = home.configuration.config.shares
+    return next(share.name for share in shares if share.id == folder.share)
+
+
+async def _room_response(home: Home, room: ConfigSubentry) -> ServiceResponse:
+    """Return the link of a room, as soon as it has one. Raises HomeAssistantError without one."""
+    status = await async_wait_for_link(home, room)
+    if status is None or (address := link(room, status)) is None:
+        raise HomeAssistantError(
+            translation_domain=DOMAIN,
+            translation_key="no_link",
+            translation_placeholders={"error": (status and status.message) or ""},
+        )
+    terms = RoomTerms.of(home.entry.subentries[room.subentry_id].data)
+    return {
+        "room": room.subentry_id,
+        "link": address,
+        "qr_code": await home.hass.async_add_executor_job(qr_code, address),
+        "spoken_code": spoken_code(status) if terms.password is not None else None,
+        "expires": dt_util.utc_from_timestamp(terms.expires).isoformat(),
+    }
+
+
+def _room(home: Home, wanted: str) -> ConfigSubentry:
+    """Return the room with this device id, id or name. Raises ServiceValidationError."""
+    known = _identifiers(home.hass, wanted) | {wanted.strip().lower()}
+    rooms = room_subentries(home.entry)
+    name = wanted.strip().casefold()
+    found = [room for room in rooms if room_id(room) in known] or [
+        room for room in rooms if room.title.casefold() == name
+    ]
+    if len(found) == 1:
+        return found[0]
+    raise ServiceValidationError(
+        translation_domain=DOMAIN,
+        translation_key="ambiguous_room" if found else "no_such_room",
+        translation_placeholders={"room": wanted},
     )
 
 

@@ -15,14 +15,13 @@ from screen import LOAD_TIMEOUT, Screen, signed_in
 
 from demo.home import Home
 from demo.sample_library import LIGHTHOUSE, VIDEOS
+from demo.signaling import SignalingServer, use_servers
 from demo.two_homes import (
-    SignalingServer,
     engine,
     is_friend,
     pair,
     pemus_id,
     remove_friends,
-    use_servers,
     wait_for_list,
 )
 

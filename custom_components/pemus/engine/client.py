@@ -51,7 +51,7 @@ from custom_components.pemus.p2p.models.homes import (
     is_home,
 )
 from custom_components.pemus.p2p.models.items import SELF, ItemRef, Wanted
-from custom_components.pemus.p2p.models.rooms import RoomEvent
+from custom_components.pemus.p2p.models.rooms import RoomEvent, RoomFolder
 from custom_components.pemus.p2p.models.transfers import Transfers, TransferStatus
 
 CONNECT_TIMEOUT: Final = 5
@@ -189,6 +189,11 @@ class EngineClient:
         """Return the content of a node."""
         url = (_BASE / "browse").with_query(node=node)
         return await self._ask(Listing, hdrs.METH_GET, url)
+
+    async def folder(self, node: str) -> RoomFolder:
+        """Return the folder of this home that a node shows."""
+        url = (_BASE / "folder").with_query(node=node)
+        return await self._ask(RoomFolder, hdrs.METH_GET, url)
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """Return the matching items and nodes."""

@@ -68,7 +68,7 @@ ERROR_PORT: Final = "reserved_port"
 ERROR_RATE: Final = "rate_too_low"
 
 
-def _number(
+def number_selector(
     least: float, most: float, unit: str | None = None, step: float = 1
 ) -> NumberSelector:
     """Return a number field."""
@@ -82,10 +82,10 @@ def _number(
 
 def _whole(least: int, most: int, unit: str | None = None) -> vol.All:
     """Return a number field that accepts integers."""
-    return vol.All(_number(least, most, unit), vol.Coerce(int))
+    return vol.All(number_selector(least, most, unit), vol.Coerce(int))
 
 
-RATE_SELECTOR: Final = _number(
+RATE_SELECTOR: Final = number_selector(
     NO_LIMIT, MAX_RATE, UnitOfDataRate.MEGABITS_PER_SECOND, step=MIN_RATE
 )
 
@@ -96,8 +96,8 @@ _FIELDS: Final[dict[str, dict[str, Any]]] = {
         CONF_LAN_EXEMPT: BooleanSelector(),
     },
     "cache": {
-        CONF_CACHE_QUOTA: _number(1, 100_000, UnitOfInformation.GIGABYTES),
-        CONF_CACHE_RESERVE: _number(1, 10_000, UnitOfInformation.GIGABYTES),
+        CONF_CACHE_QUOTA: number_selector(1, 100_000, UnitOfInformation.GIGABYTES),
+        CONF_CACHE_RESERVE: number_selector(1, 10_000, UnitOfInformation.GIGABYTES),
     },
     "network": {
         CONF_LAN_VISIBLE: BooleanSelector(),

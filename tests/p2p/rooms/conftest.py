@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 import secrets
 import sys
@@ -15,9 +15,8 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from p2p.models.codec import encode
-from p2p.net.messages import from_base64url, to_base64url
-from p2p.rooms.password import make_password
+from p2p.models.rooms import RoomPassword, new_secret
+from p2p.net.messages import from_base64url
 from tests.lab.engine_home import EngineHome
 from tests.p2p.net.signaling.servers import Program, running, signalling_server
 
@@ -42,14 +41,12 @@ class House:
     async def open(self, *titles: str, **more: Any) -> Link:
         """Share films with guests, and return the link."""
         if "password" in more:
-            import orjson
-
-            more["password"] = orjson.loads(encode(make_password(more["password"])))
+            more["password"] = asdict(RoomPassword.of(more["password"]))
         room = {
             "id": uuid4().hex,
             "name": "For you",
             "items": [self.items[title] for title in titles],
-            "secret": to_base64url(secrets.token_bytes(16)),
+            "secret": new_secret(),
             "expires": time.time() + 3600,
         } | more
         self.rooms.append(room)

@@ -80,6 +80,14 @@ async def browse(request: web.Request) -> web.Response:
     return answer(await homes.browse(request.app[COMPONENTS], node))
 
 
+@routes.get("/v1/folder")
+@quick
+async def folder(request: web.Request) -> web.Response:
+    """Return the folder that a node of this home shows."""
+    library = request.app[COMPONENTS].library
+    return answer(await library.folder(request.query.get("node", "")))
+
+
 @routes.post("/v1/search")
 @quick
 async def search(request: web.Request) -> web.Response:

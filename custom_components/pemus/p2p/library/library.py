@@ -228,6 +228,12 @@ class Library:
             )
         )
 
+    async def folder(self, node: str) -> RoomFolder:
+        """Return the folder that a node shows. Raises BadRequest for another kind of node, and NotFound."""
+        return await self._index.ask(
+            lambda db: browse.folder(db, node, self.configured)
+        )
+
     async def browse(self, node: str) -> Listing:
         """Return what lies in a node. Raises BadRequest and NotFound."""
         return await self._index.ask(

@@ -5,9 +5,14 @@ Sizes are bytes, times are seconds since the Unix epoch, durations are seconds, 
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+import binascii
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal
+from hashlib import scrypt
+import hmac
+import secrets
+from typing import Final, Literal, Self
 
 SECRET_SIZE: Final = 16
 """Bytes of the secret that a link carries behind `#`."""
@@ -20,6 +25,14 @@ MAX_NOTE: Final = 1000
 DEFAULT_GUESTS: Final = 3
 """Guests that a room serves at a time, unless the user chose otherwise."""
 MAX_GUESTS: Final = 50
+MAX_PASSWORD: Final = 256
+"""Characters of a password."""
+
+_N: Final = 2**14
+_R: Final = 8
+"""scrypt's costs: 16 MiB and about 50 ms for each key."""
+_SALT_SIZE: Final = 16
+_KEY_SIZE: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +46,43 @@ class RoomFolder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomPassword:
-    """A password as scrypt keeps it (RFC 7914), with `rooms.password`'s costs."""
+    """A password as scrypt keeps it (RFC 7914)."""
 
     salt: str
     """base64url."""
     key: str
     """base64url."""
+
+    @classmethod
+    def of(cls, password: str) -> Self:
+        """Return what is kept of a password. Takes about 50 ms."""
+        salt = secrets.token_bytes(_SALT_SIZE)
+        return cls(salt=_text(salt), key=_text(_key(password, salt)))
+
+    def is_right(self, password: str) -> bool:
+        """Tell whether this was made of a password. Takes about 50 ms."""
+        try:
+            salt, key = urlsafe_b64decode(self.salt), urlsafe_b64decode(self.key)
+        except (binascii.Error, ValueError):
+            return False
+        return len(password) <= MAX_PASSWORD and hmac.compare_digest(
+            key, _key(password, salt)
+        )
+
+
+def new_secret() -> str:
+    """Return a new secret for a link, as base64url without padding."""
+    return secrets.token_urlsafe(SECRET_SIZE)
+
+
+def _key(password: str, salt: bytes) -> bytes:
+    return scrypt(
+        password.encode(errors="replace"), salt=salt, n=_N, r=_R, p=1, dklen=_KEY_SIZE
+    )
+
+
+def _text(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,20 +1,14 @@
-"""The passwords of rooms: kept as scrypt keys (RFC 7914), and limited in how often they are tried."""
+"""The passwords of rooms: checked by this home alone, and limited in how often they are tried."""
 
 from __future__ import annotations
 
 import asyncio
-from hashlib import scrypt
-import hmac
-import secrets
 from typing import Final
 
 from ..core.errors import PasswordNeeded, RateLimited
 from ..core.throttle import Clock, TokenBuckets
 from ..models.rooms import RoomPassword
-from ..net.messages import BadEnvelope, from_base64url, to_base64url
 
-MAX_PASSWORD: Final = 256
-"""Characters of a password."""
 GUEST_TRIES: Final = 5
 NETWORK_TRIES: Final = 10
 """Wrong passwords of a guest, and of a network (IPv4 /24, IPv6 /48), before it has to wait."""
@@ -23,16 +17,7 @@ ROOM_TRIES: Final = 60
 RETRY_TIME: Final = 600.0
 """Seconds after which a guest or a network has all its tries again. For a room it is an hour."""
 
-_N: Final = 2**14
-_R: Final = 8
-_SIZE: Final = 32
 _MAX_KEYS: Final = 1000
-
-
-def make_password(password: str) -> RoomPassword:
-    """Return what is kept of a password. Takes about 50 ms."""
-    salt = secrets.token_bytes(16)
-    return RoomPassword(salt=to_base64url(salt), key=to_base64url(_key(password, salt)))
 
 
 class PasswordCheck:
@@ -71,20 +56,6 @@ class PasswordCheck:
                 raise RateLimited(str(int(RETRY_TIME / GUEST_TRIES)))
         # One at a time: each takes 16 MiB.
         async with self._turn:
-            is_right = await asyncio.to_thread(_is_right, kept, given)
+            is_right = await asyncio.to_thread(kept.is_right, given)
         if not is_right:
             raise PasswordNeeded("wrong")
-
-
-def _is_right(kept: RoomPassword, given: str) -> bool:
-    try:
-        salt, key = from_base64url(kept.salt), from_base64url(kept.key)
-    except BadEnvelope:
-        return False
-    return len(given) <= MAX_PASSWORD and hmac.compare_digest(key, _key(given, salt))
-
-
-def _key(password: str, salt: bytes) -> bytes:
-    return scrypt(
-        password.encode(errors="replace"), salt=salt, n=_N, r=_R, p=1, dklen=_SIZE
-    )

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 import sqlite3
 
+from ...core.errors import NotFound
 from ...models import Listing, ShareConfig
+from ...models.rooms import RoomFolder
+from ..items import Shares
 from . import paging
 from .address import BadNode, parse
 from .scope import View
 from .top import Root
 from .tree_node import TreeNode
 
-__all__ = ["BadNode", "listing"]
+__all__ = ["BadNode", "folder", "listing"]
 
 
 def listing(
@@ -54,3 +57,27 @@ def listing(
         children=tuple(children),
         revision=revision,
     )
+
+
+def folder(
+    db: sqlite3.Connection, node_id: str, configured: Sequence[ShareConfig]
+) -> RoomFolder:
+    """Return the folder that a node shows, or the root of the share that it shows.
+
+    Raises:
+        BadNode: the node shows neither.
+        NotFound: there is no such folder.
+
+    """
+    *before, last = parse(node_id).segments or ("",)
+    if not before and last in {share.id for share in configured}:
+        return RoomFolder(share=last, path="")
+    if not last.isdecimal() or before[-1:] != ["folders"]:
+        raise BadNode("only folders and single items can be shared with guests")
+    found = db.execute(
+        "SELECT share, path FROM folders WHERE number = ? AND NOT gone", (last,)
+    ).fetchone()
+    shares = Shares.of(db, configured, ())
+    if found is None or found[0] not in shares.ids:
+        raise NotFound("there is no such folder")
+    return RoomFolder(share=shares.ids[found[0]], path=found[1])

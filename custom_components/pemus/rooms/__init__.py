@@ -1,0 +1,1 @@
+"""Rooms: what guests get who open a link in a browser."""
