@@ -1,4 +1,4 @@
-"""Whose address a connection has, also behind proxies, and where its client believes to be."""
+"""The addresses of clients, also behind proxies, and the origins that clients connect to."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _IPV6_PREFIX: Final = 64
 
 
 class Networks:
-    """Networks that an address may be of."""
+    """A set of networks."""
 
     def __init__(self, networks: Iterable[str]) -> None:
-        """Take networks like `10.0.0.0/8`. Raises ValueError."""
+        """Parse networks like `10.0.0.0/8`. Raises ValueError."""
         self._networks: list[IPv4Network | IPv6Network] = [
             ip_network(network) for network in networks
         ]
 
     def __contains__(self, address: str) -> bool:
-        """Tell whether an address is of one of them. What is no address is not."""
+        """Return whether an address is in one of the networks. False if it is not an address."""
         if not self._networks or (known := read_address(address)) is None:
             return False
         return any(known in network for network in self._networks)
 
     def client(self, peer: str, forwarded: Sequence[str]) -> str:
-        """Return the address of who began a request.
+        """Return the address of the client of a request. These networks contain the trusted proxies.
 
-        `peer` is who sent it to us, `forwarded` are the values of its X-Forwarded-For. Each proxy adds whom it got the
-        request from at the right, so what is believed goes from the right for as long as those who said it are proxies
-        of these networks. What stands further left may be anybody's invention.
+        `peer` is the other end of the connection, `forwarded` are the values of X-Forwarded-For. Each proxy appends the
+        address that it got the request from. So the values are trusted from the right as long as trusted proxies added
+        them. Values further left may be forged.
         """
         address = peer
         for hop in reversed(
@@ -58,7 +58,7 @@ class Networks:
 
 
 def read_address(text: str) -> IPv4Address | IPv6Address | None:
-    """Return an IP address, an IPv4 one in IPv6's clothes (RFC 4291, section 2.5.5.2) as itself; None if it is none."""
+    """Parse an IP address. IPv4-mapped ones (RFC 4291, section 2.5.5.2) become IPv4. Return None if it is not an address."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -69,13 +69,13 @@ def read_address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def plain_address(text: str) -> str:
-    """Return an address as the system tells it: without what interface it is on, and an IPv4 one as itself."""
+    """Return an address of a socket without its interface. IPv4-mapped ones become IPv4."""
     text = text.partition("%")[0]
     return text[len(_MAPPED) :] if text.startswith(_MAPPED) and "." in text else text
 
 
 def household(address: str) -> str:
-    """Return what limits count as one client: an IPv4 address, or the IPv6 network that one customer is given."""
+    """Return what limits count as one client: an IPv4 address, or the /64 network of an IPv6 address."""
     if ":" not in address:
         return address
     known = read_address(address)
@@ -85,9 +85,9 @@ def household(address: str) -> str:
 
 
 def network_of(address: str) -> str:
-    """Return what totals count as one network: 256 IPv4 addresses, or the IPv6 network that one customer is given at most.
+    """Return what totals count as one network: /24 for IPv4, or /48 for IPv6, the largest that one customer gets.
 
-    Behind the address translation of a carrier that may be thousands of customers.
+    Behind CGNAT, it may have thousands of customers.
     """
     known = read_address(address)
     if known is None:
@@ -97,19 +97,19 @@ def network_of(address: str) -> str:
 
 
 class Origins:
-    """The server's own origins (RFC 6454), as its clients see them."""
+    """The origins (RFC 6454) of this server."""
 
     def __init__(self, origins: Sequence[str]) -> None:
-        """Have these. Without any, an origin is only known to a client that connected to a literal address."""
+        """Set the origins. Without any, only clients that connect to a literal address have an origin."""
         self._origins = origins
 
     def seen_by(
         self, host: str, local: str, port: int, *, secure: bool, proxied: bool
     ) -> str:
-        """Return the origin that a client connected to, or an empty text if that is none of this server's.
+        """Return the origin that a client connected to, or an empty string if it is not one of this server.
 
-        `host` is the request's Host, `local` and `port` are where the connection came in, `secure` is whether with TLS, and
-        `proxied` is whether a proxy did it for the client.
+        `host` is the Host of the request, `local` and `port` are the local end of the connection, `secure` means TLS, and
+        `proxied` means that a proxy forwarded the request.
         """
         for origin in self._origins:
             if origin.partition("://")[2] == host.lower():
@@ -119,15 +119,15 @@ class Origins:
             if proxied
             else _literal(host, local, port, "https" if secure else "http")
         )
-        # A proxy may tell another host than its client did. The client signs what it knows, so that a wrong guess proves
-        # nothing to anybody.
+        # A proxy may change the Host. The client signs the origin that it knows, so a wrong guess here only makes the proof
+        # fail.
         return literal or (self._origins[0] if self._origins else "")
 
 
 def _literal(host: str, local: str, port: int, scheme: str) -> str:
-    """Return the origin of a client that named the very address that it connected to."""
+    """Return the origin of a client whose Host is the address that it connected to, otherwise an empty string."""
     if host == f"{local}:{port}":
-        # What most who come this way say.
+        # The common case.
         return _origin(scheme, local, port)
     found = _AUTHORITY.fullmatch(host)
     here = read_address(local)

@@ -1,6 +1,6 @@
-"""One port for everything: it reads the head of each request and hands WebSockets to `websocket`, and the rest to aiohttp.
+"""The server's port. It reads the head of each request, and hands WebSockets to `websocket` and other requests to aiohttp.
 
-aiohttp speaks WebSockets as well, but takes twice the time for a message and more memory for a socket.
+aiohttp supports WebSockets too, but needs twice the processor time per message, and more memory per socket.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from .sockets import Close, Listener, Refusal, Upgrade
 from .websocket import Sockets, open_websocket
 
 type Accept = Callable[[Upgrade], Listener | Refusal]
-"""Decides about a client that wants a WebSocket."""
+"""Accepts or refuses a client that wants a WebSocket."""
 
 HEAD_SIZE: Final = 8 * 1024
-"""Bytes of the head of a request at most."""
+"""Maximum size of the head of a request, in bytes."""
 READ_SIZE: Final = 16 * 1024
-HEAD_PATIENCE: Final = 10.0
-"""Seconds that a client has to send it."""
-HTTP_PATIENCE: Final = 60.0
-"""Seconds that a request over HTTP may take, with its answer."""
-LINGER: Final = 1.0
-"""Seconds that the rest of a request is read for which was answered early."""
-SWEEP: Final = 1.0
-"""Seconds between two looks for those that take longer."""
+HEAD_TIMEOUT: Final = 10.0
+"""Time limit for receiving a head, in seconds."""
+HTTP_TIMEOUT: Final = 60.0
+"""Time limit for an HTTP request and its answer, in seconds."""
+LINGER_TIMEOUT: Final = 1.0
+"""How long to read the rest of a request that was answered early, in seconds."""
+SWEEP_INTERVAL: Final = 1.0
+"""Seconds between two checks of these limits."""
 HTTP_BODY: Final = 64 * 1024
-STOP_PATIENCE: Final = 5.0
-"""Seconds that sockets have to end when the server stops."""
+STOP_TIMEOUT: Final = 5.0
+"""How long to wait for sockets to close when the server stops, in seconds."""
 BACKLOG: Final = 4096
 SOCKET_BUFFER: Final = 64 * 1024
-"""Bytes that the system may keep of one connection, in each direction. It doubles that for its own needs.
+"""Size of the system's buffers of a connection, in bytes, for each direction. Linux doubles it.
 
-picows doubles its own buffer whenever a read fills it, so this bounds that one too."""
+picows doubles its own buffer whenever a read fills it, so this limits that buffer too."""
 
 _LOGGER = logging.getLogger(__name__)
-# A library's by its name: what it writes holds addresses, which the log leaves out.
+# Its name is not this program's, so the log omits the arguments, which contain addresses.
 _HTTP_LOGGER: Final = logging.getLogger("aiohttp.server.front")
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:
-    """Tell whether a record is of something else than a request that makes no sense, which is no error of this program."""
+    """Return whether a record is about more than an invalid request, which is not an error of this program."""
     return record.exc_info is None or not isinstance(
         record.exc_info[1], HttpProcessingError
     )
@@ -65,10 +65,10 @@ _HTTP_LOGGER.addFilter(_is_worth_logging)
 
 
 class Front:
-    """Listens, and knows who is to take what arrives."""
+    """Listens, and routes what arrives."""
 
     def __init__(self, settings: Settings) -> None:
-        """Prepare. Raises OSError if the certificate cannot be read."""
+        """Prepare to listen. Raises OSError if the certificate cannot be read."""
         self._settings = settings
         self._paths: dict[str, Accept] = {}
         self._servers: list[asyncio.Server] = []
@@ -82,28 +82,28 @@ class Front:
         self.origins = Origins(settings.origins)
         self.sockets = Sockets(settings)
         self.requests: set[_Connection] = set()
-        """Connections that are no WebSockets, or not yet."""
+        """Connections that are not, or not yet, WebSockets."""
         self.clock: Callable[[], float] = time.monotonic
         self._sweeper: asyncio.TimerHandle | None = None
         self.refused = 0
-        """Connections that were hung up on because their address had enough of them, since the start."""
+        """Connections that were closed because their address had too many, since the start."""
         self.app = web.Application(middlewares=[self._tend], client_max_size=HTTP_BODY)
         self.app.on_response_prepare.append(_prepare)
         self.handler: web.Server | None = None
-        """aiohttp's side, once started."""
+        """Creates aiohttp's protocols, once started."""
         self.buffer = memoryview(bytearray(READ_SIZE))
         self.port = 0
-        """Where it listens, once it does."""
+        """The port, once it listens."""
 
     def load_certificate(self) -> None:
-        """Read the certificate and its key, also once more: new connections get the new one. Raises OSError."""
+        """Read the certificate and its key, also again: new connections use the new ones. Raises OSError."""
         if self._tls is not None and self._settings.certificate is not None:
             self._tls.load_cert_chain(
                 self._settings.certificate, self._settings.private_key
             )
 
     def route(self, path: str, accept: Accept) -> None:
-        """Let `accept` decide about WebSockets at a path."""
+        """Call `accept` for WebSockets at a path."""
         self._paths[path] = accept
 
     async def start(self, *, shared: bool = False) -> None:
@@ -113,9 +113,9 @@ class Front:
             access_log=None,
             handle_signals=False,
             logger=_HTTP_LOGGER,
-            shutdown_timeout=STOP_PATIENCE,
-            lingering_time=LINGER,
-            # A few bytes would become many before anybody knows who sent them.
+            shutdown_timeout=STOP_TIMEOUT,
+            lingering_time=LINGER_TIMEOUT,
+            # Decompression would happen before the client is known.
             auto_decompress=False,
         )
         await self._runner.setup()
@@ -123,7 +123,7 @@ class Front:
         loop = asyncio.get_running_loop()
         self.clock = loop.time
         self._sweep()
-        handshake = None if self._tls is None else HEAD_PATIENCE
+        handshake = None if self._tls is None else HEAD_TIMEOUT
         for sock in await _listening(
             self._settings.host, self._settings.port, shared=shared
         ):
@@ -139,9 +139,9 @@ class Front:
             )
 
     async def stop(self, retry_after: float) -> None:
-        """Take nothing new, tell all clients when to come back, and end.
+        """Stop listening, tell all clients when to reconnect, and close their sockets.
 
-        `retry_after` is in seconds, for the average client: were it the same for all, they would come at once.
+        `retry_after` is the average delay, in seconds. Clients get different delays, so that they do not reconnect at once.
         """
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -152,7 +152,7 @@ class Front:
                 Close.GOING_AWAY, str(round(retry_after * random.uniform(0.5, 1.5), 1))
             )
         loop = asyncio.get_running_loop()
-        patience = loop.time() + STOP_PATIENCE
+        patience = loop.time() + STOP_TIMEOUT
         while self.sockets.open and loop.time() < patience:
             await asyncio.sleep(0.02)
         for open_socket in list(self.sockets.open):
@@ -161,13 +161,13 @@ class Front:
             await self._runner.cleanup()
         for connection in list(self.requests):
             connection.hang_up()
-        # What was hung up on is told so by the loop.
+        # The loop calls `connection_lost` of the aborted connections.
         await asyncio.sleep(0)
 
     def accept(
         self, handshake: Handshake, connection: _Connection
     ) -> Listener | Refusal | None:
-        """Decide about a client; None if nothing here is a WebSocket."""
+        """Accept or refuse a client. Return None if the path has no WebSocket."""
         accept = self._paths.get(handshake.path)
         if accept is None:
             return None
@@ -196,15 +196,17 @@ class Front:
         )
 
     def _sweep(self) -> None:
-        """Hang up on who takes too long. One timer for all: most connections need none for more than a moment."""
+        """Close connections that take too long. One timer for all of them costs less than one for each."""
         now = self.clock()
         for connection in [late for late in self.requests if late.deadline < now]:
             connection.hang_up()
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+        self._sweeper = asyncio.get_running_loop().call_later(
+            SWEEP_INTERVAL, self._sweep
+        )
 
     @web.middleware
     async def _tend(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Give each request the address of its client, and each failure an answer that tells nothing."""
+        """Set the client's address of each request, and answer failures without details."""
         if request.method == hdrs.METH_OPTIONS:
             return web.Response(status=204, headers=_PREFLIGHT)
         peer = request.remote or ""
@@ -216,13 +218,13 @@ class Front:
             answer = await handler(request.clone(remote=address))
         except web.HTTPNotFound:
             return failed(
-                HTTPStatus.NOT_FOUND, "not_found", "There is nothing at this address."
+                HTTPStatus.NOT_FOUND, "not_found", "There is nothing at this path."
             )
         except web.HTTPMethodNotAllowed as error:
             answer = failed(
                 HTTPStatus.METHOD_NOT_ALLOWED,
                 "method_not_allowed",
-                "This address does not take that method.",
+                "This path does not support this method.",
             )
             answer.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
             return answer
@@ -236,9 +238,9 @@ class Front:
 
 
 async def _prepare(request: web.Request, response: web.StreamResponse) -> None:
-    # The next request on a connection might be one for a WebSocket, which aiohttp is not to see.
+    # The next request on a connection could be for a WebSocket, which aiohttp must not get.
     response.force_close()
-    # aiohttp has decided already what to say about the connection, so its client would send the next request on it.
+    # aiohttp has already chosen the header, so the client would reuse the connection.
     response.headers[hdrs.CONNECTION] = "close"
     response.headers.setdefault(hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, "*")
 
@@ -251,7 +253,7 @@ _PREFLIGHT: Final = {
 
 
 class _Connection(asyncio.BufferedProtocol):
-    """A connection until it is known what it is to be, and what aiohttp makes of it if it is no WebSocket."""
+    """A connection until it becomes a WebSocket, or to its end if it is for aiohttp."""
 
     __slots__ = (
         "_front",
@@ -270,8 +272,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._head = b""
         self._handler: web.RequestHandler | None = None
         self._transport: asyncio.Transport | None = None
-        self.deadline = front.clock() + HEAD_PATIENCE
-        """When it is hung up on, by the loop's clock."""
+        self.deadline = front.clock() + HEAD_TIMEOUT
+        """When it is closed, by the loop's clock."""
         self.peer = self.address = self._household = ""
         self.has_place = False
 
@@ -279,12 +281,12 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         if not peer:
-            # It is gone already.
+            # The client is already gone.
             transport.close()
             return
         self.peer = self.address = plain_address(peer[0])
         self._front.requests.add(self)
-        # A proxy speaks for many.
+        # A proxy has many clients.
         if self.peer not in self._front.proxies:
             self.become(self.peer)
             if not self.has_place:
@@ -293,7 +295,7 @@ class _Connection(asyncio.BufferedProtocol):
                 return
 
     def local(self) -> tuple[str, int]:
-        """Return the address and the port that it came in at."""
+        """Return the local address and port."""
         local = (
             None
             if self._transport is None
@@ -302,13 +304,13 @@ class _Connection(asyncio.BufferedProtocol):
         return (plain_address(local[0]), int(local[1])) if local else ("", 0)
 
     def become(self, address: str) -> None:
-        """Be a client's of this address, and take a place of its own."""
+        """Set the client's address, and count the connection for it."""
         self.address = address
         self._household = household(address)
         self.has_place = self._front.sockets.places.take(self._household)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        # One for all: what is read into it is taken before anything else is read.
+        # Shared by all connections: the data is copied before the next read.
         return self._front.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -361,7 +363,7 @@ class _Connection(asyncio.BufferedProtocol):
             return
         listener = None if handshake is None else self._front.accept(handshake, self)
         if handshake is None or listener is None:
-            # Nothing there is a WebSocket, which the answer will say.
+            # The answer will say that the path has no WebSocket.
             self._serve()
         elif isinstance(listener, Refusal):
             self._answer(listener)
@@ -369,10 +371,10 @@ class _Connection(asyncio.BufferedProtocol):
             self._upgrade(handshake.key, rest, listener)
 
     def _serve(self) -> None:
-        """Let aiohttp answer."""
+        """Hand the request to aiohttp."""
         assert self._transport is not None and self._front.handler is not None
         head, self._head = self._head, b""
-        self.deadline = self._front.clock() + HTTP_PATIENCE
+        self.deadline = self._front.clock() + HTTP_TIMEOUT
         self._handler = self._front.handler()
         self._handler.connection_made(self._transport)
         self._handler.data_received(head)
@@ -382,7 +384,7 @@ class _Connection(asyncio.BufferedProtocol):
         assert self._transport is not None
         self._forget()
         transport, self._transport = self._transport, None
-        # The place is the socket's from here on.
+        # The socket takes over the place.
         self.has_place = False
         open_websocket(
             transport, key, rest, listener, self._household, self._front.sockets
@@ -409,7 +411,7 @@ class _Connection(asyncio.BufferedProtocol):
 
 
 async def _listening(host: str, port: int, *, shared: bool) -> list[socket.socket]:
-    """Return sockets that listen on every address of a host. Raises OSError."""
+    """Return sockets that listen on all addresses of a host. Raises OSError."""
     if host in ("", "::", "*"):
         # One socket for IPv6 and IPv4, if this machine has IPv6.
         both = socket.has_dualstack_ipv6()

@@ -1,4 +1,4 @@
-"""The heads of HTTP requests (RFC 9112), as far as a client needs to be understood that wants a WebSocket."""
+"""The heads of HTTP requests for a WebSocket (RFC 9112, RFC 6455)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import unquote, unquote_plus
 
 END: Final = b"\r\n\r\n"
 MAX_FIELDS: Final = 100
-"""Names and values in a head, or in a query."""
+"""Maximum number of fields in a head, or in a query."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 """16 bytes in base64."""
@@ -27,7 +27,7 @@ _FIELDS: Final = frozenset(
 
 
 class HeadError(ValueError):
-    """A head is not what RFC 9112 and RFC 6455 ask for. The message goes to the client."""
+    """A head violates RFC 9112 or RFC 6455. The message is sent to the client."""
 
 
 @dataclass(slots=True)
@@ -44,19 +44,19 @@ class Handshake:
 
 
 def wants_websocket(head: bytes) -> bool:
-    """Tell whether a head may be a request for a WebSocket, without reading it."""
+    """Return whether a head may be a request for a WebSocket, without parsing it."""
     return head.startswith(b"GET ") and (
         b"\nUpgrade:" in head or b"\nupgrade:" in head.lower()
     )
 
 
 def read_handshake(head: bytes) -> Handshake | None:
-    """Return what a head asks for, or None if that is no WebSocket. Raises HeadError."""
+    """Return the handshake in a head, or None if it is not for a WebSocket. Raises HeadError."""
     try:
         request, *lines = head.decode("latin-1").split("\r\n")
         method, target, version = request.split(" ")
     except ValueError:
-        raise HeadError("the request line is not readable") from None
+        raise HeadError("the request line is invalid") from None
     if len(lines) > MAX_FIELDS:
         raise HeadError("there are too many header fields")
     fields: dict[str, str] = {}
@@ -66,7 +66,7 @@ def read_handshake(head: bytes) -> Handshake | None:
         name = name.lower()
         if name in _FIELDS:
             value = value.strip(" \t")
-            # Fields that may be repeated mean the same as one with a list (RFC 9110, section 5.3).
+            # Repeated fields mean the same as one field with a list (RFC 9110, section 5.3).
             fields[name] = f"{fields[name]}, {value}" if name in fields else value
         elif name == "x-forwarded-for":
             forwarded_for.append(value.strip(" \t"))
@@ -75,14 +75,14 @@ def read_handshake(head: bytes) -> Handshake | None:
     ):
         return None
     if method != "GET" or version != "HTTP/1.1":
-        raise HeadError("a WebSocket is asked for with GET and HTTP/1.1")
+        raise HeadError("a WebSocket needs GET and HTTP/1.1")
     if fields.get("content-length", "0") != "0" or "transfer-encoding" in fields:
-        raise HeadError("a request for a WebSocket has no body")
+        raise HeadError("a request for a WebSocket must not have a body")
     if fields.get("sec-websocket-version") != "13":
-        raise HeadError("version 13 of WebSocket is spoken here")
+        raise HeadError("the server supports version 13 of WebSocket")
     key = fields.get("sec-websocket-key", "")
     if not _KEY.fullmatch(key):
-        raise HeadError("Sec-WebSocket-Key is not readable")
+        raise HeadError("Sec-WebSocket-Key is invalid")
     path, _, query = target.partition("?")
     return Handshake(
         path=unquote(path),
@@ -111,6 +111,6 @@ def _unquote(text: str) -> str:
 
 
 def _has(fields: dict[str, str], name: str, word: str) -> bool:
-    """Tell whether a field's list has a word."""
+    """Return whether the list in a field contains a word."""
     value = fields.get(name, "").lower()
     return value == word or word in [each.strip() for each in value.split(",")]

@@ -1,4 +1,4 @@
-"""The addresses of this machine, and the networks that they are in (Linux: rtnetlink(7))."""
+"""The addresses of this machine and their networks (Linux, rtnetlink(7))."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _NEAR: Final = 1
 _LOCAL: Final = 2
 _FLAGS: Final = 8
 _PASSING: Final = 0x01 | 0x08 | 0x20 | 0x40
-"""Flags of addresses that are temporary (RFC 8981), deprecated, or not checked for being unique yet, or not unique."""
+"""Flags of addresses that are temporary (RFC 8981), deprecated, tentative, or duplicates."""
 _TIMEOUT: Final = 5.0
-"""Seconds. The kernel answers at once."""
+"""Time limit for the answer of the kernel, in seconds. It is immediate."""
 
 type Interface = IPv4Interface | IPv6Interface
 
 
 def own_addresses() -> frozenset[Interface]:
-    """Return the addresses of this machine that last, with the prefixes of their networks. Raises OSError."""
+    """Return the permanent addresses of this machine with their prefixes. Raises OSError."""
     found: set[Interface] = set()
     with socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE
@@ -49,7 +49,7 @@ def own_addresses() -> frozenset[Interface]:
                     return frozenset(found)
                 if kind == _ERROR:
                     raise OSError(
-                        -_NUMBER.unpack_from(body)[0], "the addresses cannot be told"
+                        -_NUMBER.unpack_from(body)[0], "the addresses cannot be read"
                     )
                 if kind == _ADDRESS and (address := _read(body)) is not None:
                     found.add(address)
@@ -60,7 +60,7 @@ def _read(body: bytes) -> Interface | None:
     attributes = dict(_parts(body[_MESSAGE.size :], _ATTRIBUTE))
     if _FLAGS in attributes:
         flags = _NUMBER.unpack(attributes[_FLAGS])[0]
-    # Where the two differ, the other one is the far end of a line between two.
+    # On a point-to-point link, the other attribute is the far end.
     address = attributes.get(_LOCAL, attributes.get(_NEAR))
     if address is None or (len(address) == 16 and flags & _PASSING):
         return None
@@ -68,7 +68,7 @@ def _read(body: bytes) -> Interface | None:
 
 
 def _parts(data: bytes, header: struct.Struct) -> Iterator[tuple[int, bytes]]:
-    """Return the kinds and bodies of messages or of attributes, which lie on words of four bytes."""
+    """Return the kinds and bodies of messages or attributes, which are aligned to four bytes."""
     at = 0
     while at + header.size <= len(data):
         length, kind = header.unpack_from(data, at)[:2]

@@ -1,4 +1,4 @@
-"""How much one client may have of the server: how often it may ask, and how many places it may take."""
+"""Limits per client: how often it may ask, and how many sockets it may open."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import time
 from typing import Final, Self
 
 MAX_KEYS: Final = 20_000
-"""Keys that are remembered. Whoever has more addresses than that gains no more than a full bucket for each."""
+"""Buckets that are kept. A client with more addresses gains only a full bucket for each."""
 
 SHARE: Final = 0.5
-"""Of the free places, what the clients with identities of one address may have taken."""
+"""The part of the free places that clients with identities of one address may have."""
 
 
 class Rates:
-    """A token bucket for each key, of which the ones that were used last are remembered."""
+    """A token bucket for each key. The least recently used ones are dropped."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class Rates:
         keys: int = MAX_KEYS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Allow `burst` at once and `per_second` in the long run, for each key."""
+        """Allow `burst` at once, and `per_second` on average, for each key."""
         self._per_second = per_second
         self._burst = burst
         self._keys = keys
@@ -38,7 +38,7 @@ class Rates:
         return cls(number / 60, number)
 
     def allow(self, key: str, cost: float = 1) -> float:
-        """Take from a key's bucket. Return 0, or the seconds after which to try again; then nothing was taken."""
+        """Take from the bucket of a key, and return 0. If it has not enough, take nothing and return the seconds to wait."""
         now = self._clock()
         level, then = self._buckets.get(key, (self._burst, now))
         level = min(self._burst, level + (now - then) * self._per_second)
@@ -51,28 +51,28 @@ class Rates:
 
 
 class Places:
-    """The sockets that each address has, so that no address crowds out others.
+    """The number of sockets of each address.
 
-    Thousands of homes may share one address behind the translation of a carrier (CGNAT, RFC 6888), and anybody can make
-    thousands of identities. So an address may always have `most` sockets. Clients that prove an identity no longer count
-    among those: they may be more as long as they are fewer than `SHARE` of the places that are free. That is the dynamic
-    threshold by which switches share a buffer (A. Choudhury, E. Hahne, 1998): on an empty server one address gets a third
-    of all places, and the more addresses take many, the fewer each gets, with some always left for others.
+    Thousands of homes may share the address of a carrier (CGNAT, RFC 6888), and anyone can create thousands of identities. So
+    an address may always have `most` sockets without an identity. Clients with a proven identity do not count among these.
+    An address may have more of them while they are fewer than `SHARE` of the free places. This is the dynamic threshold by
+    which switches share a buffer (A. Choudhury, E. Hahne, 1998): one address can get a third of an empty server. The more
+    addresses have many sockets, the fewer each can get, and some places always remain for others.
     """
 
     def __init__(self, most: int, capacity: int = 0) -> None:
-        """Let each address have `most` sockets, and that many proven ones or its share of `capacity`."""
+        """Allow each address `most` sockets, and as many proven ones or its share of `capacity`."""
         self._most = most
         self._free = capacity
         self._taken: dict[str, int] = {}
         self._proven: dict[str, int] = {}
 
     def take(self, address: str) -> bool:
-        """Take a place, if one is left."""
+        """Count a socket, and return True, unless its address has too many."""
         return _add(self._taken, address, self._most)
 
     def prove(self, address: str) -> bool:
-        """Count a socket of an address as one with an identity from now on, if it may have another one."""
+        """Count a socket as proven, and return True, unless its address has too many."""
         if not _add(self._proven, address, max(self._most, SHARE * self._free)):
             return False
         self._free -= 1
@@ -80,13 +80,13 @@ class Places:
         return True
 
     def leave(self, address: str, *, proven: bool = False) -> None:
-        """Give a place back."""
+        """Stop counting a socket."""
         if proven:
             self._free += 1
         _remove(self._proven if proven else self._taken, address)
 
     def __len__(self) -> int:
-        """Return how many places are taken."""
+        """Return the number of sockets."""
         return sum(self._taken.values()) + sum(self._proven.values())
 
 

@@ -1,4 +1,4 @@
-"""What a WebSocket is to the parts of this program: they know neither the library nor the connection below it."""
+"""What the program sees of a WebSocket. It knows neither the library nor the connection."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Protocol
 
 
 class Close(IntEnum):
-    """Why a socket is closed, as the status of RFC 6455, section 7.4. Those from 4000 on are this program's own."""
+    """Why a socket is closed: status codes of RFC 6455, section 7.4. Codes from 4000 are specific to this program."""
 
     GOING_AWAY = 1001
-    """The server stops. The reason holds the seconds after which to come back."""
+    """The server stops. The reason contains the seconds after which to reconnect."""
     UNREADABLE = 1007
-    """A message is not what the protocol says."""
+    """A message violates the protocol."""
     POLICY = 1008
     TOO_BIG = 1009
     TRY_LATER = 1013
     """A limit is reached."""
     SUPERSEDED = 4001
-    """Another connection proved to have the same identity. Coming back at once would only end that one in turn."""
+    """A newer connection has the same ID. Clients do not reconnect, because that would close the newer connection."""
     IDLE = 4002
-    """Nothing was heard for too long."""
+    """The client was silent for too long."""
     REVOKED = 4003
-    """The token was revoked, has expired, or its room is closed."""
+    """The token was revoked or has expired, or its room was closed."""
     UNPROVEN = 4004
-    """The identity was not proven in time, or not rightly."""
+    """The client did not prove its identity in time, or failed to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +34,21 @@ class Upgrade:
     """A client that wants a WebSocket."""
 
     path: str
-    """Without the query, and percent-decoded."""
+    """Percent-decoded, without the query."""
     query: Mapping[str, str]
     """The first value of each name."""
     address: str
-    """The client's IP address; behind a trusted proxy, the one that the proxy tells of. Never logged."""
+    """The client's IP address, as a trusted proxy reports it if there is one. It is never logged."""
     origin: str
-    """Where the client believes to be, like `https://signal.example:8443`, if that is one of this server's own origins.
+    """The origin that the client connected to, like `https://signal.example:8443`.
 
-    Empty if it is not: then no identity can be proven over this socket.
+    Empty if it is not an origin of this server. Then the client cannot prove an identity.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The answer to a client that gets no WebSocket."""
+    """The answer to a client that does not get a WebSocket."""
 
     status: int
     text: str
@@ -57,29 +57,29 @@ class Refusal:
 
 
 class Socket(Protocol):
-    """An open WebSocket, as its listener sees it."""
+    """An open WebSocket."""
 
     def send(self, message: bytes) -> None:
-        """Send a text message. It never waits: a client that reads too slowly is hung up on. Nothing happens once it is closed."""
+        """Send a text message without blocking. A client that reads too slowly is disconnected. Does nothing after `close`."""
 
     def relay(self, message: bytes) -> None:
-        """Send what another client says, unless too much would wait then: nobody is hung up on for what others do."""
+        """Send a message of another client, or drop it if too much is waiting, so that no client can disconnect another one."""
 
     def prove(self) -> bool:
-        """Count the client among those that have proven an identity. Return False if its address has too many of them."""
+        """Count the client as one with a proven identity. Return False if its address has too many of them."""
 
     def close(self, code: Close, reason: str = "") -> None:
-        """Send what is under way, then a close frame, and hang up. The listener is told as of any other end."""
+        """Send pending messages and a close frame, and disconnect. The listener is called as at any other end."""
 
 
 class Listener(Protocol):
-    """Somebody who speaks over a WebSocket. Never called again after `closed`."""
+    """Handles the messages of a WebSocket. It is not called again after `closed`."""
 
     def opened(self, socket: Socket) -> None:
-        """Begin. The upgrade was answered."""
+        """Take over the socket, which is open now."""
 
     def received(self, message: bytes) -> None:
-        """Take a message. What is raised closes the socket with `Close.UNREADABLE` and is logged without content."""
+        """Process a message. An exception closes the socket with `Close.UNREADABLE`, and is logged without its text."""
 
     def closed(self) -> None:
-        """End: the connection is gone, whoever ended it."""
+        """Clean up after the connection ended, for any reason."""

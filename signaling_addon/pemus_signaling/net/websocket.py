@@ -1,7 +1,7 @@
-"""WebSockets (RFC 6455), with the limits that all parts of the program share.
+"""WebSockets (RFC 6455) with their limits.
 
-This is the only module that uses picows, which is pinned exactly: its public server reads the head of each request itself,
-so it cannot share a port with aiohttp, and its protocol is a private class.
+Only this module uses picows. The version is pinned exactly, because the module uses an internal class: the public server of
+picows reads the heads of requests itself, so it cannot share a port with aiohttp.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from pemus_signaling.settings import Settings
 from .limits import Places
 from .sockets import Close, Listener
 
-CLOSE_PATIENCE: Final = 3.0
-"""Seconds that a client has to answer a close frame. One that has answered has also read why it was closed."""
+CLOSE_TIMEOUT: Final = 3.0
+"""How long to wait for the answer to a close frame, in seconds. A client that answers has read the reason."""
 BURST: Final = 10
 """Seconds' worth of messages that a socket may send at once."""
 COST_BYTES: Final = 4096
-"""Bytes of a message that count as one message more."""
+"""Bytes of a message that count as another message."""
 
-# Looked up once: these are asked for with every message.
+# Looking them up for every message would cost time.
 _TEXT: Final = WSMsgType.TEXT
 _BINARY: Final = WSMsgType.BINARY
 _CONTINUATION: Final = WSMsgType.CONTINUATION
@@ -44,14 +44,14 @@ _PING: Final = WSMsgType.PING
 _CLOSE: Final = WSMsgType.CLOSE
 
 _CLOSE_CODES: Final = frozenset((*range(1000, 1004), *range(1007, 1015)))
-"""What may be in a close frame, of the codes that the RFC and its registry define."""
+"""The registered codes that are allowed in a close frame."""
 _NO_HEADERS: Final[CIMultiDict[str]] = CIMultiDict()
 
 _LOGGER = logging.getLogger(__name__)
 
 
 def _answer_to(close: bytes) -> WSCloseCode:
-    """Return the code that answers the payload of a close frame: its own, unless it must not be in one (RFC 6455, section 7.4)."""
+    """Return the code for the answer to a close frame: the same, if it is allowed (RFC 6455, section 7.4)."""
     code = int.from_bytes(close[:2])
     if not close:
         return WSCloseCode.OK
@@ -61,7 +61,7 @@ def _answer_to(close: bytes) -> WSCloseCode:
 
 
 class Sockets:
-    """The sockets that are open, and what each may do."""
+    """The open sockets and their limits."""
 
     def __init__(self, settings: Settings) -> None:
         """Apply the limits of the settings."""
@@ -72,82 +72,82 @@ class Sockets:
         self.places = Places(settings.sockets_per_address, settings.concurrent_limit)
         self.open: set[WebSocket] = set()
         self.messages = 0
-        """Messages that were received, since the start."""
+        """Received messages, since the start."""
         self.too_fast = 0
-        """Sockets that were closed because they said too much, since the start."""
+        """Sockets that were closed because their clients sent too many messages."""
         self.too_slow = 0
-        """Sockets that were hung up on because they did not read what was sent to them."""
+        """Sockets that were closed because their clients read too slowly."""
         self.dropped = 0
-        """Messages of others that a client did not get, because much waited for it already."""
+        """Messages that were not relayed because too much was waiting for the client."""
         self.failed = 0
-        """Sockets that were closed because a message could not be read."""
+        """Sockets that were closed because a message was invalid."""
 
 
 class Wire:
-    """What picows gets for a transport, and for the transport's socket.
+    """The transport that picows gets, and its socket.
 
-    It likes to know and to log much about a socket when it gets one, for which uvloop makes more than ten system calls.
-    And it would send the answer to the handshake alone, when a first message is about to follow.
+    It saves system calls: picows would read many properties of the socket to log them, and would send the answer to the
+    handshake separately from the first message.
     """
 
     __slots__ = ("_answer", "_transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        """Be between picows and the loop's transport."""
+        """Wrap the transport of the loop."""
         self._transport = transport
         self._answer: bytes | None = None
 
     @property
     def write(self) -> Callable[[bytes], None]:
-        """How to write. picows asks for it once to keep it, and once to answer the handshake."""
+        """Write bytes. picows gets this property once to keep it, and once to answer the handshake."""
         return self._transport.write if self._answer is None else self._hold
 
     @property
     def get_write_buffer_size(self) -> Callable[[], int]:
-        """How to learn how many bytes wait."""
+        """Return how many bytes wait."""
         return self._transport.get_write_buffer_size
 
     def writelines(self, data: Iterable[bytes]) -> None:
-        """Write several pieces."""
-        # Not as several: asyncio of Python 3.12.8 and 3.13.1 forgets to say then that too much waits.
+        """Write several parts."""
+        # asyncio of Python 3.12.8 and 3.13.1 does not call `pause_writing` after `writelines`.
         self._transport.write(b"".join(data))
 
     def close(self) -> None:
-        """Hang up, when everything is sent."""
+        """Close, after pending data is sent."""
         self._transport.close()
 
     def abort(self) -> None:
-        """Hang up at once."""
+        """Close at once."""
         self._transport.abort()
 
     def get_extra_info(self, name: str) -> Any:
-        """Return what picows needs to know."""
+        """Return the properties that picows needs."""
         if name == "socket":
             return self
         return self._transport.get_extra_info(name) if name == "ssl_object" else None
 
     def fileno(self) -> int:
-        """Return the socket's number."""
+        """Return the descriptor of the socket."""
         return int(self._transport.get_extra_info("socket").fileno())
 
     def setsockopt(self, *option: int) -> None:
-        """Do nothing: the loop has set TCP_NODELAY already."""
+        """Do nothing. The loop has already set TCP_NODELAY."""
 
     def getsockopt(self, *option: int) -> int:
-        """Return anything: it is for a log that nobody writes."""
+        """Return any value. It is only for the log, which is off."""
         return 0
 
     def hold_answer(self) -> None:
-        """Do not send what is written next, but with `answer`."""
+        """Keep what is written next, until `answer`."""
         self._answer = b""
 
     def answer(self, more: bytes) -> None:
-        """Send what was held, and more."""
+        """Send what was kept, and `more`."""
         held, self._answer = self._answer or b"", None
         self._transport.write(held + more)
 
     def limit_buffer(self, size: int) -> None:
-        """Have the protocol told when more bytes wait."""
+        """Call `pause_writing` of the protocol when more bytes wait."""
         self._transport.set_write_buffer_limits(high=size)
 
     def _hold(self, data: bytes) -> None:
@@ -155,7 +155,7 @@ class Wire:
 
 
 class _First:
-    """Takes what is sent while a socket opens, in the place of picows' transport."""
+    """Collects what is sent while a socket opens, instead of picows' transport."""
 
     __slots__ = ("farewell", "frames")
 
@@ -185,7 +185,7 @@ class _First:
 
 
 class WebSocket(WSListener):
-    """A socket to those who speak over it, and what picows tells of its connection."""
+    """The `Socket` of a listener, and the listener of picows."""
 
     __slots__ = (
         "_credit",
@@ -202,7 +202,7 @@ class WebSocket(WSListener):
     )
 
     def __init__(self, listener: Listener, household: str, sockets: Sockets) -> None:
-        """Speak for `listener`. The place of `household` that was taken for this socket is given back at its end."""
+        """Call `listener`. At the end, this socket is no longer counted for `household`."""
         self._listener: Listener | None = listener
         self._household = household
         self._proven = False
@@ -221,12 +221,12 @@ class WebSocket(WSListener):
         return self._transport is not None or self._ended
 
     def send(self, message: bytes) -> None:
-        """Send a text message, as `sockets.Socket` says."""
+        """Send a message, as `Socket.send` says."""
         if not self._ended and self._transport is not None:
             self._transport.send(_TEXT, message)
 
     def relay(self, message: bytes) -> None:
-        """Send what another client says, as `sockets.Socket` says."""
+        """Send a message of another client, as `Socket.relay` says."""
         transport = self._transport
         if transport is None or self._ended:
             return
@@ -235,24 +235,24 @@ class WebSocket(WSListener):
             if isinstance(transport, _First)
             else transport.underlying_transport.get_write_buffer_size()
         )
-        # Also where nothing waits: what is longer than all that may wait would end this socket by itself.
+        # Even if nothing waits: a message that exceeds the buffer would close this socket.
         if waiting + len(message) > self._sockets.send_buffer // 2:
             self._sockets.dropped += 1
             return
         transport.send(_TEXT, message)
 
     def prove(self) -> bool:
-        """Count the client as proven, as `sockets.Socket` says."""
+        """Count the client as proven, as `Socket.prove` says."""
         self._proven = self._sockets.places.prove(self._household)
         return self._proven
 
     def close(self, code: Close, reason: str = "") -> None:
-        """Close, as `sockets.Socket` says."""
+        """Close, as `Socket.close` says."""
         self._close(cast(WSCloseCode, code), reason)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """Begin."""
-        # picows keeps the request for those who like to look at it.
+        """Open the socket."""
+        # picows would keep the request in memory.
         transport.request.headers = _NO_HEADERS
         wire = cast(Wire, transport.underlying_transport)
         wire.limit_buffer(self._sockets.send_buffer)
@@ -268,7 +268,7 @@ class WebSocket(WSListener):
             transport.send_close(*first.farewell)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Hand a message to the listener."""
+        """Pass a message to the listener."""
         sockets = self._sockets
         if self._ended or self._listener is None:
             if frame.msg_type is _CLOSE:
@@ -280,7 +280,7 @@ class WebSocket(WSListener):
             self.close(Close.TRY_LATER, "too many messages")
             return
         if frame.payload_size > sockets.message_size:
-            # picows has sent 1009 by now, but hands the frame out all the same when the rest of it arrives at once.
+            # picows has already sent 1009, but passes the frame on if all of it has arrived.
             self.close(Close.TOO_BIG)
             return
         if (
@@ -290,7 +290,7 @@ class WebSocket(WSListener):
             and self._fragments is None
         ):
             message = frame.get_payload_as_bytes()
-        elif (whole := self._rarely(frame)) is not None:
+        elif (whole := self._receive_other(frame)) is not None:
             message = whole
         else:
             return
@@ -298,13 +298,13 @@ class WebSocket(WSListener):
         try:
             self._listener.received(message)
         except Exception as error:  # noqa: BLE001
-            # Its text may hold what the message does.
+            # The text of the error may contain parts of the message.
             sockets.failed += 1
-            _LOGGER.debug("A message could not be read: %s", type(error).__name__)
+            _LOGGER.debug("A message is invalid: %s", type(error).__name__)
             self.close(Close.UNREADABLE)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """End."""
+        """Clean up after the connection."""
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
@@ -313,19 +313,19 @@ class WebSocket(WSListener):
         self._end()
 
     def pause_writing(self) -> None:
-        """Hang up: more waits to be sent than may."""
+        """Disconnect: too much is waiting for the client."""
         self._sockets.too_slow += 1
         self._ended = True
         self.hang_up()
 
     def resume_writing(self) -> None:
-        """Do nothing: what was paused is hung up on."""
+        """Do nothing. `pause_writing` disconnects."""
 
-    def _rarely(self, frame: WSFrame) -> bytes | None:
-        """Take what is not a text message in one frame. Return a message if this completes one."""
+    def _receive_other(self, frame: WSFrame) -> bytes | None:
+        """Process a frame that is not a whole text message. Return the message that it completes, if any."""
         kind = frame.msg_type
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._close(WSCloseCode.PROTOCOL_ERROR, "no extension was agreed on")
+            self._close(WSCloseCode.PROTOCOL_ERROR, "no extension was negotiated")
         elif kind is _PING:
             if self._transport is not None:
                 self._transport.send_pong(frame.get_payload_as_bytes())
@@ -339,7 +339,7 @@ class WebSocket(WSListener):
 
     def _assemble(self, frame: WSFrame) -> bytes | None:
         if (frame.msg_type is _CONTINUATION) != (self._fragments is not None):
-            self._close(WSCloseCode.PROTOCOL_ERROR, "a message is not in order")
+            self._close(WSCloseCode.PROTOCOL_ERROR, "a fragment is out of order")
             return None
         if self._fragments is None and frame.fin:
             return frame.get_payload_as_bytes()
@@ -355,7 +355,7 @@ class WebSocket(WSListener):
         return message
 
     def _refill(self) -> bool:
-        """Add what time brought to the credit. Looking at the clock only now makes the most at once twice the burst."""
+        """Add credit for the time that passed. Doing this only when the credit is used up allows at most twice the burst."""
         now = self._loop.time()
         self._credit += min(
             self._sockets.burst, (now - self._refilled) * self._sockets.per_second
@@ -370,13 +370,13 @@ class WebSocket(WSListener):
         self._fragments = None
         if self._transport is not None:
             self._transport.send_close(code, reason.encode())
-            # Hanging up while something of the client's is unread would take the close frame back with a reset.
-            self._timer = self._loop.call_later(CLOSE_PATIENCE, self.hang_up)
-        # Not from within whatever the listener is doing.
+            # Closing with unread data would send a reset, and the client might not see the close frame.
+            self._timer = self._loop.call_later(CLOSE_TIMEOUT, self.hang_up)
+        # Later, because the listener may be in the middle of something.
         self._loop.call_soon(self._end)
 
     def hang_up(self) -> None:
-        """Cut the connection, without a close frame."""
+        """Close the connection without a close frame."""
         if self._transport is not None:
             self._transport.disconnect(False)
 
@@ -395,15 +395,16 @@ def open_websocket(
     household: str,
     sockets: Sockets,
 ) -> None:
-    """Answer a handshake with this key on a connection, and let `listener` speak over it.
+    """Answer the handshake of a connection, and connect `listener` to the socket.
 
-    `rest` is what the client sent after the handshake. The place that `household` took is given back when the socket ends.
+    `key` is its Sec-WebSocket-Key, and `rest` what the client sent after the handshake. The connection is already counted for
+    `household`.
     """
     opened = WebSocket(listener, household, sockets)
     answered = WSUpgradeResponseWithListener(cast(Any, _Switching()), opened)
     protocol = WSProtocol(
-        None, None, False, lambda _: answered, _QUIET, True, None,  # client's side, time-out of the handshake
-        False, 0, 0, WSAutoPingStrategy.PING_WHEN_IDLE, False,  # pings and pongs of its own accord
+        None, None, False, lambda _: answered, _QUIET, True, None,  # role, time-out of the handshake
+        False, 0, 0, WSAutoPingStrategy.PING_WHEN_IDLE, False,  # no automatic pings and pongs
         sockets.message_size, None, 0,
     )  # fmt: skip
     transport.set_protocol(protocol)
@@ -412,7 +413,7 @@ def open_websocket(
     wire.hold_answer()
     _feed(protocol, _UPGRADE % key.encode() + rest)
     if not opened.began:
-        # picows did not accept what was fed to it, and reports that to nobody.
+        # picows rejected the handshake, without reporting it.
         wire.abort()
         sockets.places.leave(household)
 
@@ -421,11 +422,11 @@ _UPGRADE: Final = (
     b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
 )
-"""The part of a request that picows needs. It rejects some headers that browsers send."""
+"""The fields that picows needs. It rejects some others that browsers send."""
 
 
 class _Switching:
-    """The answer to a handshake: the part of it that picows uses."""
+    """The answer to a handshake, as far as picows uses it."""
 
     __slots__ = ("headers",)
 
@@ -445,7 +446,7 @@ _SWITCHING: Final = (
 
 
 def _feed(protocol: Any, data: bytes) -> None:
-    """Hand bytes to picows as if they had just been read."""
+    """Pass bytes to picows as if they were read from the connection."""
     at = 0
     while at < len(data):
         buffer = protocol.get_buffer(-1)
@@ -455,16 +456,6 @@ def _feed(protocol: Any, data: bytes) -> None:
         at += size
 
 
-class _Quiet:
-    """The log that picows gets. In its own it would write addresses and what clients send."""
-
-    def isEnabledFor(self, level: int) -> bool:
-        return False
-
-    def debug(self, *args: object) -> None:
-        pass
-
-    info = warning = error = exception = log = debug
-
-
-_QUIET: Final = _Quiet()
+_QUIET: Final = logging.getLogger(f"{__name__}.picows")
+"""The logger for picows. It drops everything, because picows would log addresses and messages."""
+_QUIET.setLevel(logging.CRITICAL + 1)

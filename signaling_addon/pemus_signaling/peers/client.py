@@ -1,4 +1,4 @@
-"""A client of PeerServer's protocol, from its socket's opening to its end."""
+"""A client of PeerServer's protocol."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from .peers import Peers
 
 PROOF_TIMEOUT: Final = 10.0
-"""Seconds that a client has to prove its identity."""
+"""Time limit for proving an identity, in seconds."""
 MAX_EARLY: Final = 16
-"""Messages of a client that are kept while other nodes are asked whether its id is free."""
+"""Messages of a client that may wait until it has its ID."""
 
 _OPEN: Final = b'{"type":"OPEN"}'
 _RELAYED: Final = frozenset(("OFFER", "ANSWER", "CANDIDATE", "LEAVE"))
 
 
 class MessageError(ValueError):
-    """A client's message is not what the protocol says."""
+    """A message violates the protocol."""
 
 
 class Client:
@@ -47,14 +47,14 @@ class Client:
     def __init__(
         self, peers: Peers, identifier: str, token: str, to_prove: Challenge | None
     ) -> None:
-        """Be whoever the id says, once that is proven if it has to be."""
+        """Prepare a client that has to prove its ID if `to_prove` is set."""
         self.id = identifier
         self.token = token
         self.key: bytes | None = None
-        """The public key, once the identity is proven. Other ids have none."""
+        """The public key, once the identity is proven."""
         self.socket: Socket
         self.heard = 0.0
-        """When it said something last, by the loop's clock."""
+        """When it sent its last message, by the loop's clock."""
         self._peers = peers
         self._clock = asyncio.get_running_loop().time
         self._challenge = to_prove
@@ -63,13 +63,13 @@ class Client:
 
     @property
     def owner(self) -> str:
-        """What stands for whoever may have the id: for an ordinary one, who knows the token."""
+        """Identifies the owner of an unproven ID: a hash of the token. Empty for a proven one."""
         if self.key is not None:
             return ""
         return blake2b(self.token.encode(), digest_size=8).hexdigest()
 
     def opened(self, socket: Socket) -> None:
-        """Begin: ask for the proof, or for the id."""
+        """Ask the client for the proof, or claim the ID."""
         self.socket = socket
         self.heard = self._clock()
         self._peers.entering.add(self)
@@ -82,10 +82,10 @@ class Client:
             socket.send(self._challenge.message())
 
     def received(self, message: bytes) -> None:
-        """Relay a message, or whatever else it is about."""
+        """Process a message."""
         data = orjson.loads(message)
         if not isinstance(data, dict):
-            raise MessageError("a message is an object")
+            raise MessageError("a message must be an object")
         self.heard = self._clock()
         if self._early is not None:
             self._receive_early(data, message)
@@ -103,7 +103,7 @@ class Client:
                 client.socket.relay(whole)
             else:
                 if not isinstance(receiver, str):
-                    raise MessageError("an id is a text")
+                    raise MessageError("an ID must be a string")
                 peers.route(self.id, receiver, whole, keep=kind != "LEAVE")
         elif kind == "SESSION" and self.key is not None:
             self.socket.send(self._session("SESSION", self.key))
@@ -112,12 +112,12 @@ class Client:
             self.socket.close(Close.POLICY, "left")
 
     def closed(self) -> None:
-        """End."""
+        """Remove the client."""
         self._forget_challenge()
         self._peers.leave(self)
 
     def entered(self, waited: Iterable[bytes]) -> None:
-        """Have the id, and take what waited for it."""
+        """Confirm the ID, and process the messages that waited."""
         early, self._early = self._early or [], None
         self.socket.send(_OPEN if self.key is None else self._session("OPEN", self.key))
         for message in waited:
@@ -125,12 +125,12 @@ class Client:
         for message in early:
             try:
                 self.received(message)
-            except Exception:  # noqa: BLE001 - whatever it is, it is the same as over the socket itself
+            except Exception:  # noqa: BLE001 - as for any other message of the socket
                 self.socket.close(Close.UNREADABLE)
                 break
 
     def _receive_early(self, data: dict[str, Any], message: bytes) -> None:
-        """Take a message of a client that has not got its id yet."""
+        """Process a message of a client that does not have its ID yet."""
         assert self._early is not None
         if self._challenge is None:
             if len(self._early) >= MAX_EARLY:
@@ -171,22 +171,22 @@ class Client:
 
 
 class Complaint:
-    """A listener that tells a client why it is refused."""
+    """A listener that tells a refused client the reason."""
 
     __slots__ = ("_code", "_text")
 
     def __init__(self, text: str, code: Close) -> None:
-        """Send this text, then close with this code."""
+        """Prepare to send `text`, and to close with `code`."""
         self._text = text
         self._code = code
 
     def opened(self, socket: Socket) -> None:
-        """Send the text and close."""
+        """Send the reason and close."""
         socket.send(orjson.dumps({"type": "ERROR", "payload": {"msg": self._text}}))
         socket.close(self._code)
 
     def received(self, message: bytes) -> None:
-        """Ignore it: the socket is being closed."""
+        """Do nothing. The socket is closing."""
 
     def closed(self) -> None:
         """Do nothing."""

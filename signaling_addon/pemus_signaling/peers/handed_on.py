@@ -1,4 +1,4 @@
-"""Remembers which messages went to other nodes a moment ago, so that their senders learn if such a node dies."""
+"""Records which messages were just forwarded to other nodes, so that their senders can be told if a node dies."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from time import monotonic
 from typing import Final
 
 NODE_DEATH_DELAY: Final = 6.0
-"""Seconds after which a node that died is known to be dead."""
+"""Seconds after its death until a node is known to be dead."""
 MAX_PAIRS: Final = 50_000
-"""Pairs of sender and receiver that are remembered. Beyond that, the oldest are forgotten."""
+"""Recorded pairs of sender and receiver. If there are more, the oldest are dropped."""
 
 
 class HandedOn:
-    """The pairs of sender and receiver whose last message may be lost with a node."""
+    """The pairs of sender and receiver whose last message would be lost if a node died."""
 
     def __init__(self, kept_for: float) -> None:
-        """Begin with none. A message that waits at another node for its receiver does so for `kept_for` seconds."""
+        """Start without pairs. Messages wait at other nodes for up to `kept_for` seconds."""
         self._kept_for = kept_for
         self._until: OrderedDict[tuple[str, str, str], float] = OrderedDict()
-        """By node, receiver and sender."""
+        """When a pair need not be recorded any more, by node, receiver and sender."""
 
     def add(self, node: str, receiver: str, sender: str, *, kept: bool) -> None:
-        """Remember a message to a node, for longer if it is kept there until its receiver comes."""
+        """Record a message. `kept` means that it waits at the node for its receiver."""
         pair = (node, receiver, sender)
         wait = NODE_DEATH_DELAY + self._kept_for if kept else NODE_DEATH_DELAY
         self._until[pair] = monotonic() + wait
@@ -32,11 +32,11 @@ class HandedOn:
             self._until.popitem(last=False)
 
     def replied(self, node: str, receiver: str, sender: str) -> None:
-        """Forget a pair: the receiver replied through this node."""
+        """Remove a pair whose receiver replied through this node."""
         self._until.pop((node, receiver, sender), None)
 
     def lost(self, nodes: AbstractSet[str]) -> Iterator[tuple[str, str]]:
-        """Return receivers and senders whose messages are lost with these nodes, and forget them."""
+        """Remove and return the receivers and senders whose messages are lost with these nodes."""
         if not nodes:
             return
         now = monotonic()
@@ -45,7 +45,7 @@ class HandedOn:
                 yield pair[1], pair[2]
 
     def forget_old(self) -> None:
-        """Forget what was handed on too long ago."""
+        """Remove pairs whose time is over."""
         now = monotonic()
         while self._until:
             pair = next(iter(self._until))

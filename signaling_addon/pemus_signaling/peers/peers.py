@@ -1,10 +1,10 @@
-"""PeerServer's protocol (https://github.com/peers/peerjs-server), and identities that nobody else can have.
+"""PeerServer's protocol (https://github.com/peers/peerjs-server), and proven identities.
 
-Clients have ids and send each other offers, answers and candidates (WebRTC, W3C) through here. Every message goes to the
-one client that it names, with who sent it. Nobody is listed, and whether an id exists is only told to who claims it.
+Clients have IDs and exchange WebRTC offers, answers and candidates. A message goes to one client, and names its sender. IDs are
+never listed, and only a client that claims an ID learns whether it is taken.
 
-A node of a cluster asks where a receiver is and hands the message to that node. What has to wait for a receiver waits
-at the node that the receiver's id belongs to (`cluster.home_of`), which hears of it when it comes, wherever that is.
+In a cluster, a node looks up the node of a receiver and forwards the message. Messages for an absent receiver wait at the home
+of its ID (`cluster.home_of`), which is told when the receiver connects to any node.
 """
 
 from __future__ import annotations
@@ -34,40 +34,41 @@ from .handed_on import HandedOn
 from .waiting import Waiting
 
 MAX_ID: Final = 128
-"""Characters of an id, and of a token."""
+"""Maximum length of an ID, and of a token, in characters."""
 PROOFS_PER_SECOND: Final = 50.0
 PROOFS_AT_ONCE: Final = 500
-"""Of the clients of one address, which may be many homes that come back after a restart. A proof takes about 0.1 ms to check."""
+"""Limits for the clients of one address, which may be many homes that reconnect after a restart. Checking a proof takes about
+0.1 ms."""
 MAX_LOCATING: Final = 8 * 1024 * 1024
-"""Bytes of all messages that are kept while their receivers are looked for. More than that is lost."""
-MAX_LOOKED_FOR: Final = 1_000
-"""Receivers that are looked for at once. Messages to more of them are lost."""
-SWEEP: Final = 5.0
-"""Seconds between two looks for clients that say nothing any more; less if `alive_timeout` is short."""
+"""Maximum size of all messages whose receivers are being looked up, in bytes. Further messages are dropped."""
+MAX_LOOKUPS: Final = 1_000
+"""Receivers that are looked up at once. Messages to others are dropped."""
+SWEEP_INTERVAL: Final = 5.0
+"""Seconds between two checks for silent clients. Less if `alive_timeout` is short."""
 RECLAIM_DELAYS: Final = (0.1, 0.3, 0.6)
-"""Seconds that another node has to give up a client's former connection, one after the other."""
+"""Delays between attempts to claim an ID while another node closes the client's former connection, in seconds."""
 
 _ID_TAKEN: Final = b'{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}'
 
-# What nodes tell each other.
+# Messages between nodes. Each has a kind, two texts and a message of a client.
 _DELIVER: Final = b"D"
-"""To the node where the receiver is: receiver, sender, message."""
+"""For the node of the receiver: receiver, sender, message."""
 _TRY: Final = b"T"
-"""Likewise, if the receiver is still there: it is of no use to one who comes later."""
+"""The same, but the message must not wait if the receiver is gone."""
 _KEEP: Final = b"K"
-"""To the node that the receiver's id belongs to: the same."""
+"""The same, for the home of the receiver's ID, where the message waits."""
 _HANDED_ON: Final = frozenset((_DELIVER, _TRY, _KEEP))
 _ARRIVED: Final = b"A"
-"""To the node that an id belongs to: a client is here now."""
+"""For the home of an ID: a client with this ID has connected."""
 _RECLAIM: Final = b"R"
-"""To the node that has an id: its owner is here, and this is his token."""
+"""For the node that has an ID: its client has connected elsewhere, with this token."""
 _HEAD: Final = Struct(">cHH")
-"""Of what nodes tell each other: the kind, and the lengths of two texts that follow before the message."""
+"""The kind, and the lengths of the two texts that follow."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What happened since the start."""
+    """Events since the start."""
 
     opened: int = 0
     relayed: int = 0
@@ -76,7 +77,7 @@ class Counts:
     proven: int = 0
     unproven: int = 0
     crowded: int = 0
-    """Clients that proved an identity, at an address that has too many of them."""
+    """Clients with a proven identity whose address had too many of them."""
     superseded: int = 0
     taken: int = 0
     refused: int = 0
@@ -97,9 +98,9 @@ class Peers:
         self.sessions = sessions
         self.counts = Counts()
         self.clients: dict[str, Client] = {}
-        """By id."""
+        """By ID."""
         self.entering: set[Client] = set()
-        """Clients that have a socket, but not their id yet."""
+        """Clients that have a socket, but not yet their ID."""
         self._settings = settings
         self._proofs = Rates(PROOFS_PER_SECOND, PROOFS_AT_ONCE)
         self._waiting = Waiting(
@@ -115,15 +116,15 @@ class Peers:
         self._sweeping: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         cluster.on("superseded", self._superseded)
-        cluster.on("peers", self._told)
+        cluster.on("peers", self._received)
         cluster.on_nodes(self._nodes_changed)
 
     async def start(self) -> None:
-        """Begin."""
+        """Start to check for silent clients."""
         self._sweep()
 
     async def close(self) -> None:
-        """End. The sockets are the front's to close."""
+        """Stop. The front closes the sockets."""
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._waiting.close()
@@ -133,11 +134,11 @@ class Peers:
 
     @property
     def waiting(self) -> int:
-        """How many messages wait here for receivers."""
+        """How many messages wait on this node."""
         return len(self._waiting)
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
-        """Return the pages of PeerServer's protocol; `prefix` is the path that they are under."""
+        """Return the routes of PeerServer's REST API. `prefix` begins and ends with a slash."""
         return [
             web.get(f"{prefix}{{key}}/id", _get_id),
             web.get(f"{prefix}{{key}}/peers", _get_peers),
@@ -173,24 +174,24 @@ class Peers:
         return Client(self, identity, token, Challenge(identity, upgrade.origin))
 
     def enter(self, client: Client) -> None:
-        """Let a client have its id, if it may."""
+        """Claim the ID of a client."""
         if client.id in self.clients:
             self._settle(client, claimed=True)
         else:
             self._run(self._claim(client))
 
     def leave(self, client: Client) -> None:
-        """Forget a client, if it is not forgotten already."""
+        """Remove a client, unless it is already removed."""
         self.entering.discard(client)
         if self.clients.get(client.id) is client:
             del self.clients[client.id]
             self.cluster.release(client.id)
 
     def route(self, sender: str, receiver: str, message: bytes, *, keep: bool) -> None:
-        """Get a message to a receiver that is not here under the id that was named. It may wait for it if `keep`."""
+        """Send a message to a receiver that is not found on this node. The message may wait if `keep` is set."""
         if len(receiver) > MAX_ID:
             return
-        # However somebody wrote an ID, it is the same one.
+        # PeMuS IDs can be written in several ways.
         if len(receiver) >= LENGTH and (identity := read_id(receiver)) is not None:
             receiver = identity
             if self._deliver(receiver, message):
@@ -199,23 +200,23 @@ class Peers:
             if keep:
                 self._keep(receiver, sender, message)
             return
-        # Who is being looked for has messages waiting that come first.
+        # Messages for a receiver that is being looked up stay in order.
         if receiver not in self._locating:
             node = self.cluster.found(receiver)
             if node is not None and node != self.cluster.node:
                 self._send(node, _DELIVER if keep else _TRY, receiver, sender, message)
                 return
         if self._locating_bytes + len(message) > MAX_LOCATING or (
-            receiver not in self._locating and len(self._locating) >= MAX_LOOKED_FOR
+            receiver not in self._locating and len(self._locating) >= MAX_LOOKUPS
         ):
             return
         self._locating_bytes += len(message)
-        looked_for = self._locating.get(receiver)
-        if looked_for is None:
+        waiting = self._locating.get(receiver)
+        if waiting is None:
             self._locating[receiver] = [(sender, message, keep)]
             self._run(self._locate(receiver))
         else:
-            looked_for.append((sender, message, keep))
+            waiting.append((sender, message, keep))
 
     def _complain(self, text: str, code: Close = Close.POLICY) -> Listener:
         self.counts.refused += 1
@@ -230,7 +231,7 @@ class Peers:
         self._settle(client, claimed=claimed)
 
     async def _reclaim(self, client: Client) -> bool:
-        """Ask the node that has an ordinary id for it: its client may have come back here before its old socket ended."""
+        """Ask the node that has an unproven ID to release it: the client may have reconnected before its old socket closed."""
         node = await self.cluster.locate(client.id)
         if node is None:
             return await self.cluster.claim(client.id, take=False, owner=client.owner)
@@ -246,7 +247,7 @@ class Peers:
     def _settle(self, client: Client, *, claimed: bool) -> None:
         former = self.clients.get(client.id)
         if client not in self.entering:
-            # It went while others were asked.
+            # It disconnected meanwhile.
             others = any(each.id == client.id for each in self.entering)
             if claimed and former is None and not others:
                 self.cluster.release(client.id)
@@ -256,7 +257,7 @@ class Peers:
         if not claimed:
             self.counts.taken += 1
             client.socket.send(_ID_TAKEN)
-            client.socket.close(Close.POLICY, "the id is taken")
+            client.socket.close(Close.POLICY, "the ID is taken")
             return
         self.entering.discard(client)
         self.clients[client.id] = client
@@ -294,9 +295,9 @@ class Peers:
         try:
             node = await self.cluster.locate(receiver)
         finally:
-            looked_for = self._locating.pop(receiver)
-            self._locating_bytes -= sum(len(message) for _, message, _ in looked_for)
-        for sender, message, keep in looked_for:
+            waiting = self._locating.pop(receiver)
+            self._locating_bytes -= sum(len(message) for _, message, _ in waiting)
+        for sender, message, keep in waiting:
             if self._deliver(receiver, message):
                 continue
             if node is not None and node != self.cluster.node:
@@ -312,7 +313,7 @@ class Peers:
             self._send(home, _KEEP, receiver, sender, message)
 
     def _home(self, name: str) -> str:
-        """Return the node that a name belongs to."""
+        """Return the home of an ID."""
         return home_of(self.cluster.nodes(), name.encode())
 
     def _send(
@@ -324,13 +325,13 @@ class Peers:
             node, "peers", _pack(kind, receiver.encode(), sender.encode(), message)
         )
 
-    def _told(self, node: str, message: bytes) -> None:
-        """Take what another node says."""
+    def _received(self, node: str, message: bytes) -> None:
+        """Process a message of another node."""
         kind, one, other, relayed = _unpack(message)
         receiver = one.decode()
         if kind in _HANDED_ON:
             sender = other.decode()
-            # A receiver that replies has got what was handed on to it.
+            # A receiver that replies has received what was forwarded to it.
             self._handed_on.replied(node, sender, receiver)
             if (client := self.clients.get(receiver)) is not None:
                 self.counts.relayed += 1
@@ -338,7 +339,7 @@ class Peers:
             elif kind == _KEEP:
                 self._keep(receiver, sender, relayed)
             else:
-                # It went meanwhile, maybe to another node.
+                # It disconnected meanwhile. It may be at another node now.
                 self.cluster.lost(receiver)
                 self.route(sender, receiver, relayed, keep=kind == _DELIVER)
         elif kind == _ARRIVED:
@@ -355,9 +356,9 @@ class Peers:
                 self._supersede(client)
 
     def _nodes_changed(self) -> None:
-        """Look anew for those whom messages wait for here: they may be at a node that was not known, or belong to another.
+        """Route waiting messages again: their receivers may be at a new node, or their IDs may have a new home.
 
-        What was handed on to a node that died a moment ago is lost, and whoever sent it is told.
+        Messages that were forwarded to a node shortly before it died are lost, and their senders are told.
         """
         former, self._nodes = self._nodes, self.cluster.nodes()
         for receiver, sender in self._handed_on.lost(former - self._nodes):
@@ -380,16 +381,16 @@ class Peers:
             client for client in self.clients.values() if client.heard < oldest
         ]:
             self.counts.idle += 1
-            # Its id is free at once: it may take a while until a connection is known to be dead.
+            # This frees the ID at once. Closing a dead connection may take longer.
             self.leave(client)
-            client.socket.close(Close.IDLE, "nothing was heard for too long")
+            client.socket.close(Close.IDLE, "silent for too long")
         self._handed_on.forget_old()
         self._sweeping = loop.call_later(
-            min(SWEEP, self._settings.alive_timeout / 4), self._sweep
+            min(SWEEP_INTERVAL, self._settings.alive_timeout / 4), self._sweep
         )
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something now, and later what of it has to wait."""
+        """Run a coroutine, without a delay up to its first wait."""
         task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
         if not task.done():
             self._tasks.add(task)
@@ -397,7 +398,7 @@ class Peers:
 
 
 async def _get_id(request: web.Request) -> web.Response:
-    # Never one of ours: a PeMuS ID is shorter, and has no dash after eight characters.
+    # This is never a PeMuS ID, which is shorter.
     return web.Response(
         text=str(uuid.uuid4()), headers={hdrs.CACHE_CONTROL: "no-store"}
     )
@@ -416,5 +417,5 @@ def _unpack(message: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     middle = _HEAD.size + one
     end = middle + other
     if end > len(message):
-        raise MessageError("a message of another node is cut off")
+        raise MessageError("a message of another node is truncated")
     return kind, message[_HEAD.size : middle], message[middle:end], message[end:]

@@ -1,7 +1,7 @@
-"""Messages that wait for a receiver who is not there yet.
+"""Messages that wait for an absent receiver.
 
-Somebody's connection drops while others call, or a page opens before its friend's does. So a message is kept for a
-moment. Its sender is told when nobody came for it, once for all that it sent there.
+A client may be reconnecting, or may open its page later. So messages wait for a few seconds. When they expire, each sender is
+told once.
 """
 
 from __future__ import annotations
@@ -12,47 +12,47 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MOST_OF_ONE: Final = 200
-"""Messages of one sender that wait, wherever they are to go."""
+"""Waiting messages of one sender, for all receivers."""
 
 type Expired = Callable[[str, str], None]
-"""Takes the receiver that did not come, and a sender that waited for it."""
+"""Called with the absent receiver, and a sender."""
 
 
 @dataclass(slots=True)
 class _Queue:
     deadline: float
     messages: list[tuple[str, bytes]] = field(default_factory=list)
-    """With their senders."""
+    """Senders and messages."""
 
 
 class Waiting:
-    """Keeps messages, within bounds, until they are fetched or expire."""
+    """Keeps a limited number of messages until they are fetched or expire."""
 
     def __init__(
         self, life: float, per_receiver: int, total_bytes: int, expired: Expired
     ) -> None:
-        """Keep messages for `life` seconds from the first one on, and tell `expired` of those that nobody fetched."""
+        """Keep messages of a receiver for `life` seconds after the first one, then call `expired` for each sender."""
         self._life = life
         self._per_receiver = per_receiver
         self._total_bytes = total_bytes
         self._expired = expired
         self._queues: dict[str, _Queue] = {}
-        """By receiver, the oldest first."""
+        """By receiver, the one that expires first at the beginning."""
         self._bytes = 0
         self._of_sender: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        """Return how many messages wait."""
+        """Return the number of messages."""
         return sum(self._of_sender.values())
 
     @property
     def receivers(self) -> tuple[str, ...]:
-        """Those whom messages wait for."""
+        """The receivers with waiting messages."""
         return tuple(self._queues)
 
     def keep(self, receiver: str, sender: str, message: bytes) -> None:
-        """Keep a message. One too many counts as expired at once, unless others of the same sender wait there as well."""
+        """Keep a message. One that exceeds a limit expires at once, unless the sender has others waiting for this receiver."""
         queue = self._queues.get(receiver)
         if (
             self._per_receiver <= (0 if queue is None else len(queue.messages))
@@ -72,7 +72,7 @@ class Waiting:
         self._bytes += len(message)
 
     def fetch(self, receiver: str) -> list[tuple[str, bytes]]:
-        """Return what waited for a receiver, with the senders, in order, and keep it no longer."""
+        """Remove and return the senders and messages for a receiver, in order."""
         queue = self._queues.pop(receiver, None)
         if queue is None:
             return []
@@ -86,7 +86,7 @@ class Waiting:
         return queue.messages
 
     def close(self) -> None:
-        """Keep nothing any more, and tell nobody."""
+        """Drop all messages without calling `expired`."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

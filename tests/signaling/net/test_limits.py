@@ -372,9 +372,9 @@ async def test_a_head_has_to_end() -> None:
 async def test_who_takes_too_long_to_ask_is_hung_up_on(
     half: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for patience in ("HEAD_PATIENCE", "HTTP_PATIENCE"):
-        monkeypatch.setattr(front, patience, 0.1)
-    monkeypatch.setattr(front, "SWEEP", 0.1)
+    for timeout in ("HEAD_TIMEOUT", "HTTP_TIMEOUT"):
+        monkeypatch.setattr(front, timeout, 0.1)
+    monkeypatch.setattr(front, "SWEEP_INTERVAL", 0.1)
     async with running() as server:
         reader, writer = await asyncio.open_connection(ADDRESS, server.port)
         writer.write(half)
@@ -432,7 +432,7 @@ async def test_nothing_is_left_of_who_goes_in_whatever_way(end: str) -> None:
 async def test_a_client_that_does_not_answer_a_close_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pemus_signaling.net.websocket.CLOSE_PATIENCE", 0.1)
+    monkeypatch.setattr("pemus_signaling.net.websocket.CLOSE_TIMEOUT", 0.1)
     async with running() as server, frames(server) as (reader, writer):
         writer.write(frame(0x81, b"nonsense"))
         assert (await read_frame(reader))[0] == 0x88

@@ -241,7 +241,7 @@ def test_half_a_message_of_another_node_harms_nobody(messages: list[bytes]) -> N
                 with contextlib.suppress(
                     UnicodeDecodeError, MessageError, struct.error
                 ):
-                    one._told("node-1", message)
+                    one._received("node-1", message)
             bob = Sink(two, "bob")
             await bob.hear()
             bob.say("OFFER", dst="alice", payload="still here")
@@ -263,9 +263,9 @@ async def test_what_cannot_be_read_before_the_id_is_granted_ends_the_socket() ->
 async def test_a_farewell_that_missed_its_receiver_does_not_wait() -> None:
     async with nodes(2) as (one, two):
         said = orjson.dumps({"type": "LEAVE", "src": "alice", "dst": "bob"})
-        one._told("node-1", _pack(b"T", b"bob", b"alice", said))
+        one._received("node-1", _pack(b"T", b"bob", b"alice", said))
         offer = orjson.dumps({"type": "OFFER", "src": "alice", "dst": "bob"})
-        one._told("node-1", _pack(b"D", b"bob", b"alice", offer))
+        one._received("node-1", _pack(b"D", b"bob", b"alice", offer))
         while one._tasks:
             await asyncio.sleep(0.001)
         assert one.waiting + two.waiting == 1
@@ -275,8 +275,8 @@ async def test_what_nobody_is_to_wait_for_crosses_nodes_as_such() -> None:
     async with nodes(2) as (one, two):
         alice, bob = Sink(one, "alice"), Sink(two, "bob")
         assert [(await each.hear())["type"] for each in (alice, bob)] == ["OPEN"] * 2
-        two._told = lambda _node, message: told.append(message[:1])  # type: ignore[method-assign]
-        two.cluster.on("peers", two._told)
+        two._received = lambda _node, message: told.append(message[:1])  # type: ignore[method-assign]
+        two.cluster.on("peers", two._received)
         told: list[bytes] = []
         alice.say("LEAVE", dst="bob")
         alice.say("OFFER", dst="bob")
