@@ -40,13 +40,20 @@ class Guest:
 
     @property
     def id(self) -> str:
-        """The random name that the guest's browser keeps for this room."""
-        return self.link.instance if self.link is not None else ""
+        """The random name that the guest's browser keeps for this room, or else the guest's at the signalling server."""
+        return (self.link.instance if self.link is not None else "") or self.home
 
     @property
     def network(self) -> str:
         """The network that the guest is in, as far as this end sees it."""
         return self.link.connection.remote_network if self.link is not None else ""
+
+    @property
+    def idle(self) -> float:
+        """Seconds since the guest asked for something last; 0 while it does."""
+        if self.link is None or not self.link.is_ready or self.link.is_busy:
+            return 0.0
+        return self.link.keepalive.idle
 
     async def close(self, reason: str) -> None:
         """Send the guest away."""

@@ -30,6 +30,8 @@ from .state import RoomRecord
 
 MAX_GUESTS: Final = 100
 """Guests of a room that are connected at a time."""
+IDLE_TIMEOUT: Final = 600.0
+"""Seconds without a request after which a guest is sent away. Its page comes back by itself when it wants something."""
 MAX_PROGRESS: Final = 2000
 """Files of guests whose progress is remembered. Those that got nothing for the longest time are forgotten first."""
 MAX_SPANS: Final = 1000
@@ -236,16 +238,16 @@ class Room:
             self._rate = rate
             self._on_change()
 
-    async def tend(self) -> None:
-        """End what has expired or is used up."""
+    def overdue(self) -> tuple[str, list[Guest]]:
+        """Return the guests who have to go now, and why: the room has expired, or is used up and they are not being served."""
         if not self.has_expired and self.config.expires <= time.time():
             self.has_expired = True
             self.happened(RoomEventKind.EXPIRED)
             self._on_change()
-        if self.has_expired and self.guests:
-            await self.close(Reasons.GONE)
-        elif self.is_used_up:
-            over = [
-                guest for guest in self.guests if not self.admission.is_served(guest.id)
-            ]
-            await asyncio.gather(*(guest.close(Reasons.USED_UP) for guest in over))
+        if self.has_expired:
+            return Reasons.GONE, list(self.guests)
+        if self.is_used_up:
+            served = self.admission.is_served
+            return Reasons.USED_UP, [g for g in self.guests if not served(g.id)]
+        idle = [guest for guest in self.guests if guest.idle > IDLE_TIMEOUT]
+        return Reasons.IDLE, idle

@@ -51,8 +51,6 @@ REFUSAL_RATE: Final = 10.0
 """Refusals per second, of all rooms together."""
 DESCRIBE_TIMEOUT: Final = 8.0
 """Seconds to describe a connection, most of which this home's addresses are gathered."""
-IDLE_TIMEOUT: Final = 600.0
-"""Seconds without a request after which a guest is sent away. Its page comes back by itself when it wants something."""
 MAX_ANSWERS: Final = 64
 """Answers that are kept, because a guest repeats an offer until it has the answer."""
 FIRST_RETRY: Final = 2.0
@@ -214,23 +212,16 @@ class Rooms:
     async def _tend(self) -> None:
         while True:
             for room in tuple(self._rooms.values()):
-                await room.tend()
-                if room.guests:
-                    room.measure()
-                    await self._close_idle(room)
+                reason, guests = room.overdue()
+                for guest in guests:
+                    # Nobody waits for a connection that does not close.
+                    self._tasks.spawn(guest.close(reason), "send guest away")
+                room.measure()
             if self._library_changed:
                 self._library_changed = False
                 for room in self._rooms.values():
                     room.tell_changed()
             await asyncio.sleep(TEND_INTERVAL)
-
-    async def _close_idle(self, room: Room) -> None:
-        for guest in tuple(room.guests):
-            link = guest.link
-            if link is None or not link.is_ready or link.is_busy:
-                continue
-            if link.keepalive.idle > IDLE_TIMEOUT:
-                await guest.close(Reasons.IDLE)
 
     async def _close_all(self, rooms: list[Room], reason: str) -> None:
         await asyncio.gather(*(room.close(reason) for room in rooms))
