@@ -1,15 +1,15 @@
-"""The signalling server: it introduces homes and guests to each other and never sees what they exchange.
+"""The signalling server. It introduces homes and guests to each other, and never sees what they exchange.
 
-- `__main__`, `settings`, `server`: the command line, what can be set, and how the parts are put together;
-- `net`: one port for WebSockets and HTTP, who is at the other end, limits, and what a WebSocket is to the rest of the program;
-- `identity`: PeMuS IDs, signed proofs, and sessions, which show that there was one;
-- `peers`: PeerServer's protocol, and messages that wait;
-- `tracker`: WebTorrent's tracker, on one node and on many;
-- `rooms`: links for guests, their names, where they are kept, and the tokens of who comes;
-- `turn`: coturn, and credentials for it;
-- `web`: the page behind an invitation;
-- `cluster`: one process alone, or many that act as one, through workers and a Redis;
-- `discovery`, `health`, `log`, `metrics`: how Home Assistant finds it, and what keeps it up and shows how it does.
+- `__main__`, `settings`, `server`: the command line, the settings, and the composition of the parts
+- `net`: one port for WebSockets and HTTP, addresses, limits, answers of the REST API
+- `identity`: PeMuS IDs, proofs of identity, sessions
+- `peers`: PeerServer's protocol, waiting messages
+- `tracker`: the WebTorrent tracker, on one node or several
+- `rooms`: links for guests, their slugs, stores and tokens
+- `turn`: coturn and its credentials
+- `web`: the page of an invitation link
+- `cluster`: one process, or several that act as one through workers and Redis
+- `discovery`, `health`, `log`, `metrics`: for Home Assistant and for operation
 """
 
 __version__ = "0.1.0"

@@ -16,7 +16,7 @@ from typing import Final
 import uvloop
 
 from .cluster.workers import Workers, say_ready, worker_number
-from .discovery import TOKEN, announce, whereabouts
+from .discovery import TOKEN, announce, describe
 from .log import handle_exception, set_up
 from .server import Server
 from .settings import Settings, SettingsError, read_settings
@@ -24,13 +24,13 @@ from .settings import Settings, SettingsError, read_settings
 GC_YOUNG: Final = 10_000
 GC_MIDDLE: Final = 20
 GC_OLD: Final = 50
-"""Objects that are made between two collections of the youngest, and so on; see `gc.set_threshold`."""
+"""The thresholds of `gc.set_threshold`."""
 
 _LOGGER = logging.getLogger(__package__)
 
 
 async def run(settings: Settings, worker: int | None = None) -> None:
-    """Serve until somebody says to stop, maybe as one of several workers. Raises OSError if that cannot begin."""
+    """Run the server until SIGTERM or SIGINT. `worker` is its number if it is one of several. Raises OSError if it cannot start."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(handle_exception)
     stopped = asyncio.Event()
@@ -40,13 +40,12 @@ async def run(settings: Settings, worker: int | None = None) -> None:
     loop.add_signal_handler(signal.SIGHUP, _read_certificate, server)
     try:
         await server.start()
-        # What was made until now stays, and so does most of what a connection makes. Looking for cycles in it takes time
-        # that everybody waits for.
+        # Objects from the start, and most of those of connections, live long. Checking them for cycles would delay all clients.
         gc.freeze()
         gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_OLD)
         _LOGGER.info("Listening on port %d", server.port)
         say_ready(os.environ)
-        with telling_home_assistant(settings, server.port):
+        with announcing(settings, server.port):
             await stopped.wait()
         _LOGGER.info("Stopping")
     finally:
@@ -54,24 +53,24 @@ async def run(settings: Settings, worker: int | None = None) -> None:
 
 
 @contextlib.contextmanager
-def telling_home_assistant(settings: Settings, port: int) -> Iterator[None]:
-    """Meanwhile tell the Supervisor where this server is, if this is an app of Home Assistant's."""
+def announcing(settings: Settings, port: int) -> Iterator[None]:
+    """Announce this server to the Supervisor in the background, if it runs as an app of Home Assistant."""
     token = os.environ.get(TOKEN)
     if token is None:
         yield
         return
-    found = whereabouts(
+    location = describe(
         port, settings.path, settings.origins, secure=settings.certificate is not None
     )
-    telling = asyncio.create_task(announce(found, token), name="discovery")
+    task = asyncio.create_task(announce(location, token), name="discovery")
     try:
         yield
     finally:
-        telling.cancel()
+        task.cancel()
 
 
 async def run_workers(settings: Settings) -> None:
-    """Have workers serve until somebody says to stop. Raises SettingsError. Exits if they cannot serve."""
+    """Run workers until SIGTERM or SIGINT. Raises SettingsError. Exits if they cannot start."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -106,14 +105,14 @@ def _read_certificate(server: Server) -> None:
     try:
         server.front.load_certificate()
     except OSError as error:
-        # The former one goes on.
+        # The server continues with the former one.
         _LOGGER.error("The certificate could not be read: %s", error.strerror)
     else:
-        _LOGGER.info("The certificate was read again")
+        _LOGGER.info("The certificate was reloaded")
 
 
 def _open_many_files() -> None:
-    """Let there be as many sockets as the system allows; usually it has to be asked."""
+    """Raise the limit of open files, and so of sockets, to what the system allows."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

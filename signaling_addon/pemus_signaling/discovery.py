@@ -1,7 +1,7 @@
-"""As an app of Home Assistant: tells its Supervisor where this server is, so that the integration finds it.
+"""Discovery: an app of Home Assistant tells the Supervisor where this server is, so that the integration finds it.
 
-The Supervisor hands what it is told to Home Assistant, where it begins a config flow
-(https://developers.home-assistant.io/docs/apps/communication). Nothing depends on it: without it, people type the address.
+The Supervisor passes the message to Home Assistant, which starts a config flow
+(https://developers.home-assistant.io/docs/apps/communication). If this fails, users enter the address themselves.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any, Final
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 TOKEN: Final = "SUPERVISOR_TOKEN"  # noqa: S105
-"""The environment variable by which an app knows that it is one."""
+"""The environment variable with the token of an app."""
 SUPERVISOR: Final = "http://supervisor"
 SERVICE: Final = "pemus"
 TIMEOUT: Final = 10.0
-"""Seconds that the Supervisor has for an answer."""
+"""Time limit for an answer of the Supervisor, in seconds."""
 ATTEMPTS: Final = 5
 FIRST_PAUSE: Final = 5.0
-"""Seconds until the next attempt; twice as long each time."""
+"""Seconds before the second attempt. They double each time."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def whereabouts(
+def describe(
     port: int, path: str, origins: tuple[str, ...], *, secure: bool
 ) -> dict[str, Any]:
-    """Return what the integration is told. App and Home Assistant share the host's network, so the host is the loopback."""
+    """Return the message for the integration. Apps and Home Assistant share the network of the host, so the host is loopback."""
     return {
         "host": "127.0.0.1",
         "port": port,
@@ -42,7 +42,7 @@ def whereabouts(
 async def announce(
     config: Mapping[str, Any], token: str, supervisor: str = SUPERVISOR
 ) -> bool:
-    """Tell the Supervisor, if need be several times. Return whether it took it. Raises nothing."""
+    """Send a message to the Supervisor, with several attempts. Return whether it was accepted."""
     pause = FIRST_PAUSE
     headers = {"Authorization": f"Bearer {token}"}
     message = {"service": SERVICE, "config": dict(config)}
@@ -58,16 +58,16 @@ async def announce(
                     f"{supervisor}/discovery", json=message
                 ) as response:
                     if response.ok:
-                        _LOGGER.info("Home Assistant was told of this server")
+                        _LOGGER.info("Home Assistant knows this server now")
                         return True
                     problem = f"status {response.status}"
-                    # It will not think better of what it does not allow.
+                    # Another attempt would fail too.
                     if response.status < 500:
                         break
             except (ClientError, OSError, TimeoutError) as error:
                 problem = type(error).__name__
     _LOGGER.warning(
-        "Home Assistant could not be told of this server (%s): enter its address there yourself",
+        "This server could not be announced to Home Assistant (%s). Enter its address there yourself",
         problem,
     )
     return False

@@ -1,6 +1,6 @@
-"""Asks the server on this machine whether it is well: `python -m pemus_signaling.health`, with the server's own settings.
+"""Health check for containers: `python -m pemus_signaling.health`, with the settings of the server.
 
-Ends with status 0 if it is. Containers are watched with it.
+The exit status is 0 if the server on this machine answers.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Final
 from .settings import Settings, SettingsError, read_settings
 
 TIMEOUT: Final = 5.0
-"""Seconds that the server has for an answer."""
+"""Time limit for the answer, in seconds."""
 
 _EVERYWHERE: Final = ("::", "0.0.0.0")  # noqa: S104
 
 
 def is_well(settings: Settings) -> bool:
-    """Tell whether the server with these settings answers."""
+    """Return whether the server with these settings answers."""
     host = "localhost" if settings.host in _EVERYWHERE else settings.host
     if settings.certificate is None:
         connection = HTTPConnection(host, settings.port, timeout=TIMEOUT)
     else:
-        # The certificate is for the name that others know.
+        # The certificate is not for localhost.
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -1,7 +1,7 @@
-"""The log: a line of JSON for each event, without anybody's address and without anything that was said.
+"""The log: one line of JSON per event, without addresses and messages of clients.
 
-What this program logs holds neither. What a library logs may, so of that only the fixed part of the message is kept. Of an
-exception its type is told and where it came from, but not its text.
+Arguments in log messages of libraries may contain these, so they are left out. Exceptions are logged with their type and
+their location, but without their text.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import orjson
 from . import __name__ as PACKAGE
 
 FRAMES: Final = 8
-"""Of a traceback, the innermost."""
+"""Innermost frames of a traceback that are logged."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes records as JSON."""
+    """Formats records as JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a line."""
+        """Return a line of JSON."""
         own = record.name == PACKAGE or record.name.startswith(f"{PACKAGE}.")
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(
@@ -49,7 +49,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(level: str, stream: TextIO = sys.stderr) -> None:
-    """Log from this level on: "debug", "info", "warning" or "error"."""
+    """Start to log from a level: "debug", "info", "warning" or "error"."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
@@ -57,9 +57,9 @@ def set_up(level: str, stream: TextIO = sys.stderr) -> None:
 
 
 def handle_exception(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what nobody caught. The loop's own way would describe the connection that it happened on."""
+    """Log an unhandled exception. The default handler of the loop would describe the connection."""
     error = context.get("exception")
     _LOGGER.error(
-        "Something failed that nobody waited for",
+        "Unhandled exception",
         exc_info=error if isinstance(error, BaseException) else None,
     )

@@ -1,6 +1,6 @@
-"""What monitoring asks for: how the server does, whether it lives, and whether it takes clients.
+"""Monitoring: metrics for Prometheus (https://prometheus.io), liveness and readiness.
 
-The parts count for themselves, in plain numbers, and are only read when somebody asks (https://prometheus.io).
+The parts of the server count in plain numbers, which are read on request.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Metrics:
         PlatformCollector(registry=self._registry)
 
     def describe(self) -> list[Metric]:
-        """Return nothing: what there is shows when it is collected."""
+        """Return nothing. The registry then does not read the metrics to learn their names."""
         return []
 
     def routes(self) -> list[web.RouteDef]:
@@ -76,7 +76,7 @@ class Metrics:
     async def _get_metrics(self, request: web.Request) -> web.Response:
         if (request.remote or "") not in self._readers:
             raise web.HTTPNotFound
-        # The header is given as a whole: aiohttp would take the version for a mistake.
+        # As a header, because aiohttp rejects the version in `content_type`.
         return web.Response(
             body=generate_latest(self._registry),
             headers={"Content-Type": CONTENT_TYPE_LATEST},

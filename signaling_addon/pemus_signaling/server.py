@@ -1,4 +1,4 @@
-"""How the parts are put together."""
+"""Creates, starts and stops the parts of the server."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from .turn.credentials import Turn
 from .web import invitations
 
 ROOMS_FILE = "rooms.db"
-"""In the folder for data."""
+"""The name of the database in the data folder."""
 
 
 class Server:
     """The signalling server, as one process."""
 
     def __init__(self, settings: Settings, worker: int | None = None) -> None:
-        """Put it together. Raises SettingsError, and OSError if the certificate cannot be read.
+        """Create the parts. Raises SettingsError, and OSError if the certificate cannot be read.
 
-        `worker` counts the processes that share a port; there are no others if it is None.
+        `worker` is the number of this process among those that share the port, or None if there are no others.
         """
         self.settings = settings
         self.cluster = Cluster()
@@ -76,11 +76,11 @@ class Server:
 
     @property
     def port(self) -> int:
-        """Where it listens, once it does."""
+        """The port, once it listens."""
         return self.front.port
 
     async def start(self) -> None:
-        """Listen. Raises OSError."""
+        """Start the parts, and listen. Raises OSError."""
         await self.cluster.start()
         if isinstance(self.cluster, RedisCluster) and self.settings.secret is None:
             self.cluster.secret.on_change(self.sessions.share)
@@ -93,7 +93,7 @@ class Server:
         self._is_ready = True
 
     async def stop(self) -> None:
-        """Tell all clients when to come back, and end."""
+        """Tell all clients when to reconnect, and stop the parts."""
         self._is_ready = False
         await self.front.stop(self.settings.retry_after)
         await self.peers.close()
@@ -105,12 +105,12 @@ class Server:
         await self.cluster.close()
 
     def _make_turn(self) -> Turn:
-        """Prepare credentials and, if it is to run here, coturn. Raises SettingsError."""
+        """Create what issues TURN credentials and, if set, coturn. Raises SettingsError."""
         settings = self.settings
         secret = settings.turn_secret or secrets.token_urlsafe(32)
         coturn = None
         try:
-            # One for all processes of this machine.
+            # Only the first worker runs coturn.
             if settings.turn and not self._worker:
                 coturn = Coturn(
                     CoturnSettings(
@@ -147,7 +147,7 @@ class Server:
                 *self.rooms.routes(path),
                 *invitations.routes(path),
                 *(self.turn.routes(path) if self.turn is not None else ()),
-                # The last: its paths begin with anything.
+                # The last, because its paths match any prefix.
                 *self.peers.routes(path),
             ]
         )
@@ -240,7 +240,7 @@ class Server:
         )
 
     async def _get_description(self, request: web.Request) -> web.Response:
-        """Say what this server can do."""
+        """Describe the server."""
         return web.json_response(
             {
                 "name": "PeMuS signalling server",
@@ -251,7 +251,7 @@ class Server:
 
     @property
     def features(self) -> list[str]:
-        """What it has beyond PeerServer's protocol."""
+        """The features beyond PeerServer's protocol."""
         return ["identity", "tracker", "rooms"] + (
             ["turn"] if self.turn is not None else []
         )

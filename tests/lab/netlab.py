@@ -328,7 +328,7 @@ class SignalingServer:
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline and self._process.poll() is None:
             said = self._said()
-            if "Listening on port" in said and "TURN runs at port" in said:
+            if "Listening on port" in said and "TURN is running on port" in said:
                 return
             time.sleep(LOOK)
         raise LabError(f"the signalling server does not start\n{self._said()}")

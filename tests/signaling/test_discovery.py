@@ -12,9 +12,9 @@ from aiohttp.test_utils import TestServer
 import pytest
 
 from pemus_signaling import discovery
-from pemus_signaling.discovery import announce, whereabouts
+from pemus_signaling.discovery import announce, describe
 
-CONFIG = whereabouts(9000, "/", ("https://signal.example",), secure=True)
+CONFIG = describe(9000, "/", ("https://signal.example",), secure=True)
 
 
 class Supervisor:
@@ -87,7 +87,7 @@ async def test_a_supervisor_that_is_not_there_changes_nothing(
         pass
 
     assert not await announce(CONFIG, "the token", supervisor.url)
-    assert "enter its address there yourself" in caplog.text
+    assert "Enter its address there yourself" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ async def test_it_speaks_tls_and_reads_a_new_certificate_when_it_is_told_to(
                     assert (await home.hear())["payload"] == "x" * size
                 make_certificate(certificate, key, "second")
                 server.process.send_signal(signal.SIGHUP)
-                await server.until("read again")
+                await server.until("reloaded")
                 assert await name_of(server.port) == "second"
                 certificate.write_text("nonsense")
                 server.process.send_signal(signal.SIGHUP)

@@ -1,7 +1,7 @@
-"""Several processes on one port, so that all cores of a machine are used. A Redis makes them act as one.
+"""Several processes on one port, so that a server uses all cores of a machine. Redis makes them act as one.
 
-The system deals new connections out among them. The process that was started serves nobody: it starts the others, starts
-one anew that ends, and ends them with itself.
+The kernel distributes new connections among them. The main process only starts the workers, restarts those that end, and
+stops them when it stops.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Final
 from pemus_signaling.settings import PREFIX, Settings, SettingsError
 
 WORKER: Final = PREFIX + "WORKER"
-"""The environment variable that tells a process which worker it is, from 0."""
+"""The environment variable with the number of a worker, from 0."""
 READY: Final = PREFIX + "READY"
-"""The environment variable that tells a worker the descriptor of a pipe, to which it writes once it serves."""
+"""The environment variable with the descriptor of a pipe. A worker writes to it when it is ready."""
 EARLY: Final = 5.0
-"""Seconds within which the end of a worker is an early one."""
+"""A worker that ends within this time ended early, in seconds."""
 FIRST_PAUSE: Final = 0.5
-"""Seconds before a worker is started anew. They double with each early end, up to `LAST_PAUSE`."""
+"""Seconds before a worker restarts. They double each time it ends early, up to `LAST_PAUSE`."""
 LAST_PAUSE: Final = 30.0
-STOP_PATIENCE: Final = 20.0
-"""Seconds that workers have to say good-bye to their clients."""
+STOP_TIMEOUT: Final = 20.0
+"""How long to wait for workers to stop, in seconds."""
 
 _PARENT: Final = PREFIX + "PARENT"
 _DEATH_SIGNAL: Final = 1
@@ -39,10 +39,10 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def worker_number(environment: Mapping[str, str]) -> int | None:
-    """Return which worker this process is, None if it is none. One whose parent is gone already ends."""
+    """Return the number of this worker, or None if it is not a worker. Exits if the parent is already gone."""
     if (number := environment.get(WORKER)) is None:
         return None
-    # Linux alone ends a process with its parent, and only one that outlives this line.
+    # Linux sends the signal when the parent dies after this call.
     with suppress(AttributeError):
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
     if str(os.getppid()) != environment.get(_PARENT):
@@ -51,19 +51,19 @@ def worker_number(environment: Mapping[str, str]) -> int | None:
 
 
 def say_ready(environment: Mapping[str, str]) -> None:
-    """Tell the process that started this worker, if any did, that it serves."""
+    """Tell the main process, if there is one, that this worker is ready."""
     if (descriptor := environment.get(READY)) is not None:
         with suppress(OSError), os.fdopen(int(descriptor), "wb") as pipe:
             pipe.write(b"1")
 
 
 class Workers:
-    """The processes that serve."""
+    """The main process of several workers."""
 
     def __init__(self, settings: Settings, arguments: Sequence[str]) -> None:
-        """Prepare as many as are set, with the arguments that this process was started with. Raises SettingsError."""
+        """Prepare to start workers with the arguments of this process. Raises SettingsError."""
         if settings.port == 0:
-            raise SettingsError("port: workers need one that all of them know")
+            raise SettingsError("port: must not be 0 with several workers")
         self._number = settings.workers
         self._command = (
             sys.executable,
@@ -73,14 +73,14 @@ class Workers:
         )
         self._environment = {**os.environ, _PARENT: str(os.getpid())}
         if settings.turn and settings.turn_secret is None:
-            # One of them runs coturn, and all hand out credentials for it.
+            # One of them runs coturn, and all issue credentials for it.
             secret = secrets.token_urlsafe(32)
             self._environment[PREFIX + "TURN_SECRET"] = secret
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._worked = False
 
     async def run(self, stopped: asyncio.Event) -> bool:
-        """Keep them running until `stopped`. Return False if they never worked: what is wrong is wrong with all."""
+        """Run the workers until `stopped`. Return False if one ended early and none was ever ready."""
         keepers = [
             asyncio.create_task(self._keep(number), name=f"worker {number}")
             for number in range(self._number)
@@ -96,7 +96,7 @@ class Workers:
         return self._worked or stopped.is_set()
 
     def signal(self, number: signal.Signals) -> None:
-        """Hand a signal on to all of them."""
+        """Send a signal to all workers."""
         for process in self._processes.values():
             with suppress(ProcessLookupError):
                 process.send_signal(number)
@@ -108,7 +108,7 @@ class Workers:
             try:
                 status = await self._run(number)
             except OSError as error:
-                # A machine that is short of processes or memory is so for a while.
+                # The machine may lack processes or memory for a while.
                 _LOGGER.error(
                     "Worker %d cannot be started: %s", number, type(error).__name__
                 )
@@ -122,10 +122,10 @@ class Workers:
             pause = min(LAST_PAUSE, pause * 2)
 
     async def _run(self, number: int) -> int:
-        """Run a worker, and return the status that it ends with."""
+        """Run a worker, and return its exit status."""
         loop = asyncio.get_running_loop()
         hears, says = os.pipe()
-        # What a worker leaves behind may keep the other end open.
+        # A child of the worker may keep the other end open.
         os.set_blocking(hears, False)
         try:
             try:
@@ -142,14 +142,14 @@ class Workers:
                 status = await process.wait()
             finally:
                 loop.remove_reader(hears)
-            # It may have spoken and ended in the same moment.
+            # It may have become ready just before it ended.
             self._hear(hears)
             return status
         finally:
             os.close(hears)
 
     def _hear(self, pipe: int) -> None:
-        """Take note that a worker serves."""
+        """Note that a worker is ready."""
         with suppress(BlockingIOError):
             if os.read(pipe, 1):
                 self._worked = True
@@ -163,7 +163,7 @@ class Workers:
             if process.returncode is None
         ]
         try:
-            async with asyncio.timeout(STOP_PATIENCE):
+            async with asyncio.timeout(STOP_TIMEOUT):
                 await asyncio.gather(*(process.wait() for process in running))
         except TimeoutError:
             self.signal(signal.SIGKILL)

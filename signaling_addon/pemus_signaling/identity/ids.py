@@ -1,13 +1,13 @@
-"""PeMuS IDs: what they are made of, and how somebody proves to have one.
+"""PeMuS IDs, and the signatures that prove them.
 
-An ID is the beginning of the SHA-256 hash of an Ed25519 public key (RFC 8032), 130 bits in Crockford's base 32, and two
-check characters: 28 characters, shown in groups of four. Case does not matter, nor does which dashes stand where; `O` is
-read as `0`, `I` and `L` as `1`. The check is the rest of the 130 bits by 1021, so a wrong character, and two that
-changed places, are found before anything is asked of anybody.
+An ID has 28 characters, displayed in groups of four: the first 130 bits of the SHA-256 hash of an Ed25519 public key
+(RFC 8032) in Crockford's base 32, and two check characters. Case and dashes do not matter. `O` is read as `0`, `I` and `L` as
+`1`. The check is the 130 bits modulo 1021, which detects a wrong character and two swapped characters.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 import secrets
 from typing import Final
@@ -17,11 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 BODY: Final = 26
-"""Characters that come from the key."""
+"""Characters without the check."""
 LENGTH: Final = BODY + 2
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
+READ_IDS: Final = 16_384
+"""Results of `read_id` that are cached. A message between nodes needs one each time."""
 
 _PRIME: Final = 1021
 _FIELD: Final = 2**255 - 19
@@ -32,8 +34,8 @@ _EIGHTH: Final = int.from_bytes(
 _SMALL: Final = frozenset(
     {0, 1, _FIELD - 1, _FIELD, _FIELD + 1, _EIGHTH, _FIELD - _EIGHTH}
 )
-"""The y of all points of order 1, 2, 4 and 8, also written as no encoder writes them. For a public key of these, a fixed
-signature fits many statements, or all, and nobody needs a private key."""
+"""The y coordinates of all points of order 1, 2, 4 and 8, including non-canonical encodings. If such a point is a public key,
+anyone can create signatures that fit many messages."""
 _READ: Final = {
     **{character: value for value, character in enumerate(ALPHABET)},
     **{character.lower(): value for value, character in enumerate(ALPHABET)},
@@ -43,13 +45,14 @@ _READ: Final = {
 
 
 def pemus_id(key: bytes) -> str:
-    """Return the ID of a public key of 32 bytes, without dashes."""
+    """Return the ID of a public key (32 bytes), without dashes."""
     number = int.from_bytes(sha256(key).digest()) >> (256 - 5 * BODY)
     return _write(number, BODY) + _write(number % _PRIME, LENGTH - BODY)
 
 
+@lru_cache(maxsize=READ_IDS)
 def read_id(text: str) -> str | None:
-    """Return an ID as `pemus_id` writes it, or None if the text is none: that is, if it has a typing error."""
+    """Return an ID in the form of `pemus_id`, or None if the text is not an ID, for example because of a typing error."""
     if len(text) > 2 * LENGTH:
         return None
     plain = text.replace("-", "").replace(" ", "")
@@ -65,21 +68,21 @@ def read_id(text: str) -> str | None:
 
 
 def challenge() -> bytes:
-    """Return a fresh nonce."""
+    """Return a random nonce."""
     return secrets.token_bytes(NONCE_BYTES)
 
 
 def statement(origin: str, nonce: bytes, identifier: str) -> bytes:
-    """Return what is signed to prove an identity to a server.
+    """Return the message that a client signs to prove its identity.
 
-    `origin` is the server's as its client sees it, so that no server can hand another's challenge on.
+    It contains the origin of the server, so that no server can use the challenge of another one.
     """
     parts = (b"pemus signalling 1", origin.encode(), nonce, identifier.encode())
     return b"".join(len(part).to_bytes(2) + part for part in parts)
 
 
 def is_signed(key: bytes, signature: bytes, message: bytes) -> bool:
-    """Tell whether the owner of a public key signed a message."""
+    """Return whether a signature of a message is valid."""
     if len(key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         return False
     if int.from_bytes(key, "little") & (2**255 - 1) in _SMALL:

@@ -1,4 +1,4 @@
-"""How a client proves over its socket that an identity is its own: it signs what it is challenged with."""
+"""Proof of an identity: the client signs a challenge."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from pemus_signaling.net import base64url
 from .ids import challenge, is_signed, pemus_id, statement
 
 MAX_WRITTEN: Final = 128
-"""Characters of a key or a signature, as they are sent."""
+"""Maximum length of a key or a signature as text, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What one client has to sign, once."""
+    """The challenge for one client."""
 
     identifier: str
     """The PeMuS ID, without dashes."""
     origin: str
-    """This server's, as the client sees it."""
+    """The origin of this server that the client connected to."""
     nonce: bytes = field(default_factory=challenge)
 
     def message(self) -> bytes:
-        """Return what the client is sent."""
+        """Return the message to the client."""
         nonce = base64url.encode(self.nonce)
         return orjson.dumps(
             {"type": "CHALLENGE", "payload": {"nonce": nonce, "origin": self.origin}}
         )
 
     def met_by(self, payload: Any) -> bytes | None:
-        """Return the public key if the payload of a PROVE holds it, and a signature by it; else None."""
+        """Return the public key in the payload of a PROVE, or None if the key or the signature is wrong."""
         if not isinstance(payload, dict):
             return None
         key, signature = _read(payload.get("key")), _read(payload.get("signature"))

@@ -1,7 +1,7 @@
-"""Sessions: what shows a request to come from who has proven an identity over a socket.
+"""Sessions: tokens for HTTP requests of clients that have proven an identity.
 
-A session is a bearer token, `BODY.SIGNATURE` in base64url. The body holds the public key and when the session ends; the
-signature is an HMAC (RFC 2104) that only this server, and its other nodes, can make. So nothing has to be kept for it.
+A session is a bearer token, `BODY.SIGNATURE` in base64url. The body contains the public key and the time when the session
+expires. The signature is an HMAC (RFC 2104) with a secret of the server, so sessions need no storage.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pemus_signaling.net import base64url
 from .ids import KEY_BYTES, pemus_id
 
 LIFE: Final = 3600
-"""Seconds that a session lasts."""
+"""How long a session is valid, in seconds."""
 
 SKEW: Final = 300
-"""Seconds by which the clocks of nodes may differ."""
+"""How much the clocks of nodes may differ, in seconds."""
 
 _PURPOSE: Final = b"pemus session 1"
 _LENGTH: Final = KEY_BYTES + 8
@@ -30,29 +30,29 @@ _MAX_TOKEN: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who has proven an identity, and until when that counts."""
+    """A client that has proven its identity."""
 
     id: str
     """The PeMuS ID, without dashes."""
     key: bytes
     """The public key."""
     expires: float
-    """In seconds since 1970."""
+    """When the session expires, in seconds since 1970."""
 
 
 class Sessions:
-    """Issues sessions and reads them."""
+    """Issues and reads sessions."""
 
     def __init__(self, secret: bytes | None = None) -> None:
-        """Sign with a secret that all nodes share, or with one of its own, which ends all sessions when the process ends."""
+        """Sign with a secret. By default, it is a random one, and sessions end with the process."""
         self._secret = secret or secrets.token_bytes(32)
 
     def share(self, secret: bytes) -> None:
-        """Sign with the secret of all nodes from now on."""
+        """Sign with another secret, which all nodes share."""
         self._secret = secret
 
     def issue(self, key: bytes, now: float | None = None) -> tuple[str, float]:
-        """Return a token for the owner of a key, and when it expires."""
+        """Return a token for the owner of a key, and the time when it expires."""
         expires = int(time.time() if now is None else now) + LIFE
         body = key + expires.to_bytes(8)
         signature = self._sign(body)
@@ -60,7 +60,7 @@ class Sessions:
         return token, float(expires)
 
     def read(self, token: str, now: float | None = None) -> Session | None:
-        """Return the session of a token, or None if there is none: it was not made here, or has expired."""
+        """Return the session of a token, or None if the token is invalid or has expired."""
         if len(token) > _MAX_TOKEN:
             return None
         written_body, dot, written_signature = token.partition(".")
@@ -77,7 +77,7 @@ class Sessions:
             return None
         key, expires = body[:KEY_BYTES], int.from_bytes(body[KEY_BYTES:])
         now = time.time() if now is None else now
-        # Not one either that was made while the clock was ahead: it would last for as long as that.
+        # A session that was issued while the clock was ahead would last too long.
         if not now < expires <= now + LIFE + SKEW:
             return None
         return Session(pemus_id(key), key, float(expires))

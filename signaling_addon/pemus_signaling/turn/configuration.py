@@ -1,8 +1,7 @@
-"""What coturn is told: its file, and where it must not relay to.
+"""The configuration of coturn, including the networks that it must not relay to.
 
-TURN sends packets from this machine to whatever address its client names. So the file denies all networks that are not the
-public internet, and all networks that this machine is in. Otherwise a guest could reach the television of whoever runs
-the server at home.
+TURN sends packets from this machine to any address that a client names. So the configuration denies all networks that are not
+part of the public internet, and all networks of this machine. Otherwise, a guest could reach devices in the operator's home.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pemus_signaling.net.interfaces import Interface, own_addresses
 _SECRET: Final = re.compile(r"[\x21\x24-\x7e]{16,256}")
 _REALM: Final = re.compile(r"[A-Za-z0-9._-]{1,120}")
 
-# What is not the public internet, from IANA's registries of special-purpose addresses (RFC 6890).
+# Networks that are not public, from IANA's registries of special-purpose addresses (RFC 6890).
 _IPV4: Final = (
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -41,7 +40,7 @@ _IPV4: Final = (
     "224.0.0.0/4",
     "240.0.0.0/4",
 )
-# In IPv6 only 2000::/3 is in use. Parts of it, and others, hold IPv4 addresses: they would be a way around the list above.
+# IPv6 uses only 2000::/3. Some networks embed IPv4 addresses, and would bypass the list above.
 _IPV6: Final = (
     "::/3",
     "2001::/23",
@@ -63,33 +62,33 @@ class CoturnError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CoturnSettings:
-    """What can be set of coturn. Raises ValueError for values that coturn cannot read."""
+    """The settings of coturn. Raises ValueError if a value is invalid."""
 
     secret: str
     """Shared with the server that issues credentials."""
     realm: str = "pemus"
     port: int = 3478
     min_port: int = 49160
-    """The first port to relay through; `max_port` is the last."""
+    """The first port for relaying. `max_port` is the last."""
     max_port: int = 49959
     external_ip: str | None = None
-    """The public address of a machine behind address translation."""
+    """The public address of a machine behind NAT."""
     user_quota: int = 12
-    """Allocations of one user."""
+    """Allocations per user."""
     total_quota: int = 200
     max_bps: int = 2_500_000
-    """Bytes per second of an allocation, in each direction. 0: any."""
+    """Bytes per second of an allocation, in each direction. 0 means unlimited."""
     listen: tuple[str, ...] = ()
-    """The addresses to listen on; all of this machine's if empty."""
+    """The addresses to listen on. Empty for all of this machine."""
     relay: tuple[str, ...] = ()
-    """The addresses to relay from; if empty, the one that leads to the internet, IPv4 if possible.
+    """The addresses to relay from. If empty, the one with a route to the internet, IPv4 if possible.
 
-    Other addresses could reach networks that no list can name: a router trusts what comes from its own side.
+    From other addresses, coturn could reach networks that no list contains, because routers trust their own side.
     """
     program: str = "turnserver"
 
     def __post_init__(self) -> None:
-        """Check the texts that go into coturn's file, where a line break would start another setting."""
+        """Check the texts. A line break in one would add a setting to the file."""
         if not _SECRET.fullmatch(self.secret):
             raise ValueError(
                 "turn_secret: must be 16 to 256 printable characters without spaces and quotes"
@@ -111,7 +110,7 @@ def configuration(
     addresses: Iterable[Interface],
     folder: Path,
 ) -> list[str]:
-    """Return the lines of coturn's file. `addresses` are this machine's. coturn may write to `folder`."""
+    """Return the lines of the configuration file. `addresses` are those of this machine. coturn can write to `folder`."""
     lines = [
         f"listening-port={settings.port}",
         *(f"listening-ip={address}" for address in listen),
@@ -158,10 +157,10 @@ def configuration(
 
 
 def denied_networks(addresses: Iterable[Interface]) -> list[Network]:
-    """Return the networks that nothing is relayed to: all but the public internet, and those of these addresses.
+    """Return the networks to deny: those that are not public, and those of `addresses`.
 
-    Some versions of coturn compare IPv6 addresses byte by byte, so each range must be one network. A range that begins with
-    the address zero would cover every IPv4 address as well, so zero is left out: coturn refuses it anyway.
+    Some versions of coturn compare IPv6 addresses byte by byte, so each range must be one network. A range that starts with
+    the address zero would also match every IPv4 address, so it is left out. coturn denies zero anyway.
     """
     zero = IPv6Network("::/128")
     networks: list[Network] = []
@@ -179,12 +178,12 @@ def denied_networks(addresses: Iterable[Interface]) -> list[Network]:
 
 
 def machine_addresses() -> frozenset[Interface]:
-    """Return this machine's addresses. Link-local ones are left out: they appear late, and nothing is relayed from or to them."""
+    """Return the addresses of this machine without link-local ones, which appear late and are not relayed. Raises CoturnError."""
     try:
         return frozenset(each for each in own_addresses() if not each.ip.is_link_local)
     except (OSError, AttributeError) as error:
-        # Without them, the networks to keep guests away from are unknown.
-        raise CoturnError("this machine does not tell its addresses") from error
+        # Without them, the networks to deny are unknown.
+        raise CoturnError("the addresses of this machine cannot be read") from error
 
 
 def choose_addresses(
@@ -209,7 +208,7 @@ def choose_addresses(
 
 
 def _outbound(version: int) -> str | None:
-    """Return the address that packets to the internet come from. No packet is sent."""
+    """Return the address with the route to the internet. This sends no packet."""
     family, far = (
         (socket.AF_INET, "192.88.99.1")
         if version == 4

@@ -1,7 +1,7 @@
-"""coturn, the STUN and TURN server (RFC 8489, RFC 8656), as a child of this process.
+"""coturn, the STUN and TURN server (RFC 8489, RFC 8656), as a child process.
 
-coturn ends with this process, however this ends. It is started again when it ends by itself, when it does not answer any more,
-and when this machine's addresses change.
+coturn ends with this process, even if this process is killed. It restarts when it ends, when it stops answering, and when the
+addresses of this machine change.
 """
 
 from __future__ import annotations
@@ -32,27 +32,28 @@ from .configuration import (
 )
 
 START_TIMEOUT: Final = 20.0
-"""Seconds until coturn has to answer."""
+"""Time limit for the first answer of coturn, in seconds."""
 STOP_TIMEOUT: Final = 5.0
 """Seconds from SIGTERM to SIGKILL."""
 CHECK_INTERVAL: Final = 10.0
-"""Seconds between two checks that it answers, and that this machine's addresses are the same."""
+"""Seconds between two checks that coturn answers, and that the addresses of this machine are the same."""
 CHECKS: Final = 3
-"""Checks in a row without an answer after which it is started again."""
+"""Failed checks in a row after which coturn restarts."""
 PROBE_TIMEOUT: Final = 1.0
+"""Time limit for the answer to a check, in seconds."""
 _PROBE_PAUSE: Final = 0.05
 FIRST_PAUSE: Final = 1.0
 LAST_PAUSE: Final = 60.0
-"""Seconds until it is started again; twice as long each time, from the first again once it ran for longer than the last."""
+"""Seconds before a restart. They double each time, and start again after coturn ran for longer than `LAST_PAUSE`."""
 
 _LESSER_USER: Final = "nobody"
 """The user that coturn runs as if this process is root."""
-_SAID: Final = 20
-"""Lines of its output that are logged if it does not start."""
+_OUTPUT_LINES: Final = 20
+"""Lines of output that are logged if coturn does not start."""
 _LONGEST_LINE: Final = 4096
 _COOKIE: Final = 0x2112A442.to_bytes(4)
 
-# The program that becomes coturn. It stops being root first: Linux clears the signal for a parent's death (prctl) when a process
+# This program becomes coturn. It first drops root, because Linux clears the signal for the parent's death (prctl) when a process
 # changes its user.
 _TETHERED: Final = """
 import ctypes, os, signal, sys
@@ -74,28 +75,28 @@ class Coturn:
     """Runs coturn."""
 
     def __init__(self, settings: CoturnSettings) -> None:
-        """Prepare to run it."""
+        """Prepare to run coturn."""
         self._settings = settings
         self._keeping: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self.starts = 0
-        """How often it was started."""
+        """How often coturn was started."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether it answers."""
+        """Whether coturn answers."""
         return self._ready.is_set()
 
     async def wait_ready(self) -> None:
-        """Return as soon as it answers."""
+        """Wait until coturn answers."""
         await self._ready.wait()
 
     async def start(self) -> None:
-        """Start it in the background. A failure is logged, and it is tried again."""
+        """Start coturn in the background. Failures are logged, and it tries again."""
         self._keeping = asyncio.create_task(self._keep(), name="coturn")
 
     async def close(self) -> None:
-        """End it. May be called at any time."""
+        """Stop coturn. May be called at any time."""
         keeping, self._keeping = self._keeping, None
         if keeping is not None:
             keeping.cancel()
@@ -112,7 +113,7 @@ class Coturn:
                 if time.monotonic() > began + LAST_PAUSE:
                     pause = FIRST_PAUSE
                 _LOGGER.error(
-                    "There is no TURN at present: %s. Next attempt in %d s",
+                    "TURN is not available: %s. Next attempt in %d s",
                     error,
                     pause,
                 )
@@ -120,7 +121,7 @@ class Coturn:
                 pause = min(LAST_PAUSE, 2 * pause)
 
     async def _run(self) -> None:
-        """Run it until this machine's addresses change. Raises CoturnError when it ends or does not answer."""
+        """Run coturn until the addresses of this machine change. Raises CoturnError if it ends or does not answer."""
         program = shutil.which(self._settings.program)
         if program is None:
             raise CoturnError(
@@ -169,27 +170,25 @@ class Coturn:
         addresses: frozenset[Interface],
         file: Path,
     ) -> None:
-        said: deque[str] = deque(maxlen=_SAID)
+        said: deque[str] = deque(maxlen=_OUTPUT_LINES)
         listening = asyncio.create_task(self._listen(process, said))
         ended = asyncio.create_task(process.wait())
         try:
             await self._become_ready(process, address, said)
-            # coturn has read it. It contains the secret, so it must not stay behind if this process is killed.
+            # coturn has read the file. It contains the secret, so it must not remain if this process is killed.
             await asyncio.to_thread(file.unlink)
             self._ready.set()
-            _LOGGER.info("TURN runs at port %d", self._settings.port)
+            _LOGGER.info("TURN is running on port %d", self._settings.port)
             missed = 0
             while not (await asyncio.wait((ended,), timeout=CHECK_INTERVAL))[0]:
                 if machine_addresses() != addresses:
-                    _LOGGER.info(
-                        "This machine's addresses changed: TURN restarts with the new ones"
-                    )
+                    _LOGGER.info("The addresses of this machine changed. TURN restarts")
                     return
                 missed = (
                     0 if await answers(address, self._settings.port) else missed + 1
                 )
                 if missed == CHECKS:
-                    raise CoturnError("it does not answer any more")
+                    raise CoturnError("it stopped answering")
             raise CoturnError(f"it ended with status {process.returncode}")
         finally:
             for task in (listening, ended):
@@ -216,7 +215,7 @@ class Coturn:
     async def _listen(
         self, process: asyncio.subprocess.Process, said: deque[str]
     ) -> None:
-        """Keep its output while it starts. Later output contains clients' addresses and is discarded."""
+        """Keep the output while coturn starts. Later output contains addresses of clients, and is discarded."""
         assert process.stdout is not None
         while True:
             try:
