@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 import logging
 import time
 from typing import TYPE_CHECKING, Final
@@ -32,7 +33,7 @@ from .entry import Entry, key_of
 from .renewal import Renew, Renewal
 from .room import Room
 from .sources.factory import AskOwner, Sources
-from .upkeep import Upkeep
+from .upkeep import keep
 
 if TYPE_CHECKING:
     # They load libtorrent, which may be missing.
@@ -72,7 +73,7 @@ class Downloads:
             cache, self._room, Sources(session, introducer, ask)
         )
         self._renewal = Renewal(renew, self.accept, self._tasks)
-        self._upkeep = Upkeep(self._downloads, self._renewal, on_change)
+        self._on_change = on_change
         self._running = False
 
     async def start(self) -> None:
@@ -81,8 +82,8 @@ class Downloads:
             self._downloads.restore(found)
         self._running = True
         await self._room.measure()
-        self._tasks.keep(self._upkeep.run, "downloads")
-        self._tasks.spawn(self._upkeep.check_left(), "check downloads")
+        look_after = partial(keep, self._downloads, self._renewal, self._on_change)
+        self._tasks.keep(look_after, "downloads")
         for download in self._downloads:
             if download.entry.pinned:
                 try:

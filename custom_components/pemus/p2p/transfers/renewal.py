@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-import time
 from typing import Final
 
 from ..access.ticket import Ticket
 from ..core.errors import EngineError
 from ..core.tasks import Tasks
+from ..core.throttle import TokenBuckets
 from .entry import Entry, Key, key_of
 
 RENEWAL_INTERVAL: Final = 5.0
 """Seconds between two requests for the same item."""
+MAX_ITEMS: Final = 1000
+"""Items for which the time of the last request is remembered."""
 
 type Renew = Callable[[Ticket], Awaitable[Ticket]]
 """Asks the owner of an item for a new ticket. Raises EngineError."""
@@ -33,23 +35,14 @@ class Renewal:
         self._renew = renew
         self._accept = accept
         self._tasks = tasks
-        self._asked: dict[Key, float] = {}
-        """When each owner was last asked about an item, by the monotonic clock."""
+        self._may_ask = TokenBuckets(1 / RENEWAL_INTERVAL, 1, max_keys=MAX_ITEMS)
         self._asking: dict[Key, asyncio.Task[None]] = {}
 
     def ask(self, entry: Entry) -> None:
         """Ask for a new ticket, unless that was done within `RENEWAL_INTERVAL`."""
-        now, key = time.monotonic(), entry.key
-        if self._renew is None or key in self._asking:
+        key = entry.key
+        if self._renew is None or key in self._asking or not self._may_ask.take(key):
             return
-        self._asked = {
-            each: when
-            for each, when in self._asked.items()
-            if now - when < RENEWAL_INTERVAL
-        }
-        if key in self._asked:
-            return
-        self._asked[key] = now
         task = self._asking[key] = self._tasks.spawn(
             self._ask(entry, self._renew), "renew"
         )

@@ -10,6 +10,7 @@ import time
 from typing import Final
 
 from .collection import Collection
+from .download import Download
 from .eviction import make_room
 from .renewal import Renewal
 
@@ -23,60 +24,60 @@ _MIN_INTERVAL: Final = 0.1
 _LOGGER = logging.getLogger(__name__)
 
 
-class Upkeep:
-    """The loops that look after the downloads."""
+async def keep(
+    downloads: Collection, renewal: Renewal, on_change: Callable[[], None]
+) -> None:
+    """Look after the downloads for ever: at intervals, and whenever `Room.nudged` is set.
 
-    def __init__(
-        self, downloads: Collection, renewal: Renewal, on_change: Callable[[], None]
-    ) -> None:
-        """Prepare the loops. `on_change` is called when there is something new to show."""
-        self._downloads = downloads
-        self._room = downloads.room
-        self._renewal = renewal
-        self._on_change = on_change
+    `on_change` is called when there is something new to show.
+    """
+    room = downloads.room
+    while True:
+        room.nudged.clear()
+        try:
+            await _look_after(downloads, renewal)
+            if room.has_changed:
+                room.has_changed = False
+                on_change()
+        except Exception:
+            _LOGGER.exception("Looking after the downloads failed")
+        # What exceeds the quota may be in use now, and not in a moment.
+        is_busy = room.used > room.settings.quota or any(
+            _is_busy(each) or each.is_starved for each in downloads
+        )
+        await asyncio.sleep(_MIN_INTERVAL)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(INTERVAL if is_busy else IDLE_INTERVAL):
+                await room.nudged.wait()
 
-    async def run(self) -> None:
-        """Look after everything at intervals, and whenever `Room.nudged` is set."""
-        while True:
-            self._room.nudged.clear()
-            try:
-                await self._round()
-            except Exception:
-                _LOGGER.exception("Looking after the downloads failed")
-            # What exceeds the quota may be in use now, and not in a moment.
-            is_busy = self._room.used > self._room.settings.quota or any(
-                each.is_starved or each.fetcher.is_active or each.readers.are_waiting
-                for each in self._downloads
-            )
-            await asyncio.sleep(_MIN_INTERVAL)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL if is_busy else IDLE_INTERVAL):
-                    await self._room.nudged.wait()
 
-    async def _round(self) -> None:
-        reading = 0
-        for download in self._downloads:
-            download.tick()
-            reading += len(download.readers.active)
-            entry = download.entry
-            if download.needs_ticket or entry.is_outdated:
-                entry.is_outdated = False
-                self._renewal.ask(entry)
-        self._room.reading = max(1, reading)
-        await self._room.measure()
-        await make_room(self._downloads)
-        if time.monotonic() - self._downloads.saved >= SAVE_INTERVAL:
-            await self._downloads.save()
-        if self._room.has_changed:
-            self._room.has_changed = False
-            self._on_change()
+async def _look_after(downloads: Collection, renewal: Renewal) -> None:
+    room = downloads.room
+    reading = 0
+    for download in downloads:
+        download.tick()
+        reading += len(download.readers.active)
+        entry = download.entry
+        if download.needs_ticket or entry.is_outdated:
+            entry.is_outdated = False
+            renewal.ask(entry)
+    room.reading = max(1, reading)
+    await room.measure()
+    await make_room(downloads)
+    if time.monotonic() - downloads.saved >= SAVE_INTERVAL:
+        await downloads.save()
+    if not any(map(_is_busy, downloads)):
+        # What a former engine left is checked while nothing else happens, one item after the other.
+        for download in downloads:
+            if download.entry.content.unchecked.total:
+                download.checker.start()
+                break
 
-    async def check_left(self) -> None:
-        """Check what a former engine left, one item after the other, while nothing is being fetched."""
-        for download in self._downloads:
-            while download.entry.content.unchecked.total:
-                if not any(each.fetcher.is_active for each in self._downloads):
-                    download.checker.start()
-                await asyncio.sleep(INTERVAL)
-                if download.entry.is_dropped:
-                    break
+
+def _is_busy(download: Download) -> bool:
+    """Tell whether sources are open, somebody waits, or a check is in progress."""
+    return (
+        download.fetcher.is_active
+        or download.readers.are_waiting
+        or download.checker.is_running
+    )

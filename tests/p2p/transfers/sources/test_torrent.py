@@ -68,6 +68,8 @@ def span(piece: int, priority: Priority = Priority.LATER) -> Wanted:
 class Line:
     """A TCP connection's way to the owner, which can break, or die without a word."""
 
+    _server: asyncio.Server
+
     def __init__(self, port: int) -> None:
         self._to = port
         self._here: set[asyncio.StreamWriter] = set()
@@ -77,13 +79,23 @@ class Line:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        await self.mend()
         try:
             yield
         finally:
-            server.close()
-            self.cut()
+            self.leave()
+
+    async def mend(self) -> None:
+        """Let everybody connect, at the same port as before."""
+        self._server = await asyncio.start_server(
+            self._connected, "127.0.0.1", self.port
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def leave(self) -> None:
+        """Break what is connected, and refuse whoever calls."""
+        self._server.close()
+        self.cut()
 
     def cut(self) -> None:
         """Break what is connected at present."""
@@ -309,12 +321,13 @@ async def test_an_owner_that_left_while_nothing_was_wanted_is_called_when_someth
     async with slow_line(tmp_path) as (source, part, line):
         source.want([span(0)])
         await part.until(0)
-        line.cut()
+        line.leave()
         await until(lambda: not source.status.peers, 20)
         before = len(calls)
         source.want([span(1)])
         # libtorrent calls by itself sometimes, which is not what is looked at.
         await until(lambda: len(calls) > before)
+        await line.mend()
         await part.until(1)
 
 
