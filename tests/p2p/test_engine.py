@@ -196,6 +196,25 @@ async def test_torrents_that_did_not_start_do_with_the_next_configuration(
         await running.__aexit__(None, None, None)
 
 
+async def test_a_home_shares_though_its_cache_cannot_be_used(folder: Path) -> None:
+    (folder / "cache").mkdir()
+    cache = folder / "cache" / "downloads"
+    cache.write_text("not a folder")
+    engine = made(folder)
+    async with engine.running(CONFIG):
+        await engine.home.configure(sharing(folder / "Films"))
+        await ticket_for(engine, await the_film(engine), FRIEND)
+        await until(lambda: seeds(engine))
+        with pytest.raises(Unavailable, match="no cache"):
+            _ = engine.components.downloads
+        # It is tried again with each configuration, and nothing else starts anew.
+        swarm = engine.components.active_swarm
+        cache.unlink()
+        await engine.home.configure(engine.components.config)
+        assert engine.components.downloads.list() == ()
+        assert engine.components.active_swarm is swarm
+
+
 def friends(engine: Engine) -> list[str]:
     peers = engine.home.status().peers
     assert peers is not None

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 OVERDUE: Final = 1.0
 """Seconds that somebody waits for a piece that was requested in time, until it gets a deadline."""
 MIN_DIAL_INTERVAL: Final = 1.0
-"""Seconds until an absent peer is called again. They double up to `MAX_DIAL_INTERVAL`."""
 MAX_DIAL_INTERVAL: Final = 15.0
+"""Seconds until an absent peer is called again. They double from the first to the second with each call."""
 RESTART_DIAL_INTERVAL: Final = 8.0
 """From this interval on, each call starts all attempts again, including those by WebRTC, which take longer."""
 NEXT_ADDRESS_DELAY: Final = 0.25
@@ -32,12 +32,12 @@ NEXT_ADDRESS_DELAY: Final = 0.25
 
 Two connections to one peer would share its line, and each would carry half of what somebody waits for."""
 MIN_SILENCE: Final = 4.0
-"""Seconds without a byte, while somebody waits, after which peers are called anew. They double up to `MAX_SILENCE`.
+MAX_SILENCE: Final = 32.0
+"""Seconds without a byte, while somebody waits, after which peers are called anew. They double from the first to the second.
 A quarter is enough if the owner delivers over the link meanwhile: then neither the owner nor its disk is slow.
 
 To libtorrent, a connection whose other end is gone looks like an idle one, for up to half a minute. So does a disk that
 has to spin up first, which is why the time grows."""
-MAX_SILENCE: Final = 32.0
 _LISTEN_INTERVAL: Final = 0.5
 
 _LOGGER = logging.getLogger(__name__)
