@@ -26,6 +26,8 @@ from custom_components.pemus.const import CONF_TERMS
 from custom_components.pemus.p2p.models import NewMedia
 from custom_components.pemus.p2p.models.homes import PairingAnswer
 from custom_components.pemus.p2p.models.pemus_id import pemus_id
+from custom_components.pemus.p2p.models.rooms import RoomEvent, RoomEventKind
+from custom_components.pemus.rooms.terms import RoomTerms, async_add_room, room_id
 from tests.patience import PATIENCE
 
 from .household import ADA, Stage, befriend, engine_says, eventually, request, share
@@ -75,6 +77,8 @@ def listens(hass: HomeAssistant) -> bool:
 
 async def automate(hass: HomeAssistant, blueprint: str, **inputs: Any) -> None:
     """Set up an automation of a blueprint, as Home Assistant imports it."""
+    if "guests" not in inputs:
+        inputs["friends"] = FRIENDS
     folder = Path(hass.config.path("blueprints", "automation", "pemus"))
 
     def install() -> None:
@@ -82,7 +86,7 @@ async def automate(hass: HomeAssistant, blueprint: str, **inputs: Any) -> None:
         shutil.copy(BLUEPRINTS / blueprint, folder)
 
     await hass.async_add_executor_job(install)
-    use = {"path": f"pemus/{blueprint}", "input": {"friends": FRIENDS, **inputs}}
+    use = {"path": f"pemus/{blueprint}", "input": inputs}
     assert await async_setup_component(
         hass, AUTOMATION, {AUTOMATION: {"alias": "it", "use_blueprint": use}}
     )
@@ -251,6 +255,40 @@ async def test_a_phone_tells_of_a_friends_new_media(
     (call,) = shown
     assert call.data["title"] == "New from Ada"
     assert call.data["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("opened", "Somebody opened the link."),
+        ("completed", "Somebody has downloaded Film.mp4."),
+        ("wrong_password", "Somebody entered a wrong password."),
+        ("joined", None),
+    ],
+)
+async def test_a_phone_tells_of_guests(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    phone: str,
+    shown: list[ServiceCall],
+    kind: str,
+    message: str | None,
+) -> None:
+    await automate(hass, "guest.yaml", phone=phone, guests="event.casa_guests")
+    room = async_add_room(hass, entry, "Holiday", RoomTerms.new(("a" * 26,), ()))
+    await hass.async_block_till_done()
+
+    event = RoomEvent(
+        room=room_id(room),
+        name="",
+        kind=RoomEventKind(kind),
+        file="Film.mp4" if kind == "completed" else None,
+    )
+    engine_says(entry.runtime_data, event)
+    await hass.async_block_till_done()
+
+    assert [call.data["message"] for call in shown] == [message] * bool(message)
+    assert all(call.data["title"] == "Holiday" for call in shown)
 
 
 @pytest.mark.parametrize(

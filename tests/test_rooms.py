@@ -19,6 +19,7 @@ from homeassistant.helpers import device_registry as dr, entity_registry as er
 from homeassistant.util import dt as dt_util
 import pytest
 from pytest_homeassistant_custom_component.common import MockConfigEntry, MockUser
+from pytest_homeassistant_custom_component.typing import WebSocketGenerator
 
 from custom_components.pemus.const import CONF_SERVERS, DOMAIN, SUBENTRY_ROOM
 from custom_components.pemus.diagnostics import async_get_config_entry_diagnostics
@@ -296,3 +297,37 @@ async def test_the_report_has_neither_links_nor_secrets(
     slug = made["spoken_code"]
     for secret in (slug, room.data["secret"], room.data["password"]["key"]):
         assert secret not in report
+
+
+async def test_administrators_list_rooms_and_guests(
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    server: SignalingServer,
+    hass_ws_client: WebSocketGenerator,
+    hass_admin_user: MockUser,
+) -> None:
+    made = await act(hass, "share", shares="Media", name="Holiday")
+    client = await hass_ws_client(hass)
+
+    await client.send_json_auto_id({"type": "pemus/rooms/list"})
+    (room,) = (await client.receive_json())["result"]["rooms"]
+    assert (room["id"], room["name"]) == (made["room"], "Holiday")
+    assert (room["link"], room["state"]) == (made["link"], "open")
+
+    ask = {"type": "pemus/rooms/guests", "room": made["room"]}
+    await client.send_json_auto_id(ask)
+    assert (await client.receive_json())["result"] == {"guests": []}
+    await client.send_json_auto_id(ask | {"room": "nothing"})
+    assert (await client.receive_json())["error"]["code"] == "not_found"
+
+    with pytest.raises(ServiceValidationError):
+        await hass.services.async_call(
+            DOMAIN,
+            "disconnect_guest",
+            {"room": "Holiday", "guest": "nobody"},
+            blocking=True,
+        )
+
+    hass_admin_user.groups = []
+    await client.send_json_auto_id({"type": "pemus/rooms/list"})
+    assert (await client.receive_json())["error"]["code"] == "unauthorized"

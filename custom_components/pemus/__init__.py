@@ -20,6 +20,7 @@ from .const import DOMAIN
 from .engine.process import DATA_ENGINE, Engine, async_client
 from .entity import async_update_devices
 from .home import Home, PemusConfigEntry
+from .rooms import websocket_api as rooms_websocket_api
 
 CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 
@@ -37,6 +38,7 @@ async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
     """Register the actions, commands and views. They stay registered while the entry is not loaded."""
     services.async_register(hass)
     transfers.async_register(hass)
+    rooms_websocket_api.async_register(hass)
     stream.async_register(hass, partial(async_client, hass))
     return True
 

@@ -62,6 +62,7 @@ from .shares import share_id, share_subentries
 
 SERVICE_ANSWER_REQUEST: Final = "answer_request"
 SERVICE_CHANGE_ROOM: Final = "change_room"
+SERVICE_DISCONNECT_GUEST: Final = "disconnect_guest"
 SERVICE_PIN: Final = "pin"
 SERVICE_PLAY_FROM_FRIEND: Final = "play_from_friend"
 SERVICE_REMOVE_FRIEND: Final = "remove_friend"
@@ -75,6 +76,7 @@ SERVICE_UNSHARE: Final = "unshare"
 ATTR_ACCEPT: Final = "accept"
 ATTR_BLOCK: Final = "block"
 ATTR_FRIEND: Final = "friend"
+ATTR_GUEST: Final = "guest"
 ATTR_HOME_ID: Final = "home_id"
 ATTR_LIMIT: Final = "limit"
 ATTR_QUERY: Final = "query"
@@ -148,6 +150,10 @@ CHANGE_ROOM_SCHEMA = vol.Schema(
     {vol.Required(ATTR_ROOM): cv.string, **ROOM_TERMS_FIELDS}
 )
 
+DISCONNECT_GUEST_SCHEMA = vol.Schema(
+    {vol.Required(ATTR_ROOM): cv.string, vol.Required(ATTR_GUEST): cv.string}
+)
+
 UNSHARE_SCHEMA = vol.Schema({vol.Required(ATTR_ROOM): cv.string})
 
 RESCAN_SCHEMA = vol.Schema({vol.Optional(ATTR_SHARE): cv.string})
@@ -175,6 +181,7 @@ def async_register(hass: HomeAssistant) -> None:
         (SERVICE_REQUEST_FRIEND, _async_request_friend, REQUEST_SCHEMA),
         (SERVICE_ANSWER_REQUEST, _async_answer_request, ANSWER_SCHEMA),
         (SERVICE_REMOVE_FRIEND, _async_remove_friend, REMOVE_SCHEMA),
+        (SERVICE_DISCONNECT_GUEST, _async_disconnect_guest, DISCONNECT_GUEST_SCHEMA),
         (SERVICE_UNSHARE, _async_unshare, UNSHARE_SCHEMA),
     ):
         async_register_admin_service(hass, DOMAIN, name, action, schema)
@@ -370,6 +377,22 @@ async def _async_unshare(call: ServiceCall) -> None:
     home = _home(call.hass)
     room = _room(home, call.data[ATTR_ROOM])
     call.hass.config_entries.async_remove_subentry(home.entry, room.subentry_id)
+
+
+async def _async_disconnect_guest(call: ServiceCall) -> None:
+    """Send a guest away."""
+    home = _home(call.hass)
+    room = _room(home, call.data[ATTR_ROOM])
+    with engine_errors(HomeAssistantError):
+        try:
+            guest = call.data[ATTR_GUEST]
+            await home.engine.client.disconnect_guest(room_id(room), guest)
+        except EngineError as err:
+            if not is_over(err):
+                raise
+            raise ServiceValidationError(
+                translation_domain=DOMAIN, translation_key="no_such_guest"
+            ) from err
 
 
 async def _room_terms(call: ServiceCall, terms: RoomTerms) -> RoomTerms:

@@ -51,7 +51,12 @@ from custom_components.pemus.p2p.models.homes import (
     is_home,
 )
 from custom_components.pemus.p2p.models.items import SELF, ItemRef, Wanted
-from custom_components.pemus.p2p.models.rooms import RoomEvent, RoomFolder
+from custom_components.pemus.p2p.models.rooms import (
+    Guests,
+    GuestStatus,
+    RoomEvent,
+    RoomFolder,
+)
 from custom_components.pemus.p2p.models.transfers import Transfers, TransferStatus
 
 CONNECT_TIMEOUT: Final = 5
@@ -194,6 +199,16 @@ class EngineClient:
         """Return the folder of this home that a node shows."""
         url = (_BASE / "folder").with_query(node=node)
         return await self._ask(RoomFolder, hdrs.METH_GET, url)
+
+    async def guests(self, room: str) -> tuple[GuestStatus, ...]:
+        """Return the guests of a room who are connected."""
+        url = _BASE / "rooms" / room / "guests"
+        return (await self._ask(Guests, hdrs.METH_GET, url)).guests
+
+    async def disconnect_guest(self, room: str, guest: str) -> None:
+        """Send a guest away."""
+        url = _BASE / "rooms" / room / "guests" / guest
+        await self._ask(Done, hdrs.METH_DELETE, url)
 
     async def search(self, query: SearchQuery) -> SearchResult:
         """Return the matching items and nodes."""

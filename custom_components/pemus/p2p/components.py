@@ -84,6 +84,15 @@ class Components:
         return self.active_friends
 
     @property
+    def rooms(self) -> Rooms:
+        """The rooms of guests. Raises Unavailable."""
+        if self.active_rooms is None:
+            raise Unavailable(
+                "guests cannot come: this home has no identity, or lacks a library for it"
+            )
+        return self.active_rooms
+
+    @property
     def downloads(self) -> Downloads:
         """Other homes' items. Raises Unavailable."""
         if self.active_downloads is None:

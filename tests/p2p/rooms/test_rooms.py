@@ -8,6 +8,7 @@ import time
 import pytest
 
 from p2p.core.errors import EngineError
+from tests.lab.engine_home import EngineHomeError
 
 from .conftest import PASSWORD, House
 from .guests import RefusedError
@@ -209,6 +210,29 @@ async def test_a_changed_file_is_not_mixed_with_the_former_one(house: House) -> 
         path.write_bytes(path.read_bytes()[::-1])
         with pytest.raises(EngineError, match="changed"):
             await guest.part(guest.file, 0, 10)
+
+
+async def test_the_owner_sees_guests_and_sends_one_away(house: House) -> None:
+    link = await house.open("One")
+    path = f"rooms/{link.room}/guests"
+
+    async with link.guest(name="ann") as ann, link.guest(name="ben") as ben:
+        async with ann.lease():
+            await ann.part(ann.file, 0, 1000)
+            guests = (await house.home.ask("GET", path))["guests"]
+            found = {each["id"]: each for each in guests}
+            assert found.keys() == {"ann", "ben"}
+            assert (found["ann"]["uploaded"], found["ann"]["served"]) == (1000, True)
+            assert (found["ben"]["uploaded"], found["ben"]["served"]) == (0, False)
+            assert found["ann"]["path"] == "lan"
+        await house.home.ask("DELETE", f"{path}/ann")
+        await ann.left.wait()
+        assert ann.reason == "disconnected"
+        await ben.look()
+    with pytest.raises(EngineHomeError, match="no such guest"):
+        await house.home.ask("DELETE", f"{path}/ann")
+    with pytest.raises(EngineHomeError, match="no such room"):
+        await house.home.ask("GET", "rooms/nothing/guests")
 
 
 async def _is(house: House, room: str, state: str) -> bool:

@@ -13,7 +13,7 @@ import stat
 from aiohttp import web
 
 from ..home import Home
-from . import control, friends, media, transfers
+from . import control, friends, media, rooms, transfers
 from .events import EventStream
 from .requests import COMPONENTS, HOME, MAX_BODY, errors_as_json
 
@@ -39,7 +39,7 @@ class ApiServer:
         self._identity: tuple[int, int] | None = None
         app = web.Application(middlewares=[errors_as_json], client_max_size=MAX_BODY)
         app[HOME], app[COMPONENTS] = home, home.components
-        for router in (control, media, transfers, friends):
+        for router in (control, media, transfers, friends, rooms):
             app.add_routes(router.routes)
         app.router.add_get("/v1/events", self._events.handle)
         app.on_shutdown.append(self._close_events)

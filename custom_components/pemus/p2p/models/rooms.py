@@ -14,6 +14,8 @@ import hmac
 import secrets
 from typing import Final, Literal, Self
 
+from .homes import PathKind
+
 SECRET_SIZE: Final = 16
 """Bytes of the secret that a link carries behind `#`."""
 MAX_FILES: Final = 2000
@@ -143,6 +145,33 @@ class RoomStatus:
     """Completed downloads."""
     message: str | None = None
     """The last failure in plain English, as long as it matters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestStatus:
+    """A guest who is connected."""
+
+    id: str
+    """Random name that the guest's browser keeps for the room."""
+    since: float
+    network: str
+    """The network that the guest is in, or that of the relay: IPv4 /24, IPv6 /48."""
+    path: PathKind | None
+    has_joined: bool
+    """Whether the guest sees what is in the room."""
+    served: bool
+    uploaded: int
+    """Bytes of files that were sent to this guest since it connected."""
+    rtt: float | None
+    lost: float | None
+    """Share of packets that were sent again, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guests:
+    """The guests of a room who are connected."""
+
+    guests: tuple[GuestStatus, ...]
 
 
 class RoomEventKind(StrEnum):

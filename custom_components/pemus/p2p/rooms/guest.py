@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 import logging
+import time
 from typing import TYPE_CHECKING, Final
 
 from ..core.errors import BadRequest, Gone, NotFound, PasswordNeeded
 from ..models.codec import encode
-from ..models.rooms import RoomEventKind
+from ..models.homes import ConnectionStats
+from ..models.rooms import GuestStatus, RoomEventKind
 from ..net.link.frames import Ask, Note
 from ..net.link.guest_proof import GuestProof
 from ..net.link.link import Link
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 ABOUT_ROOM: Final = "room"
 """The note that tells a guest that its room has changed."""
+
+MAX_ID: Final = 64
+"""Characters of a guest's name that are shown."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -36,6 +41,10 @@ class Guest:
         """Whether it has proven that it has the link."""
         self.has_joined = False
         """Whether it may see what is in the room."""
+        self.since = time.time()
+        """When it came, in seconds since the Unix epoch."""
+        self.uploaded = 0
+        """Bytes of files that it got."""
         self._room = room
 
     @property
@@ -47,6 +56,22 @@ class Guest:
     def network(self) -> str:
         """The network that the guest is in, as far as this end sees it."""
         return self.link.connection.remote_network if self.link is not None else ""
+
+    def status(self) -> GuestStatus:
+        """Return the present state."""
+        link = self.link
+        stats = link.stats if link is not None else ConnectionStats()
+        return GuestStatus(
+            id=self.id[:MAX_ID],
+            since=self.since,
+            network=self.network,
+            path=link.path if link is not None else None,
+            has_joined=self.has_joined,
+            served=self._room.admission.is_served(self.id),
+            uploaded=self.uploaded,
+            rtt=stats.rtt,
+            lost=stats.repeated / stats.chunks if stats.chunks else None,
+        )
 
     @property
     def idle(self) -> float:

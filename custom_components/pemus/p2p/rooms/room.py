@@ -90,6 +90,11 @@ class Room:
         is_bounded = bool(total) and self.record.uploaded >= (limit + 1) * total
         return self.record.downloads >= limit or is_bounded
 
+    @property
+    def present(self) -> list[Guest]:
+        """The guests who have proven that they have the link."""
+        return [guest for guest in self.guests if guest.is_ready]
+
     def state(self, *, is_connected: bool) -> RoomState:
         """Return the state. `is_connected` tells whether the room's server is."""
         if self.has_expired:
@@ -108,7 +113,7 @@ class Room:
             id=self.config.id,
             state=self.state(is_connected=is_connected),
             link=link,
-            guests=sum(guest.is_ready for guest in self.guests),
+            guests=len(self.present),
             served=self.admission.served,
             waiting=self.admission.waiting,
             upload_rate=self._rate,
@@ -194,6 +199,7 @@ class Room:
         """Count what a guest got."""
         self.admission.used(guest.id)
         self.record.uploaded += stop - start
+        guest.uploaded += stop - start
         known = self._sizes.get(item)
         if known is None:
             return

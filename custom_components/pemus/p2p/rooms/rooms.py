@@ -14,7 +14,7 @@ from typing import Any, Final
 from yarl import URL
 
 from ..core.backoff import Backoff
-from ..core.errors import EngineError, Unavailable
+from ..core.errors import EngineError, NotFound, Unavailable
 from ..core.news import News
 from ..core.tasks import Tasks
 from ..core.throttle import Throttle, TokenBucket, TokenBuckets
@@ -22,7 +22,7 @@ from ..friends.servers import Servers
 from ..library import Library
 from ..models import EngineConfig
 from ..models.codec import DecodeError, from_plain
-from ..models.rooms import SECRET_SIZE, RoomConfig, RoomStatus
+from ..models.rooms import SECRET_SIZE, GuestStatus, RoomConfig, RoomStatus
 from ..net.link.factory import LinkFactory
 from ..net.link.frames import Hello, Reasons
 from ..net.link.guest_proof import GuestProof, guest_transcript
@@ -32,7 +32,7 @@ from ..net.messages import BadEnvelope, from_base64url
 from ..net.signaling.client import SignalingServer
 from ..serving.requests import Serving
 from . import registration
-from .guest import Guest
+from .guest import MAX_ID, Guest
 from .registration import RoomIsGone
 from .room import MAX_GUESTS, Room
 from .state import Registration, RoomRecord, RoomsRecord, load, save
@@ -199,11 +199,22 @@ class Rooms:
         """Tell guests soon that the library has changed."""
         self._library_changed = True
 
+    def guests(self, room: str) -> tuple[GuestStatus, ...]:
+        """Return the guests of a room who have proven that they have the link. Raises NotFound."""
+        return tuple(guest.status() for guest in self._room(room).present)
+
     def disconnect(self, room: str, guest: str) -> None:
-        """Send a guest away."""
-        for each in self._rooms[room].guests if room in self._rooms else ():
-            if each.id == guest:
-                self._tasks.spawn(each.close(Reasons.DISCONNECTED), "send guest away")
+        """Send a guest away. Its page does not come back by itself. Raises NotFound."""
+        found = [each for each in self._room(room).present if each.id[:MAX_ID] == guest]
+        if not found:
+            raise NotFound("there is no such guest")
+        for each in found:
+            self._tasks.spawn(each.close(Reasons.DISCONNECTED), "send guest away")
+
+    def _room(self, room: str) -> Room:
+        if (found := self._rooms.get(room)) is None:
+            raise NotFound("there is no such room")
+        return found
 
     def _changed(self) -> None:
         self._is_dirty = True
