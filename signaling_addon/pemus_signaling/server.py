@@ -68,9 +68,10 @@ class Server:
         )
         self.rooms = Rooms(store, self.sessions, self.revocations, settings)
         self.turn = self._make_turn() if settings.turn or settings.turn_secret else None
-        self._is_ready = False
+        self.is_ready = False
+        """Whether the server accepts connections."""
         self.metrics = Metrics(
-            Networks(settings.metrics), self._collect, lambda: self._is_ready
+            Networks(settings.metrics), self._collect, lambda: self.is_ready
         )
         self._add_routes()
 
@@ -90,11 +91,11 @@ class Server:
         if self.turn is not None:
             await self.turn.start()
         await self.front.start(shared=self._worker is not None)
-        self._is_ready = True
+        self.is_ready = True
 
     async def stop(self) -> None:
         """Tell all clients when to reconnect, and stop the parts."""
-        self._is_ready = False
+        self.is_ready = False
         await self.front.stop(self.settings.retry_after)
         await self.peers.close()
         self.tracker.close()

@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from tests.patience import PATIENCE
+from tests.patience import until
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 """Asked by Debian's packages whether they may start their services."""
@@ -94,10 +94,7 @@ class Redis:
             stdout=asyncio.subprocess.DEVNULL,
         )
         # fmt: on
-        async with asyncio.timeout(PATIENCE):
-            while not await self._answers():
-                assert self._process.returncode is None, "redis-server ended"
-                await asyncio.sleep(0.02)
+        await until(self._answers)
 
     async def stop(self) -> None:
         """End at once, as when the machine is gone."""
@@ -118,6 +115,8 @@ class Redis:
             self._process.send_signal(signal.SIGCONT)
 
     async def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.returncode is None, "redis-server ended"
         try:
             reader, writer = await asyncio.open_unix_connection(self._socket)
         except OSError:

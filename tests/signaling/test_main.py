@@ -274,7 +274,7 @@ async def test_not_everybody_sees_the_numbers() -> None:
 
 async def test_a_server_that_stops_is_not_ready() -> None:
     async with running() as server, aiohttp.ClientSession() as session:
-        server._is_ready = False
+        server.is_ready = False
         async with session.get(http(server, "/readyz")) as answer:
             assert answer.status == 503
 

@@ -65,7 +65,7 @@ class Workers:
         if settings.port == 0:
             raise SettingsError("port: must not be 0 with several workers")
         self._number = settings.workers
-        self._command = (
+        self.command = (
             sys.executable,
             "-m",
             __package__.partition(".")[0],
@@ -130,7 +130,7 @@ class Workers:
         try:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *self._command,
+                    *self.command,
                     env={**self._environment, WORKER: str(number), READY: str(says)},
                     pass_fds=(says,),
                 )

@@ -182,7 +182,6 @@ class Front:
         local, port = connection.local()
         return accept(
             Upgrade(
-                path=handshake.path,
                 query=handshake.query,
                 address=connection.address,
                 origin=self.origins.seen_by(
@@ -254,18 +253,6 @@ _PREFLIGHT: Final = {
 
 class _Connection(asyncio.BufferedProtocol):
     """A connection until it becomes a WebSocket, or to its end if it is for aiohttp."""
-
-    __slots__ = (
-        "_front",
-        "_handler",
-        "_head",
-        "_household",
-        "_transport",
-        "address",
-        "deadline",
-        "has_place",
-        "peer",
-    )
 
     def __init__(self, front: Front) -> None:
         self._front = front

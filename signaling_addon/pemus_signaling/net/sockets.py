@@ -33,8 +33,6 @@ class Close(IntEnum):
 class Upgrade:
     """A client that wants a WebSocket."""
 
-    path: str
-    """Percent-decoded, without the query."""
     query: Mapping[str, str]
     """The first value of each name."""
     address: str

@@ -112,7 +112,8 @@ class Peers:
         self._nodes = cluster.nodes()
         self._handed_on = HandedOn(settings.expire_timeout)
         self._locating: dict[str, list[tuple[str, bytes, bool]]] = {}
-        self._locating_bytes = 0
+        self.locating_bytes = 0
+        """Size of the messages whose receivers are being looked up."""
         self._sweeping: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         cluster.on("superseded", self._superseded)
@@ -206,11 +207,11 @@ class Peers:
             if node is not None and node != self.cluster.node:
                 self._send(node, _DELIVER if keep else _TRY, receiver, sender, message)
                 return
-        if self._locating_bytes + len(message) > MAX_LOCATING or (
+        if self.locating_bytes + len(message) > MAX_LOCATING or (
             receiver not in self._locating and len(self._locating) >= MAX_LOOKUPS
         ):
             return
-        self._locating_bytes += len(message)
+        self.locating_bytes += len(message)
         waiting = self._locating.get(receiver)
         if waiting is None:
             self._locating[receiver] = [(sender, message, keep)]
@@ -236,7 +237,7 @@ class Peers:
         if node is None:
             return await self.cluster.claim(client.id, take=False, owner=client.owner)
         self.cluster.send(
-            node, "peers", _pack(_RECLAIM, client.id.encode(), client.token.encode())
+            node, "peers", pack(_RECLAIM, client.id.encode(), client.token.encode())
         )
         for delay in RECLAIM_DELAYS:
             await asyncio.sleep(delay)
@@ -267,7 +268,7 @@ class Peers:
         self.counts.opened += 1
         client.entered(message for _, message in self._waiting.fetch(client.id))
         if (home := self._home(client.id)) != self.cluster.node:
-            self.cluster.send(home, "peers", _pack(_ARRIVED, client.id.encode()))
+            self.cluster.send(home, "peers", pack(_ARRIVED, client.id.encode()))
 
     def _supersede(self, client: Client) -> None:
         self.counts.superseded += 1
@@ -296,7 +297,7 @@ class Peers:
             node = await self.cluster.locate(receiver)
         finally:
             waiting = self._locating.pop(receiver)
-            self._locating_bytes -= sum(len(message) for _, message, _ in waiting)
+            self.locating_bytes -= sum(len(message) for _, message, _ in waiting)
         for sender, message, keep in waiting:
             if self._deliver(receiver, message):
                 continue
@@ -322,12 +323,12 @@ class Peers:
         if kind in (_DELIVER, _KEEP):
             self._handed_on.add(node, receiver, sender, kept=kind == _KEEP)
         self.cluster.send(
-            node, "peers", _pack(kind, receiver.encode(), sender.encode(), message)
+            node, "peers", pack(kind, receiver.encode(), sender.encode(), message)
         )
 
     def _received(self, node: str, message: bytes) -> None:
         """Process a message of another node."""
-        kind, one, other, relayed = _unpack(message)
+        kind, one, other, relayed = unpack(message)
         receiver = one.decode()
         if kind in _HANDED_ON:
             sender = other.decode()
@@ -408,11 +409,13 @@ async def _get_peers(request: web.Request) -> web.Response:
     return web.Response(status=401, text="Unauthorized")
 
 
-def _pack(kind: bytes, one: bytes, other: bytes = b"", message: bytes = b"") -> bytes:
+def pack(kind: bytes, one: bytes, other: bytes = b"", message: bytes = b"") -> bytes:
+    """Return a message to another node."""
     return b"".join((_HEAD.pack(kind, len(one), len(other)), one, other, message))
 
 
-def _unpack(message: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+def unpack(message: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return the parts of a message from another node. Raises MessageError and struct.error."""
     kind, one, other = _HEAD.unpack_from(message)
     middle = _HEAD.size + one
     end = middle + other

@@ -49,7 +49,7 @@ class Homes:
         self._tell = tell
         self._moved = moved
         self._nodes = tuple(cluster.nodes())
-        self._strangers: dict[tuple[str, int], Client] = {}
+        self.strangers: dict[tuple[str, int], Client] = {}
         """Clients of other nodes with peers here, by node and socket."""
         self._home = lru_cache(maxsize=_REMEMBERED)(self._choose)
         cluster.on(_TOPIC, self._received)
@@ -108,9 +108,9 @@ class Homes:
 
     def sweep(self) -> None:
         """Forget clients of other nodes that have no peers here."""
-        for known, stranger in tuple(self._strangers.items()):
+        for known, stranger in tuple(self.strangers.items()):
             if not stranger.members:
-                del self._strangers[known]
+                del self.strangers[known]
 
     def _choose(self, owner: bytes, info_hash: str) -> str:
         return home_of(self._nodes, owner + info_hash.encode("latin-1"))
@@ -119,10 +119,10 @@ class Homes:
         nodes = self._cluster.nodes()
         self._nodes = tuple(nodes)
         self._home.cache_clear()
-        for (node, number), stranger in tuple(self._strangers.items()):
+        for (node, number), stranger in tuple(self.strangers.items()):
             if node not in nodes:
                 self._swarms.leave(stranger)
-                del self._strangers[node, number]
+                del self.strangers[node, number]
         self._moved()
 
     def _received(self, node: str, message: bytes) -> None:
@@ -135,13 +135,13 @@ class Homes:
             if not self._tell(head["tell"], about):
                 self.gone(node, head["tell"])
         elif "gone" in head:
-            stranger = self._strangers.pop((node, head["gone"]), None)
+            stranger = self.strangers.pop((node, head["gone"]), None)
             if stranger is not None:
                 self._swarms.leave(stranger)
 
     def _said(self, node: str, head: dict[str, Any], message: bytes) -> None:
         known = (node, head["say"])
-        client = self._strangers.get(known)
+        client = self.strangers.get(known)
         if client is None:
             client = Client(
                 bytes.fromhex(head["owner"]),
@@ -160,9 +160,9 @@ class Homes:
             case Scrape():
                 self._swarms.scrape(client, said)
         if client.members:
-            self._strangers[known] = client
+            self.strangers[known] = client
         else:
-            self._strangers.pop(known, None)
+            self.strangers.pop(known, None)
 
     def _reply(self, node: str, number: int, message: bytes) -> None:
         head = orjson.dumps({"tell": number})

@@ -63,7 +63,7 @@ class Tracker:
         self._is_closed = False
         self.swarms = Swarms(self._limits)
         """The swarms that this node manages."""
-        self._homes = Homes(cluster, self.swarms, self._tell, self._moved)
+        self.homes = Homes(cluster, self.swarms, self._tell, self._moved)
         revocations.subscribe(self._revoked)
 
     @property
@@ -118,7 +118,7 @@ class Tracker:
             del self._by_owner[guest.client.owner]
         self.swarms.leave(guest.client)
         for node in {peer.home for peer in guest.away.values()}:
-            self._homes.gone(node, guest.number)
+            self.homes.gone(node, guest.number)
         guest.away.clear()
 
     def take(
@@ -132,7 +132,7 @@ class Tracker:
         if not guest.may_announce(said.info_hash):
             client.send(failure("the token is not for this torrent", said.info_hash))
             return
-        home = self._homes.elsewhere(client.owner, said.info_hash)
+        home = self.homes.elsewhere(client.owner, said.info_hash)
         if home is not None:
             self._hand_on(guest, home, said, message)
         elif isinstance(said, Announce):
@@ -148,14 +148,14 @@ class Tracker:
         homes: dict[str | None, list[str]] = {}
         for info_hash in asked:
             if guest.may_announce(info_hash):
-                home = self._homes.elsewhere(guest.client.owner, info_hash)
+                home = self.homes.elsewhere(guest.client.owner, info_hash)
                 homes.setdefault(home, []).append(info_hash)
         for home, info_hashes in (homes or {None: []}).items():
             if home is None:
                 self.swarms.scrape(guest.client, Scrape(info_hashes))
             else:
                 message = orjson.dumps({"action": "scrape", "info_hash": info_hashes})
-                self._homes.say(home, guest.number, guest.client, message)
+                self.homes.say(home, guest.number, guest.client, message)
 
     def _hand_on(
         self, guest: _Guest, home: str, said: Announce | Answer, message: bytes
@@ -173,7 +173,7 @@ class Tracker:
                 guest.client.send(failure("too many torrents", said.info_hash))
                 return
             guest.away[known] = _Away(home, said.left, guest.heard)
-        self._homes.say(home, guest.number, guest.client, message)
+        self.homes.say(home, guest.number, guest.client, message)
 
     def _tell(self, number: int, message: bytes) -> bool:
         guest = self._guests.get(number)
@@ -186,25 +186,25 @@ class Tracker:
         for guest in tuple(self._guests.values()):
             self._move(guest)
         for swarm in self.swarms:
-            if self._homes.elsewhere(swarm.owner, swarm.info_hash) is not None:
+            if self.homes.elsewhere(swarm.owner, swarm.info_hash) is not None:
                 self.swarms.drop(swarm)
         self._sweep_later()
 
     def _move(self, guest: _Guest) -> None:
         client = guest.client
         for (info_hash, peer_id), member in client.members.items():
-            home = self._homes.elsewhere(client.owner, info_hash)
+            home = self.homes.elsewhere(client.owner, info_hash)
             if home is not None:
                 guest.away[info_hash, peer_id] = _Away(home, member.left, guest.heard)
         for (info_hash, peer_id), peer in tuple(guest.away.items()):
-            home = self._homes.elsewhere(client.owner, info_hash)
+            home = self.homes.elsewhere(client.owner, info_hash)
             if home is None:
                 del guest.away[info_hash, peer_id]
                 announce = Announce(info_hash, peer_id, "update", peer.left, [])
                 self.swarms.announce(client, announce, silently=True)
             else:
                 peer.home = home
-                self._homes.join(
+                self.homes.join(
                     home, guest.number, client, (info_hash, peer_id, peer.left)
                 )
 
@@ -216,17 +216,17 @@ class Tracker:
     def _sweep_later(self) -> None:
         if self._sweeper is None and not self._is_closed:
             loop = asyncio.get_running_loop()
-            self._sweeper = loop.call_later(self._limits.patience / SWEEPS, self._sweep)
+            self._sweeper = loop.call_later(self._limits.patience / SWEEPS, self.sweep)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Remove everyone who was silent for too long."""
         self._sweeper = None
         self.swarms.sweep()
-        self._homes.sweep()
+        self.homes.sweep()
         oldest = time.monotonic() - self._limits.patience
         for guest in tuple(self._guests.values()):
             guest.sweep(oldest)
-        if self._guests or not self._homes.alone:
+        if self._guests or not self.homes.alone:
             self._sweep_later()
 
 

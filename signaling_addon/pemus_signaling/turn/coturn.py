@@ -78,18 +78,10 @@ class Coturn:
         """Prepare to run coturn."""
         self._settings = settings
         self._keeping: asyncio.Task[None] | None = None
-        self._ready = asyncio.Event()
+        self.is_ready = False
+        """Whether coturn answers."""
         self.starts = 0
         """How often coturn was started."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether coturn answers."""
-        return self._ready.is_set()
-
-    async def wait_ready(self) -> None:
-        """Wait until coturn answers."""
-        await self._ready.wait()
 
     async def start(self) -> None:
         """Start coturn in the background. Failures are logged, and it tries again."""
@@ -140,7 +132,7 @@ class Coturn:
             process = await self._spawn(program, file)
             await self._watch(process, listen[0], addresses, file)
         finally:
-            self._ready.clear()
+            self.is_ready = False
             if process is not None:
                 await _end(process)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -177,7 +169,7 @@ class Coturn:
             await self._become_ready(process, address, said)
             # coturn has read the file. It contains the secret, so it must not remain if this process is killed.
             await asyncio.to_thread(file.unlink)
-            self._ready.set()
+            self.is_ready = True
             _LOGGER.info("TURN is running on port %d", self._settings.port)
             missed = 0
             while not (await asyncio.wait((ended,), timeout=CHECK_INTERVAL))[0]:
@@ -225,7 +217,7 @@ class Coturn:
             if not line:
                 return
             text = line.decode("utf-8", "replace").strip()
-            if not self._ready.is_set() and text and self._settings.secret not in text:
+            if not self.is_ready and text and self._settings.secret not in text:
                 said.append(text)
 
 

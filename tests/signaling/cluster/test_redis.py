@@ -19,7 +19,7 @@ from pemus_signaling.cluster.publications import head, messages, publications
 from pemus_signaling.cluster.redis import RedisCluster
 from pemus_signaling.cluster.scripts import EPOCH_LENGTH, NODE_LENGTH
 from pemus_signaling.cluster.store import channel_of
-from tests.patience import PATIENCE, until
+from tests.patience import until
 from tests.signaling.daemons import Redis
 from tests.signaling.held import holding_heartbeats
 
@@ -247,9 +247,7 @@ async def test_a_name_belongs_to_one_node(redis_server: Redis) -> None:
         first.release("name")
         assert not await first.claim("name", take=False)
         second.release("name")
-        async with asyncio.timeout(PATIENCE):
-            while not await first.claim("name", take=False):
-                await asyncio.sleep(0.01)
+        await until(lambda: first.claim("name", take=False))
 
 
 async def test_a_crowd_that_comes_at_once_is_served(redis_server: Redis) -> None:
@@ -313,10 +311,12 @@ async def test_each_node_goes_on_alone_while_redis_is_away(redis_server: Redis) 
         assert await second.locate("mine") == first.node
         assert await second.locate("new") == first.node
         assert await first.locate("yours") == second.node
-        async with asyncio.timeout(PATIENCE):
-            while not nodes[1][1].messages:
-                first.send(second.node, "greeting", b"again")
-                await asyncio.sleep(0.05)
+
+        def greeted_again() -> object:
+            first.send(second.node, "greeting", b"again")
+            return nodes[1][1].messages
+
+        await until(greeted_again)
         assert {message for _, _, message in nodes[1][1].messages} == {b"again"}
 
 
@@ -584,9 +584,7 @@ async def test_a_name_that_was_given_back_while_redis_was_away_is_free(
             first.release("name")
             await until(lambda: first.stores_away and second.stores_away)
         await until(lambda: not first.stores_away and not second.stores_away)
-        async with asyncio.timeout(PATIENCE):
-            while not await second.claim("name", take=False):
-                await asyncio.sleep(0.05)
+        await until(lambda: second.claim("name", take=False))
 
 
 @given(

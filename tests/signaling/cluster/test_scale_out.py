@@ -86,15 +86,16 @@ async def started(*arguments: object) -> AsyncIterator[Process]:
 
 
 async def ready(port: int) -> None:
-    async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
-        while True:
+    async with aiohttp.ClientSession() as session:
+
+        async def answers() -> bool:
             try:
                 async with session.get(f"http://{ADDRESS}:{port}/readyz") as answer:
-                    if answer.status == 200:
-                        return
+                    return answer.status == 200
             except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.05)
+                return False
+
+        await until(answers)
 
 
 async def numbers_of(server: Server) -> dict[str, float]:
@@ -398,12 +399,12 @@ async def test_a_node_that_is_killed_loses_only_its_own_clients(
         await anna.end()
         await bert.say("OFFER", dst="carl", payload=2)
         assert (await carl.hear())["payload"] == 2
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                async with connecting(there, "anna", "new") as again:  # type: ignore[arg-type]
-                    if (await again.hear())["type"] == "OPEN":
-                        break
-                await asyncio.sleep(0.2)
+
+        async def let_in() -> bool:
+            async with connecting(there, "anna", "new") as again:  # type: ignore[arg-type]
+                return (await again.hear())["type"] == "OPEN"
+
+        await until(let_in)
 
 
 async def test_what_is_sent_to_a_node_that_is_killed_expires(

@@ -27,7 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def running(program: str) -> Workers:
     """Return two that run a program of the test's own."""
     made = Workers(Settings(port=49997, workers=2, redis=("unix:///none",)), [])
-    made._command = (sys.executable, "-c", program)
+    made.command = (sys.executable, "-c", program)
     return made
 
 

@@ -97,9 +97,7 @@ def test_places_of_proven_sockets_are_given_back(keys: list[str]) -> None:
 
 
 async def eventually(server: Server, sockets: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while len(server.front.sockets.open) != sockets:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(server.front.sockets.open) == sockets)
 
 
 async def test_who_talks_too_much_is_hung_up_on() -> None:
@@ -384,8 +382,7 @@ async def test_who_takes_too_long_to_ask_is_hung_up_on(
                     pass
             except ConnectionError:
                 pass
-            while server.front.requests:
-                await asyncio.sleep(0.01)
+        await until(lambda: not server.front.requests)
         writer.close()
         assert not len(server.front.sockets.places)
 
@@ -420,13 +417,15 @@ async def test_nothing_is_left_of_who_goes_in_whatever_way(end: str) -> None:
                 writer.write(b"\x81\xfe\x10")
                 await writer.drain()
         await eventually(server, 0)
-        async with asyncio.timeout(PATIENCE):
-            while (
-                server.peers.clients
-                or server.front.requests
-                or len(server.front.sockets.places)
-            ):
-                await asyncio.sleep(0.01)
+        await until(
+            lambda: (
+                not (
+                    server.peers.clients
+                    or server.front.requests
+                    or len(server.front.sockets.places)
+                )
+            )
+        )
 
 
 async def test_a_client_that_does_not_answer_a_close_is_cut_off(

@@ -11,7 +11,7 @@ import pytest
 
 from pemus_signaling.identity.ids import read_id
 from pemus_signaling.net.sockets import Close
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.signaling.clients import connected, connecting
 from tests.signaling.server import http, running
 
@@ -184,9 +184,7 @@ async def test_an_id_is_taken_while_somebody_has_it() -> None:
                 "payload": {"msg": "ID is taken"},
             }
             assert await thief.end() == Close.POLICY
-        async with asyncio.timeout(PATIENCE):
-            while server.peers.clients:
-                await asyncio.sleep(0)
+        await until(lambda: not server.peers.clients)
         async with connected(server, "alice", "another"):
             pass
 

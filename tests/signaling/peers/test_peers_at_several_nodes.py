@@ -15,9 +15,9 @@ import orjson
 from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net.sockets import Close, Listener, Refusal, Upgrade
 from pemus_signaling.peers.client import MessageError
-from pemus_signaling.peers.peers import MAX_LOCATING, Peers, _pack
+from pemus_signaling.peers.peers import MAX_LOCATING, Peers, pack
 from pemus_signaling.settings import Settings
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.signaling.nodes import Node, Nodes
 
 
@@ -49,11 +49,11 @@ class Sink:
     """A socket, and the one who sits at its other end."""
 
     def __init__(self, peers: Peers, identifier: str, token: str = "t") -> None:
-        self.heard: list[dict[str, Any]] = []
+        self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.code: Close | None = None
+        self.closed = asyncio.Event()
         listener = peers.accept(
             Upgrade(
-                "/peerjs",
                 {"key": "peerjs", "id": identifier, "token": token},
                 "192.0.2.1",
                 "",
@@ -64,29 +64,34 @@ class Sink:
         listener.opened(self)
 
     def send(self, message: bytes) -> None:
-        self.heard.append(orjson.loads(message))
+        self.heard.put_nowait(orjson.loads(message))
 
     relay = send
 
     def close(self, code: Close, reason: str = "") -> None:
         if self.code is None:
             self.code = code
+            self.closed.set()
             self.listener.closed()
 
     def say(self, kind: str, **more: Any) -> None:
         self.listener.received(orjson.dumps({"type": kind, **more}))
 
     async def hear(self) -> dict[str, Any]:
-        async with asyncio.timeout(PATIENCE):
-            while not self.heard:
-                await asyncio.sleep(0.001)
-        return self.heard.pop(0)
+        """Return the next message."""
+        return await asyncio.wait_for(self.heard.get(), PATIENCE)
 
     async def end(self) -> Close:
-        async with asyncio.timeout(PATIENCE):
-            while self.code is None:
-                await asyncio.sleep(0.001)
+        """Return the close code, once the socket is closed."""
+        await asyncio.wait_for(self.closed.wait(), PATIENCE)
+        assert self.code is not None
         return self.code
+
+
+def hear(peers: Peers, message: bytes) -> None:
+    """Let a node receive a message from another one."""
+    assert isinstance(peers.cluster, Node)
+    peers.cluster.hear("node-1", "peers", message)
 
 
 @asynccontextmanager
@@ -130,7 +135,7 @@ async def test_what_is_said_before_the_id_is_claimed_is_said_after() -> None:
         await bob.hear()
         alice = Sink(one, "alice")
         alice.say("OFFER", dst="bob", payload=1)
-        assert not alice.heard
+        assert alice.heard.empty()
         assert (await bob.hear())["src"] == "alice"
         assert (await alice.hear())["type"] == "OPEN"
 
@@ -142,8 +147,6 @@ async def test_who_says_too_much_before_is_hung_up_on() -> None:
             alice.say("HEARTBEAT")
         assert await alice.end() == Close.TRY_LATER
         assert not one.entering
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
         assert not one.clients
         # The id that was claimed for it is free.
         assert (await Sink(one, "alice", "another").hear())["type"] == "OPEN"
@@ -156,9 +159,7 @@ async def test_messages_wait_wherever_the_receiver_comes() -> None:
         # Their ids belong to different nodes.
         for number in range(12):
             alice.say("OFFER", dst=f"bob-{number}", payload=number)
-        async with asyncio.timeout(PATIENCE):
-            while sum(peers.waiting for peers in everywhere) < 12:
-                await asyncio.sleep(0.001)
+        await until(lambda: sum(peers.waiting for peers in everywhere) >= 12)
         assert sum(peers.waiting > 0 for peers in everywhere) > 1
         for number in range(12):
             bob = Sink(everywhere[number % 4], f"bob-{number}")
@@ -200,10 +201,9 @@ async def test_who_goes_while_its_id_is_claimed_leaves_nothing() -> None:
     async with nodes(2) as (one, two):
         alice = Sink(one, "alice")
         alice.listener.closed()
-        async with asyncio.timeout(PATIENCE):
-            while one._tasks:
-                await asyncio.sleep(0.001)
-        assert not one.clients and not one.entering
+        # Its claim comes before the one of another client.
+        assert (await Sink(one, "marker").hear())["type"] == "OPEN"
+        assert list(one.clients) == ["marker"] and not one.entering
         assert (await Sink(two, "alice").hear())["type"] == "OPEN"
 
 
@@ -213,12 +213,8 @@ async def test_what_waits_for_an_answer_of_the_store_is_bounded() -> None:
         await alice.hear()
         for number in range(300):
             alice.say("OFFER", dst=f"bob-{number}", payload="x" * 60_000)
-        assert one._locating_bytes <= MAX_LOCATING
-        async with asyncio.timeout(PATIENCE):
-            while one._tasks:
-                await asyncio.sleep(0.001)
-        assert one._locating_bytes == 0
-        assert not one._locating
+        assert 0 < one.locating_bytes <= MAX_LOCATING
+        await until(lambda: one.locating_bytes == 0)
 
 
 @settings(deadline=None, max_examples=50)
@@ -241,7 +237,7 @@ def test_half_a_message_of_another_node_harms_nobody(messages: list[bytes]) -> N
                 with contextlib.suppress(
                     UnicodeDecodeError, MessageError, struct.error
                 ):
-                    one._received("node-1", message)
+                    hear(one, message)
             bob = Sink(two, "bob")
             await bob.hear()
             bob.say("OFFER", dst="alice", payload="still here")
@@ -263,11 +259,11 @@ async def test_what_cannot_be_read_before_the_id_is_granted_ends_the_socket() ->
 async def test_a_farewell_that_missed_its_receiver_does_not_wait() -> None:
     async with nodes(2) as (one, two):
         said = orjson.dumps({"type": "LEAVE", "src": "alice", "dst": "bob"})
-        one._received("node-1", _pack(b"T", b"bob", b"alice", said))
+        hear(one, pack(b"T", b"bob", b"alice", said))
         offer = orjson.dumps({"type": "OFFER", "src": "alice", "dst": "bob"})
-        one._received("node-1", _pack(b"D", b"bob", b"alice", offer))
-        while one._tasks:
-            await asyncio.sleep(0.001)
+        hear(one, pack(b"D", b"bob", b"alice", offer))
+        # The offer comes last.
+        await until(lambda: one.waiting + two.waiting)
         assert one.waiting + two.waiting == 1
 
 
@@ -275,14 +271,11 @@ async def test_what_nobody_is_to_wait_for_crosses_nodes_as_such() -> None:
     async with nodes(2) as (one, two):
         alice, bob = Sink(one, "alice"), Sink(two, "bob")
         assert [(await each.hear())["type"] for each in (alice, bob)] == ["OPEN"] * 2
-        two._received = lambda _node, message: told.append(message[:1])  # type: ignore[method-assign]
-        two.cluster.on("peers", two._received)
         told: list[bytes] = []
+        two.cluster.on("peers", lambda _node, message: told.append(message[:1]))
         alice.say("LEAVE", dst="bob")
         alice.say("OFFER", dst="bob")
-        async with asyncio.timeout(PATIENCE):
-            while len(told) < 2:
-                await asyncio.sleep(0.001)
+        await until(lambda: len(told) >= 2)
         assert told == [b"T", b"D"]
 
 
@@ -298,4 +291,5 @@ async def test_who_was_answered_is_not_told_that_nobody_came() -> None:
         bob.say("ANSWER", dst="alice", payload=2)
         await alice.hear()
         await two.cluster.close()
-        assert [message["src"] for message in alice.heard] == ["carl"]
+        assert (await alice.hear())["src"] == "carl"
+        assert alice.heard.empty()

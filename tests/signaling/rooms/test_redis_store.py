@@ -13,6 +13,7 @@ from redis.asyncio import Redis as Client
 from pemus_signaling.rooms.redis_store import RedisStore
 from pemus_signaling.rooms.store import Created, Published, Room, close_room
 from pemus_signaling.rooms.tokens import REMEMBERED
+from tests.patience import until
 from tests.signaling.daemons import Redis
 from tests.signaling.rooms.test_rooms import serving
 
@@ -97,9 +98,11 @@ async def test_a_room_is_forgotten_by_itself(
 ) -> None:
     store = stores[0]
     await store.create(room("over", expires=int(time.time() - REMEMBERED)), 10)
-    async with asyncio.timeout(30):
-        while await store.get("over") is not None:
-            await asyncio.sleep(0.1)
+
+    async def forgotten() -> bool:
+        return await store.get("over") is None
+
+    await until(forgotten)
     assert await store.rooms_of(HOST) == []
     client = Client.from_url(redis_server.url)
     assert await client.keys("*") == []

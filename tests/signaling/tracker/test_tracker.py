@@ -16,9 +16,9 @@ from pemus_signaling.cluster.cluster import Cluster
 from pemus_signaling.cluster.redis import RedisCluster
 from pemus_signaling.net.sockets import Close, Listener, Refusal, Upgrade
 from pemus_signaling.rooms.tokens import Revocations
-from pemus_signaling.tracker.announces import MAX_SCRAPED, MAX_SDP, read
+from pemus_signaling.tracker.announces import MAX_SCRAPED, MAX_SDP, Announce, read
 from pemus_signaling.tracker.matching import MOST
-from pemus_signaling.tracker.swarms import BURST, Limits
+from pemus_signaling.tracker.swarms import BURST, Client, Limits, Swarms
 from pemus_signaling.tracker.tracker import Tracker
 from tests.patience import until
 from tests.signaling.daemons import Redis
@@ -375,7 +375,7 @@ class Told:
 
 def listener(tracker: Tracker, token: str | None, address: str = "") -> Listener:
     query = {} if token is None else {"token": token}
-    accepted = tracker.accept(Upgrade("/announce", query, address, ""))
+    accepted = tracker.accept(Upgrade(query, address, ""))
     assert not isinstance(accepted, Refusal)
     return accepted
 
@@ -387,10 +387,10 @@ async def test_a_clock_that_is_put_right_does_not_let_a_token_outlive_itself() -
     guest = listener(tracker, HOME.token(expires=clock.now + 72000))
     socket = Told()
     guest.opened(socket)
-    tracker._sweep()
+    tracker.sweep()
     assert socket.closed == []
     clock.now += 86400
-    tracker._sweep()
+    tracker.sweep()
     assert socket.closed == [Close.REVOKED]
     tracker.close()
 
@@ -472,26 +472,20 @@ class Clock:
         return self.now
 
 
-async def test_a_peer_that_says_no_more_is_forgotten(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_silent_peer_is_removed() -> None:
     clock = Clock()
-    tracker = Tracker(
-        Cluster(), Revocations(Cluster()), limits=Limits(interval=1, least_patience=100)
-    )
-    monkeypatch.setattr(tracker.swarms, "_clock", clock)
-    guest = listener(tracker, HOME.token())
-    guest.opened(Told())
-    guest.received(orjson.dumps(announced()))
-    clock.now = 100.0
-    guest.received(orjson.dumps(announced(info_hash=named("another"))))
-    tracker.swarms.sweep()
-    assert len(tracker.swarms) == 2
+    swarms = Swarms(Limits(interval=1, least_patience=100), clock)
+    guest = Client(HOME.key, "guest", lambda _message: None)
+    for now, film in ((0.0, FILM), (100.0, named("another"))):
+        clock.now = now
+        swarms.announce(guest, Announce(film, named("guest"), "started", 1.0, []))
+    swarms.sweep()
+    assert len(swarms) == 2
     clock.now += 1
-    tracker.swarms.sweep()
-    assert [swarm.info_hash for swarm in tracker.swarms] == [named("another")]
-    tracker.close()
-    assert len(tracker.swarms) == 0
+    swarms.sweep()
+    assert [swarm.info_hash for swarm in swarms] == [named("another")]
+    swarms.leave(guest)
+    assert len(swarms) == 0
 
 
 def test_nobody_is_forgotten_who_announces_as_often_as_he_is_told() -> None:
@@ -503,9 +497,12 @@ async def test_a_socket_that_says_nothing_is_closed() -> None:
     async with tracking(limits=Limits(interval=1, least_patience=2)) as tracked:
         silent, lively = [await tracked.connect(HOME.token(name)) for name in "ab"]
         ending = asyncio.ensure_future(silent.end())
-        while not ending.done():
+
+        async def ended() -> bool:
             await lively.silence()
-            await asyncio.sleep(0.05)
+            return ending.done()
+
+        await until(ended)
         assert ending.result() == Close.IDLE
         await lively.silence()
 
@@ -811,7 +808,7 @@ class Together:
 
     def swarm_of(self, number: int, owner: bytes = HOME.key) -> str:
         """Return the info-hash of a torrent whose swarm has its home at a node."""
-        homes = [each.tracker._homes for each in self.trackers]
+        homes = [each.tracker.homes for each in self.trackers]
         for count in range(1000):
             info_hash = named(f"film {count}")
             if homes[number].elsewhere(owner, info_hash) is None:
@@ -828,9 +825,11 @@ class Together:
 
     async def counts(self, number: int, info_hash: str, *counts: int) -> None:
         """Wait until a node's clients are told of so many."""
-        async with asyncio.timeout(20):
-            while await self.counted(number, info_hash) != counts:
-                await asyncio.sleep(0.02)
+
+        async def reached() -> bool:
+            return await self.counted(number, info_hash) == counts
+
+        await until(reached)
 
 
 @pytest.mark.parametrize("at_home", [0, 1])
@@ -890,7 +889,7 @@ async def test_who_leaves_another_node_leaves_the_swarm() -> None:
         assert (await stops.enter("stops", film, event="stopped"))["complete"] == 0
         await hangs_up.socket.close()
         await all_of_them.counts(0, film, 0, 0)
-        await until(lambda: not all_of_them.trackers[0].tracker._homes._strangers)
+        await until(lambda: not all_of_them.trackers[0].tracker.homes.strangers)
 
 
 async def test_a_node_that_dies_takes_its_own_peers_with_it() -> None:
@@ -902,7 +901,7 @@ async def test_a_node_that_dies_takes_its_own_peers_with_it() -> None:
         await there.enter("there", film)
         await all_of_them.node(1).close()
         assert await all_of_them.counted(0, film) == (1, 0)
-        assert not all_of_them.trackers[0].tracker._homes._strangers
+        assert not all_of_them.trackers[0].tracker.homes.strangers
 
 
 async def test_when_a_swarm_s_home_dies_its_peers_meet_elsewhere() -> None:
@@ -1007,7 +1006,7 @@ async def test_peers_meet_through_a_redis_that_goes_away_and_comes_back(
     async with together.stack:
         for _ in range(2):
             await together.join(RedisCluster([redis_server.url]))
-        homes = [each.tracker._homes for each in together.trackers]
+        homes = [each.tracker.homes for each in together.trackers]
         await until(lambda: not any(each.alone for each in homes))
         films = [together.swarm_of(0), together.swarm_of(1)]
         here = await together.trackers[0].connect(HOME.token("a"))

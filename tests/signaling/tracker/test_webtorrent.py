@@ -19,6 +19,7 @@ import pytest
 
 from pemus_signaling.net.sockets import Close
 from pemus_signaling.tracker.swarms import Limits
+from tests.patience import until
 from tests.signaling.guests import Home, Tracked, tracking
 
 ROOT = Path(__file__).parents[3]
@@ -233,11 +234,14 @@ async def programs(browser: Browser) -> AsyncGenerator[Programs]:
 async def reached(peer: Peer, **wanted: Any) -> None:
     """Wait until a peer says so of itself."""
     state: dict[str, Any] = {}
+
+    async def says_so() -> bool:
+        nonlocal state
+        state = await peer.state()
+        return wanted.items() <= state.items()
+
     try:
-        async with asyncio.timeout(PATIENCE):
-            while not wanted.items() <= state.items():
-                await asyncio.sleep(0.1)
-                state = await peer.state()
+        await until(says_so)
     except TimeoutError:
         raise AssertionError(f"it is still {state}") from None
 
@@ -249,11 +253,11 @@ async def tracker_faults(peer: Peer) -> list[str]:
 
 
 async def swarm_has(tracked: Tracked, complete: int, incomplete: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while [
-            (len(swarm.seeds), len(swarm.leechers)) for swarm in tracked.tracker.swarms
-        ] != [(complete, incomplete)]:
-            await asyncio.sleep(0.05)
+    def counts() -> list[tuple[int, int]]:
+        swarms = tracked.tracker.swarms
+        return [(len(swarm.seeds), len(swarm.leechers)) for swarm in swarms]
+
+    await until(lambda: counts() == [(complete, incomplete)])
 
 
 @pytest.mark.parametrize("receiver", ["chromium", "node", "libtorrent"])

@@ -31,7 +31,7 @@ from pemus_signaling.turn import configuration, coturn as module
 from pemus_signaling.turn.configuration import CoturnSettings, denied_networks
 from pemus_signaling.turn.coturn import Coturn
 from pemus_signaling.turn.credentials import LIFE, Turn
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.signaling.signing import sign
 from tests.signaling.turn.turn_client import (
     TCP,
@@ -113,8 +113,7 @@ async def running(program: Path, **changes: Any) -> AsyncIterator[tuple[Coturn, 
     coturn = Coturn(CoturnSettings(SECRET, port=port, program=str(program), **values))
     await coturn.start()
     try:
-        async with asyncio.timeout(PATIENCE):
-            await coturn.wait_ready()
+        await until(lambda: coturn.is_ready)
         yield coturn, port
     finally:
         await coturn.close()
@@ -307,9 +306,7 @@ async def test_coturn_comes_back_when_it_ends(
     async with running(coturn_program) as (coturn, port):
         (child,) = children()
         os.kill(child, signal.SIGKILL)
-        async with asyncio.timeout(PATIENCE):
-            while coturn.starts == 1 or not coturn.is_ready:
-                await asyncio.sleep(0.02)
+        await until(lambda: coturn.starts > 1 and coturn.is_ready)
         async with allocated(port) as client:
             await client.permit("1.1.1.1")
 
@@ -327,9 +324,7 @@ async def test_coturn_that_does_not_answer_is_replaced(
     async with running(coturn_program) as (coturn, _):
         (child,) = children()
         os.kill(child, signal.SIGSTOP)
-        async with asyncio.timeout(PATIENCE):
-            while coturn.starts == 1 or not coturn.is_ready:
-                await asyncio.sleep(0.02)
+        await until(lambda: coturn.starts > 1 and coturn.is_ready)
         assert child not in children()
 
 
@@ -340,9 +335,7 @@ async def test_coturn_begins_anew_when_the_addresses_change(
     async with running(coturn_program) as (coturn, port):
         changed = own_addresses() | {ip_interface("11.22.33.44/24")}
         monkeypatch.setattr(configuration, "own_addresses", lambda: changed)
-        async with asyncio.timeout(PATIENCE):
-            while coturn.starts == 1 or not coturn.is_ready:
-                await asyncio.sleep(0.02)
+        await until(lambda: coturn.starts > 1 and coturn.is_ready)
         async with allocated(port) as client:
             assert await refusal(client.permit("11.22.33.99")) == 403
 
@@ -360,9 +353,7 @@ async def test_a_link_local_address_that_comes_late_cuts_off_nobody(
 
     async with running(coturn_program) as (coturn, _):
         monkeypatch.setattr(configuration, "own_addresses", changed)
-        async with asyncio.timeout(PATIENCE):
-            while looked < 5:
-                await asyncio.sleep(0.02)
+        await until(lambda: looked >= 5)
         assert coturn.starts == 1
         assert coturn.is_ready
 
@@ -394,7 +385,8 @@ from pemus_signaling.turn.coturn import Coturn
 async def main():
     coturn = Coturn(CoturnSettings({SECRET!r}, port={port}, listen=({HOME!r},), relay=({HOME!r},), program={str(coturn_program)!r}))
     await coturn.start()
-    await coturn.wait_ready()
+    while not coturn.is_ready:
+        await asyncio.sleep(0.01)
     print("ready", flush=True)
     await asyncio.sleep(3600)
 {loop}.run(main())
@@ -411,15 +403,15 @@ async def main():
         async with asyncio.timeout(PATIENCE):
             assert await server.stdout.readline() == b"ready\n"
             (child,) = children(server.pid)
-            server.kill()
-            await server.wait()
-            while await module.answers(HOME, port):
-                await asyncio.sleep(0.05)
-            while (
-                Path(f"/proc/{child}/cmdline").exists()
-                and Path(f"/proc/{child}/cmdline").read_text()
-            ):
-                await asyncio.sleep(0.05)
+        server.kill()
+        await server.wait()
+
+        async def gone() -> bool:
+            return not await module.answers(HOME, port)
+
+        await until(gone)
+        command = Path(f"/proc/{child}/cmdline")
+        await until(lambda: not (command.exists() and command.read_text()))
     finally:
         if server.returncode is None:
             server.kill()
@@ -432,9 +424,7 @@ async def test_a_missing_coturn_is_named_and_tried_again(
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.001)
     coturn = Coturn(CoturnSettings(SECRET, program="no-such-turnserver"))
     await coturn.start()
-    async with asyncio.timeout(PATIENCE):
-        while caplog.text.count("no-such-turnserver is not installed") < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: caplog.text.count("no-such-turnserver is not installed") >= 2)
     await coturn.close()
     assert not coturn.is_ready
 
@@ -457,9 +447,7 @@ async def test_a_coturn_that_cannot_start_says_why_and_not_its_secret(
         )
     )
     await coturn.start()
-    async with asyncio.timeout(PATIENCE):
-        while "it ended with status 3" not in caplog.text:
-            await asyncio.sleep(0.01)
+    await until(lambda: "it ended with status 3" in caplog.text)
     await coturn.close()
     assert "no such feature" in caplog.text
     assert "mode 600" in caplog.text
@@ -480,9 +468,7 @@ async def test_the_port_of_another_server_is_left_alone(
             )
         )
         await second.start()
-        async with asyncio.timeout(PATIENCE):
-            while f"another server has port {port}" not in caplog.text:
-                await asyncio.sleep(0.01)
+        await until(lambda: f"another server has port {port}" in caplog.text)
         await second.close()
 
 
