@@ -9,12 +9,13 @@ from dataclasses import replace
 from hashlib import sha1
 import os
 from pathlib import Path
+import random
 import socket
 import threading
 
 import pytest
 
-from p2p.torrent import metainfo, session as session_module
+from p2p.torrent import metainfo
 from p2p.torrent.faults import SessionError
 from p2p.torrent.metainfo import Metainfo
 from p2p.torrent.priority import Priority
@@ -224,11 +225,11 @@ async def test_a_seed_never_writes_to_a_file_that_was_edited(
     content: bytes, film: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A peer with the right content offers it; libtorrent would gladly repair the user's edit."""
-    pack = Session._pack
+    pack = SessionSettings.pack
     monkeypatch.setattr(
-        Session,
-        "_pack",
-        staticmethod(lambda settings: pack(settings) | {"optimistic_disk_retry": 1}),
+        SessionSettings,
+        "pack",
+        lambda settings: pack(settings) | {"optimistic_disk_retry": 1},
     )
     meta = describe(content)
     edited = content[:1000] + b"the user's edit" + content[1015:]
@@ -456,7 +457,9 @@ async def test_only_addresses_are_connected_to(
 async def test_another_kind_of_disk_access_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session_module, "_DISK_IO", "posix_disk_constructor")
+    monkeypatch.setattr(
+        "p2p.torrent.session.session._DISK_IO", "posix_disk_constructor"
+    )
     with pytest.raises(SessionError):
         await Session.open(LOCAL)
 
@@ -577,3 +580,35 @@ async def test_who_gives_up_adding_leaves_no_torrent_and_can_come_back_at_once(
     await seed.remove()
     assert sessions[0]._session is not None
     assert sessions[0]._session.get_torrents() == []
+
+
+@pytest.mark.parametrize("salt", range(4))
+async def test_adding_and_giving_up_in_any_order_loses_no_torrent(
+    sessions: tuple[Session, Session], content: bytes, film: Path, salt: int
+) -> None:
+    meta = describe(content)
+    chance = random.Random(salt)
+
+    async def add_and_remove() -> None:
+        opened = os.open(film, os.O_RDONLY)
+        with suppress(SessionError):
+            await (await sessions[0].seed(meta, opened, "film", Events())).remove()
+
+    for _ in range(100):
+        adding = []
+        for _ in range(chance.randrange(2, 5)):
+            adding.append(asyncio.create_task(add_and_remove(), name="adding"))
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+            if chance.random() < 0.6:
+                chance.choice(adding).cancel()
+        for task in adding:
+            if chance.random() < 0.5:
+                task.cancel()
+        # None of them is left waiting for an answer that never comes, which would take ten seconds.
+        async with asyncio.timeout(5):
+            await asyncio.wait(adding)
+            opened = os.open(film, os.O_RDONLY)
+            seed = await sessions[0].seed(meta, opened, "film", Events())
+            await seed.remove()
+    await until(lambda: descriptors_of(film) == 0)
