@@ -258,34 +258,30 @@ class Cache:
         ):
             _LOGGER.warning("Dropped an item from the cache: its record is damaged")
             return None
+        path = self.folder / name
+        unchecked = Spans()
         try:
             ticket = read(payload, kept=True)
             meta = ticket.metainfo()
             spans = Spans.decode(text, ticket.item.size)
-        except (BadTicket, ValueError, RecursionError) as err:
+            file = self.describe(path, ticket)
+            seal = (file.inode, file.mtime_ns) if file is not None else None
+            if seal is None or seal != (inode, mtime_ns):
+                seal, spans = None, Spans()
+                if file is not None and meta is not None:
+                    unchecked = _data(path, meta)
+        except (BadTicket, ValueError, RecursionError, OSError) as err:
             _LOGGER.warning("Dropped an item from the cache: %s", err)
             return None
-        path = self.folder / name
-        facts = self.describe(path, ticket)
-        if facts is None and not pinned and not ticket.is_live(time.time()):
+        if file is None and not pinned and not ticket.is_live(time.time()):
             return None
-        seal = (facts.inode, facts.mtime_ns) if facts is not None else None
-        unchecked = Spans()
-        if seal is None or seal != (inode, mtime_ns):
-            seal, spans = None, Spans()
-            if facts is not None and meta is not None:
-                try:
-                    unchecked = _data(path, meta)
-                except OSError as err:
-                    _LOGGER.warning("Dropped an item from the cache: %s", err)
-                    return None
         return Found(
-            path=path if facts is not None else self.new_path(ticket),
+            path=path if file is not None else self.new_path(ticket),
             ticket=ticket,
             meta=meta,
             spans=spans,
             unchecked=unchecked,
-            file=facts,
+            file=file,
             seal=seal,
             used=used,
             pinned=bool(pinned),
