@@ -42,7 +42,6 @@ class Script:
         self.wanted: list[Wanted] = []
         self.wishes = 0
         self.target: Download | None = None
-        self.forgotten = Spans()
         self.closed = False
         self.refusal: Exception | None = None
 
@@ -54,9 +53,6 @@ class Script:
     def want(self, spans: Sequence[Wanted]) -> None:
         self.wanted = list(spans)
         self.wishes += 1
-
-    def forget(self, start: int, stop: int) -> None:
-        self.forgotten.add(start, stop)
 
     async def close(self) -> None:
         self.closed = True
@@ -593,7 +589,6 @@ async def test_room_is_given_where_nobody_reads(both: tuple[Download, Keeper]) -
     # Farthest from the reader first, and never what it was promised or will soon read.
     spans = download.leave(4 * PIECE)
     assert spans == [(0, 4 * PIECE)]
-    assert list(source.forgotten) == spans
     assert not download.entry.content.has(0)
     everything = download.leave(SIZE)
     assert everything == [(4 * PIECE, 46 * PIECE), (58 * PIECE, 100 * PIECE)]

@@ -212,7 +212,6 @@ class Download:
         """Note that bytes were verified and can be read from the file."""
         entry = self.entry
         if (added := entry.content.add(start, stop)) is None:
-            self.fetcher.forget(start, stop)
             return
         self._progress += 1
         self.fetcher.delivered()
@@ -301,10 +300,7 @@ class Download:
 
     def leave(self, most: int) -> list[tuple[int, int]]:
         """Choose about `most` bytes to remove, the farthest from all readers first. See `Content.leave`."""
-        chosen = self.entry.content.leave(most, self.readers.kept(self.window))
-        for start, stop in chosen:
-            self.fetcher.forget(start, stop)
-        return chosen
+        return self.entry.content.leave(most, self.readers.kept(self.window))
 
     def replan(self) -> None:
         """Ask the sources for what is missing: the soonest needed first, and no more than there is space for."""

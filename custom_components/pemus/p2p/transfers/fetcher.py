@@ -71,11 +71,6 @@ class Fetcher:
             self._task.add_done_callback(self._ended)
         self._wake.set()
 
-    def forget(self, start: int, stop: int) -> None:
-        """Tell all sources that these bytes are missing again."""
-        for source in self.sources:
-            source.forget(start, stop)
-
     def reopen(self) -> None:
         """Open new sources, because there is another ticket."""
         self._reload = True

@@ -33,8 +33,9 @@ class Part:
 
     label = "film"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: bytes) -> None:
         self.entry = self
+        self.content = content
         self.path = path
         self.spans = Spans()
         self.order: list[int] = []
@@ -209,7 +210,7 @@ async def slow_line(
     film.write_bytes(content)
     meta = describe(content)
     assert meta.piece_length == PIECE
-    part = Part(tmp_path / "part")
+    part = Part(tmp_path / "part", content)
     with part.path.open("wb") as file:
         file.truncate(SIZE)
     owner = await Session.open(
@@ -302,6 +303,21 @@ async def test_a_connection_that_breaks_is_replaced_at_once(tmp_path: Path) -> N
         there = len(part.order)
         # Six pieces a second, from the second connection on.
         assert await part.until(there, there + 1) < 2
+
+
+async def test_pieces_that_were_removed_come_again(tmp_path: Path) -> None:
+    async with slow_line(tmp_path) as (source, part, _):
+        source.want([*map(span, range(4))])
+        await part.until(*range(4))
+        with part.path.open("r+b") as file:
+            file.write(bytes(2 * PIECE))
+        part.spans.discard(0, 2 * PIECE)
+        part.order.clear()
+        source.want([*map(span, (0, 1, 4))])
+        await part.until(0, 1, 4)
+        assert part.path.read_bytes()[: 5 * PIECE] == part.content[: 5 * PIECE]
+        # What stayed there did not come again.
+        assert set(part.order) == {0, 1, 4}
 
 
 async def test_an_owner_is_told_of_a_connection_that_broke(tmp_path: Path) -> None:

@@ -100,9 +100,6 @@ class LinkSource:
         self._wanted = spans
         self._news.set()
 
-    def forget(self, start: int, stop: int) -> None:
-        """Do nothing: this source looks at `Download.spans` before each request."""
-
     async def close(self) -> None:
         """Stop. When this returns, nothing writes to the file any more."""
         await tasks.end(*self._workers)

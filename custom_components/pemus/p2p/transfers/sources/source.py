@@ -50,12 +50,11 @@ class Source(Protocol):
     def want(self, spans: Sequence[Wanted]) -> None:
         """Deliver these bytes, in this order, and nothing else any more. May be called before `start` has returned.
 
+        Bytes that were delivered may be wanted again, because they were removed from the file to free space.
+
         A source writes only to pieces that contain wanted bytes. It may overwrite other bytes of such a piece with the
         same content.
         """
-
-    def forget(self, start: int, stop: int) -> None:
-        """Note that bytes were removed from the file to free space. They may be wanted again."""
 
     async def close(self) -> None:
         """Stop. When this returns, nothing writes to the file any more."""

@@ -63,7 +63,7 @@ class SwarmSource:
         self._download: Download | None = None
         self._torrent: Torrent | None = None
         self._held: list[bool] = []
-        self._lost: set[int] = set()
+        """Which pieces libtorrent believes to be in the file."""
         self._wishes: dict[int, Priority] = {}
         self._awaited: dict[int, float] = {}
         self._hurrying = Timer(self._hurry_now)
@@ -137,7 +137,8 @@ class SwarmSource:
         self._hurry()
         if self._torrent is None:
             return
-        if not self._lost.isdisjoint(wishes):
+        if any(self._held[index] for index in wishes):
+            # They were removed to free space, and libtorrent cannot be told so.
             self._begin_anew()
             return
         self._torrent.want(self._wishes)
@@ -145,13 +146,6 @@ class SwarmSource:
             self._listen()
         if fresh:
             self._call_soon()
-
-    def forget(self, start: int, stop: int) -> None:
-        """Note that pieces are gone which libtorrent believes to have."""
-        length = self._meta.piece_length
-        for index in range(start // length, -(-stop // length)):
-            if index < len(self._held) and self._held[index]:
-                self._lost.add(index)
 
     def owner_delivered(self) -> None:
         """Call the owner anew if it seems to be connected, but only the link delivers.
@@ -226,7 +220,6 @@ class SwarmSource:
 
     async def _open(self, download: Download) -> None:
         self._held = download.spans.whole(self._meta.piece_length, self._meta.size)
-        self._lost = set()
         self._peers = 0
         self._delivered = False
         torrent = await self._session.fetch(
@@ -239,12 +232,6 @@ class SwarmSource:
         )
         self._torrent = torrent
         self._came = asyncio.get_running_loop().time()
-        # Pieces may have been removed while libtorrent was told what is there.
-        for index, there in enumerate(
-            download.spans.whole(self._meta.piece_length, self._meta.size)
-        ):
-            if self._held[index] and not there:
-                self._lost.add(index)
         if self._relays is not None and self._introduced:
             self._relays.introduce(self._owner, torrent)
         torrent.want(self._wishes)
@@ -275,7 +262,7 @@ class SwarmSource:
             )
 
     async def _reopen(self) -> None:
-        """Add the torrent anew. libtorrent cannot be told that pieces are gone, and does not soon forget that a peer was away."""
+        """Add the torrent anew, with the pieces that are there, and without what libtorrent remembers of its peers."""
         download = self._download
         assert download is not None
         try:
