@@ -210,3 +210,34 @@ sync_npm() {
   ln -sfn "$folder/node_modules" "$ENVS/npm/node_modules"
   ln -sfn "$NODE" "$ENVS/npm/node"
 }
+
+# Builds frontend/guest into frontend/guest/dist with exactly the packages that frontend/package-lock.json says, and lets the
+# signalling server of this clone find it. Does nothing if it is built from what lies there now. The packages' install
+# scripts do not run. `npm install --package-lock-only --ignore-scripts` in frontend renews the lock.
+build_guest() {
+  local frontend=$ROOT/frontend built=$ROOT/frontend/guest/dist static=$ROOT/signaling_addon/pemus_signaling/web/static stamp
+  find_node
+  sync_frontend
+  stamp=$(cd "$frontend" && find . -type f -not -path '*/node_modules/*' -not -path './guest/dist/*' -print0 | sort -z |
+    xargs -0 sha256sum | sha256sum | cut -c1-16)
+  if [[ ! -f $built/.stamp || $(<"$built/.stamp") != "$stamp" ]]; then
+    say "Building the page for guests"
+    (cd "$frontend" && PATH=$(dirname "$NODE"):$PATH quietly "$NODE" node_modules/vite/bin/vite.js build guest) ||
+      die "the page for guests could not be built"
+    printf '%s' "$stamp" >"$built/.stamp"
+  fi
+  # Also replaces a copy that script/build-guest left.
+  [[ -L $static ]] || rm -rf "$static"
+  ln -sfn ../../../frontend/guest/dist "$static"
+}
+
+# Makes frontend/node_modules from its lock.
+sync_frontend() {
+  local frontend=$ROOT/frontend stamp
+  stamp=$(cat "$frontend"/package-lock.json "$frontend"/package.json "$frontend"/*/package.json | sha256sum | cut -c1-16)
+  [[ -f $frontend/node_modules/.stamp && $(<"$frontend/node_modules/.stamp") == "$stamp" ]] && return
+  say "Installing the frontend's packages"
+  (cd "$frontend" && quietly "${NPM[@]}" ci --ignore-scripts --no-audit --no-fund --cache "$CACHE/npm-cache") ||
+    die "could not install what frontend/package-lock.json names"
+  printf '%s' "$stamp" >"$frontend/node_modules/.stamp"
+}

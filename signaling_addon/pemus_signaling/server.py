@@ -28,7 +28,9 @@ from .tracker.tracker import Tracker
 from .turn.configuration import CoturnSettings
 from .turn.coturn import Coturn
 from .turn.credentials import Turn
+from .turn.host import TurnHost
 from .web import invitations
+from .web.guest import GuestPage
 
 ROOMS_FILE = "rooms.db"
 """The name of the database in the data folder."""
@@ -66,8 +68,11 @@ class Server:
             ),
             open_mode=settings.open_tracker,
         )
-        self.rooms = Rooms(store, self.sessions, self.revocations, settings)
-        self.turn = self._make_turn() if settings.turn or settings.turn_secret else None
+        has_turn = settings.turn or settings.turn_secret is not None
+        turn_host = TurnHost(settings) if has_turn else None
+        self.rooms = Rooms(store, self.sessions, self.revocations, settings, turn_host)
+        self.turn = self._make_turn(turn_host) if turn_host else None
+        self.guest_page = GuestPage(settings.guest_page)
         self.is_ready = False
         """Whether the server accepts connections."""
         self.metrics = Metrics(
@@ -105,7 +110,7 @@ class Server:
         await self.revocations.close()
         await self.cluster.close()
 
-    def _make_turn(self) -> Turn:
+    def _make_turn(self, host: TurnHost) -> Turn:
         """Create what issues TURN credentials and, if set, coturn. Raises SettingsError."""
         settings = self.settings
         secret = settings.turn_secret or secrets.token_urlsafe(32)
@@ -131,6 +136,7 @@ class Server:
                 self.revocations,
                 self.rooms.is_open,
                 settings,
+                host,
                 secret=secret,
                 coturn=coturn,
             )
@@ -147,6 +153,7 @@ class Server:
                 *self.metrics.routes(),
                 *self.rooms.routes(path),
                 *invitations.routes(path),
+                *self.guest_page.routes(path),
                 *(self.turn.routes(path) if self.turn is not None else ()),
                 # The last, because its paths match any prefix.
                 *self.peers.routes(path),

@@ -140,6 +140,11 @@ class Settings:
         None, "folder for rooms; without it, they end with the process"
     )
 
+    guest_page: Path | None = _set(
+        None,
+        "a folder with the built page for guests; the one that comes with the server if not given",
+    )
+
     metrics: tuple[str, ...] = _set(
         ("127.0.0.0/8", "::1/128"), "networks that may read /metrics"
     )
@@ -165,7 +170,7 @@ class Settings:
             raise SettingsError(
                 "key: must be 1 to 64 letters, digits, dots, dashes and underscores"
             )
-        if self.key in ("room", "turn"):
+        if self.key in ("r", "room", "turn"):
             raise SettingsError(f"key: {self.key} is a path of this server")
         for origin in self.origins:
             _check_origin(origin)

@@ -36,6 +36,7 @@ from pemus_signaling.net.answers import (
 )
 from pemus_signaling.net.limits import Rates
 from pemus_signaling.settings import Settings
+from pemus_signaling.turn.host import TurnHost
 
 from .slugs import new_slug, read_slug
 from .store import Created, Published, Room, RoomStore, close_room, without_old
@@ -72,11 +73,13 @@ class Rooms:
         sessions: Sessions,
         revocations: Revocations,
         settings: Settings,
+        turn_host: TurnHost | None = None,
     ) -> None:
-        """Keep rooms in `store`, and revoke their tokens."""
+        """Keep rooms in `store`, and revoke their tokens. `turn_host` is None if there is no TURN."""
         self._store = store
         self._sessions = sessions
         self._revocations = revocations
+        self._turn_host = turn_host
         self._rooms_per_home = settings.rooms_per_home
         self._rooms_per_network = settings.rooms_per_network
         self._renewal = int(settings.room_renewal)
@@ -167,7 +170,10 @@ class Rooms:
         return json({"rooms": [_shown_to_home(room) for room in rooms]})
 
     async def _look_up(self, request: web.Request) -> web.Response:
-        return json(_shown(await self._visited(request)))
+        shown = _shown(await self._visited(request))
+        if self._turn_host is not None:
+            shown["stun"] = self._turn_host.stun(request)
+        return json(shown)
 
     async def _file_type(self, request: web.Request) -> web.Response:
         room = await self._visited(request)

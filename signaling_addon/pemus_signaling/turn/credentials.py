@@ -10,11 +10,8 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 import hmac
-from ipaddress import ip_address
-import re
 import time
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -22,7 +19,6 @@ from pemus_signaling.identity.sessions import Sessions
 from pemus_signaling.net.addresses import household
 from pemus_signaling.net.answers import (
     answering,
-    bad_request,
     bearer,
     forbidden,
     json,
@@ -36,13 +32,13 @@ from pemus_signaling.rooms.tokens import TURN, Revocations, RoomToken, TokenErro
 from pemus_signaling.settings import Settings
 
 from .coturn import Coturn
+from .host import TurnHost
 
 LIFE: Final = 3600
 """How long credentials can create allocations, in seconds. An allocation lasts as long as the client refreshes it."""
 RETRY_AFTER: Final = 10
 """`Retry-After` while coturn is not running, in seconds."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9.-]{1,253}")
 _USER_LENGTH: Final = 16
 
 
@@ -55,6 +51,7 @@ class Turn:
         revocations: Revocations,
         is_open: Callable[[bytes, str], Awaitable[bool]],
         settings: Settings,
+        host: TurnHost,
         *,
         secret: str,
         coturn: Coturn | None,
@@ -67,10 +64,7 @@ class Turn:
         self._revocations = revocations
         self._is_open = is_open
         self._secret = secret.encode()
-        self._host = settings.turn_host
-        if self._host is None and settings.origins:
-            self._host = urlsplit(settings.origins[0]).hostname
-        self._port = settings.turn_port
+        self._host = host
         self.coturn = coturn
         self._lookups = Rates.per_minute(settings.lookups_per_minute)
         self._grants = Rates.per_minute(settings.grants_per_minute)
@@ -91,8 +85,8 @@ class Turn:
         """Return the route. `prefix` begins and ends with a slash."""
         return [web.get(f"{prefix}turn", answering(self._answer), allow_head=False)]
 
-    def credentials(self, who: bytes, host: str, expires: float) -> dict[str, Any]:
-        """Return the configuration for an `RTCPeerConnection`, valid until `expires`.
+    def credentials(self, who: bytes, place: str, expires: float) -> dict[str, Any]:
+        """Return the configuration for an `RTCPeerConnection` with coturn at `place`, valid until `expires`.
 
         `who` identifies the user, whose allocations coturn counts. The user name does not reveal it.
         """
@@ -102,7 +96,6 @@ class Turn:
         name = f"{int(expires)}:{user}"
         # coturn computes it with SHA-1.
         password = b64encode(hmac.digest(self._secret, name.encode(), "sha1")).decode()
-        place = f"{host}:{self._port}"
         return {
             "iceServers": [
                 {"urls": [f"stun:{place}"]},
@@ -135,7 +128,7 @@ class Turn:
             raise unavailable("TURN is not running at the moment.", RETRY_AFTER)
         self.granted += 1
         return json(
-            self.credentials(who, self._host_for(request), min(expires, now + LIFE))
+            self.credentials(who, self._host.place(request), min(expires, now + LIFE))
         )
 
     async def _read_guest(self, token: str, now: float) -> RoomToken:
@@ -150,20 +143,3 @@ class Turn:
         if TURN not in guest.may or not await self._is_open(guest.key, guest.room):
             raise forbidden("This token does not allow TURN.")
         return guest
-
-    def _host_for(self, request: web.Request) -> str:
-        """Return the host of coturn in the form of a TURN URI (RFC 7065)."""
-        if self._host is not None:
-            return _written(self._host)
-        name = request.url.host or ""
-        if (written := _written(name)) and (":" in name or _NAME.fullmatch(name)):
-            return written
-        raise bad_request("The request does not name a host.")
-
-
-def _written(host: str) -> str:
-    """Return a host, in brackets if it is an IPv6 address."""
-    try:
-        return f"[{host}]" if ip_address(host).version == 6 else host
-    except ValueError:
-        return host

@@ -31,6 +31,7 @@ from pemus_signaling.turn import configuration, coturn as module
 from pemus_signaling.turn.configuration import CoturnSettings, denied_networks
 from pemus_signaling.turn.coturn import Coturn
 from pemus_signaling.turn.credentials import LIFE, Turn
+from pemus_signaling.turn.host import TurnHost
 from tests.patience import PATIENCE, until
 from tests.signaling.signing import sign
 from tests.signaling.turn.turn_client import (
@@ -568,11 +569,13 @@ class Server:
         self.away = False
         """Whether what keeps the rooms does not answer."""
         plenty = {"lookups_per_minute": 1e6, "grants_per_minute": 1e6}
+        given = Settings(**{"turn_host": turn_host, **plenty, **settings})
         self.turn = Turn(
             self.sessions,
             self.revocations,
             self.is_open,
-            Settings(**{"turn_host": turn_host, **plenty, **settings}),
+            given,
+            TurnHost(given),
             secret=SECRET,
             coturn=coturn,
         )
