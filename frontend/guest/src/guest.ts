@@ -13,6 +13,7 @@ import "./views/transfers.js";
 export class Guest extends PageElement {
   /** Set before the element is shown. */
   app!: App;
+  #isLoading = false;
   #hasViewer = false;
   #shownPhase = "";
   readonly #update = (): void => this.requestUpdate();
@@ -31,7 +32,7 @@ export class Guest extends PageElement {
 
   override render(): TemplateResult {
     const { app } = this;
-    if (app.shown && !this.#hasViewer) void this.#loadViewer();
+    if (app.shown && !this.#isLoading) void this.#loadViewer();
     return html`
       <main>${this.#content()}</main>
       <footer>
@@ -76,8 +77,16 @@ export class Guest extends PageElement {
   }
 
   async #loadViewer(): Promise<void> {
-    this.#hasViewer = true;
-    await import("./views/viewer.js");
+    this.#isLoading = true;
+    try {
+      await import("./views/viewer.js");
+      this.#hasViewer = true;
+    } catch (error) {
+      // The server has another build now, or does not answer.
+      console.warn("PeMuS:", error);
+      this.app.show(null);
+      this.#isLoading = false;
+    }
     this.requestUpdate();
   }
 }
