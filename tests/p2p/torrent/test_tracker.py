@@ -15,7 +15,7 @@ import aiohttp
 from hypothesis import HealthCheck, given, settings, strategies as st
 import pytest
 
-from p2p.torrent import metainfo, tracker as tracker_module
+from p2p.torrent import metainfo
 from p2p.torrent.metainfo import Metainfo
 from p2p.torrent.priority import Priority
 from p2p.torrent.session import Session, SessionSettings, Torrent
@@ -25,6 +25,7 @@ from p2p.torrent.tracker import (
     MAX_WAITING,
     LoopbackTracker,
     SignalingRelay,
+    meeting,
 )
 from tests.patience import until
 
@@ -205,12 +206,12 @@ async def test_an_offer_waits_until_libtorrent_has_announced(
     assert [each["type"] for each in pipe.back] == ["offer"]
 
 
-@pytest.mark.parametrize("foresight", [tracker_module.ANSWERS_PER_ANNOUNCE, 0])
+@pytest.mark.parametrize("foresight", [meeting.ANSWERS_PER_ANNOUNCE, 0])
 async def test_a_receiver_can_come_back_again_and_again(
     homes: tuple[Home, Home], monkeypatch: pytest.MonkeyPatch, foresight: int
 ) -> None:
     """libtorrent by itself ignores the eleventh offer, and all others until its next announce."""
-    monkeypatch.setattr(tracker_module, "ANSWERS_PER_ANNOUNCE", foresight)
+    monkeypatch.setattr(meeting, "ANSWERS_PER_ANNOUNCE", foresight)
     owner, receiver = homes
     pipe = Pipe(owner.tracker, receiver.tracker)
     content = os.urandom(300_000)
@@ -466,8 +467,8 @@ async def test_an_offer_is_answered_once(
 async def test_an_offer_that_is_left_alone_is_given_again_after_an_announce(
     tracker: LoopbackTracker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracker_module, "ANSWER_PATIENCE", 0.05)
-    monkeypatch.setattr(tracker_module, "OFFER_LIFE", 1.0)
+    monkeypatch.setattr(meeting, "ANSWER_TIMEOUT", 0.05)
+    monkeypatch.setattr(meeting, "OFFER_TIMEOUT", 1.0)
     sent = Sent()
     channel = tracker.join(sent.send)
     channel.add(HASH, sent.reannounce, offers=False)
@@ -492,7 +493,7 @@ async def test_an_offer_that_is_left_alone_is_given_again_after_an_announce(
 async def test_an_offer_that_nobody_answers_is_followed_by_others(
     tracker: LoopbackTracker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracker_module, "RETRY_FIRST", 0.05)
+    monkeypatch.setattr(meeting, "MIN_RETRY", 0.05)
     sent = Sent()
     channel = tracker.join(sent.send)
     channel.add(HASH, sent.reannounce, offers=True)
@@ -700,7 +701,7 @@ async def test_messages_beyond_the_bounds_end_a_connection(
 async def test_a_channel_cannot_flood(
     tracker: LoopbackTracker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracker_module, "_PER_SECOND", 0)
+    monkeypatch.setattr("p2p.torrent.tracker.tracker.MESSAGE_RATE", 0)
     sent = Sent()
     channel = tracker.join(sent.send)
     channel.add(HASH, sent.reannounce, offers=False)
