@@ -23,7 +23,7 @@ async def transfers(request: web.Request) -> web.Response:
 @routes.put("/v1/streaming")
 @quick
 async def streaming(request: web.Request) -> web.Response:
-    """Take note that bytes of something that is played have just left."""
+    """Note that bytes of an item that is being played have just been sent."""
     swarm = request.app[COMPONENTS].active_swarm
     if swarm is not None:
         swarm.streaming()
@@ -33,7 +33,7 @@ async def streaming(request: web.Request) -> web.Response:
 @routes.post(f"{ITEM}/wait")
 @slow
 async def wait(request: web.Request) -> web.Response:
-    """Wait for bytes of an item, and return up to where they are there."""
+    """Wait for bytes of an item. Return up to where they are there."""
     query = await body(request, WaitQuery)
     downloads = request.app[COMPONENTS].downloads
     stop = await downloads.wait(
@@ -54,7 +54,7 @@ async def release(request: web.Request) -> web.Response:
 @routes.put(f"{ITEM}/pin")
 @slow
 async def pin(request: web.Request) -> web.Response:
-    """Fetch an item whole and keep it."""
+    """Fetch all of an item and keep it."""
     components = request.app[COMPONENTS]
     owner, item = _remote(request)
     await components.friends.friend(owner).items.prepare(item)
@@ -64,7 +64,7 @@ async def pin(request: web.Request) -> web.Response:
 @routes.delete(f"{ITEM}/pin")
 @quick
 async def unpin(request: web.Request) -> web.Response:
-    """Let an item go when room is needed."""
+    """Keep an item no longer than others."""
     return answer(await request.app[COMPONENTS].downloads.unpin(*_remote(request)))
 
 

@@ -42,7 +42,6 @@ class TransferStatus:
     state: TransferState
     download_rate: int = 0
     """Bytes per second."""
-    upload_rate: int = 0
     peers: int = 0
     readers: int = 0
     used: float = 0.0

@@ -109,7 +109,6 @@ class Download:
             pinned=self.entry.pinned,
             state=self.state,
             download_rate=status.download_rate,
-            upload_rate=status.upload_rate,
             peers=status.peers,
             readers=len(self.readers.active),
             used=self.entry.used,

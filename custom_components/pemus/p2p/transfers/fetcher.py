@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 import logging
-import time
 from typing import TYPE_CHECKING, Final
 
 from ..core import tasks
@@ -51,7 +51,6 @@ class Fetcher:
         each = [source.status for source in self.sources]
         return SourceStatus(
             download_rate=sum(status.download_rate for status in each),
-            upload_rate=sum(status.upload_rate for status in each),
             received=sum(status.received for status in each),
             peers=sum(status.peers for status in each),
         )
@@ -134,12 +133,11 @@ class Fetcher:
         await self._close_sources()
         delay = RETRY_DELAYS[min(self._failures, len(RETRY_DELAYS) - 1)]
         self._failures += 1
-        until = time.monotonic() + delay
-        while (left := until - time.monotonic()) > 0:
-            if self._is_closing or self._reload:
-                return
-            self._wake.clear()
-            await self._woken(left)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                while not (self._is_closing or self._reload):
+                    self._wake.clear()
+                    await self._wake.wait()
 
     async def _open_sources(self) -> None:
         entry = self._download.entry

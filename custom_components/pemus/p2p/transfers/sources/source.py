@@ -31,7 +31,6 @@ class SourceStatus:
 
     download_rate: int = 0
     """Bytes per second."""
-    upload_rate: int = 0
     received: int = 0
     """Bytes received, verified or not: a sign of life."""
     peers: int = 0

@@ -96,7 +96,6 @@ class SwarmSource:
         status = self._torrent.status
         return SourceStatus(
             download_rate=status.download_rate,
-            upload_rate=status.upload_rate,
             received=status.downloaded,
             peers=status.peers,
         )
