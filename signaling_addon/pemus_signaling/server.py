@@ -71,6 +71,7 @@ class Server:
         has_turn = settings.turn or settings.turn_secret is not None
         turn_host = TurnHost(settings) if has_turn else None
         self.rooms = Rooms(store, self.sessions, self.revocations, settings, turn_host)
+        self._coturn: Coturn | None = None
         self.turn = self._make_turn(turn_host) if turn_host else None
         self.guest_page = GuestPage(settings.guest_page)
         self.is_ready = False
@@ -93,8 +94,8 @@ class Server:
             self.sessions.share(await self.cluster.secret.get())
         await self.rooms.start()
         await self.peers.start()
-        if self.turn is not None:
-            await self.turn.start()
+        if self._coturn is not None:
+            await self._coturn.start()
         await self.front.start(shared=self._worker is not None)
         self.is_ready = True
 
@@ -104,8 +105,8 @@ class Server:
         await self.front.stop(self.settings.retry_after)
         await self.peers.close()
         self.tracker.close()
-        if self.turn is not None:
-            await self.turn.close()
+        if self._coturn is not None:
+            await self._coturn.close()
         await self.rooms.close()
         await self.revocations.close()
         await self.cluster.close()
@@ -114,11 +115,10 @@ class Server:
         """Create what issues TURN credentials and, if set, coturn. Raises SettingsError."""
         settings = self.settings
         secret = settings.turn_secret or secrets.token_urlsafe(32)
-        coturn = None
         try:
             # Only the first worker runs coturn.
             if settings.turn and not self._worker:
-                coturn = Coturn(
+                self._coturn = Coturn(
                     CoturnSettings(
                         secret=secret,
                         realm=settings.turn_realm,
@@ -138,7 +138,7 @@ class Server:
                 settings,
                 host,
                 secret=secret,
-                coturn=coturn,
+                coturn=self._coturn,
             )
         except ValueError as error:
             raise SettingsError(str(error)) from error
@@ -175,7 +175,7 @@ class Server:
         yield gauge(
             "peer_messages_waiting",
             "Messages that wait for a receiver.",
-            self.peers.waiting,
+            len(self.peers.waiting),
         )
         yield gauge("tracker_sockets", "Clients of the tracker.", self.tracker.sockets)
         yield counter(
@@ -193,10 +193,8 @@ class Server:
             yield counter(
                 "turn_granted", "TURN credentials that were issued.", self.turn.granted
             )
-            if self.turn.coturn is not None:
-                yield counter(
-                    "coturn_starts", "Starts of coturn.", self.turn.coturn.starts
-                )
+        if self._coturn is not None:
+            yield counter("coturn_starts", "Starts of coturn.", self._coturn.starts)
         if isinstance(self.cluster, RedisCluster):
             yield gauge(
                 "nodes",

@@ -172,12 +172,20 @@ class Shard:
             await asyncio.sleep(GATHER_TIME)
             self._filled.clear()
             outbox, self._outbox, self._outbox_bytes = self._outbox, {}, 0
+            batch = [
+                (channel_of(receiver) if receiver else TO_ALL, publication)
+                for receiver, parts in outbox.items()
+                for publication in publications(node, parts)
+            ]
+            redis = self.store.redis
             try:
-                async with self.store.redis.pipeline(transaction=False) as pipeline:
-                    for receiver, parts in outbox.items():
-                        channel = channel_of(receiver) if receiver else TO_ALL
-                        for publication in publications(node, parts):
-                            pipeline.publish(channel, publication)
+                if len(batch) == 1:
+                    # A pipeline takes half as much processor time again.
+                    await redis.publish(*batch[0])
+                    continue
+                async with redis.pipeline(transaction=False) as pipeline:
+                    for channel, publication in batch:
+                        pipeline.publish(channel, publication)
                     await pipeline.execute()
             except STORE_ERRORS:
                 self.store.check_now.set()

@@ -103,12 +103,13 @@ class Peers:
         """Clients that have a socket, but not yet their ID."""
         self._settings = settings
         self._proofs = Rates(PROOFS_PER_SECOND, PROOFS_AT_ONCE)
-        self._waiting = Waiting(
+        self.waiting = Waiting(
             settings.expire_timeout,
             settings.queued_messages,
             settings.queued_bytes,
             self._expired,
         )
+        """Messages for absent receivers."""
         self._nodes = cluster.nodes()
         self._handed_on = HandedOn(settings.expire_timeout)
         self._locating: dict[str, list[tuple[str, bytes, bool]]] = {}
@@ -128,15 +129,10 @@ class Peers:
         """Stop. The front closes the sockets."""
         if self._sweeping is not None:
             self._sweeping.cancel()
-        self._waiting.close()
+        self.waiting.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    @property
-    def waiting(self) -> int:
-        """How many messages wait on this node."""
-        return len(self._waiting)
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
         """Return the routes of PeerServer's REST API. `prefix` begins and ends with a slash."""
@@ -266,7 +262,7 @@ class Peers:
             self.cluster.again(client.id)
             self._supersede(former)
         self.counts.opened += 1
-        client.entered(message for _, message in self._waiting.fetch(client.id))
+        client.entered(message for _, message in self.waiting.fetch(client.id))
         if (home := self._home(client.id)) != self.cluster.node:
             self.cluster.send(home, "peers", pack(_ARRIVED, client.id.encode()))
 
@@ -284,7 +280,7 @@ class Peers:
 
     def _keep(self, receiver: str, sender: str, message: bytes) -> None:
         self.counts.kept += 1
-        self._waiting.keep(receiver, sender, message)
+        self.waiting.keep(receiver, sender, message)
 
     def _expired(self, receiver: str, sender: str) -> None:
         self.counts.expired += 1
@@ -344,7 +340,7 @@ class Peers:
                 self.cluster.lost(receiver)
                 self.route(sender, receiver, relayed, keep=kind == _DELIVER)
         elif kind == _ARRIVED:
-            for sender, kept in self._waiting.fetch(receiver):
+            for sender, kept in self.waiting.fetch(receiver):
                 self._send(node, _DELIVER, receiver, sender, kept)
         elif kind == _RECLAIM:
             client = self.clients.get(receiver)
@@ -366,8 +362,8 @@ class Peers:
             self._expired(receiver, sender)
         if len(self._nodes) == 1:
             return
-        for receiver in self._waiting.receivers:
-            for sender, message in self._waiting.fetch(receiver):
+        for receiver in self.waiting.receivers:
+            for sender, message in self.waiting.fetch(receiver):
                 self.route(sender, receiver, message, keep=True)
 
     def _superseded(self, node: str, message: bytes) -> None:

@@ -65,21 +65,11 @@ class Turn:
         self._is_open = is_open
         self._secret = secret.encode()
         self._host = host
-        self.coturn = coturn
+        self._coturn = coturn
         self._lookups = Rates.per_minute(settings.lookups_per_minute)
         self._grants = Rates.per_minute(settings.grants_per_minute)
         self.granted = 0
         """How many credentials were issued."""
-
-    async def start(self) -> None:
-        """Start coturn."""
-        if self.coturn is not None:
-            await self.coturn.start()
-
-    async def close(self) -> None:
-        """Stop coturn."""
-        if self.coturn is not None:
-            await self.coturn.close()
 
     def routes(self, prefix: str = "/") -> list[web.RouteDef]:
         """Return the route. `prefix` begins and ends with a slash."""
@@ -124,7 +114,7 @@ class Turn:
             key, expires = guest.key, guest.expires
             who = b"guest" + guest.key + guest.id.encode()
         take(self._grants, key.hex())
-        if self.coturn is not None and not self.coturn.is_ready:
+        if self._coturn is not None and not self._coturn.is_ready:
             raise unavailable("TURN is not running at the moment.", RETRY_AFTER)
         self.granted += 1
         return json(

@@ -304,7 +304,7 @@ async def test_nobody_is_hung_up_on_for_what_waited_for_him() -> None:
     ):
         for number in range(50):
             await alice.say("OFFER", dst="bob", payload=f"{number} {'x' * 60_000}")
-        await until(lambda: server.peers.waiting == 50)
+        await until(lambda: len(server.peers.waiting) == 50)
         async with connected(server, "bob") as bob:
             heard = [(await bob.hear())["payload"][:2] for _ in range(2)]
             assert heard == ["0 ", "1 "]

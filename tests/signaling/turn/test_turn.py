@@ -608,15 +608,11 @@ class Server:
 @asynccontextmanager
 async def serving(**changes: Any) -> AsyncIterator[Server]:
     server = Server(**changes)
-    await server.turn.start()
     app = web.Application()
     app.add_routes(server.turn.routes("/"))
-    try:
-        async with TestClient(TestServer(app)) as client:
-            server.client = client
-            yield server
-    finally:
-        await server.turn.close()
+    async with TestClient(TestServer(app)) as client:
+        server.client = client
+        yield server
 
 
 async def test_a_home_gets_credentials_with_which_coturn_makes_an_allocation(
