@@ -220,12 +220,16 @@ build_guest() {
   sync_frontend
   stamp=$(cd "$frontend" && find . -type f -not -path '*/node_modules/*' -not -path './guest/dist/*' -print0 | sort -z |
     xargs -0 sha256sum | sha256sum | cut -c1-16)
-  if [[ ! -f $built/.stamp || $(<"$built/.stamp") != "$stamp" ]]; then
+  (
+    # Two of these scripts may run at a time.
+    flock 9
+    [[ -f $built/.stamp && $(<"$built/.stamp") == "$stamp" ]] && exit
     say "Building the page for guests"
-    (cd "$frontend" && PATH=$(dirname "$NODE"):$PATH quietly "$NODE" node_modules/vite/bin/vite.js build guest) ||
+    cd "$frontend"
+    PATH=$(dirname "$NODE"):$PATH quietly "$NODE" node_modules/vite/bin/vite.js build guest --bypass-lock ||
       die "the page for guests could not be built"
     printf '%s' "$stamp" >"$built/.stamp"
-  fi
+  ) 9>"$frontend/node_modules/.building"
   # Also replaces a copy that script/build-guest left.
   [[ -L $static ]] || rm -rf "$static"
   ln -sfn ../../../frontend/guest/dist "$static"

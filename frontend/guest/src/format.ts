@@ -2,6 +2,8 @@
 
 const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"] as const;
 
+const NO_BREAK = "\u00a0";
+
 /** Formats numbers for one language. */
 export class Format {
   readonly #language: string;
@@ -18,12 +20,13 @@ export class Format {
       value /= 1000;
       unit++;
     }
-    return new Intl.NumberFormat(this.#language, {
+    const text = new Intl.NumberFormat(this.#language, {
       style: "unit",
       unit: UNITS[unit]!,
       unitDisplay: unit === 0 ? "long" : "short",
       maximumFractionDigits: unit === 0 || value >= 100 ? 0 : 1,
     }).format(value);
+    return text.replace(" ", NO_BREAK);
   }
 
   /** Returns bytes per second. */
@@ -70,7 +73,7 @@ export class Format {
 
   /** Returns a day and a time. */
   date(seconds: number): string {
-    return new Intl.DateTimeFormat(this.#language, { dateStyle: "long", timeStyle: "short" }).format(seconds * 1000);
+    return new Intl.DateTimeFormat(this.#language, { dateStyle: "medium", timeStyle: "short" }).format(seconds * 1000);
   }
 
   percent(share: number): string {

@@ -45,7 +45,7 @@ export function zipSize(entries: readonly Entry[]): number {
   return at + central + (needsEnd64(entries.length, at, central) ? 76 : 0) + 22;
 }
 
-/** Yields the archive. Throws a RangeError if an entry does not have its size. */
+/** Yields the archive in parts, which the caller may take the memory of. Throws a RangeError if an entry does not have its size. */
 export async function* zip(entries: readonly Entry[]): AsyncGenerator<Bytes, void, undefined> {
   const directory: Bytes[] = [];
   let at = 0;
@@ -54,8 +54,8 @@ export async function* zip(entries: readonly Entry[]): AsyncGenerator<Bytes, voi
     const big = isBig(entry);
     const version = big ? VERSION_64 : VERSION;
     const stamp = dosTime(entry.modified);
-    const local = fields([LOCAL, 4], [version, 2], [FLAGS, 2], [0, 2], [stamp, 4], [0, 4], [big ? MAX_32 : 0, 4], [big ? MAX_32 : 0, 4], [name.length, 2], [big ? 20 : 0, 2]);
     const extra = big ? fields([1, 2], [16, 2], [0, 8], [0, 8]) : new Uint8Array();
+    const local = fields([LOCAL, 4], [version, 2], [FLAGS, 2], [0, 2], [stamp, 4], [0, 4], [big ? MAX_32 : 0, 4], [big ? MAX_32 : 0, 4], [name.length, 2], [big ? 20 : 0, 2]);
     yield concat([local, name, extra]);
 
     let checksum = 0;
@@ -83,18 +83,7 @@ export async function* zip(entries: readonly Entry[]): AsyncGenerator<Bytes, voi
     at += local.length + name.length + extra.length + size + 8 + 2 * width;
   }
   const central = concat(directory);
-  const count = entries.length;
-  if (needsEnd64(count, at, central.length)) {
-    yield concat([
-      central,
-      fields([END_64, 4], [44, 8], [MADE_BY | VERSION_64, 2], [VERSION_64, 2], [0, 4], [0, 4], [count, 8], [count, 8], [central.length, 8], [at, 8]),
-      fields([LOCATOR_64, 4], [0, 4], [at + central.length, 8], [1, 4]),
-    ]);
-  } else {
-    yield central;
-  }
-  const few = Math.min(count, MAX_16);
-  yield fields([END, 4], [0, 2], [0, 2], [few, 2], [few, 2], [Math.min(central.length, MAX_32), 4], [Math.min(at, MAX_32), 4], [0, 2]);
+  yield concat([central, end(entries.length, at, central.length)]);
 }
 
 /** Returns names without two that are equal, for example "a.jpg" and "a (2).jpg". */
@@ -117,6 +106,18 @@ function isBig(entry: Entry): boolean {
 
 function needsEnd64(count: number, at: number, central: number): boolean {
   return count >= MAX_16 || at >= MAX_32 || central >= MAX_32;
+}
+
+/** Returns what stands behind the directory. */
+function end(count: number, at: number, size: number): Bytes {
+  const few = Math.min(count, MAX_16);
+  const plain = fields([END, 4], [0, 2], [0, 2], [few, 2], [few, 2], [Math.min(size, MAX_32), 4], [Math.min(at, MAX_32), 4], [0, 2]);
+  if (!needsEnd64(count, at, size)) return plain;
+  return concat([
+    fields([END_64, 4], [44, 8], [MADE_BY | VERSION_64, 2], [VERSION_64, 2], [0, 4], [0, 4], [count, 8], [count, 8], [size, 8], [at, 8]),
+    fields([LOCATOR_64, 4], [0, 4], [at + size, 8], [1, 4]),
+    plain,
+  ]);
 }
 
 /** Returns what a directory's entry has beside its 32 bits: both sizes, and where the file begins. */

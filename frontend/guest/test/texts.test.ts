@@ -23,9 +23,9 @@ test("the first language that there are texts in is taken", () => {
 });
 
 test("numbers are written as people write them", () => {
-  expect(en.size(0)).toBe("0 bytes");
-  expect(en.size(999_999)).toBe("1 MB");
-  expect(en.size(1_430_000_000)).toBe("1.4 GB");
+  expect(en.size(0)).toBe("0\u00a0bytes");
+  expect(en.size(999_999)).toBe("1\u00a0MB");
+  expect(en.size(1_430_000_000)).toBe("1.4\u00a0GB");
   expect(new Format("de").size(1_430_000_000)).toBe("1,4\u00a0GB");
   expect(en.duration(59.6)).toBe("1:00");
   expect(en.duration(3849)).toBe("1:04:09");

@@ -14,14 +14,18 @@ function entry(name: string, ...parts: string[]): Entry {
     size: bytes.reduce((sum, part) => sum + part.length, 0),
     modified: Date.UTC(2026, 4, 6, 12) / 1000,
     async *content() {
-      yield* bytes;
+      for (const part of bytes) yield part.slice();
     },
   };
 }
 
 async function made(entries: Entry[]): Promise<Bytes> {
   const parts: Bytes[] = [];
-  for await (const part of zip(entries)) parts.push(part);
+  for await (const part of zip(entries)) {
+    parts.push(part.slice());
+    // As when it is handed to the service worker: the memory is gone.
+    structuredClone(part.buffer, { transfer: [part.buffer] });
+  }
   return concat(parts);
 }
 

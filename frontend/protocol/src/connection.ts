@@ -67,7 +67,8 @@ const REFUSALS: Readonly<Record<string, Failure>> = {
   password: "password",
   rate_limited: "rate_limited",
 };
-const REFUSED_OFFERS: Readonly<Record<string, Failure>> = { not_found: "not_found", gone: "gone", busy: "busy" };
+/** The server knows the room. If the home does not, it has just closed it. */
+const REFUSED_OFFERS: Readonly<Record<string, Failure>> = { not_found: "gone", gone: "gone", busy: "busy" };
 const FAREWELLS: Readonly<Record<string, Failure>> = {
   gone: "gone",
   used_up: "used_up",

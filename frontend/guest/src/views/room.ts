@@ -159,7 +159,8 @@ function showLabel({ texts }: App, file: RoomFile): string {
 
 function meta({ format }: App, file: RoomFile): string {
   const parts = [
-    file.duration && format.duration(file.duration),
+    // A film's is on its picture.
+    file.kind === "music" && file.duration && format.duration(file.duration),
     file.width && file.height && (file.kind === "video" ? `${Math.min(file.width, file.height)}p` : `${file.width} × ${file.height}`),
     format.size(file.size),
   ];

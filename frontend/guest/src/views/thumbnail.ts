@@ -41,7 +41,10 @@ export class Thumbnail extends PageElement {
 
   override render(): TemplateResult {
     return html`${this.#url ? html`<img src=${this.#url} alt="" decoding="async" @error=${this.#drop} />` : nothing}
-      <span class="kind">${KINDS[this.#file.kind]}</span>`;
+      <span class="kind">${KINDS[this.#file.kind]}</span>
+      ${this.#file.kind === "video" && this.#file.duration
+        ? html`<span class="length">${this.app.format.duration(this.#file.duration)}</span>`
+        : nothing}`;
   }
 
   #observe(): void {
