@@ -39,6 +39,8 @@ class Nodes:
 class Node(Cluster):
     """A node, as the parts of the server see it."""
 
+    is_shared = True
+
     def __init__(self, nodes: Nodes, name: str) -> None:
         super().__init__()
         self.node = name

@@ -39,6 +39,9 @@ def home_of(nodes: Collection[str], thing: bytes) -> str:
 class Cluster:
     """A node, and the others that act with it as one. This class is a node without others."""
 
+    is_shared = False
+    """Whether there can be other nodes."""
+
     def __init__(self) -> None:
         """Name this node. The name is a new one at each start."""
         self.node = uuid.uuid4().hex[:NODE_LENGTH]

@@ -38,6 +38,8 @@ _LOGGER = logging.getLogger(__name__)
 class RedisCluster(Cluster):
     """A node of a cluster that one or more Redis servers hold together."""
 
+    is_shared = True
+
     def __init__(self, urls: Sequence[str]) -> None:
         """Prepare to join the cluster at these URLs (`redis://`, `rediss://` or `unix://`), which all nodes list in one order."""
         super().__init__()

@@ -7,7 +7,6 @@ An ID has 28 characters, displayed in groups of four: the first 130 bits of the 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import sha256
 import secrets
 from typing import Final
@@ -22,8 +21,6 @@ LENGTH: Final = BODY + 2
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
-READ_IDS: Final = 16_384
-"""Results of `read_id` that are cached. A message between nodes needs one each time."""
 
 _PRIME: Final = 1021
 _FIELD: Final = 2**255 - 19
@@ -50,7 +47,6 @@ def pemus_id(key: bytes) -> str:
     return _write(number, BODY) + _write(number % _PRIME, LENGTH - BODY)
 
 
-@lru_cache(maxsize=READ_IDS)
 def read_id(text: str) -> str | None:
     """Return an ID in the form of `pemus_id`, or None if the text is not an ID, for example because of a typing error."""
     if len(text) > 2 * LENGTH:

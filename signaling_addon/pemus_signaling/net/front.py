@@ -254,6 +254,18 @@ _PREFLIGHT: Final = {
 class _Connection(asyncio.BufferedProtocol):
     """A connection until it becomes a WebSocket, or to its end if it is for aiohttp."""
 
+    __slots__ = (
+        "_front",
+        "_handler",
+        "_head",
+        "_household",
+        "_transport",
+        "address",
+        "deadline",
+        "has_place",
+        "peer",
+    )
+
     def __init__(self, front: Front) -> None:
         self._front = front
         self._head = b""

@@ -456,6 +456,16 @@ def _feed(protocol: Any, data: bytes) -> None:
         at += size
 
 
-_QUIET: Final = logging.getLogger(f"{__name__}.picows")
-"""The logger for picows. It drops everything, because picows would log addresses and messages."""
-_QUIET.setLevel(logging.CRITICAL + 1)
+class _Quiet:
+    """The logger for picows, which would log addresses and messages. picows makes a child of a real logger for each socket."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return False
+
+    def debug(self, *args: object) -> None:
+        pass
+
+    info = warning = error = exception = log = debug
+
+
+_QUIET: Final = _Quiet()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import lru_cache
 import hmac
 from struct import Struct
 from typing import Any, Final
@@ -64,6 +65,10 @@ _RECLAIM: Final = b"R"
 """For the node that has an ID: its client has connected elsewhere, with this token."""
 _HEAD: Final = Struct(">cHH")
 """The kind, and the lengths of the two texts that follow."""
+
+
+_read_cached = lru_cache(maxsize=4096)(read_id)
+"""`read_id` for the receivers of messages, which repeat."""
 
 
 @dataclass(slots=True)
@@ -172,7 +177,8 @@ class Peers:
 
     def enter(self, client: Client) -> None:
         """Claim the ID of a client."""
-        if client.id in self.clients:
+        # A process without others need not ask them.
+        if client.id in self.clients or not self.cluster.is_shared:
             self._settle(client, claimed=True)
         else:
             self._run(self._claim(client))
@@ -189,7 +195,7 @@ class Peers:
         if len(receiver) > MAX_ID:
             return
         # PeMuS IDs can be written in several ways.
-        if len(receiver) >= LENGTH and (identity := read_id(receiver)) is not None:
+        if len(receiver) >= LENGTH and (identity := _read_cached(receiver)) is not None:
             receiver = identity
             if self._deliver(receiver, message):
                 return
@@ -263,7 +269,10 @@ class Peers:
             self._supersede(former)
         self.counts.opened += 1
         client.entered(message for _, message in self.waiting.fetch(client.id))
-        if (home := self._home(client.id)) != self.cluster.node:
+        if (
+            self.cluster.is_shared
+            and (home := self._home(client.id)) != self.cluster.node
+        ):
             self.cluster.send(home, "peers", pack(_ARRIVED, client.id.encode()))
 
     def _supersede(self, client: Client) -> None:
