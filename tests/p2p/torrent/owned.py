@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 import os
 from pathlib import Path
 
 from p2p.core import paths
-from p2p.core.errors import NotFound, Unavailable
+from p2p.core.errors import EngineError, NotFound, Unavailable
 from p2p.models import Counts, Item, Kind, LocalFile, ShareStatus
-from p2p.torrent.file_lookup import one_by_one
+from p2p.torrent.file_lookup import BATCH, Many
 from p2p.torrent.hashing import Hasher
 from p2p.torrent.metainfo import Metainfo
 from p2p.torrent.priority import Priority
@@ -127,6 +134,21 @@ class Folder:
         )
 
 
+def one_by_one(file: Callable[[str], Awaitable[LocalFile]]) -> Many:
+    """Return how to ask for many files where one can only ask for single ones."""
+
+    async def many(items: Sequence[str]) -> Mapping[str, LocalFile | EngineError]:
+        answers: dict[str, LocalFile | EngineError] = {}
+        for item in items:
+            try:
+                answers[item] = await file(item)
+            except EngineError as err:
+                answers[item] = err
+        return answers
+
+    return many
+
+
 class Owner:
     """The owner's side."""
 
@@ -141,8 +163,8 @@ class Owner:
         self.seeds = Seeds(
             session,
             self.hasher,
-            folder.file,
-            files=one_by_one(folder.file) if batches else None,
+            one_by_one(folder.file),
+            batch=BATCH if batches else 1,
             on_seed=lambda *seed: self.seeded.append(seed),
         )
 

@@ -13,10 +13,10 @@ from p2p.core.errors import EngineError, NotFound, Unavailable
 from p2p.library import Library
 from p2p.media.reader import MediaReader
 from p2p.models import EngineConfig, Kind, LocalFile, ShareConfig
-from p2p.torrent.file_lookup import FileLookups, one_by_one
+from p2p.torrent.file_lookup import FileLookups
 from p2p.torrent.hashing import Hasher
 from p2p.torrent.store import SwarmStore
-from tests.p2p.torrent.owned import LONG_AGO, Folder, item_id
+from tests.p2p.torrent.owned import LONG_AGO, Folder, item_id, one_by_one
 from tests.patience import until
 
 NAMES = [item_id(f"i{a}{b}") for a in "abcdefghij" for b in "abcdefghij"]

@@ -94,8 +94,7 @@ class Swarm:
             self.seeds = Seeds(
                 self.session,
                 self._hasher,
-                self._library.file,
-                files=self._library.files,
+                self._library.files,
                 on_seed=self._seeded,
                 on_change=self._on_change,
             )

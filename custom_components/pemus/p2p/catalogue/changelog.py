@@ -20,7 +20,8 @@ from typing import Final
 import orjson
 
 from ..library.store import Store
-from .wire import MAX_ITEMS, MAX_SIZE, Checkpoint, Known
+from .checks import MAX_SIZE
+from .wire import MAX_ITEMS, Checkpoint, Known
 
 BATCH: Final = 5000
 """Items that get their sequences in one transaction. Writers of the index wait meanwhile."""

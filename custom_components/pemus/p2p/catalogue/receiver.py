@@ -19,13 +19,11 @@ from ..library.migrations import MUSIC, NUMBERS, PHOTO
 from ..library.names import sort_key, stem_of
 from ..library.search_index import renew_words
 from ..models import Kind
+from .checks import FACTS, MAX_ROW, Entry
 from .wire import (
     BEFORE_ALL,
-    FACTS,
-    MAX_ROW,
     BadCatalogue,
     Checkpoint,
-    Entry,
     Folder,
     Have,
     Known,

@@ -22,23 +22,26 @@ from ..library.migrations import KINDS, MUSIC, PHOTO
 from ..library.store import Store
 from ..models import Kind, ShareConfig
 from .changelog import LISTED, has, is_usable, latest, up_to_date
+from .checks import (
+    FACTS,
+    MAX_ADDED,
+    MAX_NAME,
+    MAX_ROW,
+    MAX_SUBTITLES,
+    MAX_TEXT,
+    is_language,
+    is_text,
+)
 from .wire import (
     BEFORE_ALL,
     FORMAT,
-    MAX_ADDED,
     MAX_DEPTH,
-    MAX_NAME,
-    MAX_ROW,
     MAX_SHARES,
-    MAX_SUBTITLES,
-    MAX_TEXT,
     Checkpoint,
     Known,
-    is_language,
-    is_told,
+    can_be_sent,
     pack,
     read_have,
-    told_facts,
 )
 
 _PAGE: Final = 2000
@@ -50,9 +53,12 @@ _WHOLE: Final = """
 _CHANGES: Final = """
     SELECT sequence, row FROM changes WHERE share = ? AND sequence > ? ORDER BY sequence LIMIT ?
 """
+_COLUMNS: Final = (
+    "row", "nonce", "folder", "name", "shown", "size", "mtime_ns", "inode", "added", "facts", "month", "moment",
+    "artist_key", "artist_name", "album_key", "album_name", "album_by", "album_position",
+)  # fmt: skip
 _ITEMS: Final = f"""
-    SELECT row, nonce, folder, name, shown, size, mtime_ns, inode, added, {PICTURED} IS NOT NULL, facts,
-        month, moment, artist_key, artist_name, album_key, album_name, album_by, album_position
+    SELECT {", ".join(_COLUMNS)}, {PICTURED} IS NOT NULL
     FROM items WHERE row IN (SELECT value FROM json_each(?)) AND share = ? AND {LISTED}
 """
 
@@ -260,15 +266,19 @@ def _read(
         if row == BEFORE_ALL:
             progress.sequence = checkpoint.sequence
     rows = orjson.dumps([each for _, each in found]).decode()
-    items = db.execute(_ITEMS, (rows, share)).fetchall()
-    chains = _chains(db, {folder for _, _, folder, *_ in items})
+    items = [
+        (dict(zip(_COLUMNS, columns, strict=True)), bool(pictured))
+        for *columns, pictured in db.execute(_ITEMS, (rows, share))
+    ]
+    chains = _chains(db, {columns["folder"] for columns, _ in items})
     subtitles = _subtitles(db, rows)
     told: dict[int, _Plain] = {}
-    for number, nonce, folder, *values in items:
-        if folder in chains:
-            told[number] = _entry(number, nonce, folder, *values)
-            if told[number]["kind"] is Kind.VIDEO and number in subtitles:
-                told[number]["subtitles"] = subtitles[number][:MAX_SUBTITLES]
+    for columns, pictured in items:
+        if columns["folder"] in chains:
+            number = columns["row"]
+            entry = told[number] = _entry(columns, pictured)
+            if entry["kind"] is Kind.VIDEO and number in subtitles:
+                entry["subtitles"] = subtitles[number][:MAX_SUBTITLES]
     changes = [
         (position, number, told.get(number))
         for position, number in found
@@ -306,7 +316,7 @@ def _chains(db: sqlite3.Connection, folders: Collection[int]) -> dict[int, _Chai
                 chain.append({"number": at, "parent": parent, "name": name})
                 names.append(name)
             at = parent
-        if at is None and is_told("/".join(names), len(names)):
+        if at is None and can_be_sent("/".join(names), len(names)):
             chains[folder] = tuple(reversed(chain))
     return chains
 
@@ -326,55 +336,46 @@ def _subtitles(db: sqlite3.Connection, rows: str) -> dict[int, list[_Plain]]:
     return found
 
 
-def _entry(
-    row: int,
-    nonce: bytes,
-    folder: int,
-    name: str,
-    kind: int,
-    size: int,
-    mtime_ns: int,
-    inode: int,
-    added: float,
-    pictured: int,
-    facts: str | None,
-    month: int | None,
-    moment: float | None,
-    artist_key: str | None,
-    artist_name: str | None,
-    album_key: str | None,
-    album_name: str | None,
-    album_by: str | None,
-    position: int | None,
-) -> _Plain:
-    """Return an item as it is sent: an `Entry` without what is not known."""
+def _entry(columns: _Plain, pictured: bool) -> _Plain:
+    """Return an item as it is sent (see `checks.ENTRY`), without what is not known."""
+    kind = columns["shown"]
     entry: _Plain = {
-        "row": row,
-        "nonce": nonce.hex(),
-        "folder": folder,
+        "row": columns["row"],
+        "nonce": columns["nonce"].hex(),
+        "folder": columns["folder"],
         "kind": KINDS[kind],
-        "name": shown(name, MAX_NAME),
-        "size": size,
-        "mtime_ns": mtime_ns,
-        "inode": inode,
-        "added": min(max(added, -MAX_ADDED), MAX_ADDED),
+        "name": shown(columns["name"], MAX_NAME),
+        "size": columns["size"],
+        "mtime_ns": columns["mtime_ns"],
+        "inode": columns["inode"],
+        "added": min(max(columns["added"], -MAX_ADDED), MAX_ADDED),
     }
     if pictured:
         entry["pictured"] = True
-    if facts is not None and (told := told_facts(orjson.loads(facts))):
+    if columns["facts"] and (told := _facts(orjson.loads(columns["facts"]))):
         entry["facts"] = told
-    if kind == PHOTO and month is not None:
-        entry["month"], entry["moment"] = month, moment
-    if kind == MUSIC and artist_key is not None:
-        entry["group"] = {
-            "artist_key": artist_key,
-            "artist_name": artist_name and shown(artist_name, MAX_TEXT),
-            "album_key": album_key,
-            "album_name": album_name and shown(album_name, MAX_TEXT),
-            "album_by": album_by and shown(album_by, MAX_TEXT),
-            "position": position,
+    if kind == PHOTO and columns["month"] is not None:
+        entry["month"], entry["moment"] = columns["month"], columns["moment"]
+    if kind == MUSIC and columns["artist_key"] is not None:
+        names = {
+            name: columns[name] and shown(columns[name], MAX_TEXT)
+            for name in ("artist_name", "album_name", "album_by")
         }
+        keys = {name: columns[name] for name in ("artist_key", "album_key")}
+        entry["group"] = {**keys, **names, "position": columns["album_position"]}
     return entry
+
+
+def _facts(known: dict[str, Any]) -> _Plain:
+    """Return the facts of an item that are sent, without those that the receiver would not accept."""
+    told = {}
+    for name, value in known.items():
+        check = FACTS.get(name)
+        if check is is_text:
+            told[name] = shown(value, MAX_TEXT)
+        elif check is not None and check(value):
+            told[name] = value
+    return told
 
 
 def _packed(

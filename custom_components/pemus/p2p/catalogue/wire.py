@@ -13,30 +13,39 @@ Pages come from another home. `read` checks everything that does not depend on e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-import re
-from typing import Any, Final, NotRequired, TypedDict, cast
+from typing import Any, Final
 import zlib
 
 import orjson
 
 from ..core.errors import EngineError
-from ..core.sanitize import is_media_type, is_shown, shown
-from ..library import photo_dates
+from ..core.sanitize import is_shown
 from ..library.browse.scope import ALL
-from ..library.ids import NONCE_SIZE
 from ..library.items import ITEM
-from ..library.names import NO_KEY
 from ..models import ErrorKey, Kind
 from ..models.codec import DecodeError, decode, from_plain
+from .checks import (
+    ENTRY,
+    MAX_INT64,
+    MAX_NAME,
+    MAX_NUMBER,
+    MAX_ROW,
+    MIN_INT64,
+    Entry,
+    Fields,
+    is_flag,
+    is_list,
+    is_name,
+    matching,
+    whole,
+)
 
 FORMAT: Final = 1
 """Increased when the format changes: everything known of other homes is then fetched again."""
 BEFORE_ALL: Final = -1
 """The row that the first part of a whole share follows."""
-MAX_ROW: Final = 2**48 - 1
-"""The highest row, because item ids have no room for more. The last part of a whole share ends with it."""
 
 MAX_PAGE: Final = 256 * 1024
 """Bytes of a page."""
@@ -47,38 +56,22 @@ MAX_VALUES: Final = 128 * 1024
 MAX_ITEMS: Final = 1_000_000
 """Items of one home."""
 MAX_SHARES: Final = 200
-MAX_NAME: Final = 255
-"""Characters of a name."""
 MAX_PATH: Final = 4096
 """Characters of a folder's path."""
 MAX_PATHS: Final = 16 * 1024**2
 """Bytes of the paths of all folders in a page. A page has names only, but the index keeps each whole path."""
 MAX_DEPTH: Final = 64
 """Folders in a folder's path."""
-MAX_TEXT: Final = 500
-"""Characters of a fact."""
-MAX_SUBTITLES: Final = 100
-"""Subtitle files of one item."""
-MAX_SIZE: Final = 2**50
-"""Bytes of an item."""
-MAX_ADDED: Final = 2.0**34
-"""Seconds from the epoch, before it or after."""
 
-_MAX_NUMBER: Final = 10**15 - 1
-"""The highest number of a folder or share: node ids have no room for more digits."""
-_MAX_WHOLE: Final = 2**40
-_MAX_DURATION: Final = 10 * 366 * 86400.0
-_MAX_MOMENT: Final = 2.0**38
-_LEAST: Final = -(2**63)
-_MOST: Final = 2**63 - 1
-_KINDS: Final = frozenset(kind.value for kind in Kind)
-
-_SHARE: Final = re.compile(r"[a-z0-9_-]{1,64}")
 _RESERVED: Final = frozenset({ALL, ITEM, "home"})
 """First segments of node ids that name no share."""
-_NONCE: Final = re.compile(rf"[0-9a-f]{{{2 * NONCE_SIZE}}}")
-_GROUP: Final = re.compile(rf"[0-9a-f]{{20}}|{NO_KEY}")
-_LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,4}")
+_is_share = matching(r"[a-z0-9_-]{1,64}")
+_is_int64 = whole(MIN_INT64, MAX_INT64)
+_PART: Final = Fields(
+    {"share": whole(1, MAX_NUMBER), "after": _is_int64, "until": whole(0, MAX_INT64)},
+    {"whole": is_flag, "items": is_list, "gone": is_list},
+)
+_is_row = whole(0, MAX_ROW)
 
 
 class BadCatalogue(EngineError):
@@ -136,55 +129,6 @@ class Folder:
     """Of a root."""
     parent: int | None = None
     name: str = ""
-
-
-# Items are looked at as the JSON that they come in: to make dataclasses of a hundred thousand takes longer than all else.
-
-
-class SubtitleFile(TypedDict):
-    """A subtitle file of a video. Its index is its position in the list."""
-
-    name: str
-    size: int
-    mtime_ns: int
-    language: NotRequired[str]
-
-
-class Group(TypedDict):
-    """Where a song is listed, as in `albums.Group`."""
-
-    artist_key: str
-    artist_name: str | None
-    album_key: str
-    album_name: str | None
-    album_by: str | None
-    position: int
-
-
-class Entry(TypedDict):
-    """An item. What is not known is left out."""
-
-    row: int
-    nonce: str
-    """The random part of its id, in hexadecimal."""
-    folder: int
-    kind: str
-    name: str
-    size: int
-    mtime_ns: int
-    inode: int
-    """As a signed number, as the index has it."""
-    added: float
-    pictured: NotRequired[bool]
-    """Whether there is a picture of it, or likely to be one."""
-    facts: NotRequired[dict[str, Any]]
-    """What is known of its content: those of FACTS."""
-    month: NotRequired[int]
-    """The month in which the owner lists a photo, in the owner's local time. A photo without one is not listed by month yet."""
-    moment: NotRequired[float]
-    group: NotRequired[Group]
-    """Of a song: where the owner lists it, which depends on what was beside it before. One without is in no list yet."""
-    subtitles: NotRequired[list[SubtitleFile]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,26 +191,11 @@ def read_have(text: str) -> dict[int, Known]:
         raise ValueError("there are too many shares")
     for known in have.shares:
         numbers = (known.sequence, known.checkpoint.sequence, known.checkpoint.id)
-        if not all(_is_whole(number, _LEAST, _MOST) for number in numbers):
+        if not all(map(_is_int64, numbers)):
             raise ValueError("there is no such checkpoint")
-        if known.row is not None and not _is_whole(known.row, BEFORE_ALL, MAX_ROW):
+        if known.row is not None and not BEFORE_ALL <= known.row <= MAX_ROW:
             raise ValueError("there is no such row")
     return {known.share: known for known in have.shares}
-
-
-# What the owner says.
-
-
-def told_facts(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of an item that `read` accepts."""
-    told = {}
-    for name, value in known.items():
-        check = FACTS.get(name)
-        if check is _is_text:
-            told[name] = shown(value, MAX_TEXT)
-        elif check is not None and check(value):
-            told[name] = value
-    return told
 
 
 def pack(page: Mapping[str, Any]) -> bytes | None:
@@ -278,16 +207,13 @@ def pack(page: Mapping[str, Any]) -> bytes | None:
     return packed if len(packed) <= MAX_PAGE else None
 
 
-# What the receiver believes.
-
-
 def read(payload: bytes) -> Page:
     """Return a page that another home sent.
 
-    Whether its shares and folders are known is not looked at here; `places` checks the folders.
+    `places` checks its folders. Whether shares and folders are known is checked when the page is written.
 
     Raises:
-        BadCatalogue: it is none, or something in it is not as an engine makes it.
+        BadCatalogue: it is no page, or an engine would not send it.
 
     """
     unpacked = _unpacked(payload)
@@ -300,13 +226,12 @@ def read(payload: bytes) -> Page:
     if head.format != FORMAT:
         raise BadCatalogue("it is of another release")
     _expect(
-        0 <= head.checkpoint.sequence <= _MOST
-        and _LEAST <= head.checkpoint.id <= _MOST,
-        "its checkpoint is none",
+        0 <= head.checkpoint.sequence <= MAX_INT64 and _is_int64(head.checkpoint.id),
+        "its checkpoint is invalid",
     )
     if head.shares is not None:
         _check_shares(head.shares)
-    _expect(isinstance(parts, list), "its parts are none")
+    _expect(is_list(parts), "its parts are no list")
     return Page(
         head=head,
         parts=tuple(_part(each, head.checkpoint.sequence) for each in parts),
@@ -320,12 +245,12 @@ def places(folders: Iterable[Folder]) -> Iterator[Place]:
     told = 0
     for folder in folders:
         _expect(
-            1 <= folder.number <= _MAX_NUMBER and folder.number not in found,
+            1 <= folder.number <= MAX_NUMBER and folder.number not in found,
             "two of its folders have the same number, or one has none",
         )
         if folder.parent is None:
             _expect(
-                folder.share is not None and not folder.name, "a root of it is none"
+                folder.share is not None and not folder.name, "a root folder is invalid"
             )
             assert folder.share is not None
             place = Place(folder.number, folder.share, None, "", "", 0)
@@ -333,7 +258,7 @@ def places(folders: Iterable[Folder]) -> Iterator[Place]:
             above = found.get(folder.parent)
             if above is None or folder.share is not None:
                 raise BadCatalogue("one of its folders lies nowhere")
-            _check_name(folder.name)
+            _expect(is_name(folder.name), "a folder of it has an invalid name")
             path = f"{above.path}/{folder.name}" if above.path else folder.name
             place = Place(
                 folder.number,
@@ -343,15 +268,15 @@ def places(folders: Iterable[Folder]) -> Iterator[Place]:
                 path,
                 above.depth + 1,
             )
-            _expect(is_told(path, place.depth), "one of its folders lies too deep")
+            _expect(can_be_sent(path, place.depth), "one of its folders lies too deep")
         told += len(place.path.encode())
         _expect(told <= MAX_PATHS, "the paths of its folders are too long")
         found[folder.number] = place
         yield place
 
 
-def is_told(path: str, depth: int) -> bool:
-    """Tell whether a folder with a path of so many folders can be in a catalogue."""
+def can_be_sent(path: str, depth: int) -> bool:
+    """Tell whether a folder with a path of so many folders can be sent."""
     return depth <= MAX_DEPTH and len(path) <= MAX_PATH
 
 
@@ -392,8 +317,8 @@ def _check_shares(shares: tuple[Share, ...]) -> None:
     )
     for share in shares:
         _expect(
-            1 <= share.number <= _MAX_NUMBER
-            and _SHARE.fullmatch(share.id) is not None
+            1 <= share.number <= MAX_NUMBER
+            and _is_share(share.id)
             and share.id not in _RESERVED,
             "a share of it has no id",
         )
@@ -405,183 +330,34 @@ def _check_shares(shares: tuple[Share, ...]) -> None:
 
 
 def _part(plain: Any, latest: int) -> Part:
-    _expect(isinstance(plain, dict), "a part of it is none")
+    """Return a part that another home sent, `latest` being the last sequence of its log."""
+    if (fault := _PART.fault(plain)) is not None:
+        raise BadCatalogue(f"the {fault} of a part of it is invalid")
     part = Part(
-        share=plain.get("share"),
+        share=plain["share"],
         whole=plain.get("whole", False),
-        after=plain.get("after"),
-        until=plain.get("until"),
+        after=plain["after"],
+        until=plain["until"],
         items=plain.get("items", []),
         gone=plain.get("gone", []),
     )
-    _expect(
-        _is_whole(part.share, 1, _MAX_NUMBER)
-        and isinstance(part.whole, bool)
-        and isinstance(part.items, list)
-        and isinstance(part.gone, list)
-        and all(_is_whole(row, 0, MAX_ROW) for row in part.gone),
-        "a part of it is none",
-    )
     if part.whole:
-        _expect(
-            _is_whole(part.after, BEFORE_ALL, MAX_ROW)
-            and _is_whole(part.until, part.after + 1, MAX_ROW)
-            and not part.gone,
-            "its rows are not in order",
-        )
+        is_in_order = BEFORE_ALL <= part.after < part.until <= MAX_ROW and not part.gone
     else:
         is_empty = not part.items and not part.gone
-        _expect(
-            _is_whole(part.after, 0, latest)
-            and _is_whole(part.until, part.after + (not is_empty), latest),
-            "its changes are not in order",
-        )
+        is_in_order = 0 <= part.after < part.until + is_empty <= latest + is_empty
+    _expect(is_in_order and all(map(_is_row, part.gone)), "a part is not in order")
     rows = set(part.gone)
-    least = part.after + 1 if part.whole else 0
+    last = part.after
     for entry in part.items:
-        try:
-            _check_entry(entry)
-        except (KeyError, TypeError, AttributeError):
-            raise BadCatalogue("an item of it is none") from None
+        if (fault := ENTRY.fault(entry)) is not None:
+            raise BadCatalogue(f"the {fault} of an item is invalid")
+        _expect("month" not in entry or "moment" in entry, "a photo has no moment")
         row = entry["row"]
         _expect(
-            least <= row <= (part.until if part.whole else MAX_ROW) and row not in rows,
-            "an item of it is not where it belongs",
+            row not in rows and (not part.whole or last < row <= part.until),
+            "an item is not where it belongs",
         )
         rows.add(row)
-        if part.whole:
-            least = row + 1
+        last = row
     return part
-
-
-def _check_entry(entry: Entry) -> None:
-    """Check an item. Raises BadCatalogue, or any exception that a value of the wrong type causes."""
-    _expect(
-        type(entry["row"]) is int
-        and type(entry["folder"]) is int
-        and _NONCE.fullmatch(entry["nonce"]) is not None
-        and entry["kind"] in _KINDS,
-        "an item of it has no id",
-    )
-    _check_name(entry["name"])
-    _expect(
-        _is_whole(entry["size"], 0, MAX_SIZE)
-        and _is_whole(entry["mtime_ns"], _LEAST, _MOST)
-        and _is_whole(entry["inode"], _LEAST, _MOST)
-        and _is_number(entry["added"], -MAX_ADDED, MAX_ADDED)
-        and entry.get("pictured", False) in (True, False),
-        "an item's version is none",
-    )
-    for name, value in entry.get("facts", {}).items():
-        check = FACTS.get(name)
-        if check is not None and not check(value):
-            raise BadCatalogue(f"an item's {name} is none")
-    if "month" in entry:
-        month = entry["month"]
-        _expect(
-            (
-                _is_whole(month, photo_dates.UNKNOWN_MONTH, photo_dates.UNKNOWN_MONTH)
-                or (_is_whole(month, 101, 999_912) and 1 <= month % 100 <= 12)
-            )
-            and _is_number(entry["moment"], -_MAX_MOMENT, _MAX_MOMENT),
-            "an item's month is none",
-        )
-    if "group" in entry:
-        _check_group(entry["group"])
-    if "subtitles" in entry:
-        _check_subtitles(entry["subtitles"])
-
-
-def _check_group(group: Group) -> None:
-    _expect(
-        _GROUP.fullmatch(group["artist_key"]) is not None
-        and _GROUP.fullmatch(group["album_key"]) is not None
-        and all(
-            text is None or _is_text(text)
-            for text in (group["artist_name"], group["album_name"], group["album_by"])
-        )
-        and _is_whole(group["position"], 0, _MAX_WHOLE),
-        "a song's place is none",
-    )
-
-
-def _check_subtitles(subtitles: list[SubtitleFile]) -> None:
-    _expect(
-        isinstance(subtitles, list) and len(subtitles) <= MAX_SUBTITLES,
-        "an item has too many subtitles",
-    )
-    for each in subtitles:
-        _check_name(each["name"])
-        _expect(
-            _is_whole(each["size"], 0, MAX_SIZE)
-            and _is_whole(each["mtime_ns"], _LEAST, _MOST)
-            and ("language" not in each or is_language(each["language"])),
-            "an item's subtitles are none",
-        )
-
-
-def _check_name(name: str) -> None:
-    if (
-        not isinstance(name, str)
-        or name in ("", ".", "..")
-        or "/" in name
-        or not is_shown(name, MAX_NAME)
-    ):
-        raise BadCatalogue("a name in it is not one of a file")
-
-
-def is_language(text: str) -> bool:
-    """Tell whether a text is a language tag."""
-    return _LANGUAGE.fullmatch(text) is not None
-
-
-def _is_whole(value: object, least: int, most: int) -> bool:
-    # What is true or false is a whole number too, but not here.
-    return type(value) is int and least <= value <= most
-
-
-def _is_number(value: object, least: float, most: float) -> bool:
-    return type(value) in (int, float) and least <= cast(float, value) <= most
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and is_shown(value, MAX_TEXT)
-
-
-def _is_count(value: object) -> bool:
-    return _is_whole(value, 0, _MAX_WHOLE)
-
-
-def _is_duration(value: object) -> bool:
-    return _is_number(value, 0, _MAX_DURATION)
-
-
-def _is_taken(value: object) -> bool:
-    return (
-        isinstance(value, str)
-        and len(value) <= 32
-        and value.isascii()
-        and photo_dates.of_taken(value) is not None
-    )
-
-
-def _is_type(value: object) -> bool:
-    return isinstance(value, str) and is_media_type(value)
-
-
-FACTS: Final[Mapping[str, Callable[[object], bool]]] = {
-    "content_type": _is_type,
-    "duration": _is_duration,
-    "taken": _is_taken,
-    **dict.fromkeys(
-        (
-            *("title", "artist", "album", "album_artist", "genre"),
-            *("video_codec", "audio_codec", "fault"),
-        ),
-        _is_text,
-    ),
-    **dict.fromkeys(
-        ("width", "height", "bit_rate", "track", "disc", "year"), _is_count
-    ),
-}
-"""The facts of an item that are sent, each with its check."""

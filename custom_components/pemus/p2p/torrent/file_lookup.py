@@ -36,21 +36,6 @@ class Look:
     """The hashes of its pieces where they are known and short."""
 
 
-def one_by_one(file: Callable[[str], Awaitable[LocalFile]]) -> Many:
-    """Return how to ask for many files where one can only ask for single ones."""
-
-    async def many(items: Sequence[str]) -> Mapping[str, LocalFile | EngineError]:
-        answers: dict[str, LocalFile | EngineError] = {}
-        for item in items:
-            try:
-                answers[item] = await file(item)
-            except EngineError as err:
-                answers[item] = err
-        return answers
-
-    return many
-
-
 class FileLookups:
     """Gathers questions."""
 

@@ -20,7 +20,7 @@ from ..core.errors import Busy
 from ..core.opening import is_still_there
 from ..core.threads import in_daemon
 from ..models import LocalFile
-from .file_lookup import FileLookups, Many, one_by_one
+from .file_lookup import BATCH, FileLookups, Many
 from .hashing import Hasher
 from .priority import Priority
 from .seed import DISK_TIMEOUT, Key, Seed, SeedState, SeedTools, Served
@@ -48,15 +48,13 @@ class Seeds:
         self,
         session: Session,
         hasher: Hasher,
-        file: Callable[[str], Awaitable[LocalFile]],
+        files: Many,
         *,
-        files: Many | None = None,
+        batch: int = BATCH,
         on_seed: Callable[[str, str, Torrent], None] = lambda *_: None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare to seed what `file` finds: the file of an item as it is now, or NotFound, or Unavailable.
-
-        `files` finds those of several items at once, which makes starts with many seeds quick.
+        """Prepare to seed the files that `files` finds: for up to `batch` items, each file as it is now, or an error.
 
         `on_seed` is called with receiver, item and torrent when a torrent begins to be served, also again after its file was
         moved; `on_change` when the number of active seeds may have changed. Both are called in the event loop.
@@ -65,11 +63,7 @@ class Seeds:
         """Seeds at a time."""
         self.idle = IDLE
         """Seconds without a peer after which a seed is put to sleep."""
-        self._lookups = (
-            FileLookups(one_by_one(file), hasher, batch=1)
-            if files is None
-            else FileLookups(files, hasher)
-        )
+        self._lookups = FileLookups(files, hasher, batch=batch)
         self._tools = SeedTools(
             session, hasher, self._lookups, on_seed, on_change, self._forget
         )
