@@ -19,7 +19,7 @@ _SCHEMA: Final = """
 PRAGMA journal_mode = WAL;
 -- A home that was told that its room is closed does not close it again after a power failure.
 PRAGMA synchronous = FULL;
-CREATE TABLE IF NOT EXISTS room (
+CREATE TABLE IF NOT EXISTS rooms (
   slug TEXT PRIMARY KEY,
   host TEXT NOT NULL,
   network TEXT NOT NULL,
@@ -27,17 +27,17 @@ CREATE TABLE IF NOT EXISTS room (
   forgotten INTEGER NOT NULL,
   body BLOB NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS room_host ON room (host, ended);
-CREATE INDEX IF NOT EXISTS room_network ON room (network);
-CREATE INDEX IF NOT EXISTS room_forgotten ON room (forgotten);
+CREATE INDEX IF NOT EXISTS rooms_host ON rooms (host, ended);
+CREATE INDEX IF NOT EXISTS rooms_network ON rooms (network);
+CREATE INDEX IF NOT EXISTS rooms_forgotten ON rooms (forgotten);
 """
-_COUNT_OPEN: Final = "SELECT count(*) FROM room WHERE host = ? AND ended > ?"
-_COUNT_NETWORK: Final = "SELECT count(*) FROM room WHERE network = ?"
-_COUNT_ALL: Final = "SELECT count(*) FROM room"
+_COUNT_OPEN: Final = "SELECT count(*) FROM rooms WHERE host = ? AND ended > ?"
+_COUNT_NETWORK: Final = "SELECT count(*) FROM rooms WHERE network = ?"
+_COUNT_ALL: Final = "SELECT count(*) FROM rooms"
 # A home that creates and closes rooms without end must not fill the database.
 _DELETE_OLDEST: Final = """
-DELETE FROM room WHERE slug IN (
-  SELECT slug FROM room WHERE host = ? AND ended <= ? ORDER BY ended DESC LIMIT -1 OFFSET ?
+DELETE FROM rooms WHERE slug IN (
+  SELECT slug FROM rooms WHERE host = ? AND ended <= ? ORDER BY ended DESC LIMIT -1 OFFSET ?
 )
 """
 
@@ -75,8 +75,8 @@ class SqliteStore:
                 return int(database.execute(query, values).fetchone()[0])
 
             now = time.time()
-            database.execute("DELETE FROM room WHERE forgotten <= ?", (now,))
-            if count("SELECT count(*) FROM room WHERE slug = ?", room.slug):
+            database.execute("DELETE FROM rooms WHERE forgotten <= ?", (now,))
+            if count("SELECT count(*) FROM rooms WHERE slug = ?", room.slug):
                 return Created.TAKEN
             if count(_COUNT_OPEN, room.host, now) >= most:
                 return Created.TOO_MANY
@@ -99,7 +99,7 @@ class SqliteStore:
         """Change a room. Return False if it is not equal to `old`."""
 
         def change(database: sqlite3.Connection) -> bool:
-            query = "SELECT body FROM room WHERE slug = ?"
+            query = "SELECT body FROM rooms WHERE slug = ?"
             if database.execute(query, (old.slug,)).fetchone() != (encode_room(old),):
                 return False
             _write(database, new)
@@ -116,7 +116,7 @@ class SqliteStore:
         return await self._select("TRUE")
 
     async def _select(self, condition: str, *values: Any) -> list[Room]:
-        query = f"SELECT body FROM room WHERE {condition}"  # noqa: S608 - only this module's own conditions
+        query = f"SELECT body FROM rooms WHERE {condition}"  # noqa: S608 - only this module's own conditions
         rows = await self._ask(
             lambda database: database.execute(query, values).fetchall()
         )
@@ -176,7 +176,7 @@ class SqliteStore:
 
 def _write(database: sqlite3.Connection, room: Room) -> None:
     database.execute(
-        "INSERT OR REPLACE INTO room VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO rooms VALUES (?, ?, ?, ?, ?, ?)",
         (
             room.slug,
             room.host,

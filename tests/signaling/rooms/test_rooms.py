@@ -800,7 +800,7 @@ async def test_what_is_forgotten_is_not_kept_in_the_file(
         await store.create(new, 10)
 
     with sqlite3.connect(file) as database:
-        assert database.execute("SELECT slug FROM room").fetchall() == [(new.slug,)]
+        assert database.execute("SELECT slug FROM rooms").fetchall() == [(new.slug,)]
     database.close()
 
 
@@ -842,7 +842,7 @@ async def test_a_room_that_cannot_be_read_does_not_hide_the_others(file: Path) -
         await store.create(room, 10)
     with sqlite3.connect(file) as database:
         database.executemany(
-            "INSERT INTO room VALUES (?, 'host', 'network', 0, 9e9, ?)",
+            "INSERT INTO rooms VALUES (?, 'host', 'network', 0, 9e9, ?)",
             [("a", b"{"), ("b", b"{}"), ("c", b"[]"), ("d", encode_room(room)[:-20])],
         )
     database.close()
