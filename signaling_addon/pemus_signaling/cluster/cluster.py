@@ -1,6 +1,6 @@
 """What the parts of the program know of the nodes that act as one, and the case of a single process.
 
-A part can tell other nodes something, learn which nodes are alive, and find the node that a client is connected to. Messages
+A part can send messages to other nodes, see which nodes are alive, and find the node that a client is connected to. Messages
 between nodes are best effort and never block: the protocol above repeats what it needs.
 """
 

@@ -32,9 +32,9 @@ NAMES_AT_ONCE: Final = 500
 MAX_RELEASED: Final = 100_000
 """Released names that may wait for the store to come back. It forgets further ones after `NAME_LIFE`."""
 GATHER_TIME: Final = 0.005
-"""Seconds to collect released names before the store is told."""
+"""Seconds to collect released names before sending them to the store."""
 RETRY_DELAY: Final = 0.5
-"""Seconds until the store is told again what it did not take."""
+"""Seconds before released names are sent again after an error."""
 
 TAKEN: Final = "taken"
 """The topic of names that another node took over. A message is the epoch of the connection that had the name, and the name."""
@@ -63,7 +63,7 @@ class Names:
         self._unsure: set[str] = set()
         """Names to renew soon: the store may know an older epoch, or this node may have missed that they were taken over."""
         self._released: dict[str, int] = {}
-        """Names to give back, with their epochs."""
+        """Released names with their epochs."""
         self._pending = asyncio.Event()
         """Set while `_unsure` or `_released` hold something."""
         self._located: OrderedDict[str, tuple[float, str]] = OrderedDict()
@@ -93,14 +93,14 @@ class Names:
         return True
 
     def again(self, name: str) -> None:
-        """Count a name that this node has as claimed now."""
+        """Treat a name of this node as claimed now."""
         if (claim := self._claims.get(name)) is not None:
             claim.epoch = max(claim.epoch + 1, self._store.now())
             self._unsure.add(name)
             self._pending.set()
 
     def release(self, name: str) -> None:
-        """Give a name back."""
+        """Release a name."""
         if (claim := self._claims.pop(name, None)) is not None:
             self._released[name] = claim.epoch
             self._pending.set()
@@ -155,12 +155,12 @@ class Names:
         self._lost(node, name)
 
     def check_all(self) -> None:
-        """Ask the store about all names soon: this node may have missed that some were taken over."""
+        """Check all names at the store soon, because this node may have missed that some were taken over."""
         self._unsure.update(self._claims)
         self._pending.set()
 
     async def claim_all(self) -> None:
-        """Tell a store that may have lost them which names this node has. A newer claim elsewhere wins. Raises STORE_ERRORS."""
+        """Claim the names of this node again at a store that may have lost them. A newer claim of another node wins. Raises STORE_ERRORS."""
         await self._renew(list(self._claims))
 
     async def keep_renewed(self) -> None:
@@ -175,8 +175,8 @@ class Names:
                     with suppress(*STORE_ERRORS):
                         await self._renew(some)
 
-    async def keep_told(self) -> None:
-        """Tell the store which names were released, and ask about those that are unsure."""
+    async def keep_updated(self) -> None:
+        """Send released names to the store, and check names that are unsure."""
         while True:
             await self._pending.wait()
             await asyncio.sleep(GATHER_TIME)

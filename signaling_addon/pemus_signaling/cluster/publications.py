@@ -1,7 +1,7 @@
-"""How messages between nodes lie in what the Redis publishes.
+"""The format of publications, which contain messages between nodes.
 
-A publication begins with the name of the node that it comes from. Each message follows with its head: the lengths of its
-topic and of itself, then the topic.
+A publication starts with the name of the sending node. The messages follow, each with a head: the length of the topic, the
+length of the message, and the topic.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from .cluster import NODE_LENGTH
 
 AT_ONCE: Final = 512 * 1024
-"""Bytes after which a publication is long enough."""
+"""Bytes after which the next message starts another publication."""
 
 _HEAD: Final = struct.Struct(">BI")
 
@@ -24,10 +24,10 @@ def head(topic: str, length: int) -> bytes:
 
 
 def publications(node: bytes, parts: list[bytes]) -> Iterator[bytes]:
-    """Put heads and messages together into a few publications of a node."""
+    """Join heads and messages to publications of a node."""
     begun, length = 0, 0
     for at, part in enumerate(parts):
-        # Only in front of a head.
+        # A publication starts with a head.
         if length >= AT_ONCE and not at % 2:
             yield b"".join((node, *parts[begun:at]))
             begun, length = at, 0
@@ -36,7 +36,7 @@ def publications(node: bytes, parts: list[bytes]) -> Iterator[bytes]:
 
 
 def messages(publication: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Return the topics and messages of a publication. Raises struct.error if it is cut off."""
+    """Return the topics and messages of a publication. Raises struct.error if it is truncated."""
     at, end = NODE_LENGTH, len(publication)
     unpack, size = _HEAD.unpack_from, _HEAD.size
     while at < end:

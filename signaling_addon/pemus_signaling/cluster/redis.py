@@ -2,8 +2,7 @@
 
 A store records which nodes are alive (each sends a heartbeat once a second) and which node has which name. Its channels carry
 messages between nodes; no message is stored. Several stores share the work: each name belongs to one of them, by
-rendezvous hashing, and messages to one node take one of them. What is there once, the secret and what is remembered, is in
-the first.
+rendezvous hashing, and messages to one node take one of them. The secret and the kept texts exist once, in the first store.
 
 While a store is away, every node continues to serve its own clients, and messages take another store. Only clients at
 other nodes whose names belong to the missing store are not found. When it is back, each node claims its names again.
@@ -25,8 +24,8 @@ from .shard import Shard
 from .store import PREFIX, STORE_ERRORS
 
 MAX_REMEMBERED: Final = 200_000
-"""Texts that are kept per topic. Beyond that, those that expire first are dropped. It is twice what one node remembers, so
-that normally the node decides what to drop."""
+"""Texts that are kept per topic. If there are more, those that expire first are dropped. A node keeps half as many, so that
+normally the node decides which to drop."""
 RECALLED_AT_ONCE: Final = 1_000
 REMEMBERED_AT_ONCE: Final = 1_000
 
@@ -44,7 +43,7 @@ class RedisCluster(Cluster):
         """Prepare to join the cluster at these URLs (`redis://`, `rediss://` or `unix://`), which all nodes list in one order."""
         super().__init__()
         self._handlers: dict[bytes, Handler] = {}
-        """By topic, as it stands in a publication."""
+        """By topic, as bytes."""
         self.shards = {
             str(number): Shard(
                 url,
@@ -55,7 +54,7 @@ class RedisCluster(Cluster):
             )
             for number, url in enumerate(urls)
         }
-        """By their places in the list, which are what names are hashed with: nodes may know a store by different addresses."""
+        """By their positions in the list, which names are hashed with, because nodes may use different addresses for one store."""
         first = self.shards["0"]
         self._first = first.store
         self.secret = first.secret = SharedSecret(first.store)
@@ -65,7 +64,7 @@ class RedisCluster(Cluster):
         self._missed_handlers: list[Callable[[], None]] = []
         self._nodes = frozenset((self.node,))
         self._routes: dict[str, Shard] = {}
-        """The store that messages to a node take."""
+        """The store for messages to each node."""
 
     async def start(self) -> None:
         """Join. Raises OSError if the first store cannot be reached; others are joined once they answer."""
@@ -78,7 +77,7 @@ class RedisCluster(Cluster):
         self._changed(False)
 
     async def close(self) -> None:
-        """Leave. The others know at once, and what this node had is free."""
+        """Leave. The other nodes know at once, and the names of this node are free."""
         await asyncio.gather(*(shard.close() for shard in self.shards.values()))
 
     @property
@@ -88,7 +87,7 @@ class RedisCluster(Cluster):
 
     @property
     def dropped(self) -> int:
-        """Messages to other nodes that there was no room for."""
+        """Messages to other nodes that were dropped."""
         return sum(shard.dropped for shard in self.shards.values())
 
     def nodes(self) -> frozenset[str]:
@@ -142,33 +141,33 @@ class RedisCluster(Cluster):
         return found
 
     def send(self, node: str, topic: str, message: bytes) -> None:
-        """Tell one other node."""
+        """Send a message to another node."""
         if node in self._nodes:
             if (shard := self._routes.get(node)) is None:
                 shard = self._routes[node] = self._route(node)
             shard.post(node, topic, message)
 
     def broadcast(self, topic: str, message: bytes) -> None:
-        """Tell all other nodes."""
+        """Send a message to all other nodes."""
         for shard in self.shards.values():
             if not shard.store.is_away:
                 shard.post("", topic, message)
                 break
 
     async def claim(self, name: str, *, take: bool, owner: str = "") -> bool:
-        """Have a name for this node."""
+        """Claim a name for this node."""
         return await self._names(name).claim(name, take=take, owner=owner)
 
     def again(self, name: str) -> None:
-        """Count a name that this node has as claimed now."""
+        """Treat a name of this node as claimed now."""
         self._names(name).again(name)
 
     def release(self, name: str) -> None:
-        """Give a name back."""
+        """Release a name."""
         self._names(name).release(name)
 
     def found(self, name: str) -> str | None:
-        """Return the node that was found to have a name a moment ago."""
+        """Return the node that a recent `locate` found."""
         return self._names(name).found(name)
 
     def lost(self, name: str) -> None:
@@ -189,7 +188,7 @@ class RedisCluster(Cluster):
         return self._alone or self._shard(name).names
 
     def _route(self, node: str) -> Shard:
-        """Return the store that a node is told things through: one that both reach."""
+        """Return the store for messages to a node: one that both nodes reach."""
         reached = [
             number for number, shard in self.shards.items() if node in shard.store.nodes
         ]
@@ -214,7 +213,7 @@ class RedisCluster(Cluster):
             try:
                 handler()
             except Exception as error:
-                # It runs in the task that sends heartbeats.
+                # This runs in the task that sends heartbeats, which must continue.
                 _LOGGER.error(
                     "A change of nodes was not processed: %s",
                     type(error).__name__,

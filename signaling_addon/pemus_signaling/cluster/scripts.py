@@ -1,4 +1,4 @@
-"""What the Redis does in one step, in Lua, since several nodes ask at the same time."""
+"""The Lua scripts of the cluster. A script is atomic, which matters because several nodes act at the same time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .cluster import NODE_LENGTH
 EPOCH_LENGTH: Final = 16
 """Digits of microseconds since 1970. Epochs compare correctly as text, and as the numbers of a script."""
 
-# The store's own clock is the only one that all nodes share.
+# All nodes share only the clock of the store.
 _NOW: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -17,11 +17,11 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 BEAT: Final = f"""{_NOW}
 local forgotten = redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
--- Who lives for longer said so before the clock was put back.
+-- Later times are from before the clock was set back.
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. (now + ARGV[2]), '+inf')
 return {{time[1] .. string.format('%06d', time[2]), redis.call('ZRANGE', KEYS[1], 0, -1), forgotten}}
 """
-# A value is the node, the epoch and the owner, one after the other. Returned is the epoch that the name is claimed with.
+# A value consists of the node, the epoch and the owner. The script returns the epoch of the claim.
 CLAIM: Final = f"""{_NOW}
 local node, mode, epoch, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local held = redis.call('GET', KEYS[1])
@@ -30,7 +30,7 @@ if held then
   holder, since, other = string.sub(held, 1, {NODE_LENGTH}),
     string.sub(held, {NODE_LENGTH + 1}, {NODE_LENGTH + EPOCH_LENGTH}), string.sub(held, {NODE_LENGTH + EPOCH_LENGTH + 1})
 end
--- What the store was asked while it hung is read when nobody waits for the answer any more: it is no new connection.
+-- A request that the store reads late, after it hung, does not count as a new connection: its client has stopped waiting.
 if mode ~= 'renew' and time[1] * 1000000 + time[2] - epoch > tonumber(ARGV[9]) then mode = 'renew' end
 if mode ~= 'renew' then
   epoch = time[1] .. string.format('%06d', time[2])

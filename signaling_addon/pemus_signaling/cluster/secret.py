@@ -18,7 +18,7 @@ _KEY: Final = f"{PREFIX}secret"
 
 
 class SharedSecret:
-    """A random secret, kept in a store. Nodes sign sessions with it, so a session of one is valid at all."""
+    """A random secret in a store. Nodes sign sessions with it, so that all nodes accept them."""
 
     def __init__(self, store: Store) -> None:
         """Prepare to ask a store."""

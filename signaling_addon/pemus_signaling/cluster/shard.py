@@ -51,9 +51,9 @@ class Shard:
         self.store = Store(url, node)
         self.names = Names(self.store, lost)
         self.secret: SharedSecret | None = None
-        """What the first store keeps besides."""
+        """The secret, in the first store."""
         self.dropped = 0
-        """Messages that there was no room for."""
+        """Messages that were dropped because too many waited."""
         self._handlers = handlers
         self._changed = changed
         self._outbox: dict[str, list[bytes]] = {}
@@ -76,7 +76,7 @@ class Shard:
             "heartbeat": self._live(),
             "publish": self._publish(),
             "renew names": self.names.keep_renewed(),
-            "release names": self.names.keep_told(),
+            "release names": self.names.keep_updated(),
         }
         if self.secret is not None:
             work["renew the secret"] = self.secret.keep_renewed()
@@ -98,14 +98,14 @@ class Shard:
         await self.store.close()
 
     async def stop(self) -> None:
-        """Go silent without leaving, as a node does that dies."""
+        """Stop without leaving, as a node that dies."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
 
     def meet(self, node: str) -> None:
-        """Count a node as alive that was heard, or found by the store: it may have come a moment ago."""
+        """Count a node as alive because it sent a message or the store found it. It may have just joined."""
         if not self.store.is_away and node not in self.store.nodes:
             self.store.nodes |= {node}
             self._changed(False)
@@ -196,7 +196,7 @@ class Shard:
             try:
                 if pubsub is None:
                     pubsub = await self.store.subscribe()
-                    # What was published meanwhile was missed, also that names were taken over.
+                    # Publications were missed, possibly about names that were taken over.
                     self.names.check_all()
                     self.store.check_now.set()
                     self._changed(True)
@@ -220,7 +220,7 @@ class Shard:
         """Hand on the messages of a publication. This runs for every message that crosses nodes."""
         store, handlers = self.store, self._handlers
         node = publication[:NODE_LENGTH].decode()
-        # What this node said to all. It cannot take a name over from itself either.
+        # A message of this node to all.
         if node == store.node:
             return
         for topic, message in messages(publication):

@@ -71,9 +71,9 @@ class Store:
         self._listener: Any = Redis.from_url(
             url,
             socket_connect_timeout=STORE_TIMEOUT,
-            # With RESP3 redis-py formats each publication for a log, even if nobody reads the log.
+            # With RESP3, redis-py formats each publication for a log message, even if logging is off.
             protocol=2,
-            # Otherwise it reconnects silently, and nobody learns that messages were missed.
+            # Otherwise it reconnects silently, and the node does not notice that it missed messages.
             retry=Retry(NoBackoff(), 0),
             **keepalive,
         )

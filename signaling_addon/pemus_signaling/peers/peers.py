@@ -31,7 +31,7 @@ from pemus_signaling.net.sockets import Close, Listener, Refusal, Upgrade
 from pemus_signaling.settings import Settings
 
 from .client import Client, Complaint, MessageError
-from .handed_on import HandedOn
+from .forwarded import Forwarded
 from .waiting import Waiting
 
 MAX_ID: Final = 128
@@ -58,7 +58,7 @@ _TRY: Final = b"T"
 """The same, but the message must not wait if the receiver is gone."""
 _KEEP: Final = b"K"
 """The same, for the home of the receiver's ID, where the message waits."""
-_HANDED_ON: Final = frozenset((_DELIVER, _TRY, _KEEP))
+_FORWARDED: Final = frozenset((_DELIVER, _TRY, _KEEP))
 _ARRIVED: Final = b"A"
 """For the home of an ID: a client with this ID has connected."""
 _RECLAIM: Final = b"R"
@@ -116,7 +116,7 @@ class Peers:
         )
         """Messages for absent receivers."""
         self._nodes = cluster.nodes()
-        self._handed_on = HandedOn(settings.expire_timeout)
+        self._forwarded = Forwarded(settings.expire_timeout)
         self._locating: dict[str, list[tuple[str, bytes, bool]]] = {}
         self.locating_bytes = 0
         """Size of the messages whose receivers are being looked up."""
@@ -167,7 +167,7 @@ class Peers:
             return Client(self, identifier, token, None)
         if not upgrade.origin:
             return self._complain(
-                "No identity can be proven here: the server was not told its own origin",
+                "This server cannot check identities, because its origin is not configured",
                 Close.UNPROVEN,
             )
         wait = self._proofs.allow(household(upgrade.address))
@@ -326,7 +326,7 @@ class Peers:
         self, node: str, kind: bytes, receiver: str, sender: str, message: bytes
     ) -> None:
         if kind in (_DELIVER, _KEEP):
-            self._handed_on.add(node, receiver, sender, kept=kind == _KEEP)
+            self._forwarded.add(node, receiver, sender, kept=kind == _KEEP)
         self.cluster.send(
             node, "peers", pack(kind, receiver.encode(), sender.encode(), message)
         )
@@ -335,10 +335,10 @@ class Peers:
         """Process a message of another node."""
         kind, one, other, relayed = unpack(message)
         receiver = one.decode()
-        if kind in _HANDED_ON:
+        if kind in _FORWARDED:
             sender = other.decode()
             # A receiver that replies has received what was forwarded to it.
-            self._handed_on.replied(node, sender, receiver)
+            self._forwarded.replied(node, sender, receiver)
             if (client := self.clients.get(receiver)) is not None:
                 self.counts.relayed += 1
                 client.socket.relay(relayed)
@@ -367,7 +367,7 @@ class Peers:
         Messages that were forwarded to a node shortly before it died are lost, and their senders are told.
         """
         former, self._nodes = self._nodes, self.cluster.nodes()
-        for receiver, sender in self._handed_on.lost(former - self._nodes):
+        for receiver, sender in self._forwarded.lost(former - self._nodes):
             self._expired(receiver, sender)
         if len(self._nodes) == 1:
             return
@@ -390,7 +390,7 @@ class Peers:
             # This frees the ID at once. Closing a dead connection may take longer.
             self.leave(client)
             client.socket.close(Close.IDLE, "silent for too long")
-        self._handed_on.forget_old()
+        self._forwarded.forget_old()
         self._sweeping = loop.call_later(
             min(SWEEP_INTERVAL, self._settings.alive_timeout / 4), self._sweep
         )

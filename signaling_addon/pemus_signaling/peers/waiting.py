@@ -1,7 +1,7 @@
 """Messages that wait for an absent receiver.
 
-A client may be reconnecting, or may open its page later. So messages wait for a few seconds. When they expire, each sender is
-told once.
+A client may be reconnecting, or may open its page later. So messages wait for a few seconds. Each sender is notified once when
+they expire.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""WebTorrent's tracker: swarms, and who meets whom."""
+"""The WebTorrent tracker: swarms, and offers between their peers."""

@@ -46,7 +46,7 @@ FIRST_PAUSE: Final = 1.0
 LAST_PAUSE: Final = 60.0
 """Seconds before a restart. They double each time, and start again after coturn ran for longer than `LAST_PAUSE`."""
 
-_LESSER_USER: Final = "nobody"
+_UNPRIVILEGED_USER: Final = "nobody"
 """The user that coturn runs as if this process is root."""
 _OUTPUT_LINES: Final = 20
 """Lines of output that are logged if coturn does not start."""
@@ -254,8 +254,8 @@ def _user() -> tuple[int, int]:
     """Return the user and the group that coturn runs as."""
     if os.geteuid() != 0:
         return os.geteuid(), os.getegid()
-    lesser = pwd.getpwnam(_LESSER_USER)
-    return lesser.pw_uid, lesser.pw_gid
+    user = pwd.getpwnam(_UNPRIVILEGED_USER)
+    return user.pw_uid, user.pw_gid
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -13,7 +13,7 @@ MAX_PAIRS: Final = 50_000
 """Recorded pairs of sender and receiver. If there are more, the oldest are dropped."""
 
 
-class HandedOn:
+class Forwarded:
     """The pairs of sender and receiver whose last message would be lost if a node died."""
 
     def __init__(self, kept_for: float) -> None:
