@@ -10,8 +10,10 @@ from functools import partial
 from hashlib import sha256
 import hmac
 import json
+import re
 import secrets
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 
@@ -52,10 +54,19 @@ class Guest:
         self.proof: Proof | None = None
 
     async def enter(
-        self, socket: aiohttp.ClientWebSocketResponse, host: str, **forged: Any
+        self,
+        socket: aiohttp.ClientWebSocketResponse,
+        host: str,
+        *,
+        is_hidden: bool = False,
+        **forged: Any,
     ) -> None:
-        """Connect. Raises RefusedError. `forged` replaces fields of the answer, as a hostile server could."""
-        offer = make_offer(await self.link.connection.offer())
+        """Connect. Raises RefusedError. `forged` replaces fields of the answer, as a hostile server could.
+
+        `is_hidden`: put names that nobody knows in place of addresses, as browsers do.
+        """
+        sdp = await self.link.connection.offer()
+        offer = make_offer(_hidden(sdp) if is_hidden else sdp)
         payload = await exchange(socket, host, call(self.slug, offer), offer.connection)
         if refused := payload.get("refused"):
             raise RefusedError(refused)
@@ -185,6 +196,15 @@ class Proof:
     def _mac(self, role: bytes) -> bytes:
         said = statement(b"pemus guest 1", role, *self._made)
         return hmac.digest(self._key, said, "sha256")
+
+
+def _hidden(sdp: str) -> str:
+    return re.sub(
+        r"^(a=candidate:(?:\S+ ){4})\S+",
+        lambda found: f"{found[1]}{uuid4()}.local",
+        sdp,
+        flags=re.MULTILINE,
+    )
 
 
 def statement(*parts: bytes) -> bytes:

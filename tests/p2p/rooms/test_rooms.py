@@ -212,6 +212,16 @@ async def test_a_changed_file_is_not_mixed_with_the_former_one(house: House) -> 
             await guest.part(guest.file, 0, 10)
 
 
+async def test_a_browser_that_hides_its_addresses_is_in_the_local_network(
+    house: House,
+) -> None:
+    link = await house.open("One")
+
+    async with link.guest(is_hidden=True):
+        guests = await house.home.ask("GET", f"rooms/{link.room}/guests")
+        assert [each["path"] for each in guests["guests"]] == ["lan"]
+
+
 async def test_the_owner_sees_guests_and_sends_one_away(house: House) -> None:
     link = await house.open("One")
     path = f"rooms/{link.room}/guests"
