@@ -201,7 +201,7 @@ HOUR = 3600.0
 async def test_a_page_that_is_repeated_is_no_list(timed: Kept) -> None:
     timed.answer = [page(0, last=False)] * 1000
     await timed.insists(HOUR)
-    assert timed.list.message == "a part of the list was told already, or is missing"
+    assert timed.list.message == "a part of the list was sent already, or is missing"
     # Each time it is found out with the second page, and it is tried more and more rarely.
     assert timed.given == 2 * timed.asked
     assert timed.asked <= 16

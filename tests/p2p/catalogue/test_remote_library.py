@@ -121,7 +121,7 @@ async def test_a_page_that_comes_twice_or_too_early_is_refused(
     await friend.library.apply(first)
     before = friend.dump()
     for page in (first, third):
-        with pytest.raises(BadCatalogue, match="told already, or is missing"):
+        with pytest.raises(BadCatalogue, match="sent already, or is missing"):
             await friend.library.apply(page)
     assert friend.dump() == before
     for page in (second, third):
@@ -505,7 +505,7 @@ async def test_the_small_changes_are_right(friend: Friend) -> None:
     applied = await friend.library.apply(packed(changes()))
     assert len(applied.changed_ids or ()) == 2
     assert friend.total == 2
-    with pytest.raises(BadCatalogue, match="told already"):
+    with pytest.raises(BadCatalogue, match="sent already"):
         await friend.library.apply(packed(changes()))
     await friend.library.apply(packed(changes(after=9, items=[], gone=[])))
     friend.check()

@@ -38,6 +38,7 @@ from p2p.models import EngineConfig, Kind, SearchQuery, ShareConfig
 from tests.p2p.library.shelved import OLD, song
 from tests.p2p.library.test_library import Running
 from tests.p2p.media import make
+from tests.patience import until
 
 from .friends import Friend, Owner, assert_same, entries, gone, unpacked
 
@@ -718,8 +719,7 @@ async def test_a_transfer_that_is_given_up_leaves_nothing_behind(
     pages = filled.catalogue.pages(filled.ids, await friend.library.have())
     await anext(pages)
     await pages.aclose()
-    while threading.active_count() > before + 1:
-        await asyncio.sleep(0.01)
+    await until(lambda: threading.active_count() <= before + 1)
     await filled.tell(friend)
     await assert_same(filled, friend)
 

@@ -69,6 +69,8 @@ class Folder:
         self.root.mkdir()
         self.names: dict[str, str] = {}
         self.hanging = False
+        self.waiting = 0
+        """How many wait for a disk that hangs."""
         self.share = "share"
         """In which everything lies."""
 
@@ -90,7 +92,8 @@ class Folder:
     async def file(self, item: str) -> LocalFile:
         """Return an item's file as it is now."""
         if self.hanging:
-            await asyncio.sleep(3600)
+            self.waiting += 1
+            await asyncio.Event().wait()
         if item not in self.names:
             raise NotFound("there is no such item")
         if not self.root.exists():
@@ -170,9 +173,9 @@ class Owner:
 
     async def meta(self, receiver: str = ANN, item: str = FILM) -> Metainfo:
         """Return what is served, as soon as it is served."""
-        async with asyncio.timeout(30):
-            while (served := self.seeds.served(receiver, item)) is None:
-                await asyncio.sleep(0.01)
+        await until(lambda: self.seeds.served(receiver, item))
+        served = self.seeds.served(receiver, item)
+        assert served is not None
         return served.meta
 
 
@@ -202,18 +205,18 @@ class Fetcher:
     def __init__(self, session: Session, folder: Path) -> None:
         self.session = session
         self._folder = folder
-        self._count = 0
+        self.torrents: list[Torrent] = []
 
     async def begin(self, meta: Metainfo, port: int) -> tuple[Torrent, Path, Quiet]:
         """Begin to fetch everything from a peer on this machine."""
-        self._count += 1
-        path = self._folder / f"fetched{self._count}"
+        path = self._folder / f"fetched{len(self.torrents)}"
         path.touch()
         os.truncate(path, meta.size)
         listener = Quiet()
         torrent = await self.session.fetch(meta, path, "fetched", listener)
         torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
         torrent.connect("127.0.0.1", port)
+        self.torrents.append(torrent)
         return torrent, path, listener
 
     async def fetch(self, meta: Metainfo, port: int) -> bytes:

@@ -36,6 +36,8 @@ class Listing(Folder):
         super().__init__(root)
         self.asked: list[str] = []
         self.rows: list[str] = []
+        self.passes = 0
+        """How often it was listed from the beginning."""
 
     def put(
         self, item: str, name: str, size: int = 3_000_000, at: float = LONG_AGO
@@ -45,6 +47,7 @@ class Listing(Folder):
         return super().put(item, name, size, at)
 
     async def listed(self, after: int, limit: int) -> tuple[list[Listed], int | None]:
+        self.passes += not after
         rows = self.rows[after : after + limit]
         found = []
         for item in rows:
@@ -105,8 +108,11 @@ async def test_everything_is_hashed_once(store: SwarmStore, library: Listing) ->
         assert progress.size == progress.hashed_size == 19 * 300_000
         # The empty one has nothing to hash.
         assert sorted(library.asked) == [name(number) for number in range(1, 20)]
-        background.items_changed()
-        await asyncio.sleep(0.5)
+        # Another pass begins only after all that the one before had to do.
+        for _ in range(2):
+            passes = library.passes
+            background.items_changed()
+            await until(lambda: library.passes > passes)  # noqa: B023 - awaited here
     async with working(store, library) as background:
         await until(all_hashed(background))
     assert len(library.asked) == 19

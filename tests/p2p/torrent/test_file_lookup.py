@@ -78,7 +78,7 @@ async def test_one_that_hangs_holds_up_only_its_own_question(
 ) -> None:
     async def file(item: str) -> LocalFile:
         if item == NAMES[0]:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         return await folder.file(item)
 
     looks = FileLookups(one_by_one(file), hasher, batch=1)

@@ -126,7 +126,7 @@ async def test_a_seed_that_is_no_longer_wanted_cuts_its_receiver_off_alone(
     # What Ann learnt is worth nothing any more, also where she is introduced anew.
     async with asyncio.timeout(30):
         for _ in range(3):
-            for torrent in fetcher.session._torrents.values():
+            for torrent in fetcher.torrents:
                 torrent.connect("127.0.0.1", owner.session.port)
             await asyncio.sleep(0.5)
     assert len(ann.finished) == got < anns.piece_count
@@ -268,7 +268,7 @@ async def test_a_transfer_is_cut_although_the_disk_hangs(owner: Owner) -> None:
     await owner.meta()
     owner.folder.hanging = True
     owner.seeds.items_changed([FILM])
-    await asyncio.sleep(0.1)
+    await until(lambda: owner.folder.waiting)
     async with asyncio.timeout(5):
         await owner.seeds.deactivate(ANN)
     assert not torrents(owner.session)
@@ -303,7 +303,10 @@ async def test_what_cannot_be_served_is_told_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(_: object) -> int:
+    refused = []
+
+    def refuse(file: object) -> int:
+        refused.append(file)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     owner.folder.put(FILM, "film.mp4")
@@ -312,7 +315,7 @@ async def test_what_cannot_be_served_is_told_once(
     owner.seeds.activate(ANN, FILM, SALT)
     assert await owner.seeds.ready(ANN, FILM, 30) is None
     assert owner.seeds.state(ANN, FILM) is SeedState.UNAVAILABLE
-    await asyncio.sleep(1.5)
+    await until(lambda: len(refused) >= 4)
     assert sum(record.levelname == "WARNING" for record in caplog.records) == 1
     (warning,) = [each for each in caplog.records if each.levelname == "WARNING"]
     assert "Too many open files" in warning.message
@@ -385,16 +388,14 @@ async def attack(meta: Metainfo, original: Path, port: int, tmp_path: Path) -> N
     """Have two hostile peers at a seed: one that makes it look at its pieces, and one that has what it misses."""
     async with fetching(tmp_path) as reader, fetching(tmp_path) as writer:
         listener = Quiet()
-        await writer.session.seed(
+        giving = await writer.session.seed(
             meta, os.open(original, os.O_RDONLY), "original", listener
         )
-        for torrent in writer.session._torrents.values():
-            torrent.connect("127.0.0.1", port)
-        await reader.begin(meta, port)
+        giving.connect("127.0.0.1", port)
+        reading, *_ = await reader.begin(meta, port)
         for _ in range(16):
-            for session in (reader.session, writer.session):
-                for torrent in session._torrents.values():
-                    torrent.connect("127.0.0.1", port)
+            reading.connect("127.0.0.1", port)
+            giving.connect("127.0.0.1", port)
             await asyncio.sleep(0.5)
 
 

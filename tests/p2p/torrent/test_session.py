@@ -188,10 +188,11 @@ async def test_what_is_there_already_is_not_fetched_again(
     torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
     torrent.connect("127.0.0.1", sessions[0].port)
     await got.until(lambda: len(got.pieces) == meta.piece_count - half)
-    await asyncio.sleep(1.5)
     assert min(got.pieces) == half
     assert target.read_bytes() == content
-    assert torrent.status.downloaded <= SIZE - half * meta.piece_length + 16 * 1024
+    rest = SIZE - half * meta.piece_length
+    await until(lambda: torrent.status.downloaded >= rest)
+    assert torrent.status.downloaded <= rest + 16 * 1024
 
 
 async def test_removing_a_seed_cuts_its_receiver_and_leaves_another_alone(
@@ -395,11 +396,9 @@ async def test_rates_and_counts_are_told(
     seed, torrent, _, got = await fetching(sessions, meta, film, target)
     torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
     await got.until(lambda: len(got.pieces) == meta.piece_count)
-    async with asyncio.timeout(30):
-        while sessions[0].stats.uploaded < SIZE or torrent.status.downloaded < SIZE:
-            await asyncio.sleep(0.1)
-        while seed.status.uploaded < SIZE:
-            await asyncio.sleep(0.1)
+    await until(lambda: sessions[0].stats.uploaded >= SIZE)
+    await until(lambda: torrent.status.downloaded >= SIZE)
+    await until(lambda: seed.status.uploaded >= SIZE)
 
 
 async def test_the_same_torrent_twice_is_refused(
@@ -477,14 +476,14 @@ async def test_a_port_that_is_taken_is_told() -> None:
             await session.close()
 
 
-async def is_answered(port: int) -> bool:
-    """Tell whether anything listens on a port of this machine."""
+async def is_closed(port: int) -> bool:
+    """Tell whether nothing listens on a port of this machine."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
-        return False
+        return True
     writer.close()
-    return True
+    return False
 
 
 async def test_a_port_is_closed_and_opened_without_cutting_what_runs(
@@ -500,16 +499,14 @@ async def test_a_port_is_closed_and_opened_without_cutting_what_runs(
     owner.apply(replace(LOCAL, addresses=()))
     assert owner.port == 0
     assert await owner.listening() == 0
-    async with asyncio.timeout(10):
-        while await is_answered(port):
-            await asyncio.sleep(0.01)
+    await until(lambda: is_closed(port), 10)
     torrent.want(dict.fromkeys(range(meta.piece_count), Priority.LATER))
     await got.until(lambda: len(got.pieces) == meta.piece_count)
     assert (served.peers, got.peers) == (1, 1)
     assert owner.port == 0
 
     owner.apply(LOCAL)
-    assert await is_answered(await owner.listening())
+    assert not await is_closed(await owner.listening())
 
 
 async def test_a_session_without_addresses_opens_no_port_and_connects_to_others(
@@ -537,10 +534,8 @@ async def test_closing_leaves_no_thread_and_no_file(
     async with two() as sessions:
         await fetching(sessions, describe(content), film, target)
     assert count("/proc/self/fd") == descriptors
-    async with asyncio.timeout(10):
-        # The system takes a moment to clear away a thread that has ended.
-        while foreign_threads() > threads:
-            await asyncio.sleep(0.01)
+    # The system takes a moment to clear away a thread that has ended.
+    await until(lambda: foreign_threads() <= threads, 10)
 
 
 async def test_a_torrent_that_is_none_leaves_no_file_open(

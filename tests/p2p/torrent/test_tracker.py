@@ -366,9 +366,7 @@ async def test_connections_are_bounded_and_freed(
             sockets.append(await web.ws_connect(tracker.url))
         return len(sockets) == 8
 
-    async with asyncio.timeout(10):
-        while not await connected():
-            await asyncio.sleep(0.02)
+    await until(connected, 10)
     for socket in sockets:
         await socket.close()
 

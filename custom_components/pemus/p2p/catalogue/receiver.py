@@ -37,18 +37,18 @@ from .wire import (
 REMOVAL: Final = 128
 """Work of removing an item or a folder, in bytes of a page that cost as much."""
 TABLES: Final = (
-    # Two folders may have the same path for a while, as one may be told of before it is known that the other is gone.
+    # Two folders may have the same path for a while, because a new one may arrive before the former one's removal.
     "DROP INDEX folders_by_path",
     "CREATE INDEX folders_by_path ON folders (share, path)",
     "CREATE INDEX items_by_share ON items (share)",
     """
     CREATE TABLE remote_shares (
         share INTEGER PRIMARY KEY,
-        position INTEGER NOT NULL, -- among the shares, as the owner shows them
+        position INTEGER NOT NULL, -- among the shares, in the owner's order
         name TEXT NOT NULL,
         available INTEGER NOT NULL,
-        stale INTEGER NOT NULL DEFAULT 1, -- whether counts and lists have to follow
-        -- How far it is known (`wire.Known`). Without a checkpoint it is to be told as a whole.
+        stale INTEGER NOT NULL DEFAULT 1, -- whether counts and lists must be updated
+        -- How far it is known (`wire.Known`). Without a checkpoint, it is requested as a whole.
         checkpoint INTEGER,
         checkpoint_id INTEGER,
         sequence INTEGER,
@@ -63,7 +63,7 @@ _FOLDER: Final = 64
 _PATHS: Final = 2
 """How often a folder's path is written: in its row and in an index."""
 _ALL_WORDED: Final = 2**62
-"""A mark after all rows: each item is added to the search index at once."""
+"""A mark after all rows, because each item is added to the search index at once."""
 
 _COLUMNS: Final = (
     "row", "nonce", "folder", "share", "name", "size", "mtime_ns", "inode", "kind", "shown", "added", "name_sort",
@@ -94,7 +94,7 @@ class CatalogueReceiver:
     folders_lost: bool = False
     """Whether folders were removed."""
     growth: int = 0
-    """By how many the number of items grew."""
+    """The growth of the number of items."""
     written: int = 0
     """Work of the folders that changed, in bytes of a page that cost as much. A page has their names, the index their paths."""
 
@@ -212,7 +212,7 @@ def _take_folder(
     if before == (place.share, place.parent, place.name):
         return
     if before is not None:
-        # The owner's index was rebuilt. It has to send again whatever was in this folder.
+        # The owner's index was rebuilt. It must send the items of this folder again.
         _remove_folder(db, place.number, intake)
     if place.parent is None:
         for (other,) in db.execute(
@@ -252,7 +252,7 @@ def _remove_folder(
     intake.folders_lost = True
     numbers = ",".join(str(below) for (below,) in found)
     lost = _forget(db, f"folder IN ({numbers})", (), intake)
-    # The owner may believe that these items are known, and has to send them again.
+    # The owner assumes that these items are known, and must send them again.
     db.executemany(
         "UPDATE remote_shares SET checkpoint = NULL WHERE share = ? AND (row IS NULL OR row >= ?)",
         ((share, row) for row, share in lost),
@@ -301,14 +301,14 @@ def _follow(
         is_next = is_known and row is None and sequence == part.after
         sequence = part.until
     if not is_next:
-        raise BadCatalogue("a part of the list was told already, or is missing")
+        raise BadCatalogue("a part of the list was sent already, or is missing")
     row = part.until if part.whole and part.until < MAX_ROW else None
     changed = db.execute(
         "UPDATE remote_shares SET checkpoint = ?, checkpoint_id = ?, sequence = ?, row = ? WHERE share = ?",
         (checkpoint.sequence, checkpoint.id, sequence, row, part.share),
     ).rowcount
     if not changed:
-        raise BadCatalogue("a part of it is of no share")
+        raise BadCatalogue("a part of it belongs to no share")
 
 
 def _take_part(

@@ -1,6 +1,6 @@
-"""A copy of another home's library, which is browsed and searched as quickly as the own one.
+"""A copy of another home's library, which is browsed and searched as quickly as this home's own.
 
-It is a cache. A database that is damaged, or was written by another release, is discarded, and the list fetched again.
+It is a cache. A database that is damaged, or was written by a newer release, is discarded, and the list fetched again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Applied:
 class RemoteStore(Store):
     """The index of another home's library."""
 
-    what = "what is known of another home's library"
+    what = "the copy of another home's library"
 
     def prepare(self, connection: sqlite3.Connection) -> None:
         """Bring the index up to date. What arrived in another format is fetched again."""
@@ -88,7 +88,9 @@ class RemoteStore(Store):
             raise
 
     def _set_aside(self, reason: str, *, newer: bool = False) -> None:
-        _LOGGER.warning("%s is no use (%s), and is asked for again", self.path, reason)
+        _LOGGER.warning(
+            "%s cannot be used (%s), and is fetched again", self.path, reason
+        )
         self.remove()
 
     def remove(self) -> None:
@@ -101,12 +103,12 @@ class RemoteLibrary:
     """The copy of one other home's library."""
 
     def __init__(self, folder: Path, home: str) -> None:
-        """Prepare to keep the library of `home` (PeMuS ID) in `folder`, which is made if need be.
+        """Prepare to keep the library of `home` (PeMuS ID) in `folder`, which is created if it is missing.
 
-        Raises ValueError for an id that is none: files are called by it.
+        Raises ValueError for an invalid id, because it becomes a file name.
         """
         if not is_home(home):
-            raise ValueError("that is no home")
+            raise ValueError("that is no PeMuS ID")
         self.home = home
         self._store = RemoteStore(folder / f"{home}.db")
         # Pages are written one after the other, and counts are not updated meanwhile.
@@ -120,16 +122,16 @@ class RemoteLibrary:
         self._uncounted: set[int] | None = None
         """Folders whose items changed since they were counted; None if all have to be counted."""
 
-    # State. While a page is written, it is the state before.
+    # State. While a page is written, it is the state before it.
 
     @property
     def counts(self) -> Counts:
-        """How many items are known."""
+        """The number of known items."""
         return self._counts
 
     @property
     def revision(self) -> int:
-        """Grows with every change of what is known here."""
+        """Grows with every change of the copy."""
         return self._revision
 
     @property
@@ -144,7 +146,7 @@ class RemoteLibrary:
         await asyncio.to_thread(self._open)
 
     async def close(self) -> None:
-        """Close the copy, after the page that is being written. Questions that are not answered yet fail."""
+        """Close the copy, after the page that is being written. Queries that are still running fail."""
         await asyncio.to_thread(self._close)
 
     async def remove(self) -> None:
@@ -152,7 +154,7 @@ class RemoteLibrary:
         await self.close()
         await asyncio.to_thread(self._store.remove)
 
-    # What is told.
+    # Transfers.
 
     async def have(self) -> str:
         """Begin a transfer: return the `have` that the owner needs for `Catalogue.pages`. Raises Unavailable."""
@@ -165,29 +167,29 @@ class RemoteLibrary:
         await self._in_thread(lambda: self._mending(self._distrust))
 
     async def apply(self, payload: bytes) -> Applied:
-        """Write a page of the catalogue: all of it or, with an error, nothing. This holds also if the caller is cancelled.
+        """Write a page of the catalogue: all of it or, with an error, nothing. This also holds if the caller is cancelled.
 
         Raises:
-            BadCatalogue: it is no page, or does not continue the earlier ones.
-            DiskFull: there is no room for it.
-            Unavailable: it cannot be kept at present.
+            BadCatalogue: it is invalid, or does not continue the earlier pages.
+            DiskFull: the disk is full.
+            Unavailable: it cannot be written now.
 
         """
         return await self._in_thread(self._apply, payload)
 
-    # Questions.
+    # Queries.
 
     async def browse(self, node: str, online: bool) -> Listing:
-        """Return what lies in a node, whose id is that of the owner. Raises BadRequest, NotFound and Unavailable.
+        """Return the content of a node, which has the owner's id. Raises BadRequest, NotFound and Unavailable.
 
-        `online` is whether the home can be reached at present: nothing of it is available if not.
+        `online` states whether the home can be reached now. If not, none of its items is available.
         """
         return await self._ask(
             lambda db: browse.listing(db, node, *_shares(db, online=online))
         )
 
     async def search(self, query: SearchQuery, online: bool) -> SearchResult:
-        """Return what matches. Raises BadRequest, NotFound and Unavailable."""
+        """Return the items that match. Raises BadRequest, NotFound and Unavailable."""
         return await self._ask(
             lambda db: search(db, query, *_shares(db, online=online))
         )
@@ -211,7 +213,9 @@ class RemoteLibrary:
         try:
             return await asyncio.to_thread(function, *args, **kwargs)
         except StoreFull as err:
-            raise DiskFull(f"there is no room for {self._store.what}: {err}") from err
+            raise DiskFull(
+                f"the disk is too full for {self._store.what}: {err}"
+            ) from err
         except StoreError as err:
             raise Unavailable(f"{self._store.what} cannot be used: {err}") from err
 
@@ -249,7 +253,7 @@ class RemoteLibrary:
 
     def _mend(self) -> None:
         with self._taking:
-            # Another thread may have met the same damage.
+            # Another thread may have repaired it meanwhile.
             if self._store.broken:
                 self._store.replace()
                 self._look()
@@ -298,7 +302,7 @@ class RemoteLibrary:
             if self._items + intake.growth > MAX_ITEMS:
                 raise BadCatalogue("it has too many items")
             if _size(db) > MAX_DATABASE:
-                raise BadCatalogue("it takes too much room")
+                raise BadCatalogue("it takes too much disk space")
             if intake:
                 raise_revision(db)
             if page.head.last:
@@ -352,7 +356,7 @@ class RemoteLibrary:
 
 
 def homes_in(folder: Path) -> set[str]:
-    """Return the homes of which a folder has copies. Blocks."""
+    """Return the homes whose libraries have copies in a folder. Blocks."""
     try:
         found = [path.name.partition(".db")[0] for path in folder.glob("*.db*")]
     except OSError:
@@ -363,7 +367,7 @@ def homes_in(folder: Path) -> set[str]:
 def _shares(
     db: sqlite3.Connection, *, online: bool
 ) -> tuple[list[ShareConfig], Collection[str]]:
-    """Return the shares in the owner's order, and the ids of those whose files can be reached at present."""
+    """Return the shares in the owner's order, and the ids of those whose files can be reached now."""
     configured, available = [], set()
     for id_, name, kinds, is_available in db.execute(
         "SELECT id, name, kinds, available FROM shares JOIN remote_shares ON share = number ORDER BY position"
@@ -394,7 +398,7 @@ def _note(db: sqlite3.Connection, key: str, value: int) -> None:
 
 
 def _size(db: sqlite3.Connection) -> int:
-    """Return how many bytes the database has in use."""
+    """Return the bytes that the database uses."""
     pages, unused, size = (
         db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")

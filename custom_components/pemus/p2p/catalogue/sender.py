@@ -147,8 +147,8 @@ class Catalogue:
     ) -> None:
         """Prepare to send from an index.
 
-        `shares` are the configured ones in the order to show, `available` the ids of those that can be reached at
-        present, and `on_fault` is called when the index could not be read.
+        `shares` are the configured ones in the order to show, `available` the ids of those that can be reached now,
+        and `on_fault` is called when the index could not be read.
         """
         self._store = store
         self._shares = shares

@@ -52,7 +52,7 @@ MAX_PAGE: Final = 256 * 1024
 MAX_UNPACKED: Final = 1024 * 1024
 """Bytes of JSON in a page."""
 MAX_VALUES: Final = 128 * 1024
-"""Values in a page, roughly: the smallest take thirty times as much memory as their JSON."""
+"""Values in a page, roughly. The smallest take thirty times as much memory as their JSON."""
 MAX_ITEMS: Final = 1_000_000
 """Items of one home."""
 MAX_SHARES: Final = 200
@@ -135,8 +135,8 @@ class Folder:
 class Part:
     """The next items of one share after those that the receiver knows.
 
-    While the share is told as a whole, these are all that it has in the rows behind `after`, up to `until`. Later, `after`
-    and `until` are sequences, and these are the items that changed between them.
+    While the share is sent as a whole, these are all its items in the rows after `after`, up to `until`. Later, `after` and
+    `until` are sequences, and these are the items that changed between them.
     """
 
     share: int
@@ -174,7 +174,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder of a page, and where it lies."""
+    """A folder of a page, with its path."""
 
     number: int
     share: int
@@ -224,7 +224,7 @@ def read(payload: bytes) -> Page:
     except (orjson.JSONDecodeError, DecodeError, RecursionError) as err:
         raise BadCatalogue(f"it cannot be read: {err}") from None
     if head.format != FORMAT:
-        raise BadCatalogue("it is of another release")
+        raise BadCatalogue("it has another format")
     _expect(
         0 <= head.checkpoint.sequence <= MAX_INT64 and _is_int64(head.checkpoint.id),
         "its checkpoint is invalid",
@@ -242,7 +242,7 @@ def read(payload: bytes) -> Page:
 def places(folders: Iterable[Folder]) -> Iterator[Place]:
     """Return the folders of a page with their places, parents first. Raises BadCatalogue."""
     found: dict[int, Place] = {}
-    told = 0
+    size = 0
     for folder in folders:
         _expect(
             1 <= folder.number <= MAX_NUMBER and folder.number not in found,
@@ -269,8 +269,8 @@ def places(folders: Iterable[Folder]) -> Iterator[Place]:
                 above.depth + 1,
             )
             _expect(can_be_sent(path, place.depth), "one of its folders lies too deep")
-        told += len(place.path.encode())
-        _expect(told <= MAX_PATHS, "the paths of its folders are too long")
+        size += len(place.path.encode())
+        _expect(size <= MAX_PATHS, "the paths of its folders are too long")
         found[folder.number] = place
         yield place
 
@@ -291,9 +291,9 @@ def _unpacked(payload: bytes) -> bytes:
     if len(unpacked) > MAX_UNPACKED:
         raise BadCatalogue("a page of it becomes too long")
     if not unpacking.eof or unpacking.unused_data:
-        raise BadCatalogue("a page of it has no end, or more after it")
+        raise BadCatalogue("a page of it is cut off, or has data after its end")
     if _values(unpacked) > MAX_VALUES:
-        raise BadCatalogue("there is too much in a page of it")
+        raise BadCatalogue("a page of it has too many values")
     return unpacked
 
 

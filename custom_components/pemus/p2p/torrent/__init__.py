@@ -1,1 +1,1 @@
-"""Everything about BitTorrent: the session, seeds, hashes, the tracker on loopback."""
+"""Everything about BitTorrent: the session, seeds, hashes, and the tracker on loopback."""

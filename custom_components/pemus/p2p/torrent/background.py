@@ -1,7 +1,7 @@
-"""Hashes the whole library in the background, so that most files are ready when somebody asks for them.
+"""Hashes the whole library in the background, so that most files are ready when a friend asks for them.
 
-The library's index says what there is, without a look at the disk; what is known already costs a look into a database.
-Only files that are new or changed are opened, one after the other.
+The library's index lists the files without touching the disk, and a database lists what is hashed. Only new and changed files
+are opened, one after the other.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ from .priority import Priority
 from .store import SwarmStore, Version
 
 PAGE: Final = 500
-"""Files that are asked for at a time."""
+"""Files in one request to the library."""
 PAUSE: Final = 30.0
-"""Seconds between two looks through the library, at least. Large ones are looked through less often."""
+"""Minimum seconds between two passes through the library. Large libraries get fewer passes."""
 SETTLED: Final = 60.0
-"""Seconds since its last change after which a file is not expected to be still being written."""
+"""Seconds since its last change after which a file is probably complete."""
 AGAIN: Final = 3600.0
-"""Seconds until files that could not be hashed are tried again."""
+"""Seconds until files that could not be hashed are retried."""
 FULL: Final = 300.0
-"""Seconds to wait where what was hashed cannot be kept."""
+"""Seconds to wait when the disk is too full to store hashes."""
 
-_SHARE_OF_TIME: Final = 20
+_PAUSE_FACTOR: Final = 20
+"""The pause after a pass, as a multiple of the time that listing the library took."""
 _LOGGER = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """The library, as far as it matters here."""
+    """The library, as far as hashing needs it."""
 
     async def listed(
         self, after: int, limit: int
     ) -> tuple[Sequence[Listed], int | None]:
-        """Return files of shares that are at hand, in a fixed order, and where to go on; None at the end.
+        """Return files of available shares in a fixed order, and where the next page begins; None at the end.
 
-        The first part is asked for with 0. Raises EngineError while it cannot be told.
+        The first page begins at 0. Raises EngineError if the library cannot be read now.
         """
 
     async def file(self, item_id: str) -> LocalFile:
@@ -62,11 +63,11 @@ class LibraryProgress:
     hashed_files: int = 0
     hashed_size: int = 0
     working: bool = False
-    """Whether there is something left to do."""
+    """Whether files remain to be hashed."""
 
 
 class Background:
-    """Hashes what is not hashed yet."""
+    """Hashes files that are not hashed yet."""
 
     def __init__(self, store: SwarmStore, hasher: Hasher, library: Source) -> None:
         """Prepare to hash the files of `library`."""
@@ -79,7 +80,7 @@ class Background:
         self._later = False
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start hashing."""
         self._news.set()
         self._task = tasks.keep(self._run, "background hashing")
 
@@ -89,7 +90,7 @@ class Background:
         self._task = None
 
     def items_changed(self) -> None:
-        """Look through the library again soon: there is something new in it, or a disk is back."""
+        """Go through the library again soon: it has new files, or a disk is back."""
         self._news.set()
 
     async def _run(self) -> None:
@@ -106,18 +107,18 @@ class Background:
                 if self.progress.working:
                     await self._work()
             except (EngineError, StoreError) as err:
-                _LOGGER.info("Hashing the library is put off: %s", err)
+                _LOGGER.info("Hashing the library is postponed: %s", err)
                 self._later = True
             except Exception:
                 _LOGGER.exception("Hashing the library failed")
             self.progress = replace(self.progress, working=False)
-            await asyncio.sleep(max(PAUSE, looked * _SHARE_OF_TIME))
+            await asyncio.sleep(max(PAUSE, looked * _PAUSE_FACTOR))
             if self._later:
                 self._later = False
                 self._news.set()
 
     async def _count(self) -> None:
-        """Find out how much is hashed, without reading a file."""
+        """Count what is hashed, without reading files."""
         files = size = hashed_files = hashed_size = 0
         after: int | None = 0
         while after is not None:
@@ -139,7 +140,7 @@ class Background:
             await self._store.run(self._store.forget_unseen, time.time())
 
     async def _work(self) -> None:
-        """Hash what is not hashed."""
+        """Hash the files that are not hashed."""
         after: int | None = 0
         while after is not None:
             page, after = await self._library.listed(after, PAGE)
@@ -152,16 +153,16 @@ class Background:
         try:
             file = await self._library.file(listed.item)
             if abs(time.time() - file.mtime_ns / 1e9) < SETTLED:
-                # It may still be being copied: later it is read once instead of several times.
+                # It may still be being copied. Waiting avoids reading it several times.
                 self._later = True
                 return
             await self._hasher.hashes(file, Priority.LATER)
             while self._store.full:
-                # To read the whole library in vain, again and again, would be no use to anybody.
+                # Otherwise the whole library would be read again and again for nothing.
                 await asyncio.sleep(FULL)
                 await self._hasher.hashes(file, Priority.LATER)
         except (EngineError, HashingError) as err:
-            # It is tried again when something changes, or in an hour.
+            # It is retried when something changes, or after AGAIN.
             _LOGGER.debug("%s is not hashed: %s", listed.item, err)
             return
         progress = self.progress

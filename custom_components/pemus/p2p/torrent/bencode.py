@@ -1,4 +1,4 @@
-"""Bencoding (BEP 3), as far as metainfo files need it: without libtorrent they can be read, too."""
+"""Bencoding (BEP 3), as far as metainfo files need it. It works without libtorrent."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Final
 
 type Plain = int | bytes | dict[bytes, Plain]
-"""Lists are not among what is read or written."""
+"""Lists are neither read nor written."""
 
 MAX_DEPTH: Final = 4
-"""Dictionaries in each other."""
+"""Levels of nested dictionaries."""
 _MAX_DIGITS: Final = 20
 
 
 def encode(value: int | bytes | Mapping[bytes, Plain]) -> bytes:
-    """Return the one way to write a value."""
+    """Return a value in its only valid encoding."""
     if isinstance(value, bytes):
         return b"%d:%b" % (len(value), value)
     if isinstance(value, int):
@@ -24,10 +24,10 @@ def encode(value: int | bytes | Mapping[bytes, Plain]) -> bytes:
 
 
 def decode(data: bytes) -> Plain:
-    """Return what somebody wrote. Raises ValueError for lists, and for what is no bencoding."""
+    """Return a decoded value. Raises ValueError for lists, and for invalid bencoding."""
     value, end = _value(data, 0, MAX_DEPTH)
     if end != len(data):
-        raise ValueError("there is more after it")
+        raise ValueError("more data follows it")
     return value
 
 
@@ -61,5 +61,5 @@ def _number(data: bytes, at: int, mark: bytes) -> tuple[int, int]:
     end = data.find(mark, at, at + _MAX_DIGITS + 1)
     digits = data[at:end].removeprefix(b"-")
     if end < 0 or not digits.isdigit():
-        raise ValueError("it has a number that is none")
+        raise ValueError("a number in it is invalid")
     return int(data[at:end]), end + 1

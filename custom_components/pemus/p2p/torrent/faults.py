@@ -1,5 +1,5 @@
-"""What goes wrong with libtorrent, for those who have to be there without it, too."""
+"""Errors of libtorrent, apart from it so that they can be imported where it is not installed."""
 
 
 class SessionError(Exception):
-    """The session cannot run, or did not do what it was asked to. The message says why."""
+    """The session cannot run, or could not do what was asked. The message says why."""

@@ -1,7 +1,7 @@
-"""Looks at the files of many items at once: what all ask for in the same moment goes out as one question.
+"""Looks up the files of many items at once: requests of the same moment become one.
 
-After a start thousands of seeds want to know what their files are. A question to the library, a thread and a look into
-the database for each would take longer than all the rest.
+After a start, thousands of seeds look up their files. A request to the library, a thread and a query for each would take longer
+than everything else.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ..core import tasks
 from ..core.errors import EngineError
 from ..models import LocalFile
 from .hashing import Hasher
 from .store import Version
 
 BATCH: Final = 32
-"""Items in one question. All of them are seeded in one go, so they must not be so many that the event loop is held up."""
+"""Items in one request. All of them are seeded at once, which must not block the event loop for long."""
 QUESTIONS: Final = 4
-"""Questions at a time: a disk that takes its time holds up one of them."""
+"""Requests at a time. A slow disk delays one of them."""
 SMALL: Final = 4 * 1024**3
-"""Bytes of files whose hashes are fetched along with them; those of larger ones take too much room by the dozen."""
+"""Bytes of the largest file whose hashes are looked up along with it. Dozens of larger ones would take too much memory."""
 
 Many = Callable[[Sequence[str]], Awaitable[Mapping[str, LocalFile | EngineError]]]
 
@@ -33,14 +34,14 @@ class Look:
 
     file: LocalFile
     pieces: bytes | None
-    """The hashes of its pieces where they are known and short."""
+    """The hashes of its pieces, if they are known and the file is not larger than SMALL."""
 
 
 class FileLookups:
-    """Gathers questions."""
+    """Gathers look-ups."""
 
     def __init__(self, many: Many, hasher: Hasher, *, batch: int = BATCH) -> None:
-        """Prepare to ask `many` for up to `batch` files at a time, and `hasher` for what it knows of them."""
+        """Ask `many` for up to `batch` files at a time, and `hasher` for their known hashes."""
         self._many = many
         self._hasher = hasher
         self._batch = batch
@@ -59,11 +60,8 @@ class FileLookups:
         return await future
 
     async def stop(self) -> None:
-        """End all work. Who still waits is cancelled."""
-        asking = tuple(self._asking)
-        for task in asking:
-            task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        """End all work. Callers that still wait are cancelled."""
+        await tasks.end(*self._asking)
         for _, future in self._waiting:
             future.cancel()
         self._waiting.clear()

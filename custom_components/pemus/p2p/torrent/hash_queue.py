@@ -1,7 +1,7 @@
 """A priority queue of files to hash, and the two threads that work on it.
 
-The queue is asked for each piece, so a file that somebody waits for overtakes the others within milliseconds. `hashlib`
-releases Python's lock while it hashes.
+Workers ask the queue for each piece, so a file that somebody waits for overtakes the others within milliseconds. `hashlib`
+releases the interpreter's lock while it hashes.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from .priority import Priority
 
 WORKERS: Final = 2
 SLOW: Final = 2.0
-"""Seconds for one piece after which a disk counts as slow: its files wait, and another thread works on other disks."""
+"""Seconds for one piece after which a disk counts as slow. Its files wait, and another thread works on other disks."""
 STALL: Final = 60.0
-"""Seconds for one piece after which a disk counts as dead: its files fail."""
+"""Seconds for one piece after which a disk counts as dead. Its files fail."""
 
 _SAMPLES: Final = 32
-_BREATH: Final = 0.0001
-"""Seconds that a thread of low priority sleeps after each piece: one that never sleeps can delay a thread that wakes up by
-tens of milliseconds."""
+"""Bytes of a file that are probed to see whether it is in memory."""
+_BACKGROUND_PAUSE: Final = 0.0001
+"""Seconds that a thread of low priority sleeps after each piece. Without sleeping, it can delay waking threads by tens of
+milliseconds."""
 _NICE: Final = 10
 # ioprio_set(2): "best effort", its lowest level.
 _IO_LOWEST: Final = (2 << 13) | 7
@@ -42,32 +43,32 @@ _IOPRIO_SET: Final = {"x86_64": 251, "aarch64": 30}
 
 
 class HashingError(Exception):
-    """The file cannot be hashed at present. The message says why, and can be shown to a user."""
+    """The file cannot be hashed now. The message says why, and can be shown to a user."""
 
 
 class FileChanged(HashingError):
-    """The file is not, or no longer, the one that was described."""
+    """The file differs from its description."""
 
 
 class Job:
     """A file to hash. Only the queue changes it, under its lock."""
 
     def __init__(self, file: LocalFile, priority: Priority) -> None:
-        """Describe the work."""
+        """Prepare to hash a file."""
         self.file = file
         self.priority = priority
         self.piece_length = piece_length_for(file.size)
         self.piece_count = -(-file.size // self.piece_length)
         self.digests = bytearray(self.piece_count * DIGEST)
         self.next = 0
-        """Piece that is taken next."""
+        """The piece that is hashed next."""
         self.done_bytes = 0
         self.result: Future[bytes] = Future()
-        """Gets the hashes of all pieces, or HashingError. To cancel it ends the job."""
+        """Gets the hashes of all pieces, or HashingError. Cancelling it ends the job."""
 
     @property
     def is_over(self) -> bool:
-        """Whether there is nothing left to take."""
+        """Whether no piece is left to hash."""
         return self.next == self.piece_count or self.result.done()
 
     def piece(self, index: int) -> tuple[int, int]:
@@ -82,28 +83,28 @@ class Job:
 
 
 class _Worker:
-    """A thread, and the piece that it works on."""
+    """A thread, and the piece that it hashes."""
 
     def __init__(self, *, is_background: bool) -> None:
         self.is_background = is_background
-        """Whether it runs at low priority, and hashes only what nobody asked for. A thread cannot raise its priority again."""
+        """Whether it runs at low priority, for files that nobody waits for. A thread cannot raise its priority again."""
         self.job: Job
         self.index = 0
         self.since = 0.0
-        """When it took the piece, by the monotonic clock."""
+        """When it began the piece, by the monotonic clock."""
         self.is_slow = False
-        """Whether its disk is slow. Another worker has taken its place, so it ends after this piece."""
+        """Whether its disk is slow. Another worker has replaced it, so it ends after this piece."""
         self.thread: threading.Thread | None = None
 
 
 class HashQueue:
-    """Hashes files: by priority, then the one with the shortest rest; in the background in order of arrival."""
+    """Hashes files by priority, then the one with the least left first. Files in the background are hashed in order of arrival."""
 
     def __init__(self) -> None:
-        """Begin with an empty queue. Threads run only while there is work."""
+        """Start with an empty queue. Threads run only while there is work."""
         self._lock = threading.Lock()
         self._heap: list[tuple[int, int, int, Job]] = []
-        """Negative priority, bytes left, number, job. An entry whose priority is not the job's any more is void."""
+        """Negative priority, bytes left, number, job. Entries with a former priority of their job are ignored."""
         self._numbers = count()
         self._aside: dict[int, list[Job]] = {}
         """Jobs that wait for a slow disk, by its device number."""
@@ -129,13 +130,13 @@ class HashQueue:
                     self._start_workers()
 
     def pause(self, paused: bool) -> None:
-        """Hold the background, or let it go on."""
+        """Pause or resume hashing in the background."""
         with self._lock:
             self._is_paused = paused
             self._start_workers()
 
     def check(self) -> None:
-        """Find slow and dead disks. To be called about once a second while there are jobs."""
+        """Find slow and dead disks. Must be called about once a second while there are jobs."""
         failed: list[Job] = []
         with self._lock:
             limit = time.monotonic() - SLOW
@@ -152,7 +153,7 @@ class HashQueue:
             job.fail(HashingError("the disk does not answer"))
 
     def stop(self, seconds: float) -> None:
-        """Take no piece any more, and wait until those that were taken are done, or for so many seconds. Blocks."""
+        """Begin no more pieces, and wait for those that are being hashed, for so many seconds at most. Blocks."""
         end = time.monotonic() + seconds
         with self._lock:
             self._is_stopped = True
@@ -223,7 +224,7 @@ class HashQueue:
                 self._workers.add(worker)
 
     def _leave(self, worker: _Worker) -> None:
-        """End a worker. If it was the last one that its disk kept, the disk answers again."""
+        """End a worker. If it was the last one that its disk delayed, the disk answers again."""
         self._workers.discard(worker)
         device = worker.job.file.device
         if worker.is_slow and not any(
@@ -246,7 +247,7 @@ class HashQueue:
                 if reader is None or reader.job is not job:
                     if reader is not None:
                         reader.close()
-                    # Nothing is open while this opens, which may fail.
+                    # Opening may fail, and then nothing may be left open.
                     reader = None
                     reader = _Reader(job, is_background=worker.is_background)
                 digest = reader.hash(worker.index)
@@ -257,13 +258,13 @@ class HashQueue:
                 reason = getattr(err, "strerror", None) or err
                 job.fail(HashingError(f"the file cannot be read: {reason}"))
             if worker.is_background:
-                time.sleep(_BREATH)
+                time.sleep(_BACKGROUND_PAUSE)
             with self._lock:
                 has_work = self._take(worker)
                 if not has_work and reader is None:
                     self._leave(worker)
         if reader is not None:
-            # Even this may block on a network disk.
+            # On a network disk, even closing may block.
             reader.close()
             with self._lock:
                 self._leave(worker)
@@ -280,7 +281,7 @@ class HashQueue:
 
 
 class _Reader:
-    """A worker's view of an open file. Each worker opens the file itself, so that nobody has to wait to close it."""
+    """A worker's view of an open file. Each worker opens the file itself, so that no one waits for another to close it."""
 
     def __init__(self, job: Job, *, is_background: bool) -> None:
         self.job = job
@@ -291,7 +292,7 @@ class _Reader:
         with closed_on_error(self._descriptor):
             self._buffer = memoryview(bytearray(job.piece_length))
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            # What is read in the background must not push out of memory what others need.
+            # Reading in the background must not displace pages that others need.
             self._forgets = is_background and not _is_in_memory(
                 self._descriptor, job.file.size
             )
@@ -322,7 +323,7 @@ class _Reader:
 
 
 def _is_in_memory(descriptor: int, size: int) -> bool:
-    """Tell whether others use the file at present, so that its pages should stay."""
+    """Tell whether others use the file now, so that its pages should stay in memory."""
     probe = bytearray(1)
     found = 0
     for number in range(_SAMPLES):
@@ -334,7 +335,7 @@ def _is_in_memory(descriptor: int, size: int) -> bool:
 
 
 def _lower_priority() -> None:
-    """Give processor and disk to other threads first. Applies to the calling thread."""
+    """Give the calling thread low priority for processor and disk."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
     if (number := _IOPRIO_SET.get(platform.machine())) is not None:

@@ -1,4 +1,4 @@
-"""Hashes the pieces of files (BEP 3), once per version of a file, and keeps the hashes."""
+"""Hashes the pieces of files (BEP 3), once for each version of a file, and stores the hashes."""
 
 from __future__ import annotations
 
@@ -22,30 +22,29 @@ from .store import SwarmStore, Version
 __all__ = ["FileChanged", "Hasher", "HashingError", "HashingProgress"]
 
 SETTLED: Final = 2.0
-"""Seconds since the last change after which another change is sure to show in the time of change: FAT counts in steps of
-two seconds."""
+"""Seconds since a change after which the next one certainly has another modification time: FAT counts in steps of two seconds."""
 CHECK_INTERVAL: Final = 1.0
-"""Seconds between two looks at whether disks answer."""
+"""Seconds between two checks whether disks answer."""
 STOP_TIMEOUT: Final = 1.0
-"""Seconds for threads to end. One that hangs on a dead disk ends with the process."""
+"""Seconds for threads to end. A thread that hangs on a dead disk ends with the process."""
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashingProgress:
-    """What is being hashed."""
+    """How much is being hashed."""
 
     files: int = 0
-    """Files that are being hashed or wait for it."""
+    """Files that are being hashed or waiting."""
     done_bytes: int = 0
     total_bytes: int = 0
-    """Of these files."""
+    """Bytes of these files."""
 
 
 @dataclass(slots=True, eq=False)
 class _Hashing:
-    """One version of a file that is being hashed, for all who asked for it."""
+    """One version of a file that is being hashed, for all callers."""
 
     job: Job
     task: asyncio.Task[bytes]
@@ -58,7 +57,7 @@ class Hasher:
     def __init__(
         self, store: SwarmStore, *, on_change: Callable[[], None] = lambda: None
     ) -> None:
-        """Keep the hashes in `store`. `on_change` is called in the event loop after a file."""
+        """Store hashes in `store`. `on_change` is called in the event loop after each file."""
         self._store = store
         self._on_change = on_change
         self._queue = HashQueue()
@@ -68,7 +67,7 @@ class Hasher:
 
     @property
     def progress(self) -> HashingProgress:
-        """What is being hashed at present."""
+        """How much is being hashed now."""
         jobs = [each.job for each in self._running.values()]
         return HashingProgress(
             files=len(jobs),
@@ -77,21 +76,21 @@ class Hasher:
         )
 
     def pause(self) -> None:
-        """Hold what has the priority LATER, because something streams."""
+        """Pause files of priority LATER, because something streams."""
         self._queue.pause(True)
 
     def resume(self) -> None:
-        """Go on with everything."""
+        """Resume all files."""
         self._queue.pause(False)
 
     async def hashes(self, file: LocalFile, priority: Priority = Priority.NOW) -> bytes:
-        """Return the hashes of a file's pieces, one after the other. They are computed unless they are known.
+        """Return the concatenated hashes of a file's pieces. They are computed unless they are known.
 
-        When all who wait are cancelled, the work ends.
+        The work ends when all callers are cancelled.
 
         Raises:
-            FileChanged: the file is not what was described, or changed while it was hashed.
-            HashingError: it cannot be read.
+            FileChanged: the file differs from its description, or changed while it was hashed.
+            HashingError: the file cannot be read.
 
         """
         if self._is_stopped:
@@ -114,7 +113,7 @@ class Hasher:
         try:
             return await asyncio.shield(hashing.task)
         except asyncio.CancelledError:
-            # Either the caller was cancelled, or `stop` ended the work.
+            # The caller was cancelled, or `stop` ended the work.
             if hashing.task.cancelled():
                 raise HashingError("the engine is stopping") from None
             raise
@@ -130,7 +129,7 @@ class Hasher:
             self._queue.promote(hashing.job, priority)
 
     async def known(self, files: Collection[LocalFile]) -> dict[Version, bytes]:
-        """Return the hashes of those files whose hashes are known already."""
+        """Return the known hashes of files."""
         wanted = {Version.of(file): piece_length_for(file.size) for file in files}
         if not wanted:
             return {}
@@ -146,7 +145,7 @@ class Hasher:
         }
 
     async def forget(self, file: LocalFile) -> None:
-        """Forget the hashes of a file because they turned out to be wrong."""
+        """Forget the hashes of a file, because they are wrong."""
         with suppress(StoreError):
             await self._store.run(self._store.forget_hashes, Version.of(file))
 
@@ -166,7 +165,7 @@ class Hasher:
             if self._checking is None:
                 self._checking = tasks.keep(self._check, "hash: check disks")
             pieces = await asyncio.wrap_future(job.result)
-            # A file that changed a moment ago may change again without another time of change.
+            # A file that changed a moment ago may change again with the same modification time.
             if abs(began - job.file.mtime_ns / 1e9) >= SETTLED:
                 await self._keep(job, version, pieces)
             return pieces
@@ -182,10 +181,10 @@ class Hasher:
                 self._store.keep_hashes, version, job.piece_length, pieces, time.time()
             )
         except StoreError as err:
-            _LOGGER.warning("The hashes of %s cannot be kept: %s", job.file.name, err)
+            _LOGGER.warning("The hashes of %s cannot be stored: %s", job.file.name, err)
 
     async def _check(self) -> None:
-        """Look whether disks answer, for as long as there are files to hash."""
+        """Check whether disks answer, while there are files to hash."""
         while self._running:
             await asyncio.sleep(CHECK_INTERVAL)
             self._queue.check()

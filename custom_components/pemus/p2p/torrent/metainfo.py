@@ -1,8 +1,8 @@
-"""Metainfo files (BEP 3): the little that is made, and the little that is accepted.
+"""Metainfo files (BEP 3): the one form that PeMuS makes and accepts.
 
-A torrent of PeMuS holds one file, is of version 1 (WebRTC peers of libtorrent know no other) and private (BEP 27). Its
-info dictionary carries a salt of its own, so that the info-hash, which is all that a peer needs to be served, is known
-to one receiver only. The file's name is not in it.
+A torrent of PeMuS holds one file, has version 1 (libtorrent's WebRTC peers support no other) and is private (BEP 27). Its info
+dictionary has a salt of its own, so only one receiver knows the info-hash, which is all that a peer needs to be served. It
+does not contain the file's name.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _BEFORE_INFO: Final = b"d4:info"
 
 
 class BadMetainfo(Exception):
-    """The metainfo is not one that PeMuS makes. The message says why."""
+    """PeMuS would not make such metainfo. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metainfo:
-    """A torrent's description, checked."""
+    """The checked description of a torrent."""
 
     info_hash: str
     """40 hexadecimal digits."""
     size: int
     piece_length: int
     pieces: bytes
-    """The hashes of all pieces, one after the other."""
+    """The concatenated hashes of all pieces."""
     salt: bytes
 
     @property
@@ -55,7 +55,7 @@ class Metainfo:
         return self.pieces[index * DIGEST : (index + 1) * DIGEST]
 
     def piece_size(self, index: int) -> int:
-        """Return the bytes of one piece; the last is shorter."""
+        """Return the size of one piece in bytes; the last one may be shorter."""
         return min(self.piece_length, self.size - index * self.piece_length)
 
     def encode(self) -> bytes:
@@ -64,7 +64,7 @@ class Metainfo:
 
 
 def piece_length_for(size: int) -> int:
-    """Return the length of the pieces of a file: small ones start sooner, large ones need shorter lists of hashes."""
+    """Return the length of a file's pieces. Short pieces arrive sooner; long ones make the list of hashes shorter."""
     if size <= 256 * 1024**2:
         return MIN_PIECE
     if size <= 4 * 1024**3:
@@ -73,12 +73,12 @@ def piece_length_for(size: int) -> int:
 
 
 def make(size: int, pieces: bytes, salt: bytes) -> Metainfo:
-    """Return the metainfo of a file whose pieces, of the length that `piece_length_for` says, have these hashes."""
+    """Return the metainfo of a file from the hashes of its pieces, whose length is `piece_length_for(size)`."""
     return _checked(size, piece_length_for(size), pieces, salt)
 
 
 def read(data: bytes, size: int) -> Metainfo:
-    """Return the metainfo in a file that somebody sent, of an item that is `size` bytes long. Raises BadMetainfo."""
+    """Return the metainfo that another home sent for an item of `size` bytes. Raises BadMetainfo."""
     if len(data) > MAX_METAINFO:
         raise BadMetainfo("it is too long")
     try:
@@ -87,16 +87,16 @@ def read(data: bytes, size: int) -> Metainfo:
         raise BadMetainfo("it is damaged") from None
     info = root.get(b"info") if isinstance(root, dict) else None
     if not isinstance(info, dict) or set(info) != _KEYS:
-        raise BadMetainfo("it describes something else than one private file")
+        raise BadMetainfo("it does not describe one private file")
     metainfo = _checked(size, info[b"piece length"], info[b"pieces"], info[b"x_salt"])
-    # What is in it decides the info-hash: one more key, another order or another size would be another torrent.
+    # The encoding decides the info-hash: another key, order or size would be another torrent.
     if metainfo.encode() != data:
         raise BadMetainfo("it does not describe the item")
     return metainfo
 
 
 def _encode(size: int, piece_length: int, pieces: bytes, salt: bytes) -> bytes:
-    """Return the metainfo file. There is one way only to write it."""
+    """Return the metainfo file in its only valid encoding."""
     info: bencode.Plain = {
         b"length": size,
         b"name": _NAME,
@@ -114,11 +114,11 @@ def _checked(size: int, piece_length: object, pieces: object, salt: object) -> M
         or not MIN_PIECE <= piece_length <= MAX_PIECE
         or piece_length & (piece_length - 1)
     ):
-        raise BadMetainfo("its pieces have a length that is not used")
+        raise BadMetainfo("its pieces have an invalid length")
     if not isinstance(salt, bytes) or len(salt) != SALT:
         raise BadMetainfo("its salt is too short")
     if size <= 0 or not isinstance(pieces, bytes):
-        raise BadMetainfo("there is nothing in it")
+        raise BadMetainfo("it is empty")
     if len(pieces) != -(-size // piece_length) * DIGEST:
         raise BadMetainfo("its hashes do not fit its size")
     encoded = _encode(size, piece_length, pieces, salt)

@@ -1,4 +1,4 @@
-"""How soon something is wanted: a piece of a file, or the hashes of a file."""
+"""How urgent a piece of a file is, or the hashes of a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Priority(IntEnum):
-    """How soon something is wanted."""
+    """How urgent something is."""
 
     LATER = 1
     """After everything else, in order."""

@@ -1,13 +1,13 @@
-"""One seed: a torrent for one receiver and item, for as long as it is wanted and the file is what was hashed.
+"""One seed: a torrent for one receiver and item, while it is wanted and the file is what was hashed.
 
-Everything that happens to a seed (it is wanted, revoked; its file is edited, moved, unplugged; libtorrent reports an error)
-raises its generation and wakes its one task, which looks at the present state and makes the torrent follow. So only one task
-ever changes a torrent, and what happens while it works is looked at afterwards.
+Each event (the seed is wanted or revoked; its file is edited, moved or unplugged; libtorrent reports an error) raises the seed's
+generation and wakes its only task, which makes the torrent match the present state. So one task alone changes the torrent, and
+events during its work are handled afterwards.
 
-A seed whose file changed is removed, never repaired: libtorrent would read all of the file, and must not write to it.
+A seed whose file changed is removed, never repaired: libtorrent would read the whole file, and must not write to it.
 
-A torrent reads from a descriptor of the file that was hashed, which stays open while it is served. So nothing that takes the
-place of the file, or of a folder above it, is sent before that is noticed.
+A torrent reads from a descriptor of the hashed file, which stays open while it is served. So a file or folder that replaces it
+is never sent, even before the change is noticed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .session import Session, Torrent
 from .store import Version
 
 RETRY: Final = 5.0
-"""Seconds until a seed that cannot be served is tried again; they double each time."""
+"""Seconds until a seed that cannot be served is retried; twice as long each time."""
 MAX_RETRY: Final = 300.0
 DISK_TIMEOUT: Final = 10.0
 """Seconds for a disk to open a file."""
@@ -49,15 +49,15 @@ Key = tuple[str, str]
 
 
 class SeedState(StrEnum):
-    """What a seed does."""
+    """The state of a seed."""
 
     PREPARING = "preparing"
     """Its file is looked up or hashed."""
     ACTIVE = "active"
     UNAVAILABLE = "unavailable"
-    """Its file is missing or cannot be served at present. It is tried again."""
+    """Its file is missing or cannot be served now. It is retried."""
     ASLEEP = "asleep"
-    """There is no such seed: nobody asked for it, or nobody used it for long."""
+    """There is no such seed: nobody asked for it, or it was unused for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,33 +71,32 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class SeedTools:
-    """What all seeds share."""
+    """The components that all seeds use."""
 
     session: Session
     hasher: Hasher
     lookups: FileLookups
     on_seed: Callable[[str, str, Torrent], None]
-    """Called with receiver, item and torrent when a torrent begins to be served."""
+    """Called with receiver, item and torrent when a torrent is served."""
     on_change: Callable[[], None]
     """Called when the number of active seeds may have changed."""
     on_end: Callable[[Seed], None]
-    """Called when a seed that is not wanted any more serves nothing any more."""
+    """Called when an unwanted seed has stopped serving."""
 
 
 class Seed:
-    """One seed. It is made asleep; `want` begins it."""
+    """One seed. It starts asleep; `want` wakes it."""
 
     def __init__(self, tools: SeedTools, receiver: str, item: str) -> None:
-        """Describe what may be served to whom."""
+        """Prepare to serve an item to a receiver."""
         self.receiver = receiver
         self.item = item
         self.is_wanted = False
         self.served: Served | None = None
         self.used = self.checked = self.since = 0.0
-        """When it was used last, when its file was looked at last, and since when it has been served, by the monotonic
-        clock."""
+        """When it was last used, when its file was last checked, and since when it is served, by the monotonic clock."""
         self.tries = 0
-        """How often in a row it could not be served."""
+        """How many times in a row it could not be served."""
         self._tools = tools
         self._salt = b""
         self._priority = Priority.LATER
@@ -105,15 +104,15 @@ class Seed:
         self._settled = -1
         self._listener: _Listener | None = None
         self._fault: str | None = None
-        """Why the present torrent does not serve any more."""
+        """Why the present torrent stopped serving."""
         self._is_suspect = False
         """Whether the fault is that the file differs from its hashes."""
         self._is_available = True
         self._logged: str | None = None
-        """The last warning in the log about it."""
+        """The last warning about it in the log."""
         self._changed = asyncio.Event()
         self._ready = asyncio.Event()
-        """Set when the seed is active, or cannot be for now."""
+        """Set when the seed is active, or cannot be active now."""
         self._hashing: tuple[Version, asyncio.Task[bytes]] | None = None
         self._task: asyncio.Task[None] | None = None
         self._retrying = Timer(self.wake)
@@ -128,17 +127,17 @@ class Seed:
 
     @property
     def peers(self) -> int:
-        """How many peers are connected."""
+        """The number of connected peers."""
         return self.served.torrent.status.peers if self.served is not None else 0
 
     @property
     def serving(self) -> Served | None:
-        """What is served, None if nothing is at present."""
+        """What is served now, if anything."""
         return self.served if self.is_wanted and self._fault is None else None
 
     @property
     def state(self) -> SeedState:
-        """What it does."""
+        """Its state."""
         if not self.is_wanted:
             return SeedState.ASLEEP
         if self.served is not None:
@@ -148,10 +147,10 @@ class Seed:
     # Wishes.
 
     def want(self, salt: bytes, priority: Priority) -> None:
-        """Serve from now on, as the torrent with this salt."""
+        """Serve from now on, as a torrent with this salt."""
         self.used = time.monotonic()
         if self.is_wanted and self._salt == salt and self.served is not None:
-            # Its file is looked after anyway.
+            # Its file is checked regularly.
             return
         if not self.is_wanted:
             self._priority = priority
@@ -162,12 +161,12 @@ class Seed:
         self.wake()
 
     def sleep(self) -> None:
-        """Serve no longer."""
+        """Stop serving."""
         self.is_wanted = False
         self.wake()
 
     def wake(self) -> None:
-        """Look at the present state: something may have changed."""
+        """Check the present state, because something may have changed."""
         if self._is_stopped:
             return
         self._generation += 1
@@ -177,14 +176,14 @@ class Seed:
             self._task = tasks.spawn(self._settle(), f"seed {self.item}")
 
     async def wait(self, seconds: float) -> Served | None:
-        """Wait until it is active, or cannot be for now; return what is served."""
+        """Wait until it is active or cannot be active now, for so many seconds at most. Return what is served."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ready.wait()
         return self.serving
 
     async def wait_asleep(self) -> None:
-        """Wait until nothing is served any more, or it is wanted again."""
+        """Wait until it has stopped serving, or is wanted again."""
         while self._task is not None and not self.is_wanted and not self._is_stopped:
             await asyncio.wait([self._task])
 
@@ -195,10 +194,10 @@ class Seed:
         hashing = self._hashing[1] if self._hashing is not None else None
         await tasks.end(self._task, hashing)
 
-    # Following. All of this runs in the seed's task.
+    # All of this runs in the seed's task.
 
     async def _settle(self) -> None:
-        """Follow until nothing happened meanwhile."""
+        """Follow the state until nothing happened meanwhile."""
         try:
             while self._settled != self._generation:
                 generation = self._generation
@@ -206,7 +205,7 @@ class Seed:
                 try:
                     await self._follow()
                 except Exception:
-                    _LOGGER.exception("A seed cannot be looked after")
+                    _LOGGER.exception("A seed failed")
                     self._set_aside()
                 self._settled = generation
         finally:
@@ -216,7 +215,7 @@ class Seed:
         self._tools.on_change()
 
     async def _follow(self) -> None:
-        """Make the torrent what it should be at present; return early when something changes."""
+        """Make the torrent match the present state. Returns early when something changes."""
         if not self.is_wanted:
             await self._take_down()
             self._stop_hashing()
@@ -225,7 +224,7 @@ class Seed:
         if self._fault is not None:
             await self._take_down()
             if self.tries:
-                # It was tried again already, in vain.
+                # A retry failed already.
                 self._set_aside()
                 return
             self.tries = 1
@@ -251,7 +250,7 @@ class Seed:
             await self._put_up(look)
 
     async def _put_up(self, look: Look) -> None:
-        """Serve a file."""
+        """Start serving a file."""
         file, pieces = look.file, look.pieces
         if self._is_suspect:
             self._is_suspect = False
@@ -270,7 +269,7 @@ class Seed:
                 )
             torrent = await self._tools.session.seed(meta, opened, file.name, listener)
         except (FileChanged, OtherFile):
-            # The library finds out what it is now when it is asked.
+            # The next look-up finds what the file is now.
             self._set_aside()
             return
         except (HashingError, BadMetainfo, SessionError, OSError, TimeoutError) as err:
@@ -291,7 +290,7 @@ class Seed:
             self._tools.on_seed(self.receiver, self.item, torrent)
 
     async def _hashes(self, file: LocalFile) -> bytes | None:
-        """Return the hashes of a file; None if something happens meanwhile, while hashing goes on."""
+        """Return the hashes of a file; None if something happens before, and then hashing continues."""
         hasher, version = self._tools.hasher, Version.of(file)
         if self._hashing is not None and self._hashing[0] != version:
             self._stop_hashing()
@@ -312,7 +311,7 @@ class Seed:
             self._hashing = None
 
     async def _take_down(self) -> None:
-        """Cut the transfer."""
+        """End the transfer."""
         served, self.served = self.served, None
         self._listener = None
         self._fault = None
@@ -320,15 +319,15 @@ class Seed:
             try:
                 await served.torrent.remove()
             except RuntimeError as err:
-                # libtorrent removed it by itself.
+                # libtorrent has removed it.
                 _LOGGER.debug("%s is gone already: %s", served.file.name, err)
             self._tools.on_change()
 
     def _set_aside(self) -> None:
-        """Try again later: the file cannot be served now."""
+        """Retry later, because the file cannot be served now."""
         self._is_available = False
         self._ready.set()
-        # A change in the meantime is looked at first.
+        # A change meanwhile is handled first.
         if not self.is_wanted or self._is_stopped or self._changed.is_set():
             return
         delay = min(RETRY * 2.0**self.tries, MAX_RETRY)
@@ -336,7 +335,7 @@ class Seed:
         self._retrying.start(delay)
 
     def _faulty(self, listener: _Listener, message: str, *, is_suspect: bool) -> None:
-        """Take note of an error of the present torrent."""
+        """Handle an error of the present torrent."""
         if self._listener is not listener or self._fault is not None:
             return
         assert self.served is not None
@@ -346,7 +345,7 @@ class Seed:
         self.wake()
 
     async def _unless_changed(self, work: asyncio.Future[Any]) -> bool:
-        """Wait for some work to end; return False if something happens to the seed before."""
+        """Wait for some work. Returns False if something happens to the seed before it ends."""
         changed = asyncio.create_task(self._changed.wait())
         try:
             await asyncio.wait((work, changed), return_when=asyncio.FIRST_COMPLETED)
@@ -356,13 +355,13 @@ class Seed:
 
 
 class _Listener:
-    """Listens to one torrent of a seed. Each torrent has its own, so news of a former one are ignored."""
+    """Listens to one torrent of a seed. Each torrent has its own listener, so events of a former one are ignored."""
 
     def __init__(self, faulty: Callable[..., None]) -> None:
         self._faulty = faulty
 
     def piece_finished(self, index: int) -> None:
-        """Take note that libtorrent checks pieces: it does so with a seed only when one turned out to be wrong."""
+        """Handle that libtorrent checks pieces. With a seed, it does so only after finding a wrong one."""
         self._faulty(self, "it is not what was hashed", is_suspect=True)
 
     def peer_connected(self) -> None:
@@ -372,5 +371,5 @@ class _Listener:
         """Do nothing, as for `peer_connected`."""
 
     def failed(self, message: str) -> None:
-        """Take note that the file cannot be read."""
+        """Handle that the file cannot be read."""
         self._faulty(self, message, is_suspect=False)

@@ -1,10 +1,9 @@
-"""All seeds, within a limit. Looks after their files, and puts seeds to sleep that nobody uses.
+"""All seeds, within a limit. Checks their files, and puts unused seeds to sleep.
 
-A seed begins with its ticket and not with the receiver's first connection. libtorrent reads a file by its path for each block,
-and hangs up on a peer that names an info-hash which it does not have, without telling anybody. So torrent and descriptor
-must be there before a receiver comes by TCP. A receiver asks for a ticket when somebody is about to play, and comes within a
-second. After a restart, the tickets that live longest are seeded again, so that transfers go on; a seed without a peer
-sleeps after half an hour, and its receiver's next request for a ticket wakes it.
+A seed starts with its ticket, not with the receiver's first connection. libtorrent silently disconnects a peer that names an
+info-hash which it does not have, so the torrent must exist before a receiver connects by TCP. A receiver asks for a ticket when
+somebody is about to play, and connects within a second. After a restart, the tickets that expire last are seeded again, so that
+transfers continue. A seed without a peer sleeps after half an hour, and its receiver's next request for a ticket wakes it.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from .seed import DISK_TIMEOUT, Key, Seed, SeedState, SeedTools, Served
 from .session import Session, Torrent
 
 LIMIT: Final = 500
-"""Seeds at a time, unless another limit is set."""
+"""Default limit of seeds at a time."""
 IDLE: Final = 1800.0
 """Seconds without a peer after which a seed is put to sleep."""
 CHECK_INTERVAL: Final = 5.0
-"""Seconds between two looks at the file of a seed that has peers."""
+"""Seconds between two checks of the file of a seed with peers."""
 IDLE_CHECK_INTERVAL: Final = 30.0
-"""Seconds between two looks at the file of a seed that has none."""
+"""Seconds between two checks of the file of a seed without peers."""
 SWEEP_INTERVAL: Final = 5.0
-"""Seconds between two looks at all seeds, when too many items changed to name them."""
+"""Seconds between two checks of all seeds, when too many items changed to name them."""
 
 _SOUND_AFTER: Final = 60.0
-"""Seconds after which a seed that is served counts as sound."""
+"""Seconds of serving after which a seed's former failures are forgotten."""
 
 
 class Seeds:
@@ -70,14 +69,14 @@ class Seeds:
         self._seeds: dict[Key, Seed] = {}
         self._of_item: dict[str, set[Key]] = {}
         self._hanging: set[int] = set()
-        """Devices whose files are being looked at."""
+        """Devices whose files are being checked."""
         self._tasks = tasks.Tasks()
         self._sweep: asyncio.TimerHandle | None = None
         self._swept = -SWEEP_INTERVAL
         self._is_stopped = False
 
     def start(self) -> None:
-        """Begin to look after the files of seeds."""
+        """Start checking the files of seeds."""
         self._tasks.keep(self._watch, "seeds")
 
     async def stop(self) -> None:
@@ -95,11 +94,11 @@ class Seeds:
 
     @property
     def active(self) -> int:
-        """How many torrents are served."""
+        """The number of torrents that are served."""
         return sum(seed.served is not None for seed in self._seeds.values())
 
     def torrents_of(self, receiver: str) -> tuple[Torrent, ...]:
-        """Return what is served to a home."""
+        """Return the torrents that are served to a home."""
         return tuple(
             seed.served.torrent
             for seed in self._seeds.values()
@@ -107,7 +106,7 @@ class Seeds:
         )
 
     def upload_rates(self) -> Mapping[str, int]:
-        """Return how many bytes per second go to each home that gets any."""
+        """Return the bytes per second that go to each home, without those that get none."""
         rates: Counter[str] = Counter()
         for seed in self._seeds.values():
             if seed.served is not None:
@@ -115,12 +114,12 @@ class Seeds:
         return +rates
 
     def state(self, receiver: str, item: str) -> SeedState:
-        """Return what a seed does."""
+        """Return the state of a seed."""
         seed = self._seeds.get((receiver, item))
         return seed.state if seed is not None else SeedState.ASLEEP
 
     def served(self, receiver: str, item: str) -> Served | None:
-        """Return what is served to a receiver, None if nothing is at present."""
+        """Return what is served to a receiver now, if anything."""
         seed = self._seeds.get((receiver, item))
         return seed.serving if seed is not None else None
 
@@ -129,7 +128,7 @@ class Seeds:
     def activate(
         self, receiver: str, item: str, salt: bytes, priority: Priority = Priority.NOW
     ) -> None:
-        """Serve an item to a receiver from now on; its file is hashed with this priority if need be.
+        """Serve an item to a receiver from now on. If necessary, its file is hashed with this priority.
 
         Raises Busy when too many seeds are in use.
         """
@@ -145,16 +144,16 @@ class Seeds:
         seed.want(salt, priority)
 
     async def ready(self, receiver: str, item: str, seconds: float) -> Served | None:
-        """Wait until a seed is active, or cannot be for now; return what is served."""
+        """Wait until a seed is active or cannot be active now, for so many seconds at most. Return what is served."""
         seed = self._seeds.get((receiver, item))
         if seed is None or not seed.is_wanted:
             return None
         await seed.wait(seconds)
-        # Another seed may have taken its place.
+        # Another seed may have replaced it.
         return self.served(receiver, item)
 
     def deactivate(self, receiver: str, item: str | None = None) -> Awaitable[None]:
-        """Serve an item, or all, to a receiver no longer. What is returned waits until the transfers are cut."""
+        """Stop serving an item, or all items, to a receiver. Awaiting the result waits until the transfers have ended."""
         if item is not None:
             found = self._seeds.get((receiver, item))
             chosen = [found] if found is not None else []
@@ -172,7 +171,7 @@ class Seeds:
         return wait()
 
     def items_changed(self, items: Collection[str] | None) -> None:
-        """Look after the seeds of these items, or of all: something about their files changed."""
+        """Check the seeds of these items, or all seeds, because their files may have changed."""
         if items is not None:
             for item in items:
                 for key in tuple(self._of_item.get(item, ())):
@@ -189,7 +188,7 @@ class Seeds:
             seed.wake()
 
     def _make_room(self) -> None:
-        """Put seeds to sleep, those first that were not used for longest, so that there may be one more.
+        """Put seeds to sleep, the least recently used first, to make room for one more.
 
         Raises Busy when too many are in use.
         """
@@ -213,10 +212,10 @@ class Seeds:
             if not keys:
                 del self._of_item[seed.item]
 
-    # Looking after files.
+    # Checking files.
 
     async def _watch(self) -> None:
-        """Look after the files of seeds, and put those to sleep that nobody uses."""
+        """Check the files of seeds, and put unused seeds to sleep."""
         while True:
             await asyncio.sleep(CHECK_INTERVAL)
             for device, seeds in self._due().items():
@@ -224,7 +223,7 @@ class Seeds:
                     self._tasks.spawn(self._check_files(device, seeds), "check seeds")
 
     def _due(self) -> dict[int, list[Seed]]:
-        """Return the seeds whose files are to be looked at, by the device that they are on."""
+        """Return the seeds whose files must be checked, by device."""
         now = time.monotonic()
         due: dict[int, list[Seed]] = {}
         for seed in list(self._seeds.values()):
@@ -244,7 +243,7 @@ class Seeds:
         return due
 
     async def _check_files(self, device: int, seeds: list[Seed]) -> None:
-        """Wake those seeds whose files changed, all if their disk does not answer."""
+        """Wake the seeds whose files changed, or all if their disk does not answer."""
         files = [seed.served.file for seed in seeds if seed.served is not None]
         self._hanging.add(device)
 
@@ -260,7 +259,7 @@ class Seeds:
         except TimeoutError:
             found = set(files)
         except RuntimeError:
-            # No thread can be started at present.
+            # No thread can be started now.
             self._hanging.discard(device)
             return
         for seed in seeds:

@@ -1,7 +1,7 @@
-"""Lets torrents meet their WebRTC peers over whatever channel leads to the other home.
+"""Introduces torrents to their WebRTC peers over the channel to the other home.
 
-A channel may open before or after a torrent is added, and close and open again: both sides are remembered, and brought
-together whenever both are there.
+A channel may open before or after a torrent is added, and close and open again. Channels and torrents are kept here, and
+connected whenever both exist.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class SignalingRelays:
-    """All channels to other homes, and the torrents that are shared with each."""
+    """All channels to other homes, and the torrents shared with each."""
 
     def __init__(self, tracker: LoopbackTracker) -> None:
-        """Introduce peers through this home's own tracker."""
+        """Introduce peers through this home's tracker."""
         self._tracker = tracker
         self._open: dict[str, SignalingRelay] = {}
         self._torrents: dict[str, dict[str, tuple[Torrent, bool]]] = {}
 
     async def open(self, home: str, send: Send) -> SignalingRelay:
-        """Use a channel to a home, in the place of a former one. What comes out of it goes to `SignalingRelay.receive`."""
+        """Use a channel to a home, instead of a former one. Messages from it go to `SignalingRelay.receive`."""
         await self.close(home)
         channel = self._open[home] = self._tracker.join(send)
         for torrent, offers in self._present(home):
@@ -32,7 +32,7 @@ class SignalingRelays:
         return channel
 
     async def close(self, home: str, channel: SignalingRelay | None = None) -> None:
-        """Use the channel to a home no longer, if it is still this one. Peers that are connected stay so."""
+        """Stop using a channel to a home, or its present one. Connected peers stay connected."""
         if channel is not None and channel is not self._open.get(home):
             await channel.close()
             return
@@ -48,21 +48,21 @@ class SignalingRelays:
         self._torrents.clear()
 
     def seeded(self, receiver: str, _item: str, torrent: Torrent) -> None:
-        """Have a torrent meet the home that it is seeded for."""
+        """Introduce a torrent to the home that it is seeded for."""
         self._add(receiver, torrent, offers=False)
 
     def introduce(self, owner: str, torrent: Torrent) -> None:
-        """Have a torrent meet the home that seeds it."""
+        """Introduce a torrent to the home that seeds it."""
         self._add(owner, torrent, offers=True)
 
     def dismiss(self, owner: str, torrent: Torrent) -> None:
-        """End what `introduce` began; the torrent is about to be removed."""
+        """Undo `introduce`: the torrent is about to be removed."""
         self._torrents.get(owner, {}).pop(torrent.meta.info_hash, None)
         if (channel := self._open.get(owner)) is not None:
             channel.remove(torrent.meta.info_hash)
 
     def lost(self, owner: str, torrent: Torrent) -> None:
-        """Tell the home that seeds a torrent that the connection to it is gone."""
+        """Tell the home that seeds a torrent that the connection is lost."""
         if (channel := self._open.get(owner)) is not None:
             channel.lost(torrent.meta.info_hash)
 
@@ -80,12 +80,12 @@ class SignalingRelays:
             self._meet(channel, torrent, offers=offers)
 
     def _dismiss_one(self, home: str) -> None:
-        """Have one torrent meet a home no longer: of those that nobody is connected to, the one that was asked for longest ago.
+        """Stop introducing one torrent: the one without peers that was added first.
 
-        What is played must not lose its torrent to what was looked at since.
+        An item that is played must not lose its torrent to items that were looked at since.
         """
         torrents = self._torrents[home]
-        # The first of the least: they are in the order in which they were asked for.
+        # `min` returns the first of equals, and torrents are in the order in which they were added.
         oldest = min(torrents, key=lambda each: torrents[each][0].status.peers > 0)
         former, _ = torrents.pop(oldest)
         former.remove_trackers()
@@ -108,6 +108,8 @@ class SignalingRelays:
                 offers=offers,
             )
         except ValueError as err:
-            _LOGGER.warning("%s does not meet its peer: %s", torrent.label, err)
+            _LOGGER.warning(
+                "%s cannot be introduced to its peer: %s", torrent.label, err
+            )
             return
         torrent.add_tracker(self._tracker.url)

@@ -1,7 +1,7 @@
-"""What the owner's side keeps: the hashes of files, and which home may fetch what.
+"""The owner's database: the hashes of files, and which home may fetch which item.
 
-Times are seconds since the Unix epoch. A file is known by inode, size and time of change: a device has another number
-after each mount on some systems, and two files that agree in all three are copies of each other.
+Times are seconds since the Unix epoch. A file is identified by inode, size and modification time, but not by its device: on some
+systems a device has another number after each mount, and files that agree in all three are copies of each other.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ..models import LocalFile
 
 DATABASE: Final = "swarm.db"
 SEEN_AGAIN: Final = 7 * 86400.0
-"""Seconds after which it is noted again that a file is still there."""
+"""Seconds after which it is recorded again that a file still exists."""
 KEPT: Final = 60 * 86400.0
-"""Seconds for which the hashes of a file that is not seen any more are kept: a disk may be in a drawer for a while."""
+"""Seconds for which the hashes of a missing file are kept: its disk may be unplugged for a while."""
 
 STEPS: Final = (
     """
@@ -53,7 +53,7 @@ STEPS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A file as it was at some time: as long as these stay the same, so does the content."""
+    """A version of a file. As long as these values stay the same, so does the content."""
 
     inode: int
     size: int
@@ -66,7 +66,7 @@ class Version:
 
     @property
     def key(self) -> tuple[int, int, int]:
-        """Return it as the database holds it: inode, time, size."""
+        """Return it as the database has it: inode, time, size."""
         return fit(self.inode), fit(self.mtime_ns), self.size
 
 
@@ -77,12 +77,12 @@ class Grant:
     receiver: str
     item: str
     salt: bytes
-    """What makes the torrent this receiver's own."""
+    """Makes the torrent this receiver's own."""
     expires: float
 
 
 class SwarmStore(Database):
-    """The owner's side's database. All methods block."""
+    """The owner's database. All methods except `run` block."""
 
     what = "the list of hashes and tickets"
 
@@ -94,7 +94,7 @@ class SwarmStore(Database):
     async def run[**P, T](
         self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Call one of the methods in a thread; a damaged database is made anew and the call repeated. Raises StoreError."""
+        """Call a method in a thread. If the database is damaged, it is made anew and the call repeated. Raises StoreError."""
         return await asyncio.to_thread(
             lambda: self._attempt(lambda: function(*args, **kwargs))
         )
@@ -104,7 +104,7 @@ class SwarmStore(Database):
             return work()
         except StoreBroken:
             with self._mending:
-                # Another thread may have met the same damage, and mended it.
+                # Another thread may have repaired it meanwhile.
                 if self.broken:
                     self.replace()
             return work()
@@ -116,11 +116,11 @@ class SwarmStore(Database):
     # Hashes.
 
     def hashes(self, version: Version, piece_length: int) -> bytes | None:
-        """Return the hashes of a file's pieces if they are known."""
+        """Return the hashes of a file's pieces, None if they are not known."""
         return self.hashes_of({version: piece_length}).get(version)
 
     def hashes_of(self, wanted: Mapping[Version, int]) -> dict[Version, bytes]:
-        """Return the hashes of those files whose hashes are known, for pieces of the given length."""
+        """Return the known hashes of files, for pieces of the given lengths."""
         found: dict[Version, bytes] = {}
         with self.read() as db:
             for version, piece_length in wanted.items():
@@ -138,7 +138,7 @@ class SwarmStore(Database):
     def keep_hashes(
         self, version: Version, piece_length: int, pieces: bytes, now: float
     ) -> None:
-        """Keep the hashes of a file's pieces."""
+        """Store the hashes of a file's pieces."""
         with self.write() as db:
             (number,) = db.execute(
                 """
@@ -153,7 +153,7 @@ class SwarmStore(Database):
             )
 
     def forget_hashes(self, version: Version) -> None:
-        """Forget the hashes of a file, which turned out not to be right."""
+        """Forget the hashes of a file, because they are wrong."""
         with self.write() as db:
             db.execute(
                 "DELETE FROM files WHERE inode = ? AND mtime_ns = ? AND size = ?",
@@ -161,7 +161,7 @@ class SwarmStore(Database):
             )
 
     def known(self, versions: Collection[Version], now: float) -> set[Version]:
-        """Return those of the files whose hashes are known, and note that these are there."""
+        """Return the versions whose hashes are known, and record that these files still exist."""
         found: dict[Version, tuple[int, float]] = {}
         with self.read() as db:
             for version in versions:
@@ -181,7 +181,7 @@ class SwarmStore(Database):
         return set(found)
 
     def forget_unseen(self, now: float) -> int:
-        """Forget the hashes of files that have not been seen for long; return how many there were."""
+        """Forget the hashes of files that are missing for long. Return how many there were."""
         with self.write() as db:
             return db.execute(
                 "DELETE FROM files WHERE seen < ?", (now - KEPT,)
@@ -190,7 +190,7 @@ class SwarmStore(Database):
     # Grants.
 
     def grant(self, grant: Grant) -> None:
-        """Keep a grant; it takes the place of an older one for the same receiver and item."""
+        """Store a grant. It replaces an older one for the same receiver and item."""
         with self.write() as db:
             db.execute(
                 """
@@ -206,7 +206,7 @@ class SwarmStore(Database):
             )
 
     def revoke(self, grants: Iterable[Grant]) -> None:
-        """Forget grants. One that was renewed with another salt meanwhile stays."""
+        """Forget grants, except those that were renewed with another salt meanwhile."""
         with self.write() as db:
             db.executemany(
                 "DELETE FROM grants WHERE receiver = ? AND item = ? AND salt = ?",
@@ -214,7 +214,7 @@ class SwarmStore(Database):
             )
 
     def grants(self) -> Sequence[Grant]:
-        """Return all grants, the ones that live longest first."""
+        """Return all grants, those that expire last first."""
         with self.read() as db:
             return [
                 Grant(receiver, item, salt, expires)
