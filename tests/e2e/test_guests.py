@@ -31,6 +31,11 @@ OPEN_TIMEOUT = 30_000
 REVOKE_TIME = 3.0
 """Seconds after which a guest of a room that is closed has nothing any more."""
 FILM = next(video.path for video in VIDEOS if video.form is MP4_FAST)
+DOWNLOAD = re.compile("^Download ·")
+SLOW = 4
+"""Mbit/s at which a film takes some seconds."""
+AWAY_TIMEOUT = 60_000
+"""Milliseconds until a guest knows that the home is away, and until it is back."""
 PHONE = {"width": 390, "height": 844}
 pytestmark = pytest.mark.timeout(300)
 
@@ -48,18 +53,25 @@ async def host(
         await use_servers(home)
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def page(browser: Browser) -> AsyncGenerator[Page]:
+@asynccontextmanager
+async def _guest(browser: Browser) -> AsyncIterator[Page]:
     """Return the browser of a guest who was never here, on a phone."""
     context = await browser.new_context(
         viewport=PHONE, locale="en-GB", reduced_motion="reduce"
     )
-    guest = await context.new_page()
+    page = await context.new_page()
     errors: list[str] = []
-    guest.on("pageerror", lambda error: errors.append(str(error)))
-    yield guest
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
     await context.close()
     assert errors == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(browser: Browser) -> AsyncGenerator[Page]:
+    """Return a guest."""
+    async with _guest(browser) as guest:
+        yield guest
 
 
 async def _media(home: Home, path: str) -> str:
@@ -127,7 +139,7 @@ async def test_a_guest_downloads_a_film_byte_for_byte(
         await _open(page, link)
         await expect(page.get_by_text("Enjoy!")).to_be_visible()
         await expect(page.get_by_text("Direct", exact=True)).to_be_visible()
-        download = await _save(page, re.compile("^Download ·"))
+        download = await _save(page, DOWNLOAD)
         assert download.suggested_filename == Path(FILM).name
         assert _digest(await download.path()) == _digest(library / FILM)
         await expect(page.get_by_text("You may close this page now")).to_be_visible()
@@ -183,6 +195,48 @@ async def test_a_guest_looks_at_photos(host: Home, page: Page) -> None:
             return bool(await picture.evaluate("i => i.complete && i.naturalWidth > 0"))
 
         await until(is_shown)
+
+
+async def test_a_download_goes_on_when_the_home_was_away(
+    host: Home, library: Path, page: Page
+) -> None:
+    async with _room(host, FILM, upload_limit=SLOW) as link:
+        await _open(page, link)
+        async with page.expect_download() as saving:
+            await page.get_by_role("button", name=DOWNLOAD).click()
+        download = await saving.value
+        await expect(page.locator("progress")).not_to_have_js_property("value", 0)
+        engine = host.engine()
+        assert engine is not None
+        engine.kill()
+        await expect(page.get_by_text("The connection was lost")).to_be_visible(
+            timeout=AWAY_TIMEOUT
+        )
+        await expect(page.get_by_text("You may close this page now")).to_be_visible(
+            timeout=2 * AWAY_TIMEOUT
+        )
+        assert _digest(await download.path()) == _digest(library / FILM)
+
+
+async def test_guests_queue_for_the_places_that_there_are(
+    host: Home, library: Path, browser: Browser, page: Page
+) -> None:
+    async with (
+        _room(host, FILM, guests=1, upload_limit=SLOW) as link,
+        _guest(browser) as second,
+    ):
+        for guest in (page, second):
+            await _open(guest, link)
+        async with page.expect_download() as first_saving:
+            await page.get_by_role("button", name=DOWNLOAD).click()
+        first = await first_saving.value
+        await expect(page.locator("progress")).not_to_have_js_property("value", 0)
+        async with second.expect_download() as second_saving:
+            await second.get_by_role("button", name=DOWNLOAD).click()
+        await expect(second.get_by_text("Number 1 in the queue")).to_be_visible()
+        assert _digest(await first.path()) == _digest(library / FILM)
+        later = await second_saving.value
+        assert _digest(await later.path()) == _digest(library / FILM)
 
 
 async def test_a_password_lets_in_only_who_knows_it(host: Home, page: Page) -> None:
