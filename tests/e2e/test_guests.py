@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 import re
 import time
-from typing import Any
+from typing import Any, Literal
 from zipfile import ZipFile
 
 from playwright.async_api import Browser, Download, Page, expect
@@ -26,8 +26,11 @@ from demo.signaling import SignalingServer, use_servers
 from tests.patience import until
 
 SIGNALING_PYTHON = Path(__file__).parents[2] / ".venvs" / "signaling" / "bin" / "python"
+AXE = Path(__file__).parents[2] / "frontend/node_modules/axe-core/axe.min.js"
 OPEN_TIMEOUT = 30_000
 """Milliseconds until a room is open."""
+VIDEO_TIMEOUT = 20.0
+"""Seconds until a film does what it should."""
 REVOKE_TIME = 3.0
 """Seconds after which a guest of a room that is closed has nothing any more."""
 FILM = next(video.path for video in VIDEOS if video.form is MP4_FAST)
@@ -125,7 +128,19 @@ async def _video(page: Page, condition: str) -> None:
         script = f"() => {{ const v = document.querySelector('video'); return !!v && {condition} }}"
         return bool(await page.evaluate(script))
 
-    await until(holds)
+    await until(holds, VIDEO_TIMEOUT)
+
+
+async def _check_access(page: Page) -> None:
+    """Check that people with a keyboard or a screen reader are not shut out, as far as axe-core can tell."""
+    await page.evaluate(AXE.read_text())
+    found = await page.evaluate("() => axe.run(document)")
+    serious = [
+        (each["id"], [node["target"] for node in each["nodes"]])
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
 
 
 def _digest(path: Path) -> str:
@@ -304,3 +319,29 @@ async def test_a_link_that_was_not_copied_whole_is_explained(
         await expect(
             page.get_by_role("heading", name="This link is not complete")
         ).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_nobody_is_shut_out(
+    host: Home, page: Page, scheme: Literal["light", "dark"]
+) -> None:
+    await page.emulate_media(color_scheme=scheme)
+    async with _room(host, "Videos", password="open sesame") as link:
+        await page.goto(link)
+        field = page.get_by_label("Password")
+        await expect(field).to_be_focused(timeout=OPEN_TIMEOUT)
+        await _check_access(page)
+        await field.fill("open sesame")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("header.room")).to_be_visible()
+        await page.get_by_text("How safe is this?").click()
+        await _save(page, f"Download {Path(FILM).name}")
+        await _check_access(page)
+        await page.get_by_role(
+            "button", name=re.compile(f"^Play .*{re.escape(Path(FILM).name)}")
+        ).click()
+        await _video(page, "v.readyState >= 3")
+        await _check_access(page)
+    await expect(page.get_by_text("The room is closed now")).to_be_attached()
+    await page.keyboard.press("Escape")
+    await _check_access(page)

@@ -65,8 +65,9 @@ function expiry({ texts, format }: App, expires: number | null): string {
 function single(app: App, file: RoomFile): TemplateResult {
   const { texts } = app;
   const canShow = app.canShow(file);
+  // The picture does the same as the first button, which is there for everybody.
   return html`<article class="single ${file.kind}">
-    <button class="poster" ?disabled=${!canShow} @click=${() => app.show(file)} aria-label=${showLabel(app, file)}>
+    <button class="poster" tabindex="-1" aria-hidden="true" ?disabled=${!canShow} @click=${() => app.show(file)}>
       <pemus-thumbnail .app=${app} .file=${file}></pemus-thumbnail>
       ${canShow && file.kind !== "photo" ? html`<span class="big-play">${icons.play}</span>` : nothing}
     </button>
@@ -129,7 +130,7 @@ function row(app: App, file: RoomFile): TemplateResult {
   return html`<li class=${app.selected.has(file.item) ? "chosen" : ""}>
     ${checkbox(app, file)}
     ${canShow
-      ? html`<button class="main" @click=${() => app.show(file)} aria-label=${showLabel(app, file)}>${inside}</button>`
+      ? html`<button class="main" @click=${() => app.show(file)}><span class="unseen">${app.texts.play} </span>${inside}</button>`
       : html`<div class="main">${inside}</div>`}
     <button class="round" ?disabled=${!file.available} @click=${() => app.download(file)} aria-label=${app.texts.download(file.name)}
       title=${app.texts.download(file.name)}>${icons.download}</button>
@@ -138,7 +139,7 @@ function row(app: App, file: RoomFile): TemplateResult {
 
 function tile(app: App, file: RoomFile): TemplateResult {
   return html`<li class=${app.selected.has(file.item) ? "chosen" : ""}>
-    <button class="main" ?disabled=${!app.canShow(file)} @click=${() => app.show(file)} aria-label=${showLabel(app, file)} title=${file.name}>
+    <button class="main" ?disabled=${!app.canShow(file)} @click=${() => app.show(file)} aria-label=${app.texts.viewFile(file.name)} title=${file.name}>
       <pemus-thumbnail class="photo" .app=${app} .file=${file}></pemus-thumbnail>
     </button>
     ${checkbox(app, file)}
@@ -151,10 +152,6 @@ function checkbox(app: App, file: RoomFile): TemplateResult {
       aria-label=${app.texts.select(file.name)} />
     <span>${icons.check}</span>
   </label>`;
-}
-
-function showLabel({ texts }: App, file: RoomFile): string {
-  return file.kind === "photo" ? texts.viewFile(file.name) : texts.playFile(file.name);
 }
 
 function meta({ format }: App, file: RoomFile): string {
