@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 import contextlib
 import copy
 import json
@@ -39,22 +39,6 @@ from tests.p2p.library.test_store import damage
 from tests.patience import PATIENCE
 
 from .friends import HOME, Friend, Owner, assert_same, packed
-
-
-@pytest.fixture
-async def owner(tmp_path: Path) -> AsyncIterator[Owner]:
-    (tmp_path / "owner").mkdir()
-    made = Owner(tmp_path / "owner")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-async def friend(tmp_path: Path) -> AsyncIterator[Friend]:
-    made = Friend(tmp_path / "friend")
-    await made.library.open()
-    yield made
-    await made.library.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 import dataclasses
 import json
@@ -63,22 +62,6 @@ PHOTO = MediaFacts(
     orientation=6,
     has_picture=True,
 )
-
-
-@pytest.fixture
-async def owner(tmp_path: Path) -> AsyncIterator[Owner]:
-    (tmp_path / "owner").mkdir()
-    made = Owner(tmp_path / "owner")
-    yield made
-    made.store.close()
-
-
-@pytest.fixture
-async def friend(tmp_path: Path) -> AsyncIterator[Friend]:
-    made = Friend(tmp_path / "friend")
-    await made.library.open()
-    yield made
-    await made.library.close()
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ import pytest
 
 from p2p.models.homes import LanHome
 from p2p.net import lan as module
+from p2p.net.addresses import is_near
 from p2p.net.identity import Identity
-from p2p.net.lan import PATH, is_near
+from p2p.net.lan import PATH
 from p2p.net.messages import MAX_ENVELOPE, seal
 from tests.patience import PATIENCE, until
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 import errno
 from hashlib import sha1
 import os
@@ -36,18 +35,6 @@ from tests.p2p.torrent.owned import (
 from tests.patience import until
 
 SALT, OTHER_SALT = b"a" * 16, b"b" * 16
-
-
-@pytest.fixture
-async def owner(tmp_path: Path) -> AsyncIterator[Owner]:
-    async with owning(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def fetcher(tmp_path: Path) -> AsyncIterator[Fetcher]:
-    async with fetching(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

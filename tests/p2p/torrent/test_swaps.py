@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 import os
 from pathlib import Path
 
 import pytest
 
-from tests.p2p.torrent.owned import (
-    ANN,
-    FILM,
-    LONG_AGO,
-    Fetcher,
-    Owner,
-    fetching,
-    owning,
-)
+from tests.p2p.torrent.owned import ANN, FILM, LONG_AGO, Fetcher, Owner
 from tests.patience import until
 
 SALT = b"a" * 16
 SIZE = 1_000_000
 SECRET = b"what nobody may ever see" * (SIZE // 20)
 ROUNDS = 12
-
-
-@pytest.fixture
-async def owner(tmp_path: Path) -> AsyncIterator[Owner]:
-    async with owning(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def fetcher(tmp_path: Path) -> AsyncIterator[Fetcher]:
-    async with fetching(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

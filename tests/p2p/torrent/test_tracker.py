@@ -339,6 +339,14 @@ class Sent:
         self.kicks += 1
 
 
+def shared(tracker: LoopbackTracker, *, offers: bool) -> tuple[SignalingRelay, Sent]:
+    """Share a torrent over a channel."""
+    sent = Sent()
+    channel = tracker.join(sent.send)
+    channel.add(HASH, sent.reannounce, offers=offers)
+    return channel, sent
+
+
 async def test_only_who_knows_the_secret_is_served(
     tracker: LoopbackTracker, web: aiohttp.ClientSession
 ) -> None:
@@ -379,8 +387,7 @@ async def test_a_torrent_that_nobody_added_is_refused(client: Client) -> None:
 async def test_an_announce_is_answered_and_one_offer_passed_on(
     tracker: LoopbackTracker, client: Client
 ) -> None:
-    sent = Sent()
-    tracker.join(sent.send).add(HASH, sent.reannounce, offers=True)
+    _, sent = shared(tracker, offers=True)
     await client.announce(offers=offers(10))
     answer = await client.hear()
     assert answer["interval"] > 0 and answer["info_hash"] == latin(HASH)
@@ -396,8 +403,7 @@ async def test_an_announce_is_answered_and_one_offer_passed_on(
 async def test_what_is_complete_offers_nothing(
     tracker: LoopbackTracker, client: Client
 ) -> None:
-    sent = Sent()
-    tracker.join(sent.send).add(HASH, sent.reannounce, offers=True)
+    _, sent = shared(tracker, offers=True)
     await client.announce(offers=offers(10), left=0, event="completed")
     await client.hear()
     await client.hears_nothing_more()
@@ -407,8 +413,7 @@ async def test_what_is_complete_offers_nothing(
 async def test_who_does_not_offer_sends_nothing(
     tracker: LoopbackTracker, client: Client
 ) -> None:
-    sent = Sent()
-    tracker.join(sent.send).add(HASH, sent.reannounce, offers=False)
+    _, sent = shared(tracker, offers=False)
     await client.announce(offers=offers(10))
     await client.hear()
     await client.hears_nothing_more()
@@ -418,9 +423,7 @@ async def test_who_does_not_offer_sends_nothing(
 async def test_an_answer_comes_back_once(
     tracker: LoopbackTracker, client: Client
 ) -> None:
-    sent = Sent()
-    channel = tracker.join(sent.send)
-    channel.add(HASH, sent.reannounce, offers=True)
+    channel, sent = shared(tracker, offers=True)
     await client.announce(offers=offers(1))
     await client.hear()
     await until(lambda: sent.messages)
@@ -439,9 +442,7 @@ async def test_an_answer_comes_back_once(
 async def test_an_offer_is_answered_once(
     tracker: LoopbackTracker, client: Client
 ) -> None:
-    sent = Sent()
-    channel = tracker.join(sent.send)
-    channel.add(HASH, sent.reannounce, offers=False)
+    channel, sent = shared(tracker, offers=False)
     await client.announce()
     await client.hear()
     channel.receive(message())
@@ -467,9 +468,7 @@ async def test_an_offer_that_is_left_alone_is_given_again_after_an_announce(
 ) -> None:
     monkeypatch.setattr(meeting, "ANSWER_TIMEOUT", 0.05)
     monkeypatch.setattr(meeting, "OFFER_TIMEOUT", 1.0)
-    sent = Sent()
-    channel = tracker.join(sent.send)
-    channel.add(HASH, sent.reannounce, offers=False)
+    channel, sent = shared(tracker, offers=False)
     channel.receive(message())
     await until(lambda: sent.kicks)
     await client.announce()
@@ -492,9 +491,7 @@ async def test_an_offer_that_nobody_answers_is_followed_by_others(
     tracker: LoopbackTracker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(meeting, "MIN_RETRY", 0.05)
-    sent = Sent()
-    channel = tracker.join(sent.send)
-    channel.add(HASH, sent.reannounce, offers=True)
+    channel, sent = shared(tracker, offers=True)
     await client.announce(offers=offers(1))
     await until(lambda: sent.kicks == 1)
     channel.remove(HASH)
@@ -561,9 +558,7 @@ async def test_a_new_channel_of_a_torrent_replaces_the_old_one(
 async def test_a_torrent_that_stopped_hears_nothing(
     tracker: LoopbackTracker, client: Client
 ) -> None:
-    sent = Sent()
-    channel = tracker.join(sent.send)
-    channel.add(HASH, sent.reannounce, offers=False)
+    channel, _ = shared(tracker, offers=False)
     await client.announce()
     await client.hear()
     await client.announce(event="stopped", offers=offers(1))
@@ -575,9 +570,7 @@ async def test_a_torrent_that_stopped_hears_nothing(
 async def test_a_closed_channel_does_nothing(
     tracker: LoopbackTracker, client: Client
 ) -> None:
-    sent = Sent()
-    channel = tracker.join(sent.send)
-    channel.add(HASH, sent.reannounce, offers=True)
+    channel, sent = shared(tracker, offers=True)
     await channel.close()
     await channel.close()
     channel.receive(message())
@@ -621,9 +614,7 @@ async def test_a_closed_channel_does_nothing(
 async def test_what_is_not_in_order_has_no_effect(
     tracker: LoopbackTracker, client: Client, data: bytes
 ) -> None:
-    sent = Sent()
-    channel = tracker.join(sent.send)
-    channel.add(HASH, sent.reannounce, offers=True)
+    channel, sent = shared(tracker, offers=True)
     await client.announce()
     await client.hear()
     channel.receive(data)
@@ -676,8 +667,7 @@ def test_no_message_of_the_other_home_is_an_error(data: bytes) -> None:
 async def test_a_client_that_sends_nonsense_is_served_on(
     tracker: LoopbackTracker, client: Client, sent: str
 ) -> None:
-    kept = Sent()
-    tracker.join(kept.send).add(HASH, kept.reannounce, offers=True)
+    _, kept = shared(tracker, offers=True)
     await client.socket.send_str(sent)
     await client.socket.send_json({"action": "scrape", "info_hash": latin(HASH)})
     heard = await client.hear()
@@ -700,9 +690,7 @@ async def test_a_channel_cannot_flood(
     tracker: LoopbackTracker, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("p2p.torrent.tracker.tracker.MESSAGE_RATE", 0)
-    sent = Sent()
-    channel = tracker.join(sent.send)
-    channel.add(HASH, sent.reannounce, offers=False)
+    channel, _ = shared(tracker, offers=False)
     for number in range(10_000):
         channel.receive(message(offer=f"{number:040x}"))
     # Few of them wait, and the newest that were taken.
@@ -788,9 +776,7 @@ async def test_a_channel_that_fails_once_is_tried_again(
 async def test_stopping_ends_everything(
     tracker: LoopbackTracker, client: Client, web: aiohttp.ClientSession
 ) -> None:
-    sent = Sent()
-    channel = tracker.join(sent.send)
-    channel.add(HASH, sent.reannounce, offers=True)
+    channel, sent = shared(tracker, offers=True)
     await client.announce(offers=offers(1))
     await until(lambda: sent.messages)
     await tracker.stop()

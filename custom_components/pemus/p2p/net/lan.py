@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_network
 import logging
 import socket
 import time
@@ -17,12 +16,11 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from aiohttp import ClientError, ClientSession, DummyCookieJar, WSMsgType, web
-import ifaddr
 import orjson
 
 from ..core import tasks
 from ..models.homes import LanHome, is_home
-from .addresses import read_address
+from .addresses import is_near, read_address
 from .messages import MAX_ENVELOPE, BadEnvelope, parse
 from .messenger import Messenger
 from .redirects import follow_nowhere
@@ -458,28 +456,6 @@ async def _carry(line: Line, ws: Any) -> None:
     with suppress(Exception):
         async with asyncio.timeout(SHUTDOWN):
             await ws.close()
-
-
-def is_near(address: IPv4Address | IPv6Address) -> bool:
-    """Tell whether an address can be one of the local network: private, or in one of this machine's own networks."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if address.is_unspecified or address.is_multicast:
-        return False
-    # Homes on one machine connect over loopback. Nothing else there answers such a request.
-    if address.is_private or address.is_link_local or address.is_loopback:
-        return True
-    return any(address in network for network in _networks())
-
-
-def _networks() -> list[Any]:
-    found = []
-    for adapter in ifaddr.get_adapters():
-        for each in adapter.ips:
-            text = each.ip if isinstance(each.ip, str) else each.ip[0]
-            with suppress(ValueError):
-                found.append(ip_network(f"{text}/{each.network_prefix}", strict=False))
-    return found
 
 
 def _closing() -> Any:

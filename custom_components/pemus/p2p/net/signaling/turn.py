@@ -10,7 +10,7 @@ import re
 import time
 from typing import Final
 
-from ..lan import is_near
+from ..addresses import is_near
 from ..webrtc.ice import IceServer
 
 MAX_VALIDITY: Final = 3600.0
