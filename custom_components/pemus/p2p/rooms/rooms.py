@@ -40,7 +40,9 @@ from .state import Registration, RoomRecord, RoomsRecord, load, save
 TEND_INTERVAL: Final = 1.0
 """Seconds between two looks at all rooms."""
 SAVE_INTERVAL: Final = 10.0
-"""Seconds between a change of what is kept and its being saved. A new link is saved at once."""
+"""Seconds between a change of what is kept and its being saved. New links are saved sooner."""
+SAVED_TOGETHER: Final = 50
+"""Rooms whose new links are saved together."""
 MAX_PENDING: Final = 12
 """Guests who connect and have not proven yet that they have the link."""
 MAX_TOTAL_GUESTS: Final = 300
@@ -268,9 +270,12 @@ class Rooms:
         """Register, renew and close rooms when it is time to."""
         while True:
             self._wake.clear()
-            for room in tuple(self._rooms.values()):
+            for number, room in enumerate(tuple(self._rooms.values())):
                 await self._register(room)
+                if number % SAVED_TOGETHER == 0:
+                    await self._save()
             await self._close_former()
+            await self._save()
             try:
                 async with asyncio.timeout(FIRST_RETRY):
                     await self._wake.wait()
@@ -300,7 +305,6 @@ class Rooms:
             message = None
             self._backoffs.pop(key, None)
             self._is_dirty = True
-            await self._save()
         if self._rooms.get(key) is not room:
             # It was removed meanwhile, with the registration that it had before.
             self._forget(room.record)
