@@ -18,6 +18,7 @@ from ..core import tasks
 from ..core.errors import Busy
 from ..core.opening import is_still_there
 from ..core.threads import in_daemon
+from ..core.timer import Timer
 from ..models import LocalFile
 from .file_lookup import BATCH, FileLookups, Many
 from .hashing import Hasher
@@ -71,7 +72,7 @@ class Seeds:
         self._hanging: set[int] = set()
         """Devices whose files are being checked."""
         self._tasks = tasks.Tasks()
-        self._sweep: asyncio.TimerHandle | None = None
+        self._sweep = Timer(self._wake_all)
         self._swept = -SWEEP_INTERVAL
         self._is_stopped = False
 
@@ -82,8 +83,7 @@ class Seeds:
     async def stop(self) -> None:
         """End all work. The torrents end with the session."""
         self._is_stopped = True
-        if self._sweep is not None:
-            self._sweep.cancel()
+        self._sweep.cancel()
         await self._tasks.end()
         await asyncio.gather(*(seed.stop() for seed in self._seeds.values()))
         await self._lookups.stop()
@@ -176,13 +176,12 @@ class Seeds:
             for item in items:
                 for key in tuple(self._of_item.get(item, ())):
                     self._seeds[key].wake()
-        elif self._sweep is None and not self._is_stopped:
+        elif not self._sweep.is_running and not self._is_stopped:
             # While a large share is scanned, this is called several times a second.
             delay = max(0.0, self._swept + SWEEP_INTERVAL - time.monotonic())
-            self._sweep = asyncio.get_running_loop().call_later(delay, self._wake_all)
+            self._sweep.start(delay)
 
     def _wake_all(self) -> None:
-        self._sweep = None
         self._swept = time.monotonic()
         for seed in self._seeds.values():
             seed.wake()
