@@ -265,6 +265,7 @@ async def _idle(folder: Path) -> dict[str, float]:
     # One home makes them all at once.
     os.environ["PEMUS_ROOMS_PER_HOME"] = str(2 * ROOMS)
     os.environ["PEMUS_CHANGES_PER_MINUTE"] = "1000000"
+    os.environ["PEMUS_LOOKUPS_PER_MINUTE"] = "1000000"
     python = ENVS / "signaling" / "bin" / "python"
     async with (
         SignalingServer(folder / "server", python) as server,
