@@ -14,6 +14,7 @@ import time
 from typing import Any, Literal
 from zipfile import ZipFile
 
+from conftest import CHROMIUM, CHROMIUM_OPTIONS
 from playwright.async_api import Browser, Download, Page, expect
 import pytest
 import pytest_asyncio
@@ -319,6 +320,46 @@ async def test_a_link_that_was_not_copied_whole_is_explained(
         await expect(
             page.get_by_role("heading", name="This link is not complete")
         ).to_be_visible()
+
+
+async def test_an_address_without_encryption_says_why_it_cannot_work(
+    host: Home, browser: Browser
+) -> None:
+    async with _room(host, FILM) as link:
+        elsewhere = await browser.browser_type.launch(
+            executable_path=CHROMIUM,
+            args=[*CHROMIUM_OPTIONS, "--host-resolver-rules=MAP lan.test 127.0.0.1"],
+        )
+        try:
+            page = await elsewhere.new_page(locale="en-GB")
+            address = link.replace("127.0.0.1", "lan.test")
+            await page.goto(address)
+            await expect(
+                page.get_by_role("heading", name="This address is not encrypted")
+            ).to_be_visible()
+            secure = page.get_by_role("link", name="Open the https address")
+            await expect(secure).to_have_attribute(
+                "href", address.replace("http:", "https:")
+            )
+        finally:
+            await elsewhere.close()
+
+
+async def test_a_window_without_service_workers_still_saves_small_files(
+    host: Home, library: Path, browser: Browser
+) -> None:
+    context = await browser.new_context(locale="en-GB", service_workers="block")
+    try:
+        page = await context.new_page()
+        async with _room(host, FILM) as link:
+            await _open(page, link)
+            await expect(page.get_by_text("This window does not allow")).to_be_visible(
+                timeout=OPEN_TIMEOUT
+            )
+            download = await _save(page, DOWNLOAD)
+            assert _digest(await download.path()) == _digest(library / FILM)
+    finally:
+        await context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -101,6 +101,7 @@ const STATES: Record<string, () => void> = {
     at(OPEN, manifest(FILES));
     transfers();
   },
+  no_worker: () => at(OPEN, manifest(FILES)),
   selected: () => {
     at(OPEN, manifest(FILES));
     for (const each of [FILES[0]!, FILES[5]!, FILES[6]!]) app.selected.add(each.item);
@@ -117,6 +118,7 @@ else at({ kind: "over", failure: state as never });
 
 app.thumbnail = (each) => painted(each.name);
 app.hasWorker = state !== "no_worker";
+document.documentElement.dir = query.get("direction") ?? "ltr";
 const page = new Guest();
 page.app = app;
 document.body.append(page);

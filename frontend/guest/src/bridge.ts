@@ -1,6 +1,6 @@
 /** The page's end of the service worker: gives files addresses that <video>, <img> and downloads can use. */
 
-import { type Bytes, random, toHex } from "@pemus/protocol";
+import { type Bytes, RoomError, random, toHex, within } from "@pemus/protocol";
 import { type Range, readRange } from "./content.js";
 
 /** Milliseconds for the worker to take over the page. */
@@ -49,15 +49,7 @@ export class Bridge {
   /** Starts the worker for the room at an address. Throws if this browser has none to offer, as in some private windows. */
   static async start(room: URL): Promise<Bridge> {
     if (!("serviceWorker" in navigator)) throw new Error("there are no service workers");
-    await navigator.serviceWorker.register(new URL("sw.js", room), { scope: new URL(".", room).pathname, updateViaCache: "none" });
-    const { active } = await navigator.serviceWorker.ready;
-    if (!navigator.serviceWorker.controller) {
-      await new Promise<void>((resolve, reject) => {
-        setTimeout(() => reject(new Error("the service worker does not take over")), CONTROL_TIMEOUT);
-        navigator.serviceWorker.addEventListener("controllerchange", () => resolve(), { once: true });
-        active?.postMessage("claim");
-      });
-    }
+    await within(CONTROL_TIMEOUT, takeOver(room), new RoomError("aborted", "the service worker does not take over"));
     return new Bridge(room);
   }
 
@@ -106,6 +98,18 @@ export class Bridge {
     };
     port.postMessage({ status: head.status, headers: head.headers });
   }
+}
+
+/** Returns when the worker answers this page's requests. */
+async function takeOver(room: URL): Promise<void> {
+  const { serviceWorker } = navigator;
+  await serviceWorker.register(new URL("sw.js", room), { scope: new URL(".", room).pathname, updateViaCache: "none" });
+  const { active } = await serviceWorker.ready;
+  if (serviceWorker.controller) return;
+  await new Promise<void>((resolve) => {
+    serviceWorker.addEventListener("controllerchange", () => resolve(), { once: true });
+    active?.postMessage("claim");
+  });
 }
 
 export interface Head {

@@ -7,4 +7,4 @@ export type { Purpose } from "./lease.js";
 export { type RoomLink, readLink } from "./link.js";
 export type { Kind, Manifest, Place, RoomFile, Subtitles } from "./manifest.js";
 export { MAX_RANGE, type Phase, Session } from "./session.js";
-export { sleep, unlessAborted } from "./time.js";
+export { within } from "./time.js";
