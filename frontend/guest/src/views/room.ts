@@ -1,6 +1,6 @@
 /** A room that is open: what it is, and its files. */
 
-import type { Manifest, RoomFile } from "@pemus/protocol";
+import type { Manifest, Phase, RoomFile } from "@pemus/protocol";
 import { type TemplateResult, html, nothing } from "lit";
 import type { App } from "../app.js";
 import * as icons from "./icons.js";
@@ -14,7 +14,7 @@ export function room(app: App, manifest: Manifest): TemplateResult {
   const phase = app.session?.phase;
   const [only] = manifest.files;
   return html`
-    ${phase?.kind === "waiting" || phase?.kind === "over" ? banner(app, phase.kind === "over" ? phase.failure : null) : nothing}
+    ${phase && phase.kind !== "open" && phase.kind !== "idle" ? banner(app, phase) : nothing}
     ${app.session?.isSpoken ? spoken(app) : nothing}
     ${app.hasWorker === false ? html`<aside class="notice warning">${icons.warning}<div><p>${texts.noWorker}</p></div></aside>` : nothing}
     <header class="room">
@@ -32,13 +32,17 @@ export function room(app: App, manifest: Manifest): TemplateResult {
   `;
 }
 
-function banner(app: App, failure: string | null): TemplateResult {
+/** Says that the home is away at the moment, or that the room is over. */
+function banner(app: App, phase: Phase): TemplateResult {
   const { texts } = app;
-  const text = failure === null ? texts.lostBanner : failure === "gone" ? texts.overBanner : texts.failures[failure]!.join(". ");
+  let text = texts.lostBanner;
+  if (phase.kind === "over") text = phase.failure === "gone" ? texts.overBanner : texts.failures[phase.failure]!.join(". ");
+  const hurry = (): void => app.session?.hurry();
   return html`<aside class="notice warning" role="status">
     ${icons.warning}
-    <div><p>${text}</p>${failure === null ? html`<pemus-countdown .app=${app}></pemus-countdown>` : nothing}</div>
-    <button @click=${() => app.session?.hurry()}>${failure === null ? texts.retryNow : texts.tryAgain}</button>
+    <div><p>${text}</p><pemus-countdown .app=${app}></pemus-countdown></div>
+    ${phase.kind === "waiting" ? html`<button @click=${hurry}>${texts.retryNow}</button>` : nothing}
+    ${phase.kind === "over" ? html`<button @click=${hurry}>${texts.tryAgain}</button>` : nothing}
   </aside>`;
 }
 
