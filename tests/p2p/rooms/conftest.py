@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,7 @@ import time
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -19,6 +21,7 @@ from p2p.models.rooms import RoomPassword, new_secret
 from p2p.net.messages import from_base64url
 from tests.lab.engine_home import EngineHome
 from tests.p2p.net.signaling.servers import Program, running, signalling_server
+from tests.patience import PATIENCE
 
 from .guests import Guest, at_server
 
@@ -76,10 +79,51 @@ class House:
                 each |= changes
         await self.home.configure(rooms=self.rooms)
 
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[Events]:
+        """Hear what the engine tells Home Assistant."""
+        connector = aiohttp.UnixConnector(str(self.home.socket))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.ws_connect("http://engine/v1/events") as socket,
+        ):
+            yield Events(socket)
+
     async def close(self, room: str) -> None:
         """Take a room back."""
         self.rooms = [each for each in self.rooms if each["id"] != room]
         await self.home.configure(rooms=self.rooms)
+
+
+class Events:
+    """What the engine tells Home Assistant."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+
+    async def until_happened(self, room: str, kind: str, times: int) -> list[str]:
+        """Return the kinds of all that happens in a room, up to when one has happened so many times."""
+        kinds: list[str] = []
+        while kinds.count(kind) < times:
+            async with asyncio.timeout(PATIENCE):
+                event = await self._socket.receive_json()
+            if event["type"] == "room" and event["room"] == room:
+                kinds.append(event["kind"])
+        return kinds
+
+    async def until_state(self, room: str, **wanted: Any) -> None:
+        """Wait for a status in which a room is as it is wanted."""
+        while True:
+            async with asyncio.timeout(PATIENCE):
+                event = await self._socket.receive_json()
+            if event["type"] in ("hello", "status") and any(
+                each.items() >= wanted.items() for each in _states(event, room)
+            ):
+                return
+
+
+def _states(event: dict[str, Any], room: str) -> list[dict[str, Any]]:
+    return [each for each in event["status"]["rooms"] if each["id"] == room]
 
 
 @dataclass(kw_only=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 import time
 
 import pytest
 
 from p2p.core.errors import EngineError
+from p2p.models.rooms import RoomPassword
 from tests.lab.engine_home import EngineHomeError
 
 from .conftest import PASSWORD, House
@@ -183,6 +185,38 @@ async def test_a_guest_counts_once(house: House) -> None:
             await guest.download(guest.file)
 
     assert (await link.state())["downloads"] == 1
+
+
+async def test_a_file_that_is_fetched_again_is_not_told_again(house: House) -> None:
+    link = await house.open("Two")
+    async with house.events() as events, link.guest() as guest, guest.lease():
+        for _ in range(5):
+            await guest.download(guest.file)
+        # What the next guest does is told behind all that happened before.
+        async with link.guest():
+            kinds = await events.until_happened(link.room, "joined", 2)
+
+    assert kinds.count("completed") == 1
+
+
+async def test_the_owner_is_told_of_guests_who_wait(house: House) -> None:
+    link = await house.open("One", guests=1)
+
+    async with house.events() as events, link.guest() as first, link.guest() as second:
+        async with first.lease(), second.lease():
+            await events.until_state(link.room, served=1, waiting=1)
+        await events.until_state(link.room, served=0, waiting=0)
+
+
+async def test_a_new_password_has_guests_come_again(house: House) -> None:
+    link = await house.open("One")
+
+    async with link.guest() as guest:
+        await house.change(link.room, password=asdict(RoomPassword.of(PASSWORD)))
+        await guest.left.wait()
+        assert guest.reason == "stopping"
+    async with link.guest(password=PASSWORD) as guest:
+        assert guest.file
 
 
 async def test_the_link_lives_on_after_a_restart(house: House) -> None:

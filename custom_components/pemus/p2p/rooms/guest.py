@@ -15,7 +15,7 @@ from ..models.rooms import GuestStatus, RoomEventKind
 from ..net.link.frames import Ask, Note
 from ..net.link.guest_proof import GuestProof
 from ..net.link.link import Link
-from .admission import Purpose
+from .admission import Place, Purpose
 
 if TYPE_CHECKING:
     from .room import Room
@@ -121,12 +121,9 @@ class Guest:
             case "lease":
                 if ask.item not in tuple(Purpose):
                     raise BadRequest("there are leases for downloads and streams")
-                async with aclosing(
-                    room.admission.lease(self.id, Purpose(ask.item))
-                ) as places:
+                async with aclosing(self._lease(Purpose(ask.item))) as places:
                     async for place in places:
                         yield encode(place)
-                room.lease_ended(self)
             case "range":
                 async with aclosing(self._range(ask)) as parts:
                     async for part in parts:
@@ -137,6 +134,19 @@ class Guest:
                         yield part
             case _:
                 raise BadRequest("this home does not know such a request")
+
+    async def _lease(self, purpose: Purpose) -> AsyncGenerator[Place]:
+        known: int | None = None
+        try:
+            places = self._room.admission.lease(self.id, purpose)
+            async with aclosing(places):
+                async for place in places:
+                    if place.position != known:
+                        known = place.position
+                        self._room.leases_changed()
+                    yield place
+        finally:
+            self._room.leases_changed()
 
     async def _range(self, ask: Ask) -> AsyncGenerator[bytes]:
         room = self._room

@@ -73,8 +73,8 @@ class Room:
         """Size and name of each file, as guests were told."""
         self._progress: OrderedDict[tuple[str, str], Spans] = OrderedDict()
         """What each guest has got of each file."""
-        self._completed: OrderedDict[str, None] = OrderedDict()
-        """Guests who got a whole file. Each counts once."""
+        self._completed: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """The whole files that each guest got. A guest counts once, however many these are."""
         self._measured = time.monotonic(), record.uploaded
         self._rate = 0
 
@@ -135,7 +135,8 @@ class Room:
         self.admission.resize(config.guests)
         self.has_expired = config.expires <= time.time()
         if has_new_terms:
-            await self.close(Reasons.GONE)
+            # Guests come back, and are asked anew.
+            await self.close(Reasons.STOPPING)
         else:
             self.tell_changed()
 
@@ -191,8 +192,8 @@ class Room:
         self._sizes = {each.id: (each.size, each.name) for each in items}
         return Manifest.of(config, self._home_name(), items).encode()
 
-    def lease_ended(self, guest: Guest) -> None:
-        """Note that a guest is not served any more."""
+    def leases_changed(self) -> None:
+        """Note that other guests are served, or wait."""
         self._on_change()
 
     def sent(self, guest: Guest, item: str, start: int, stop: int) -> None:
@@ -200,11 +201,10 @@ class Room:
         self.admission.used(guest.id)
         self.record.uploaded += stop - start
         guest.uploaded += stop - start
-        known = self._sizes.get(item)
-        if known is None:
+        known, key = self._sizes.get(item), (guest.id, item)
+        if known is None or key in self._completed:
             return
         size, name = known
-        key = guest.id, item
         spans = self._progress.setdefault(key, Spans())
         self._progress.move_to_end(key)
         if len(self._progress) > MAX_PROGRESS:
@@ -213,15 +213,16 @@ class Room:
             spans.add(start, stop)
         if spans.total >= size:
             del self._progress[key]
-            self._complete(guest, name)
+            self._complete(guest, item, name)
 
-    def _complete(self, guest: Guest, name: str) -> None:
+    def _complete(self, guest: Guest, item: str, name: str) -> None:
         self.happened(RoomEventKind.COMPLETED, name)
-        if guest.id in self._completed:
-            return
-        self._completed[guest.id] = None
+        is_first = all(each != guest.id for each, _ in self._completed)
+        self._completed[guest.id, item] = None
         if len(self._completed) > MAX_PROGRESS:
             self._completed.popitem(last=False)
+        if not is_first:
+            return
         self.record.downloads += 1
         self._on_change()
         if self.is_used_up:

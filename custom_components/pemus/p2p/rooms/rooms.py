@@ -327,7 +327,7 @@ class Rooms:
                     try:
                         await registration.close(server, each)
                     except Unavailable:
-                        return
+                        continue
                     except EngineError as err:
                         _LOGGER.debug("A room cannot be closed: %s", err)
                     self._closed.remove(each)
