@@ -52,7 +52,11 @@ async def host(
     folder = tmp_path_factory.mktemp("signaling")
     async with SignalingServer(folder, SIGNALING_PYTHON) as server:
         await use_servers(home, server.url)
+        # The guests of these tests are in the local network, and some of them must be slow.
+        unlimited = {"entity_id": "switch.demo_home_local_network_unlimited"}
+        await home.post("/api/services/switch/turn_off", unlimited)
         yield home
+        await home.post("/api/services/switch/turn_on", unlimited)
         # Other tests use this home, and know of no server.
         await use_servers(home)
 

@@ -208,6 +208,18 @@ async def test_the_owner_is_told_of_guests_who_wait(house: House) -> None:
         await events.until_state(link.room, served=0, waiting=0)
 
 
+async def test_the_local_network_is_limited_if_the_user_wants(house: House) -> None:
+    link = await house.open("One", upload_limit=1_000_000)
+    await house.home.configure(swarm={"lan_exempt": False})
+
+    async with link.guest() as guest, guest.lease():
+        began = time.monotonic()
+        await guest.download(guest.file)
+        # 3 MB, of which a quarter of a second's worth is sent at once.
+        assert time.monotonic() - began > 2
+    await house.home.configure(swarm={})
+
+
 async def test_a_new_password_has_guests_come_again(house: House) -> None:
     link = await house.open("One")
 

@@ -95,6 +95,8 @@ class Throttle:
     def __init__(self, limit: int = 0) -> None:
         """Begin with a limit in bytes per second. `limit` may be set at any time."""
         self.limit = limit
+        self.is_lan_exempt = True
+        """Whether what stays in the local network is exempt. May be set at any time."""
         self._free_at = 0.0
         self._turn = asyncio.Lock()
 

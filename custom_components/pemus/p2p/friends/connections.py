@@ -86,6 +86,7 @@ class Connections:
     async def apply(self, config: EngineConfig) -> None:
         """Apply a configuration."""
         self.total_rate.limit = config.swarm.upload_limit
+        self.total_rate.is_lan_exempt = config.swarm.lan_exempt
         await self.servers.apply(config.servers, self._session)
         await (self.lan.open(LAN_PORT) if config.lan_visible else self.lan.close())
 

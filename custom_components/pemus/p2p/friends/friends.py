@@ -160,6 +160,7 @@ class Friends:
             if friend is None:
                 friend = Friend(friend_config, self._context)
                 await friend.start()
+            friend.rate.is_lan_exempt = config.swarm.lan_exempt
             # In the order of the configuration.
             self._friends[home] = friend
         self.pairings.befriended()

@@ -152,13 +152,14 @@ class Rooms:
         for room in removed:
             self._forget(self._records.pop(room.config.id))
         for room_config in wanted.values():
-            await self._apply(room_config)
+            room = await self._apply(room_config)
+            room.rate.is_lan_exempt = config.swarm.lan_exempt
         if wanted:
             self._factory.prepare()
         self._wake.set()
         self._news.status_changed()
 
-    async def _apply(self, config: RoomConfig) -> None:
+    async def _apply(self, config: RoomConfig) -> Room:
         if (room := self._rooms.pop(config.id, None)) is not None:
             await room.apply(config)
         else:
@@ -174,6 +175,7 @@ class Rooms:
             )
         # In the order of the configuration.
         self._rooms[config.id] = room
+        return room
 
     def forget_former(self) -> None:
         """Close rooms that are none by the present configuration: they were removed while no engine ran."""

@@ -104,7 +104,7 @@ class Link:
     ) -> None:
         """Prepare a link. `connection` makes its connection, given three callbacks.
 
-        `hello` is this home's first frame, without the signature. `rates` limit what is sent, except in the local network.
+        `hello` is this home's first frame, without the signature. `rates` limit what is sent.
         """
         self.home = owner.home
         self.name = ""

@@ -195,7 +195,7 @@ class TheirRequests:
         answer: Callable[[Ask], AsyncGenerator[bytes]],
         throttles: tuple[Throttle, ...],
     ) -> None:
-        """Answer with what `answer` yields, within the rates of `throttles` unless the path is in the local network."""
+        """Answer with what `answer` yields, within the rates of `throttles`."""
         self._connection = connection
         self._keepalive = keepalive
         self._tasks = tasks
@@ -268,8 +268,10 @@ class TheirRequests:
         """Send a part of an answer as the window and the rates allow. Raises ConnectionError."""
         start = 0
         while start < len(part):
-            is_limited = self._connection.path() is not PathKind.LAN
-            throttles = self._throttles if is_limited else ()
+            is_lan = self._connection.path() is PathKind.LAN
+            throttles = [
+                each for each in self._throttles if not (is_lan and each.is_lan_exempt)
+            ]
             size = min(
                 [MAX_PAYLOAD, *(each.portion(MAX_PAYLOAD) for each in throttles)]
             )
