@@ -338,7 +338,7 @@ async def test_an_owner_that_left_while_nothing_was_wanted_is_called_when_someth
         source.want([span(0)])
         await part.until(0)
         line.leave()
-        await until(lambda: not source.status.peers, 20)
+        await until(lambda: not source.status.peers)
         before = len(calls)
         source.want([span(1)])
         # libtorrent calls by itself sometimes, which is not what is looked at.
